@@ -1,0 +1,86 @@
+"""The three advantage streams (equations 2-4): rows of the batch -> one advantage per row.
+
+    1. continuation of a prefix:  its reward among the K rewards of that prefix
+    2. prefix of a source:        the recovery reward R, in place of the source's own, among the N of its group
+    3. any other rollout:         GRPO on the original rewards
+
+Which tokens an advantage reaches is the response mask's affair: a selected source is cut at its prefix, a continuation
+has its prefix masked, so every token is updated from exactly one stream.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import torch
+
+from verl_axpo.core.config import AxpoConfig
+from verl_axpo.core.types import Kind, Row, Scored, Status, usable
+
+
+def recovery(continuations: Iterable[Scored], config: AxpoConfig) -> int | None:
+    """R: 1 if any usable continuation is correct, else 0; None if none is usable, so that nothing was learned."""
+    kept = usable(continuations)
+    return int(any(config.is_correct(one.reward) for one in kept)) if kept else None
+
+
+def row_advantages(
+    rows: Sequence[Row], config: AxpoConfig, *, normalize_std: bool = True, epsilon: float = 1e-6
+) -> torch.Tensor:
+    """One advantage per row, for the row's trained tokens.
+
+    With nothing selected it is verl's `compute_grpo_outcome_advantage` bit for bit: the same torch operations on each
+    group's float32 rewards in row order, unbiased std, a group of one against mean 0 and std 1.
+
+    Args:
+        rows: R rows, those of a group in any order; infra failures get 0 and stand outside every mean and std.
+        config: the algorithm's settings.
+        normalize_std: divide by the group's std; False as in Dr. GRPO (verl's `norm_adv_by_std_in_grpo`).
+        epsilon: added to the std.
+
+    Returns:
+        (R,) float32 on the CPU.
+    """
+    rewards_R = torch.tensor([row.reward for row in rows], dtype=torch.float32)
+    advantages_R = torch.zeros(len(rows), dtype=torch.float32)
+
+    def normalize(rewards: torch.Tensor) -> torch.Tensor:
+        mean, std = (rewards.mean(), rewards.std()) if len(rewards) > 1 else (torch.tensor(0.0), torch.tensor(1.0))
+        return (rewards - mean) / (std + epsilon) if normalize_std else rewards - mean
+
+    # Streams 1 and 3: every row among its own kind
+    groups = _groups(rows, config)
+    for (_, source), members in groups.items():
+        # A lone continuation has no peer to be better or worse than; a lone rollout is verl's case of mean 0, std 1
+        if source is None or len(members) > 1:
+            advantages_R[members] = normalize(rewards_R[members])
+    # Stream 2: a selected source, with R in place of its own reward and every other reward as it was
+    for index, recovered in _recovered(rows, config).items():
+        members = groups[rows[index].uid, None]
+        place = members.index(index)
+        replaced = rewards_R[members]
+        replaced[place] = recovered
+        advantages_R[index] = normalize(replaced)[place]
+    return advantages_R
+
+
+def _groups(rows: Sequence[Row], config: AxpoConfig) -> dict[tuple[str, int | None], list[int]]:
+    """Indices of the usable rows that are normalised together, by (uid, source of a continuation or None)."""
+    groups: dict[tuple[str, int | None], list[int]] = defaultdict(list)
+    for index, row in enumerate(rows):
+        if row.status is not Status.INFRA_FAILURE:
+            groups[row.uid, row.source_session if config.advantage_group == "separate" else None].append(index)
+    return groups
+
+
+def _recovered(rows: Sequence[Row], config: AxpoConfig) -> dict[int, int]:
+    """Index of each source whose prefix is credited -> its R."""
+    continuations: dict[tuple[str, int | None], list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.kind is Kind.RESAMPLE:
+            continuations[row.uid, row.source_session].append(row)
+    outcomes = {
+        index: recovery(continuations[row.uid, row.session], config)
+        for index, row in enumerate(rows)
+        if row.selected and config.credits_prefix and row.status is not Status.INFRA_FAILURE
+    }
+    return {index: outcome for index, outcome in outcomes.items() if outcome is not None}

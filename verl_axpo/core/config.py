@@ -1,0 +1,121 @@
+"""`algorithm.axpo`, parsed once: mapping -> checks -> one frozen dataclass that every stage of `core` reads.
+
+The defaults are the paper's setting (section 4 of arXiv 2605.28774); every other value is an ablation or an extension.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+Uncertainty = Literal["confidence", "entropy", "random"]
+Allocation = Literal["exact", "streaming"]
+Target = Literal["tool", "no_tool"]
+Prefix = Literal["fixed", "scratch"]
+AdvantageGroup = Literal["separate", "merged"]
+
+_NAMES: dict[str, tuple[str, ...]] = {
+    "uncertainty": get_args(Uncertainty),
+    "allocation": get_args(Allocation),
+    "target": get_args(Target),
+    "prefix": get_args(Prefix),
+    "advantage_group": get_args(AdvantageGroup),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AxpoConfig:
+    """The algorithm's settings.
+
+    Attributes:
+        budget: r, extra continuations per step as a share of the B*N ordinary rollouts; 0 is GRPO.
+        num_continuations: K, continuations per prefix.
+        uncertainty: what ranks the prefixes of a question; `random` is an ablation.
+        allocation: `exact`, one barrier per step, is the paper's order.
+        target: the subgroup that triggers when all of it is wrong; `no_tool` is an ablation.
+        prefix: `fixed` continues the source's prefix; `scratch` samples whole rollouts instead (ablation).
+        prefix_credit: whether the source's prefix gets the recovery reward; false is an ablation.
+        advantage_group: `separate` normalises the K continuations on their own; `merged` with the N (ablation).
+        correct_threshold: a reward at or above it counts as correct.
+        trace_dir: where the trace goes; None writes no trace.
+        seed: orders the prefixes under `uncertainty: random`.
+
+    Raises:
+        ValueError: a value, or a combination of values, that has no meaning or is not built yet.
+    """
+
+    budget: float = 0.25
+    num_continuations: int = 4
+    uncertainty: Uncertainty = "confidence"
+    allocation: Allocation = "exact"
+    target: Target = "tool"
+    prefix: Prefix = "fixed"
+    prefix_credit: bool = True
+    advantage_group: AdvantageGroup = "separate"
+    correct_threshold: float = 1.0
+    trace_dir: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_values(self)
+        _check_combinations(self)
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> "AxpoConfig":
+        """Parse `algorithm.axpo`; keys left out take the paper's value.
+
+        Raises:
+            ValueError: an unknown key, or what the constructor refuses.
+        """
+        valid = [field.name for field in fields(cls)]
+        unknown = [str(key) for key in mapping if key not in valid]
+        if unknown:
+            raise ValueError(f"algorithm.axpo: unknown keys {unknown}; valid keys are {valid}")
+        return cls(**{str(key): value for key, value in mapping.items()})
+
+    def is_correct(self, reward: float) -> bool:
+        """Whether an outcome reward counts as correct."""
+        return reward >= self.correct_threshold
+
+    @property
+    def credits_prefix(self) -> bool:
+        """Whether a selected source is cut at its prefix and trained on the recovery reward (equation 3).
+
+        Rollouts sampled from scratch share no prefix with the source, so there is nothing to credit.
+        """
+        return self.prefix_credit and self.prefix == "fixed"
+
+
+def _check_values(config: AxpoConfig) -> None:
+    for key, names in _NAMES.items():
+        _require(getattr(config, key) in names, key, getattr(config, key), f"one of {list(names)}")
+    _require(_is_number(config.budget) and config.budget >= 0, "budget", config.budget, "a number >= 0 (0 is GRPO)")
+    continuations = config.num_continuations
+    integral = isinstance(continuations, int) and not isinstance(continuations, bool)
+    _require(integral and continuations >= 2, "num_continuations", continuations, "an integer >= 2: one has no peer")
+    threshold = config.correct_threshold
+    _require(_is_number(threshold), "correct_threshold", threshold, "a finite number")
+    _require(isinstance(config.prefix_credit, bool), "prefix_credit", config.prefix_credit, "true or false")
+    _require(isinstance(config.seed, int), "seed", config.seed, "an integer")
+    is_path = config.trace_dir is None or isinstance(config.trace_dir, str)
+    _require(is_path, "trace_dir", config.trace_dir, "a folder, or null for no trace")
+
+
+def _check_combinations(config: AxpoConfig) -> None:
+    if config.allocation == "streaming":
+        raise ValueError("algorithm.axpo.allocation: streaming is not built yet; set it to exact")
+    if config.target == "no_tool" and (config.prefix != "scratch" or config.uncertainty != "random"):
+        raise ValueError(
+            f"algorithm.axpo.target: no_tool got prefix: {config.prefix}, uncertainty: {config.uncertainty}; a rollout "
+            "without a tool call has no tool-call prefix and no tool-call tokens to measure, so set "
+            "algorithm.axpo.prefix=scratch algorithm.axpo.uncertainty=random"
+        )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _require(condition: bool, key: str, got: object, expected: str) -> None:
+    if not condition:
+        raise ValueError(f"algorithm.axpo.{key}: got {got!r}, expected {expected}")

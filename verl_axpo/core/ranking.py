@@ -1,0 +1,45 @@
+"""In which order a question's prefixes are resampled: triggered group -> candidates, the most uncertain first.
+
+Low confidence at the tool call means that the policy could as well have called something else: there a new draw is most
+likely to be a different tool call (paper, section 3: Pearson 0.843 between negated confidence and entropy).
+"""
+
+import hashlib
+import math
+
+from verl_axpo.core.config import AxpoConfig
+from verl_axpo.core.trigger import is_triggered, subgroup
+from verl_axpo.core.types import Candidate, Group, Rollout
+
+
+def rank(group: Group, config: AxpoConfig) -> tuple[Candidate, ...]:
+    """Every rollout of a triggered subgroup as a candidate, lowest score first, ties by session; () if not triggered.
+
+    Raises:
+        ValueError: a candidate lacks the score that `config.uncertainty` asks for.
+    """
+    if not is_triggered(group, config):
+        return ()
+    candidates = (
+        Candidate(uid=group.uid, session=rollout.session, score=_score(group.uid, rollout, config))
+        for rollout in subgroup(group, config)
+    )
+    return tuple(sorted(candidates, key=lambda candidate: (candidate.score, candidate.session)))
+
+
+def _score(uid: str, rollout: Rollout, config: AxpoConfig) -> float:
+    if config.uncertainty == "random":
+        return _uniform(f"{config.seed}/{uid}/{rollout.session}")
+    measured = rollout.confidence if config.uncertainty == "confidence" else rollout.entropy
+    if measured is None or not math.isfinite(measured):
+        raise ValueError(
+            f"question {uid}, session {rollout.session}: got {config.uncertainty}={measured}, expected a finite number "
+            f"for every tool-using rollout; have the rollout engine return log-probabilities"
+            f"{' and entropies' if config.uncertainty == 'entropy' else ''}, or set algorithm.axpo.uncertainty=random"
+        )
+    return measured if config.uncertainty == "confidence" else -measured
+
+
+def _uniform(key: str) -> float:
+    """A number in [0, 1) that depends on `key` alone, so not on the order in which groups finish."""
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=6).digest(), "big") / 2**48
