@@ -1,0 +1,141 @@
+"""The audit's rules on decisions: view of a step -> all that is not as `verl_axpo.core` decides on the same rewards."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from verl_axpo.audit.view import Found, View, where
+from verl_axpo.core.advantage import recovery, row_advantages
+from verl_axpo.core.budget import allocate, max_prefixes
+from verl_axpo.core.metrics import step_metrics
+from verl_axpo.core.ranking import rank
+from verl_axpo.core.step import Resampled
+from verl_axpo.core.types import Candidate, Kind
+from verl_axpo.trace import ranked_order
+
+TOLERANCE = 1e-6  # relative and absolute: a few units in the last place of the float32 that advantages are computed in
+
+
+def check_rows(view: View) -> Iterator[Found]:
+    """Every row belongs to the step and to one of its questions, once; N rollouts per question; all in the summary."""
+    summary = view.summary
+    if summary.num_records != len(view.records):
+        yield "files", f"{summary.num_records} trajectories", str(len(view.records))
+    for (uid, session), times in Counter((one.uid, one.session) for one in view.records).items():
+        if times > 1:
+            yield f"{uid}/{session}", "one row", f"{times} rows"
+    for record in view.records:
+        if record.step != summary.step or record.uid not in summary.questions:
+            yield where(record), f"a question of step {summary.step}", f"step {record.step}"
+        if record.kind is Kind.RESAMPLE and record.session < summary.rollouts_per_question:
+            yield where(record), f"a session from {summary.rollouts_per_question} on", str(record.session)
+    for group in view.groups:
+        sessions = sorted(one.session for one in group.rollouts)
+        if sessions != list(range(summary.rollouts_per_question)):
+            yield group.uid, f"rollouts 0 to {summary.rollouts_per_question - 1}", str(sessions)
+
+
+def check_budget(view: View) -> Iterator[Found]:
+    """`floor(r * B * N / K)` prefixes, and no more than K times as many continuations."""
+    summary = view.summary
+    limit = max_prefixes(len(summary.questions), summary.rollouts_per_question, summary.config)
+    if summary.budget != limit:
+        yield "summary", f"{limit} prefixes", str(summary.budget)
+    extra = sum(record.kind is Kind.RESAMPLE for record in view.records)
+    if extra > limit * summary.config.num_continuations:
+        yield "step", f"at most {limit * summary.config.num_continuations} continuations", str(extra)
+
+
+def check_ranking(view: View) -> Iterator[Found]:
+    """Trigger and ranking: the candidates of the step, in order, with their scores."""
+    expected = _ranked(view)
+    found = tuple(view.summary.candidates)
+    yield from _unequal_sets(expected, found)
+    if set(_names(expected)) == set(_names(found)) and _names(expected) != _names(found):
+        yield "summary", f"candidates in the order {_names(expected)}", str(_names(found))
+    scores = {(one.uid, one.session): one.score for one in found}
+    for one in expected:
+        score = scores.get((one.uid, one.session), one.score)
+        if not _close(score, one.score):
+            yield f"{one.uid}/{one.session}", f"score {one.score:.7f}", f"{score:.7f}"
+
+
+def check_allocation(view: View) -> Iterator[Found]:
+    """Breadth-first within the budget: the first `limit` candidates."""
+    ranked = {group.uid: rank(group, view.summary.config) for group in view.groups}
+    limit = max_prefixes(len(view.summary.questions), view.summary.rollouts_per_question, view.summary.config)
+    expected = [one for some in allocate(ranked, limit).values() for one in some]
+    yield from _unequal_sets(expected, view.summary.selected)
+
+
+def check_resamples(view: View) -> Iterator[Found]:
+    """A selected source has K continuations or, where resampling failed, none; nothing else has any."""
+    allocated = {(one.uid, one.session) for one in view.summary.selected}
+    for key, record in view.at.items():
+        rows = len(view.continuations.get(key, ()))
+        if record.selected and key not in allocated:
+            yield where(record), "not selected, as in the summary", "selected"
+        if rows != (view.summary.config.num_continuations if record.selected else 0):
+            wanted = (
+                f"{view.summary.config.num_continuations} continuations" if record.selected else "none (not selected)"
+            )
+            yield where(record), wanted, str(rows)
+    for uid, session in sorted(view.continuations.keys() - view.at.keys()):
+        yield f"{uid}/{session}", "a source for its continuations", "no such row"
+
+
+def check_recovery(view: View) -> Iterator[Found]:
+    """R of a selected source: whether any usable continuation is correct."""
+    for key, record in view.at.items():
+        expected = recovery(view.continuations.get(key, ()), view.summary.config) if record.selected else None
+        if record.recovery != expected:
+            yield where(record), str(expected), str(record.recovery)
+
+
+def check_advantages(view: View) -> Iterator[Found]:
+    """Equations 2-4, every row."""
+    rows = [record.as_row() for record in view.records]
+    expected = row_advantages(rows, view.summary.config, normalize_std=view.summary.normalize_std).tolist()
+    for record, advantage in zip(view.records, expected, strict=True):
+        credited = record.selected and view.summary.config.credits_prefix
+        if not _close(record.advantage, advantage):
+            yield where(record), f"{advantage:.7f}", f"{record.advantage:.7f}"
+        if record.advantage_prefix != (record.advantage if credited else None):
+            wanted = f"advantage_prefix {record.advantage if credited else None}"
+            yield where(record), wanted, str(record.advantage_prefix)
+
+
+def check_metrics(view: View) -> Iterator[Found]:
+    """The metrics that follow from rewards, tool use and resampling."""
+    resampled = [
+        Resampled(
+            candidate=Candidate(uid=uid, session=session, score=0.0),  # metrics do not look at the score
+            continuations=tuple(record.as_rollout() for record in records),
+        )
+        for (uid, session), records in view.continuations.items()
+    ]
+    for name, expected in step_metrics(view.groups, resampled, view.summary.config).items():
+        found = view.summary.metrics.get(name)
+        if found is None or not _close(found, expected):
+            yield "summary", f"{name} {expected:.7f}", str(found)
+
+
+def _ranked(view: View) -> tuple[Candidate, ...]:
+    return ranked_order({group.uid: rank(group, view.summary.config) for group in view.groups})
+
+
+def _names(candidates: Sequence[Candidate]) -> list[str]:
+    return [f"{one.uid}/{one.session}" for one in candidates]
+
+
+def _unequal_sets(expected: Sequence[Candidate], found: Sequence[Candidate]) -> Iterator[Found]:
+    for name in _names(expected):
+        if name not in _names(found):
+            yield name, "in the summary's list", "not there"
+    for name, times in Counter(_names(found)).items():
+        if name not in _names(expected) or times > 1:
+            yield name, f"{int(name in _names(expected))} times in the summary's list", f"{times} times"
+
+
+def _close(found: float, expected: float) -> bool:
+    return math.isclose(found, expected, rel_tol=TOLERANCE, abs_tol=TOLERANCE)

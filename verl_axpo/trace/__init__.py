@@ -1,0 +1,25 @@
+"""What a run leaves behind for checks and plots: trajectories and decisions of a step -> files -> read back.
+
+    records.py  one trajectory, one step's decisions, and their JSON
+    writer.py   trainer -> `step_000007.jsonl`, `step_000007.summary.json` (in the background); workers -> `images/`
+    reader.py   files -> `TracedStep`, with whatever a killed run left torn named, never hidden
+
+The formats are documented in `docs/trace.md`. Nothing here imports verl.
+"""
+
+from verl_axpo.trace.reader import TracedStep, iter_steps, list_steps, read_step
+from verl_axpo.trace.records import StepSummary, ToolCall, TrajectoryRecord, ranked_order
+from verl_axpo.trace.writer import TraceWriter, store_image
+
+__all__ = [
+    "StepSummary",
+    "ToolCall",
+    "TraceWriter",
+    "TracedStep",
+    "TrajectoryRecord",
+    "iter_steps",
+    "list_steps",
+    "ranked_order",
+    "read_step",
+    "store_image",
+]
