@@ -1,0 +1,135 @@
+"""A small synthetic run that `core` itself decided on: seeds -> rollouts, resamples, records and summaries."""
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from verl_axpo.core.advantage import recovery, row_advantages
+from verl_axpo.core.budget import allocate, max_prefixes
+from verl_axpo.core.config import AxpoConfig
+from verl_axpo.core.metrics import step_metrics
+from verl_axpo.core.ranking import rank
+from verl_axpo.core.step import Resampled
+from verl_axpo.core.types import Candidate, Group, Kind
+from verl_axpo.trace import StepSummary, ToolCall, TraceWriter, TrajectoryRecord, ranked_order, store_image
+
+B, N, K = 6, 4, 2
+OPEN, CLOSE = 7, 8
+PREFIX = 4  # tokens: three of thinking, the opening tag
+CALL = ToolCall(name="image_zoom_in", arguments={"bbox_2d": [0, 0, 9, 9]}, ok=True, seconds=0.01)
+
+Step = tuple[list[TrajectoryRecord], StepSummary]
+
+
+def trajectory(rng: random.Random, uid: str, session: int, *, step: int, image: str, uses_tool: bool) -> TrajectoryRecord:
+    """thinking, tag, four tokens of a call, closing tag | three of a response | two of an answer; or five tokens."""
+    ids = [rng.randrange(10, 90) for _ in range(14 if uses_tool else 5)]
+    logprobs: list[float | None] = [math.log(rng.uniform(0.3, 1.0)) for _ in ids]
+    if uses_tool:
+        ids[PREFIX - 1], ids[8] = OPEN, CLOSE
+        logprobs[9:12] = [None] * 3
+    probabilities = [math.exp(one) for one in logprobs[PREFIX:9] if one is not None]
+    return TrajectoryRecord(
+        step=step,
+        uid=uid,
+        session=session,
+        question=f"What does {uid} show?",
+        ground_truth="42",
+        images=[image],
+        prompt_len=11,
+        response_ids=ids,
+        response_mask=[int(one is not None) for one in logprobs],
+        logprobs=logprobs,
+        text="<think>look closer</think>\n<answer>\\boxed{42}</answer>",
+        tool_calls=[CALL] if uses_tool else [],
+        prefix_len=PREFIX if uses_tool else None,
+        tool_call_span=(PREFIX, 9) if uses_tool else None,
+        confidence=sum(probabilities) / 5 if uses_tool else None,
+        entropy=rng.uniform(0, 3) if uses_tool else None,
+        reward=float(rng.random() < (0.2 if uses_tool else 0.4)),
+        advantage=0.0,
+        num_turns=4 if uses_tool else 2,
+        started=0.0,
+        finished=1.0,
+    )
+
+
+def continuation(rng: random.Random, source: TrajectoryRecord, session: int) -> TrajectoryRecord:
+    """Another end for the source's prefix."""
+    record = trajectory(rng, source.uid, session, step=source.step, image=source.images[0], uses_tool=True)
+    return replace(
+        record,
+        kind=Kind.RESAMPLE,
+        source_session=source.session,
+        response_ids=[*source.response_ids[:PREFIX], *record.response_ids[PREFIX:]],
+        response_mask=[0] * PREFIX + list(record.response_mask[PREFIX:]),
+    )
+
+
+def cut(source: TrajectoryRecord, continuations: list[TrajectoryRecord], config: AxpoConfig) -> TrajectoryRecord:
+    mask = [int(index < PREFIX) for index in range(len(source.response_ids))]
+    return replace(source, selected=True, recovery=recovery(continuations, config), response_mask=mask)
+
+
+def make_step(step: int, config: AxpoConfig, image: str = "images/none.png") -> Step:
+    """One step of AXPO on random rollouts."""
+    rng = random.Random(step)
+    uids = [f"q{step}{letter}" for letter in "abcdef"]
+    rollouts = {
+        (uid, n): trajectory(rng, uid, n, step=step, image=image, uses_tool=rng.random() < 0.5)
+        for uid in uids
+        for n in range(N)
+    }
+    groups = [Group(uid=uid, rollouts=tuple(rollouts[uid, n].as_rollout() for n in range(N))) for uid in uids]
+    ranked = {group.uid: rank(group, config) for group in groups}
+    limit = max_prefixes(B, N, config)
+    selected = [one for some in allocate(ranked, limit).values() for one in some]
+    resampled: dict[Candidate, list[TrajectoryRecord]] = {}
+    for index, one in enumerate(selected):
+        source = rollouts[one.uid, one.session]
+        resampled[one] = [continuation(rng, source, N + index * K + k) for k in range(K)]
+        rollouts[one.uid, one.session] = cut(source, resampled[one], config)
+    records = [*rollouts.values(), *(one for some in resampled.values() for one in some)]
+    advantages = row_advantages([one.as_row() for one in records], config).tolist()
+    records = [
+        replace(one, advantage=value, advantage_prefix=value if one.selected else None)
+        for one, value in zip(records, advantages, strict=True)
+    ]
+    outcome = [
+        Resampled(candidate=one, continuations=tuple(k.as_rollout() for k in some)) for one, some in resampled.items()
+    ]
+    return records, StepSummary(
+        step=step,
+        config=config,
+        questions=uids,
+        rollouts_per_question=N,
+        budget=limit,
+        candidates=ranked_order(ranked),
+        selected=[one for one in ranked_order(ranked) if one in resampled],
+        metrics=step_metrics(groups, outcome, config) | {"critic/rewards/mean": 0.3},
+    )
+
+
+@pytest.fixture
+def config() -> AxpoConfig:
+    return AxpoConfig(num_continuations=K)
+
+
+@pytest.fixture
+def make(config: AxpoConfig) -> Callable[[int], Step]:
+    return lambda step: make_step(step, config)
+
+
+@pytest.fixture
+def trace_dir(tmp_path: Path, config: AxpoConfig) -> Path:
+    """Three complete steps."""
+    image = store_image(tmp_path / "trace", Image.new("RGB", (4, 3), "red"))
+    with TraceWriter(tmp_path / "trace") as writer:
+        for step in (1, 2, 3):
+            writer.write_step(*make_step(step, config, image))
+    return tmp_path / "trace"

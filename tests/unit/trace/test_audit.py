@@ -1,0 +1,185 @@
+"""The audit: silent on a faithful trace, and loud, by the right rule, about each kind of planted fault."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from verl_axpo.audit import Difference, audit
+
+Line = dict[str, Any]
+Lines = list[Line]
+
+
+def edit(trace_dir: Path, change: Callable[[Lines, Line], None], step: int = 2) -> tuple[Difference, ...]:
+    """Apply a fault to a step's lines and summary, then audit."""
+    path, summary_path = trace_dir / f"step_{step:06d}.jsonl", trace_dir / f"step_{step:06d}.summary.json"
+    lines, summary = [json.loads(line) for line in path.open()], json.loads(summary_path.read_text())
+    change(lines, summary)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    summary_path.write_text(json.dumps(summary))
+    return audit(trace_dir).differences
+
+
+def source(lines: Lines) -> Line:
+    return next(line for line in lines if line["selected"])
+
+
+def resample(lines: Lines) -> Line:
+    return next(line for line in lines if line["kind"] == "resample")
+
+
+def plain(lines: Lines, *, tool: bool = True) -> Line:
+    return next(
+        one for one in lines if one["kind"] == "rollout" and not one["selected"] and tool == bool(one["tool_calls"])
+    )
+
+
+def test_a_faithful_trace_has_no_difference_and_exercises_every_branch(trace_dir: Path) -> None:
+    result = audit(trace_dir)
+    assert result.differences == ()
+    assert result.notes == ()
+    assert result.steps == 3
+    lines = [json.loads(line) for step in (1, 2, 3) for line in (trace_dir / f"step_{step:06d}.jsonl").open()]
+    summary = json.loads((trace_dir / "step_000002.summary.json").read_text())
+    assert 0 < len(summary["selected"]) < len(summary["candidates"])
+    assert {line["recovery"] for line in lines if line["selected"]} == {0, 1}
+    assert result.trajectories == len(lines)
+
+
+def set_key(pick: Callable[[Lines], Line], key: str, value: Any) -> Callable[[Lines, Line], None]:
+    """A fault: `value`, or what it makes of the old value, in one trajectory."""
+
+    def change(lines: Lines, summary: Line) -> None:
+        line = pick(lines)
+        line[key] = value(line[key]) if callable(value) else value
+
+    return change
+
+
+def set_summary(key: str, value: Callable[[Any], Any]) -> Callable[[Lines, Line], None]:
+    return lambda lines, summary: summary.update({key: value(summary[key])})
+
+
+def with_token(index: int, value: Any) -> Callable[[list[Any]], list[Any]]:
+    return lambda old: [*old[:index], value, *old[index + 1 :]]
+
+
+FAULTS: dict[str, tuple[Callable[[Lines, Line], None], str]] = {
+    # trajectories that went missing, doubled or strayed
+    "row lost": (lambda lines, summary: lines.remove(plain(lines)), "rows"),
+    "row doubled": (lambda lines, summary: lines.append(plain(lines)), "rows"),
+    "row of another step": (set_key(plain, "step", 7), "rows"),
+    "row of another question": (set_key(plain, "uid", "stranger"), "rows"),
+    # decisions
+    "budget too large": (set_summary("budget", lambda old: old + 1), "budget"),
+    "trigger missed": (set_key(source, "reward", 1.0), "ranking"),
+    "candidate lost": (set_summary("candidates", lambda old: old[1:]), "ranking"),
+    "candidates out of order": (set_summary("candidates", lambda old: old[::-1]), "ranking"),
+    "score is not the confidence": (
+        lambda lines, summary: summary["candidates"][0].update(score=summary["candidates"][0]["score"] * 1.001),
+        "ranking",
+    ),
+    "selection not breadth-first": (
+        lambda lines, summary: summary["selected"].__setitem__(0, summary["candidates"][-1]),
+        "allocation",
+    ),
+    "selected one too few": (set_summary("selected", lambda old: old[:-1]), "allocation"),
+    "other settings": (lambda lines, summary: summary["config"].update(budget=0.1), "allocation"),
+    "continuation lost": (lambda lines, summary: lines.remove(resample(lines)), "resamples"),
+    "source not marked": (set_key(source, "selected", False), "resamples"),
+    "continuation of no source": (set_key(resample, "source_session", 99), "resamples"),
+    # tokens
+    "prefix token changed": (set_key(resample, "response_ids", with_token(1, 5)), "prefix"),
+    "prefix cut short": (set_key(plain, "prefix_len", 3), "prefix"),
+    "prefix of another length": (set_key(resample, "prompt_len", 12), "prefix"),
+    "span beyond the response": (set_key(plain, "tool_call_span", [4, 99]), "prefix"),
+    "source cut in the trace": (set_key(source, "response_ids", lambda old: old[:4]), "masks"),
+    "source trains its continuation": (set_key(source, "response_mask", with_token(4, 1)), "masks"),
+    "source loses its opening tag": (set_key(source, "response_mask", with_token(3, 0)), "masks"),
+    "resample trains the opening tag": (set_key(resample, "response_mask", with_token(3, 1)), "masks"),
+    "tool response trained": (set_key(plain, "response_mask", with_token(10, 1)), "masks"),
+    "rollout masked": (set_key(plain, "response_mask", with_token(0, 0)), "masks"),
+    "infra failure trained": (set_key(plain, "status", "infra_failure"), "masks"),
+    "confidence of other tokens": (set_key(plain, "confidence", lambda old: old * 0.99), "confidence"),
+    # learning signal
+    "recovery flipped": (set_key(source, "recovery", lambda old: 1 - old), "recovery"),
+    "recovery of a plain rollout": (set_key(plain, "recovery", 1), "recovery"),
+    "advantage off": (set_key(plain, "advantage", lambda old: old + 1e-4), "advantages"),
+    "source credited with its own zero": (set_key(source, "advantage", -0.5), "advantages"),
+    "prefix advantage missing": (set_key(source, "advantage_prefix", None), "advantages"),
+    "reward changed after the fact": (set_key(resample, "reward", lambda old: 1 - old), "advantages"),
+    "selection of a resample": (set_key(resample, "selected", True), "advantages"),
+    "metric wrong": (lambda lines, summary: summary["metrics"].update({"axpo/restore_rate": 0.123}), "metrics"),
+    "metric missing": (lambda lines, summary: summary["metrics"].pop("axpo/pass@1"), "metrics"),
+    "extra tokens wrong": (
+        lambda lines, summary: summary["metrics"].update({"axpo/extra_tokens_ratio": 0.123}),
+        "extra_tokens",
+    ),
+    # files
+    "image lost": (set_key(plain, "images", ["images/lost.png"]), "files"),
+    "unknown status": (set_key(plain, "status", "fine"), "files"),
+    "impossible settings": (lambda lines, summary: summary["config"].update(budget=-1), "files"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_reported_by_its_rule(trace_dir: Path, fault: str) -> None:
+    change, rule = FAULTS[fault]
+    differences = edit(trace_dir, change)
+    assert rule in {one.check for one in differences}
+    assert {one.step for one in differences} == {2}
+
+
+def test_a_difference_names_row_rule_expected_and_found(trace_dir: Path) -> None:
+    (difference,) = edit(trace_dir, set_key(plain, "confidence", 0.001))[:1]
+    if difference.check != "confidence":  # it was a candidate: its ranking differs first
+        difference = next(one for one in audit(trace_dir).differences if one.check == "confidence")
+    assert str(difference).startswith("step 2, q2")
+    assert str(difference).endswith("found 0.001000")
+
+
+def test_a_step_missing_in_between_is_a_difference(trace_dir: Path) -> None:
+    for path in trace_dir.glob("step_000002.*"):
+        path.unlink()
+    assert [(one.step, one.found) for one in audit(trace_dir).differences] == [(2, "none of this one")]
+
+
+def test_a_killed_last_step_is_a_note_but_a_gap_before_it_a_difference(trace_dir: Path) -> None:
+    (trace_dir / "step_000003.summary.json").unlink()
+    result = audit(trace_dir)
+    assert (result.steps, result.differences) == (2, ())
+    assert "step 3 has no summary" in result.notes[0]
+    (trace_dir / "step_000002.summary.json").unlink()
+    assert [(one.step, one.expected) for one in audit(trace_dir).differences] == [(2, "a summary")]
+
+
+def test_a_failed_resample_is_a_note(trace_dir: Path) -> None:
+    """Invariant 7: the group is then what GRPO would have had, so its source is an ordinary row again."""
+    from verl_axpo.core.advantage import row_advantages
+    from verl_axpo.trace import TrajectoryRecord, read_step
+
+    def fail(lines: Lines, summary: Line) -> None:
+        one = source(lines)
+        one |= {"selected": False, "recovery": None, "advantage_prefix": None}
+        one["response_mask"] = [int(value is not None) for value in one["logprobs"]]
+        key = (one["uid"], one["session"])
+        lines[:] = [line for line in lines if (line["uid"], line["source_session"]) != key]
+        summary["num_records"] = len(lines)
+        rows = [TrajectoryRecord.from_json(json.dumps(line)).as_row() for line in lines]
+        config = read_step(trace_dir, 2).summary.config  # type: ignore[union-attr]
+        for line, value in zip(lines, row_advantages(rows, config).tolist(), strict=True):
+            line["advantage"] = value
+            line["advantage_prefix"] = value if line["selected"] else None
+
+    edit(trace_dir, fail)
+    result = audit(trace_dir)
+    assert {one.check for one in result.differences} <= {"metrics"}  # the fixture's metrics still count it
+    assert any("its resampling failed" in note for note in result.notes)
+
+
+def test_an_empty_folder_is_the_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="was trace_dir set"):
+        audit(tmp_path)
