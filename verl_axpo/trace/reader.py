@@ -61,7 +61,7 @@ def read_step(trace_dir: str | Path, step: int) -> TracedStep:
         known = f"{steps[0]} to {steps[-1]}" if steps else "none"
         raise ValueError(f"trace: got step {step}, which {trace_dir} does not have; steps there: {known}")
     records, defects = _read_records(paths[0])
-    summary, more = _read_summary(paths[1])
+    summary, more = read_summary(trace_dir, step)
     return TracedStep(
         step=step, records=records, summary=summary, complete=paths[1].exists(), defects=(*defects, *more)
     )
@@ -90,7 +90,9 @@ def _read_records(path: Path) -> tuple[tuple[TrajectoryRecord, ...], list[str]]:
     return tuple(records), defects
 
 
-def _read_summary(path: Path) -> tuple[StepSummary | None, list[str]]:
+def read_summary(trace_dir: str | Path, step: int) -> tuple[StepSummary | None, list[str]]:
+    """The step's decisions alone, much smaller than its trajectories; None, and perhaps why, if it has none."""
+    path = summary_path(trace_dir, step)
     if not path.exists():
         return None, []
     try:

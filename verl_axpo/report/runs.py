@@ -1,0 +1,103 @@
+"""A run on disk -> what the report needs of it: arm, seed, metrics by step, held-out result.
+
+DIR/metrics.jsonl   verl's `file` logger: {"step": 3, "data": {"axpo/tool_use_rate": 0.31, ...}} per line
+DIR/trace/          fills in the steps that metrics.jsonl lost (the logger starts its file over when a run resumes)
+DIR/heldout.json    see `heldout.py`
+DIR/run.json        {"arm": "axpo", "seed": 1}; without it the folder's name says so: axpo_seed1, axpo/seed_1
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from verl_axpo.report.heldout import Evaluation, Stage, read_heldout
+from verl_axpo.trace import list_steps
+from verl_axpo.trace.reader import read_summary
+from verl_axpo.trace.writer import write_atomically
+
+_SEEDED = re.compile(r"(?P<arm>.*?)[_-]?(?:seed|s)[_-]?(?P<seed>\d+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One training run. `metrics[step][name]` is a number as it was logged."""
+
+    path: Path
+    arm: str
+    seed: int | None
+    metrics: Mapping[int, Mapping[str, float]]
+    heldout: Mapping[Stage, Evaluation]
+
+    @property
+    def name(self) -> str:
+        """Arm and seed, for tables."""
+        return self.arm if self.seed is None else f"{self.arm}, seed {self.seed}"
+
+    @property
+    def trace_dir(self) -> Path | None:
+        """The run's trace, if it left one."""
+        folder = self.path / "trace"
+        return folder if folder.is_dir() and list_steps(folder) else None
+
+
+def write_run_info(run_dir: str | Path, arm: str, seed: int) -> None:
+    """Say which line of a comparison a run belongs to."""
+    Path(run_dir).mkdir(parents=True, exist_ok=True)
+    write_atomically(Path(run_dir) / "run.json", json.dumps({"arm": arm, "seed": seed}).encode())
+
+
+def load_run(run_dir: str | Path) -> Run:
+    """Read a run's folder.
+
+    Raises:
+        ValueError: there is no such folder, or nothing of a run in it.
+    """
+    path = Path(run_dir)
+    metrics = _metrics(path) if path.is_dir() else {}
+    heldout = read_heldout(path)
+    if not metrics and not heldout:
+        raise ValueError(
+            f"report: got {path}, expected a run's folder with metrics.jsonl, trace/ or heldout.json; "
+            "give one folder per run, not the folder above them"
+        )
+    arm, seed = _arm_and_seed(path)
+    return Run(path=path, arm=arm, seed=seed, metrics=metrics, heldout=heldout)
+
+
+def _arm_and_seed(path: Path) -> tuple[str, int | None]:
+    info = path / "run.json"
+    if info.exists():
+        values = json.loads(info.read_text())
+        return str(values["arm"]), int(values["seed"])
+    match = _SEEDED.fullmatch(path.resolve().name)
+    if match is None:
+        return path.resolve().name, None
+    return match["arm"] or path.resolve().parent.name, int(match["seed"])
+
+
+def _metrics(path: Path) -> dict[int, dict[str, float]]:
+    """Numbers by step, ascending; where the log and the trace both have one, the log's."""
+    merged: dict[int, dict[str, float]] = {}
+    for step, values in [*_traced(path / "trace"), *_logged(path / "metrics.jsonl")]:
+        numbers = {name: float(value) for name, value in values.items() if isinstance(value, (int, float))}
+        merged.setdefault(step, {}).update(numbers)
+    return dict(sorted(merged.items()))
+
+
+def _traced(trace_dir: Path) -> Iterator[tuple[int, Mapping[str, float]]]:
+    for step in list_steps(trace_dir) if trace_dir.is_dir() else ():
+        summary, _ = read_summary(trace_dir, step)
+        if summary is not None:
+            yield step, summary.metrics
+
+
+def _logged(path: Path) -> Iterator[tuple[int, Mapping[str, float]]]:
+    """Lines of verl's file logger; a torn last line of a killed run is skipped."""
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        yield int(entry["step"]), entry["data"]
