@@ -1,0 +1,155 @@
+"""The Thinking-Acting Gap on `verl_axpo.core` alone: a tabular policy learns to call a tool, or forgets it.
+
+    policy -> B groups of N rollouts -> explore (AXPO's step) -> row_advantages -> policy gradient
+
+Whether to call is one habit for all questions; what to call is one of 24 arguments, another right one for each topic,
+chosen 15 % of the time at first. Answering without a call is right 35 % of the time: at first the better bet, so GRPO
+unlearns the call before it has learnt the arguments. Run: python examples/thinking_acting_gap.py [--seeds 12]
+"""
+
+import argparse
+import asyncio
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import chain, product
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from verl_axpo.core.advantage import row_advantages
+from verl_axpo.core.budget import allocate, max_prefixes
+from verl_axpo.core.config import AxpoConfig
+from verl_axpo.core.step import explore
+from verl_axpo.core.types import Candidate, Group, Kind, Rollout, Row
+
+QUESTIONS, TOPICS, ARGUMENTS, STEPS = 16, 8, 24, 300  # B; 2 questions per topic; argument 0 is the right one; updates
+TOOL_USE, RIGHT_ARGUMENT = 0.29, 0.15  # of the initial policy
+LEARNING_RATE = 0.7  # of plain gradient ascent, small enough that a step is near on-policy
+
+
+@dataclass(frozen=True)
+class Arm:
+    config: AxpoConfig
+    rollouts: int = 8
+    answer_success: float = 0.35
+
+
+GRPO, AXPO = AxpoConfig(budget=0), AxpoConfig()
+ARMS = {
+    "GRPO": Arm(GRPO),
+    "GRPO, rollouts x2": Arm(GRPO, rollouts=16),
+    "AXPO (+25 %)": Arm(AXPO),
+    "AXPO, no prefix credit": Arm(AxpoConfig(prefix_credit=False)),
+    "AXPO, merged groups": Arm(AxpoConfig(advantage_group="merged")),
+    **{f"GRPO, answer right {share:.0%}": Arm(GRPO, answer_success=share) for share in (0.6, 0.1)},
+    **{f"AXPO, answer right {share:.0%}": Arm(AXPO, answer_success=share) for share in (0.6, 0.1)},
+}
+
+
+class Policy:
+    """Two tokens per rollout: `gate`, whether to call the tool (the prefix), and the argument (its continuation)."""
+
+    def __init__(self) -> None:
+        wrong = (1 - RIGHT_ARGUMENT) / (ARGUMENTS - 1)
+        self.gate = float(np.log(TOOL_USE / (1 - TOOL_USE)))
+        self.calls = np.log(np.tile([RIGHT_ARGUMENT] + [wrong] * (ARGUMENTS - 1), (TOPICS, 1)))
+
+    def probabilities(self) -> tuple[float, np.ndarray]:
+        """Of calling the tool, and (TOPICS, ARGUMENTS) of each argument."""
+        weights = np.exp(self.calls)
+        return 1 / (1 + float(np.exp(-self.gate))), weights / weights.sum(axis=1, keepdims=True)
+
+    def update(self, rows: list[Row], argument_of: dict[tuple[str, int], int], arm: Arm) -> None:
+        """Ascend the mean of A * log pi over the ordinary rollouts, AXPO's rows added, each row on its own tokens."""
+        step = LEARNING_RATE / (QUESTIONS * arm.rollouts) * row_advantages(rows, arm.config).numpy()
+        use, probabilities = self.probabilities()
+        topics = np.array([int(row.uid) % TOPICS for row in rows])
+        arguments = np.array([argument_of[row.uid, row.session] for row in rows])
+        cut = np.array([row.selected and arm.config.credits_prefix for row in rows])
+        self.gate += float(step @ (np.array([row.kind is Kind.ROLLOUT for row in rows]) * ((arguments >= 0) - use)))
+        step = step * (arguments >= 0) * ~cut
+        np.add.at(self.calls, topics, -step[:, None] * probabilities[topics])
+        np.add.at(self.calls, (topics, arguments), step)
+
+
+async def train_step(policy: Policy, arm: Arm, rng: np.random.Generator) -> None:
+    """Roll out, explore under one budget for all questions, update."""
+    use, probabilities = policy.probabilities()
+    argument_of: dict[tuple[str, int], int] = {}  # -1: answered at once
+    ranked: dict[str, tuple[Candidate, ...]] = {}
+    shares: asyncio.Future[dict[str, tuple[Candidate, ...]]] = asyncio.get_running_loop().create_future()
+
+    def sample(uid: str, size: int, use: float) -> tuple[Rollout, ...]:
+        first = len(argument_of)  # sessions need only be distinct
+        sure = probabilities[int(uid) % TOPICS]
+        arguments = np.where(rng.random(size) < use, rng.choice(ARGUMENTS, size, p=sure), -1)
+        right = np.where(arguments < 0, rng.random(size) < arm.answer_success, arguments == 0)
+        argument_of.update({(uid, first + n): a for n, a in enumerate(arguments.tolist())})
+        return tuple(
+            Rollout(session=first + n, reward=float(r), uses_tool=bool(a >= 0), confidence=float(sure[a]))
+            for n, (a, r) in enumerate(zip(arguments, right, strict=True))
+        )
+
+    async def share(uid: str, candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
+        ranked[uid] = candidates
+        if len(ranked) == QUESTIONS:  # the barrier: the last question settles for all
+            shares.set_result(allocate(ranked, max_prefixes(QUESTIONS, arm.rollouts, arm.config)))
+        return (await shares)[uid]
+
+    async def resample(source: Candidate) -> tuple[Rollout, ...]:
+        return sample(source.uid, arm.config.num_continuations, use=1.0)
+
+    async def question(uid: str) -> list[Row]:
+        group = Group(uid=uid, rollouts=sample(uid, arm.rollouts, use))
+        resampled = await explore(group, arm.config, allocate=share, resample=resample)
+        selected = {one.candidate.session for one in resampled}
+        return [
+            Row(uid=uid, session=r.session, reward=r.reward, selected=r.session in selected) for r in group.rollouts
+        ] + [
+            Row(uid=uid, session=k.session, reward=k.reward, kind=Kind.RESAMPLE, source_session=one.candidate.session)
+            for one in resampled
+            for k in one.continuations
+        ]
+
+    rows = await asyncio.gather(*(question(str(number)) for number in range(QUESTIONS)))
+    policy.update(list(chain.from_iterable(rows)), argument_of, arm)
+
+
+async def train(arm: Arm, seed: int, steps: int) -> np.ndarray:
+    """(steps, 2): tool use and Pass@1 of the policy before each update."""
+    policy, rng, history = Policy(), np.random.default_rng(seed), np.empty((steps, 2))
+    for step in range(steps):
+        use, probabilities = policy.probabilities()
+        history[step] = use, use * probabilities[:, 0].mean() + (1 - use) * arm.answer_success
+        await train_step(policy, arm, rng)
+    return history
+
+
+def run(name: str, seed: int, steps: int = STEPS) -> np.ndarray:
+    return asyncio.run(train(ARMS[name], seed, steps))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--plot", default="thinking_acting_gap.png")
+    options = parser.parse_args()
+    figure, axes = plt.subplots(2, 3, figsize=(13, 6), sharex=True, sharey=True, layout="constrained")
+    with ProcessPoolExecutor() as pool:
+        runs = list(pool.map(run, *zip(*product(ARMS, range(options.seeds)), strict=True)))
+    print(f"{'':26} tool use: step 150, 300 (range over {options.seeds} seeds), Pass@1: 300 (range)")
+    for (name, arm), curves in zip(ARMS.items(), np.array(runs).reshape(len(ARMS), -1, STEPS, 2), strict=True):
+        mean, low, high = curves.mean(0), curves.min(0), curves.max(0)
+        ends = [f"{mean[-1, i]:.2f} ({low[-1, i]:.2f}-{high[-1, i]:.2f})" for i in range(2)]
+        print(f"{name:26} {mean[150, 0]:.2f}, {', '.join(ends)}")
+        for row, label in enumerate(["tool use", "Pass@1"]):
+            panel = axes[row, [0.35, 0.6, 0.1].index(arm.answer_success)]
+            panel.plot(mean[:, row], label=name)
+            panel.fill_between(range(STEPS), low[:, row], high[:, row], alpha=0.2)
+            panel.set(ylabel=label, ylim=(0, 1), title=f"answering at once is right {arm.answer_success:.0%}")
+            panel.legend(fontsize="small")
+    figure.savefig(options.plot, dpi=110)
+
+
+if __name__ == "__main__":
+    main()
