@@ -1,0 +1,224 @@
+"""One trajectory: verl's tool loop, watched, limited, seeded, and able to resume from a prefix.
+
+    prompt (+ prefix) -> TurnClient -> assistant turn -> ToolCallParser -> TrajectoryTool -> ... -> output + Episode
+
+verl's `ToolAgentLoop` does the turns. Ours adds what AXPO needs and verl lacks: calls are found in token ids and
+outside thinking, a tool lives as long as its trajectory, every end has a status, and the first request may start from
+the token ids of another trajectory's prefix, images as they were, with nothing decoded and encoded again.
+"""
+
+import asyncio
+import hashlib
+import json
+import math
+import time
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from verl.experimental.agent_loop.agent_loop import AgentLoopOutput, register
+from verl.experimental.agent_loop.tool_agent_loop import AgentData, AgentState, ToolAgentLoop
+from verl.experimental.agent_loop.tool_parser import FunctionCall, ToolParser
+from verl.tools.base_tool import BaseTool
+from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
+from verl.utils.tokenizer import get_processor_token_id
+
+from verl_axpo.core.types import Status
+from verl_axpo.integration.lineage import AXPO_FIELD, Episode, cut
+from verl_axpo.integration.trajectory_tool import TrajectoryTool
+from verl_axpo.integration.turn_client import Resume, TurnClient
+from verl_axpo.tools.parser import ParsedCall, ToolCallParser
+from verl_axpo.trace.records import ToolCall
+
+LOOP_NAME = "axpo_tool_agent"
+PARSER_NAME = "axpo"
+# What `ToolAgentLoop._call_tool` answers in a tool's stead; tests/contract/test_agent_loop.py pins the words
+HOST_REFUSALS = ("Unknown function", "Invalid JSON in arguments", "Error executing tool")
+
+
+class BadCall(FunctionCall):
+    """A call that could not be decoded; `problem` becomes the tool's response."""
+
+    problem: str
+
+
+@ToolParser.register(PARSER_NAME)
+class ThinkAwareToolParser(ToolParser):
+    """`ToolCallParser` in verl's parser registry (`rollout.multi_turn.format=axpo`)."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        super().__init__(tokenizer)
+        self.calls = ToolCallParser(tokenizer, starts_in_think=starts_in_think(tokenizer))
+
+    async def extract_tool_calls(
+        self, responses_ids: list[int], tools: list[OpenAIFunctionToolSchema] | None = None
+    ) -> tuple[str, list[FunctionCall]]:
+        """(text before the first call, calls); an undecodable call is a `BadCall`."""
+        spans = self.calls.spans(responses_ids)
+        content = self.tokenizer.decode(responses_ids[: spans[0].open] if spans else responses_ids)
+        return content, [_function_call(self.calls.parse(responses_ids, span)) for span in spans]
+
+
+def _function_call(call: ParsedCall) -> FunctionCall:
+    if call.problem is not None:
+        return BadCall(name=call.name, arguments=json.dumps({"raw": call.raw}), problem=call.problem)
+    return FunctionCall(name=call.name, arguments=json.dumps(call.arguments, ensure_ascii=False))
+
+
+@lru_cache(maxsize=8)
+def starts_in_think(tokenizer: Any) -> bool:
+    """Whether the chat template's generation prompt leaves `<think>` open, as Qwen3-VL-Thinking's does."""
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "?"}], add_generation_prompt=True, tokenize=False
+    )
+    return bool(prompt.rfind("<think>") > prompt.rfind("</think>"))
+
+
+def request_seed(run_seed: int | None, step: int, uid: str, session: int, turn: int) -> int | None:
+    """The seed of one sampling request: a function of what is asked, not of when (invariant 8). None: not seeded."""
+    if run_seed is None:
+        return None
+    key = f"{run_seed}/{step}/{uid}/{session}/{turn}".encode()
+    return int.from_bytes(hashlib.blake2b(key, digest_size=4).digest(), "big")
+
+
+@register(LOOP_NAME)
+class AxpoToolAgentLoop(ToolAgentLoop):
+    """verl's `ToolAgentLoop` plus an `Episode` in `extra_fields[AXPO_FIELD]`; one instance runs one trajectory."""
+
+    tools: dict[str, Any]
+    server_manager: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not isinstance(self.tool_parser, ThinkAwareToolParser):
+            raise ValueError(
+                f"{LOOP_NAME}: got actor_rollout_ref.rollout.multi_turn.format={self.tool_parser_name}, expected "
+                f"{PARSER_NAME}, which tells a call from a tag inside <think>; set it to {PARSER_NAME}"
+            )
+        self.tools = {
+            name: TrajectoryTool(tool) if isinstance(tool, BaseTool) else tool for name, tool in self.tools.items()
+        }
+        self.calls: list[ToolCall] = []
+        self.prompt_images = 0
+        self.forged = False
+
+    async def run(
+        self, sampling_params: dict[str, Any], resume: Resume | None = None, **kwargs: Any
+    ) -> AgentLoopOutput:
+        """One trajectory from `kwargs["raw_prompt"]`, or its continuation from `resume`."""
+        started = time.time()
+        self.server_manager = client = TurnClient(
+            self.server_manager,
+            response_length=self.response_length,
+            seed=lambda turn: self._seed(turn, kwargs),
+            resume=resume,
+        )
+        try:
+            output = await super().run(sampling_params, **kwargs)
+        finally:
+            await asyncio.gather(*(tool.close() for tool in self.tools.values() if isinstance(tool, TrajectoryTool)))
+        output = self._without_forged_images(output)
+        output.extra_fields[AXPO_FIELD] = self._episode(output, client, started)
+        return output
+
+    def _seed(self, turn: int, kwargs: dict[str, Any]) -> int | None:
+        run_seed = (self.config.algorithm.get("axpo") or {}).get("seed")
+        step, session = int(kwargs.get("global_steps", -1)), int(kwargs.get("session_id", 0))
+        return request_seed(run_seed, step, str(kwargs.get("uid", kwargs.get("index"))), session, turn)
+
+    # ------------------------------ what the host's states leave out ------------------------------
+
+    async def _handle_pending_state(self, agent_data: AgentData, sampling_params: dict[str, Any]) -> AgentState:
+        self.prompt_images = len(agent_data.image_data or ())
+        return await super()._handle_pending_state(agent_data, sampling_params)
+
+    async def _handle_processing_tools_state(self, agent_data: AgentData) -> AgentState:
+        state = await super()._handle_processing_tools_state(agent_data)
+        return AgentState.TERMINATED if any(call.infra for call in self.calls) else state
+
+    async def _call_tool(
+        self, tool_call: FunctionCall, tools_kwargs: dict[str, Any], agent_data: AgentData
+    ) -> tuple[ToolResponse, float, dict[str, Any]]:
+        started = time.monotonic()
+        if isinstance(tool_call, BadCall):
+            response, reward, metrics = ToolResponse(text=tool_call.problem), 0.0, {"ok": False}
+        else:
+            response, reward, metrics = await super()._call_tool(tool_call, tools_kwargs, agent_data)
+        self.calls.append(_call_record(tool_call, response, metrics, time.monotonic() - started))
+        return response, reward, metrics
+
+    # ------------------------------ the episode ------------------------------
+
+    def _without_forged_images(self, output: AgentLoopOutput) -> AgentLoopOutput:
+        """Cut the response where the policy itself wrote an image or video placeholder, for which no feature exists."""
+        if self.processor is None:
+            return output
+        media = {get_processor_token_id(self.processor, kind) for kind in ("image", "video")}
+        ids = output.response_ids
+        forged = next((at for at, policy in enumerate(output.response_mask) if policy and ids[at] in media), None)
+        if forged is None:
+            return output
+        self.forged = True
+        if forged == 0:  # an empty response has no place in a batch: one token stays, which nobody trains
+            ids = [self.tokenizer.eos_token_id]
+            logprobs = None if output.response_logprobs is None else [0.0]
+            output = output.model_copy(
+                update={"response_ids": ids, "response_mask": [0], "response_logprobs": logprobs}
+            )
+        images = sum(ids[at] in media and ids[at - 1] not in media for at in range(1, forged))
+        return cut(output, max(forged, 1), self.prompt_images + images)
+
+    def _episode(self, output: AgentLoopOutput, client: TurnClient, started: float) -> Episode:
+        span = self._first_call(output, client)
+        return Episode(
+            request_id=client.request_id,
+            status=self._status(output, client),
+            prefix_len=span[0] if span else None,
+            tool_call_span=span,
+            prefix_images=self.prompt_images,
+            confidence=_mean_probability(output.response_logprobs, span),
+            tool_calls=tuple(self.calls),
+            num_generated=client.num_generated,
+            prompt_tokens=client.prompt_tokens,
+            cached_tokens=client.cached_tokens,
+            started=started,
+            finished=time.time(),
+        )
+
+    def _first_call(self, output: AgentLoopOutput, client: TurnClient) -> tuple[int, int] | None:
+        """`[start, end)` of the first call behind its opening tag; it is in the first turn, for one without is the last.
+
+        An opening tag with nothing behind it, cut off by the length limit, calls nothing.
+        """
+        spans = self.tool_parser.calls.spans(output.response_ids[: client.turn_lengths[0]])
+        called = bool(spans) and spans[0].end > spans[0].open + 1
+        return (spans[0].open + 1, spans[0].end) if called else None
+
+    def _status(self, output: AgentLoopOutput, client: TurnClient) -> Status:
+        if any(call.infra for call in self.calls):
+            return Status.INFRA_FAILURE
+        last_turn = output.response_ids[-client.turn_lengths[-1] :]
+        unanswered = not self.forged and bool(self.tool_parser.calls.spans(last_turn))
+        return Status.TRUNCATED if client.stopped_by_length or unanswered or self.forged else Status.OK
+
+
+def _call_record(call: FunctionCall, response: ToolResponse, metrics: dict[str, Any], seconds: float) -> ToolCall:
+    text = response.text or ""
+    ok = bool(metrics.get("ok", not text.startswith(HOST_REFUSALS)))
+    arguments = json.loads(call.arguments)
+    return ToolCall(
+        name=call.name,
+        arguments=arguments,
+        ok=ok,
+        infra=bool(metrics.get("infra", False)),
+        seconds=seconds,
+        error=None if ok else str(metrics.get("error") or text),
+    )
+
+
+def _mean_probability(logprobs: Sequence[float] | None, span: tuple[int, int] | None) -> float | None:
+    """The paper's confidence: mean probability of the tool call's tokens, as the rollout engine sampled them."""
+    if logprobs is None or span is None:
+        return None
+    return math.fsum(math.exp(logprob) for logprob in logprobs[slice(*span)]) / (span[1] - span[0])

@@ -1,0 +1,91 @@
+"""The advantage estimator `axpo` in verl's registry: rows' lineage + token-level rewards -> token-level advantages.
+
+verl hands an estimator rewards, masks and uids, but not what a row is. The trainer knows, and puts it around the call:
+`with lineage(rows): super()._compute_advantage(...)`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from verl.trainer.ppo.core_algos import register_adv_est
+
+from verl_axpo.core.advantage import row_advantages
+from verl_axpo.core.config import AxpoConfig
+from verl_axpo.core.types import Row
+
+ESTIMATOR_NAME = "axpo"
+
+
+@dataclass(slots=True)
+class Lineage:
+    """The batch's rows, R of them in batch order (None for padding); the estimator leaves its advantages here."""
+
+    rows: Sequence[Row | None]
+    advantages_R: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+
+
+_current: ContextVar[Lineage | None] = ContextVar("axpo_lineage", default=None)
+
+
+@contextmanager
+def lineage(rows: Sequence[Row | None]) -> Iterator[Lineage]:
+    """Tell the estimator what the rows of the next batch are; None for a padding row."""
+    known = Lineage(rows)
+    token = _current.set(known)
+    try:
+        yield known
+    finally:
+        _current.reset(token)
+
+
+@register_adv_est(ESTIMATOR_NAME)
+def compute_axpo_advantage(
+    token_level_rewards: torch.Tensor,
+    response_mask: torch.Tensor,
+    index: npt.NDArray[np.object_],
+    config: Mapping[str, Any],
+    **_: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Equations 2-4 on verl's batch; with nothing selected, verl's `compute_grpo_outcome_advantage` bit for bit.
+
+    Args:
+        token_level_rewards: (R, T).
+        response_mask: (R, T), 1 on trained tokens.
+        index: (R,) uids.
+        config: verl's `algorithm`, with `axpo` in it.
+
+    Returns:
+        advantages and returns, the same (R, T) tensor.
+
+    Raises:
+        ValueError: called outside `lineage`, so by a trainer that is not ours; or for another batch.
+    """
+    known = _current.get()
+    if known is None:
+        raise ValueError(
+            "algorithm.adv_estimator=axpo: got a batch without AXPO's lineage, expected verl_axpo's trainer; "
+            "set trainer.v1.trainer_mode=axpo_sync (verl_axpo's plugin does it when verl's validate_config runs)"
+        )
+    if len(known.rows) != len(index):
+        raise ValueError(
+            f"algorithm.adv_estimator=axpo: got {len(index)} rows, expected the {len(known.rows)} announced"
+        )
+    with torch.no_grad():
+        rewards_R = token_level_rewards.sum(dim=-1).tolist()
+        rows = [
+            Row(uid=uid, session=at, reward=reward) if row is None else replace(row, reward=reward)
+            for at, (row, uid, reward) in enumerate(zip(known.rows, index, rewards_R, strict=True))
+        ]
+        known.advantages_R = row_advantages(
+            rows,
+            AxpoConfig.from_mapping(config.get("axpo") or {}),
+            normalize_std=config.get("norm_adv_by_std_in_grpo", True),
+        )
+        advantages_RT = known.advantages_R.to(token_level_rewards).unsqueeze(-1) * response_mask
+    return advantages_RT, advantages_RT

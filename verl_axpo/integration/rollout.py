@@ -1,0 +1,236 @@
+"""The rollout hook: a group of N sessions settles, is explored, and is published, before verl sees it as finished.
+
+    manager: begin the step's budget, hand prompts to the workers
+    worker:  N sessions, scored but unpublished -> core.explore (trigger, rank, allocate, resample) -> rows of the batch
+
+verl calls a worker's `_run_prompt`, which runs `_run_agent_loop` for each session, publishes each in
+`_agent_loop_postprocess`, and marks the prompt finished when all sessions have returned. Ours keeps that order: sessions
+hand their scored output to the group instead of publishing, and return when the last one has published for all.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import ray
+from tensordict import TensorDict
+from verl.experimental.agent_loop import AgentLoopOutput
+from verl.trainer.ppo.v1 import AgentLoopManagerTQ, AgentLoopWorkerTQ
+
+from verl_axpo.core.config import AxpoConfig
+from verl_axpo.core.step import Resampled, explore
+from verl_axpo.core.types import Candidate, Group, Kind, Rollout, Row
+from verl_axpo.integration import agent_loop
+from verl_axpo.integration.coordinator import BudgetCoordinator
+from verl_axpo.integration.lineage import AXPO_FIELD, BatchRow, Session, publishable
+from verl_axpo.integration.sampling import continuation_of, mean_entropy
+from verl_axpo.integration.transcript import transcribe
+
+logger = logging.getLogger(__name__)
+
+MAX_WAITING_GROUPS = 100_000  # groups that may wait at the barrier at once: an actor call each, nearly free
+HOST_LOOP = "tool_agent"  # verl's own loop, which a dataset may name per sample; ours does all that it does
+
+
+@dataclass(slots=True, kw_only=True)
+class GroupRun:
+    """A group while its sessions run. The last one to settle explores and publishes; the others wait for that."""
+
+    size: int
+    settled: int = 0
+    sessions: dict[int, Session] = field(default_factory=dict)
+    continuations: dict[int, list[Session]] = field(default_factory=dict)  # by source session
+    published: asyncio.Event = field(default_factory=asyncio.Event)
+    reported: bool = False
+
+
+class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
+    """verl's TransferQueue worker (the class behind its `@ray.remote`), which explores a group before publishing it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.axpo = AxpoConfig.from_mapping(self.config.algorithm.get("axpo") or {})
+        self.groups: dict[str, GroupRun] = {}
+        self.coordinator: Any = None
+
+    async def set_coordinator(self, coordinator: Any) -> None:
+        """Called once by the manager, before any prompt."""
+        self.coordinator = coordinator
+
+    # ------------------------------ verl's three hooks, outermost first ------------------------------
+
+    async def _run_prompt(
+        self, prompt: dict[str, Any], sampling_params: dict[str, Any], trajectory: dict[str, Any], trace: bool = False
+    ) -> None:
+        if trajectory["validate"]:
+            return await super()._run_prompt(prompt, sampling_params, trajectory, trace)
+        uid = prompt["uid"]
+        group = self.groups[uid] = GroupRun(size=prompt.get("__rollout_n__", self.rollout_config.n))
+        try:
+            await super()._run_prompt(prompt, sampling_params, trajectory, trace)
+        finally:
+            del self.groups[uid]
+            if not group.reported:  # the other groups of the step must not wait for this one
+                await self._allocate(group, uid, ())
+
+    async def _run_agent_loop(
+        self,
+        sampling_params: dict[str, Any],
+        trajectory: dict[str, Any],
+        *,
+        agent_name: str,
+        trace: bool = True,
+        **kwargs: Any,
+    ) -> Any:
+        agent_name = agent_loop.LOOP_NAME if agent_name == HOST_LOOP else agent_name
+        run = partial(super()._run_agent_loop, sampling_params, trajectory, agent_name=agent_name, trace=trace)
+        if trajectory["validate"]:
+            return await run(**kwargs)
+        group = self.groups[kwargs["uid"]]
+        try:
+            group.sessions[kwargs["session_id"]] = await run(resume=None, **kwargs)
+        finally:
+            group.settled += 1
+            if group.settled == group.size:
+                await self._finish(group, kwargs["uid"], run)
+        await group.published.wait()
+
+    async def _agent_loop_postprocess(
+        self, output: AgentLoopOutput | list[AgentLoopOutput], validate: bool, **kwargs: Any
+    ) -> Session | None:
+        """Score, and hand back instead of publishing."""
+        if validate:
+            return await super()._agent_loop_postprocess(output, validate, **kwargs)
+        if isinstance(output, list) or AXPO_FIELD not in output.extra_fields:
+            raise ValueError(
+                f"AXPO: got an agent loop without an AXPO episode, expected {agent_loop.LOOP_NAME} or a subclass; "
+                f"set actor_rollout_ref.rollout.agent.default_agent_loop={agent_loop.LOOP_NAME} and drop other agent "
+                "names from the dataset's agent_name column"
+            )
+        await self._compute_score([output], kwargs=kwargs)
+        return Session(output=output, kwargs=kwargs, episode=output.extra_fields.pop(AXPO_FIELD))
+
+    async def _compute_score(self, outputs: list[AgentLoopOutput], kwargs: dict[str, Any]) -> None:
+        """verl's, plus whether a tool was used: so that verl's own validation reports it beside the score."""
+        await super()._compute_score(outputs, kwargs={key: one for key, one in kwargs.items() if key != "resume"})
+        episode = outputs[-1].extra_fields.get(AXPO_FIELD)
+        if episode is not None:
+            info = outputs[-1].extra_fields.setdefault("reward_extra_info", {})
+            info["uses_tool"] = float(episode.prefix_len is not None)
+
+    def _compute_multi_modal_inputs(self, output: AgentLoopOutput, input_ids: Any) -> dict[str, Any]:
+        """verl's, checked: a row whose image features do not match its image tokens must not be published."""
+        inputs: dict[str, Any] = super()._compute_multi_modal_inputs(output, input_ids)
+        check_image_features(self.processor, inputs, input_ids)
+        return inputs
+
+    # ------------------------------ a settled group ------------------------------
+
+    async def _finish(self, group: GroupRun, uid: str, run: Any) -> None:
+        """Explore the group if all of it is there, then publish what there is."""
+        resampled: tuple[Resampled, ...] = ()
+        try:
+            if len(group.sessions) == group.size:
+                await self._measure_entropies(group)
+                ordered = [group.sessions[session].as_rollout() for session in sorted(group.sessions)]
+                resampled = await explore(
+                    Group(uid=uid, rollouts=tuple(ordered)),
+                    self.axpo,
+                    allocate=partial(self._allocate, group),
+                    resample=partial(self._resample, group, run),
+                )
+            await self._publish(group, uid, resampled)
+        finally:
+            group.published.set()
+
+    async def _allocate(self, group: GroupRun, uid: str, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+        group.reported = True
+        return tuple(await self.coordinator.allocate.remote(uid, candidates))
+
+    async def _resample(self, group: GroupRun, run: Any, candidate: Candidate) -> list[Rollout]:
+        """K scored continuations of a candidate; raises if any of them does, which drops the candidate."""
+        source, count = group.sessions[candidate.session], self.axpo.num_continuations
+        resume = continuation_of(source, self.axpo)
+        # Session ids behind the ordinary ones, a function of source and k alone: keys and seeds do not depend on timing
+        first = group.size + candidate.session * count
+        sessions = await asyncio.gather(
+            *(run(**{**source.kwargs, "session_id": first + k, "resume": resume}) for k in range(count))
+        )
+        group.continuations[candidate.session] = sessions
+        return [session.as_rollout() for session in sessions]
+
+    async def _measure_entropies(self, group: GroupRun) -> None:
+        if self.axpo.uncertainty != "entropy":
+            return
+        measured = await asyncio.gather(*(mean_entropy(self.llm_client, one) for one in group.sessions.values()))
+        group.sessions = {
+            session: replace(one, entropy=entropy)
+            for (session, one), entropy in zip(group.sessions.items(), measured, strict=True)
+        }
+
+    async def _publish(self, group: GroupRun, uid: str, resampled: Sequence[Resampled]) -> None:
+        selected = {one.candidate.session for one in resampled}
+        rows: list[tuple[Session, int | None]] = [(one, None) for one in group.sessions.values()]
+        rows += [(one, source) for source in selected for one in group.continuations[source]]
+        await asyncio.gather(*(self._publish_row(uid, one, source, selected) for one, source in rows))
+
+    async def _publish_row(self, uid: str, session: Session, source: int | None, selected: set[int]) -> None:
+        rollout = session.as_rollout()
+        row = Row(
+            uid=uid,
+            session=session.session_id,
+            reward=rollout.reward,
+            kind=Kind.ROLLOUT if source is None else Kind.RESAMPLE,
+            source_session=source,
+            status=rollout.status,
+            selected=source is None and session.session_id in selected,
+        )
+        output = publishable(session, row, credits_prefix=self.axpo.credits_prefix)
+        batch_row = BatchRow(
+            row=row,
+            rollout=rollout,
+            episode=session.episode,
+            grpo_tokens=sum(session.output.response_mask) if source is None else 0,
+            transcript=await transcribe(session, output, self.tokenizer, self.axpo.trace_dir),
+        )
+        kwargs = {key: value for key, value in session.kwargs.items() if key != "resume"}
+        await super()._agent_loop_postprocess(output, False, **kwargs, **{AXPO_FIELD: batch_row})
+
+
+def check_image_features(processor: Any, inputs: dict[str, Any], input_ids: Any) -> None:
+    """Invariant 6: as many image features as image tokens.
+
+    Raises:
+        ValueError: they differ; training on the row would crash the model or, worse, shift its images.
+    """
+    grids = inputs.get("image_grid_thw")
+    if processor is None or grids is None:
+        return
+    features = int((grids.prod(dim=-1) // processor.image_processor.merge_size**2).sum())
+    tokens = int((input_ids == processor.image_token_id).sum())
+    if features != tokens:
+        raise ValueError(f"row: got {features} image features for {tokens} image tokens, expected as many")
+
+
+class AxpoAgentLoopManager(AgentLoopManagerTQ):
+    """verl's manager with our workers and one coordinator (`rollout.agent.agent_loop_manager_class`)."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.agent_loop_workers_class = ray.remote(AxpoAgentLoopWorker)
+        config = AxpoConfig.from_mapping(self.config.algorithm.get("axpo") or {})
+        actor = ray.remote(BudgetCoordinator).options(max_concurrency=MAX_WAITING_GROUPS)
+        self.coordinator = actor.remote(config, self.rollout_config.n)
+
+    async def _init_agent_loop_workers(self) -> None:
+        await super()._init_agent_loop_workers()
+        await asyncio.gather(*(one.set_coordinator.remote(self.coordinator) for one in self.agent_loop_workers))
+
+    def generate_sequences(self, prompts: TensorDict) -> None:
+        """Open the budget of these prompts, then dispatch them as verl does."""
+        if "validate" not in prompts:
+            ray.get(self.coordinator.begin.remote([str(uid) for uid in prompts["uid"]]))
+        super().generate_sequences(prompts)

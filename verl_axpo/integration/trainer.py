@@ -1,0 +1,208 @@
+"""verl's synchronous V1 trainer with AXPO's rows in the batch: their advantages, weights, metrics and trace.
+
+    sampled batch -> (balance) -> lineage of its rows -> estimator -> weights -> update in GRPO's number of mini-batches
+
+Nothing of verl's trainer is copied: each override adds to what `super()` does, and does nothing when no row is AXPO's.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
+from typing import Any
+
+import ray
+import torch
+import transfer_queue as tq
+from omegaconf import DictConfig, open_dict
+from tensordict import TensorDict
+from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.v1 import PPOTrainerSync, register_trainer
+from verl.utils import tensordict_utils as tu
+
+from verl_axpo.core.config import AxpoConfig
+from verl_axpo.core.types import Candidate
+from verl_axpo.integration.estimator import lineage
+from verl_axpo.integration.lineage import AXPO_FIELD, BatchRow
+from verl_axpo.integration.records import StepData, step_summary, trajectory_records
+from verl_axpo.integration.step_metrics import batch_metrics
+from verl_axpo.trace.writer import TraceWriter
+
+TRAINER_MODE = "axpo_sync"
+HOST_MODE = "sync"  # the mode that everything in verl compares with, and whose settings we run under
+
+
+@register_trainer(TRAINER_MODE)
+class AxpoTrainer(PPOTrainerSync):
+    """`trainer.v1.trainer_mode=axpo_sync`."""
+
+    def __init__(self, config: DictConfig) -> None:
+        with open_dict(config):
+            config.trainer.v1.trainer_mode = HOST_MODE
+        super().__init__(config)
+        self.axpo = AxpoConfig.from_mapping(config.algorithm.get("axpo") or {})
+        self.num_rollouts: int = config.actor_rollout_ref.rollout.n
+        self.questions: list[str] = []  # uids of the step, in batch order
+        self.fetched: dict[int, int] = {}  # step -> prompts fetched for it
+        self.has_extra_rows = False
+        self.trace = TraceWriter(self.axpo.trace_dir) if self.axpo.trace_dir else None
+
+    # ------------------------------ rollout ------------------------------
+
+    def on_train_begin(self) -> None:
+        """A trace that continues: what a killed run wrote behind the checkpoint is moved aside."""
+        super().on_train_begin()
+        if self.trace is not None:
+            self.trace.begin_step(self.global_steps)
+
+    def _fetch_one_gen_batch(self) -> TensorDict:
+        """verl's prompts; with a seed their uids are a function of step and position, so that runs compare."""
+        batch = super()._fetch_one_gen_batch()
+        if self.axpo.seed is not None:
+            step, first = self.global_steps, self.fetched.get(self.global_steps, 0)
+            tu.assign_non_tensor_stack(batch, "uid", [f"s{step:06d}q{first + at:05d}" for at in range(len(batch))])
+            self.fetched = {step: first + len(batch)}
+        return batch
+
+    def _submit_batch_to_rollout(self, batch: TensorDict) -> int:
+        self.questions = [str(uid) for uid in batch["uid"]]
+        return int(super()._submit_batch_to_rollout(batch))
+
+    # ------------------------------ batch ------------------------------
+
+    def _balance_batch(self, batch: KVBatchMeta, *args: Any, **kwargs: Any) -> KVBatchMeta:
+        self.has_extra_rows = any(session_of(key) >= self.num_rollouts for key in batch.keys)
+        return super()._balance_batch(batch, *args, **kwargs)
+
+    def _get_required_batch_multiple(self, dp_size: int) -> int:
+        """With AXPO's rows: enough padding to split evenly, instead of a whole further mini-batch of it."""
+        if not self.has_extra_rows:
+            return int(super()._get_required_batch_multiple(dp_size))
+        return dp_size * math.lcm(
+            self.num_updates * self._micro_batch("actor"), *map(self._micro_batch, ("rollout", "ref"))
+        )
+
+    def _micro_batch(self, role: str) -> int:
+        """Rows per GPU that `role` processes at once; 1 where micro-batches are cut by tokens."""
+        config = self.config.actor_rollout_ref
+        if role == "actor":
+            return 1 if config.actor.use_dynamic_bsz else int(config.actor.ppo_micro_batch_size_per_gpu)
+        if config[role].log_prob_use_dynamic_bsz:
+            return 1
+        return int(config[role].log_prob_micro_batch_size_per_gpu or 1)
+
+    @property
+    def num_updates(self) -> int:
+        """GRPO's optimizer updates per pass over the batch."""
+        return math.ceil(self.config.data.train_batch_size / self.config.actor_rollout_ref.actor.ppo_mini_batch_size)
+
+    # ------------------------------ advantages and update ------------------------------
+
+    def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
+        rows = read_rows(batch)
+        with lineage([None if row is None else row.row for row in rows]) as known:
+            result = super()._compute_advantage(batch, metrics)
+        if self.has_extra_rows and self.config.actor_rollout_ref.actor.loss_agg_mode == "token-mean":
+            count_grpo_tokens(batch, rows)
+        self._report(batch, rows, known.advantages_R, metrics)
+        return result
+
+    def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
+        if not self.has_extra_rows:
+            return super()._update_actor(batch, metrics)
+        with split_evenly(self.actor_rollout_wg, self.num_updates):
+            return super()._update_actor(batch, metrics)
+
+    # ------------------------------ what happened ------------------------------
+
+    def _report(
+        self, batch: KVBatchMeta, rows: Sequence[BatchRow | None], advantages_R: torch.Tensor, metrics: dict[str, Any]
+    ) -> None:
+        ranked: dict[str, tuple[Candidate, ...]] = ray.get(
+            self.agent_loop_manager.coordinator.report.remote(self.questions)
+        )
+        data = StepData(
+            step=self.global_steps,
+            config=self.axpo,
+            questions=self.questions,
+            rollouts_per_question=self.num_rollouts,
+            rows=[row for row in rows if row is not None],
+            advantages=[one for one, row in zip(advantages_R.tolist(), rows, strict=True) if row is not None],
+            ranked=ranked,
+            normalize_std=self.config.algorithm.get("norm_adv_by_std_in_grpo", True),
+        )
+        metrics.update(batch_metrics(data))
+        if self.trace is not None:
+            data.entropies = read_entropies(batch, rows)
+            self.trace.write_step(trajectory_records(data), step_summary(data, metrics))
+
+    def _compute_metrics(self, batch: KVBatchMeta, *args: Any, **kwargs: Any) -> None:
+        """verl's own keys are about the N ordinary rollouts only: resamples count as padding there."""
+        ordinary = copy(batch)
+        ordinary.tags = [
+            {**tag, "is_padding": True} if session_of(key) >= self.num_rollouts else tag
+            for key, tag in zip(batch.keys, batch.tags, strict=True)
+        ]
+        super()._compute_metrics(ordinary, *args, **kwargs)
+
+    def _shutdown_dump_executor(self) -> None:
+        super()._shutdown_dump_executor()
+        if self.trace is not None:
+            self.trace.flush()
+
+
+def session_of(key: str) -> int:
+    """The session of a row's key, `{uid}_{session}_{output}`; -1 for verl's padding rows."""
+    return -1 if key.startswith("pad") else int(key.rsplit("_", 2)[1])
+
+
+def read_rows(batch: KVBatchMeta) -> list[BatchRow | None]:
+    """What each row of the batch is, in batch order; None for verl's padding, which copies a real row's fields."""
+    data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=[AXPO_FIELD])
+    padding = [tag.get("is_padding", False) for tag in batch.tags]
+    return [None if pad else row for pad, row in zip(padding, data[AXPO_FIELD].tolist(), strict=True)]
+
+
+def read_entropies(batch: KVBatchMeta, rows: Sequence[BatchRow | None]) -> list[torch.Tensor]:
+    """The trainer's exact policy entropy (T,) of each trained token, nats, of every row that is not padding."""
+    data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["entropy"])
+    return [entropy for entropy, row in zip(data["entropy"].unbind(), rows, strict=True) if row is not None]
+
+
+def count_grpo_tokens(batch: KVBatchMeta, rows: Sequence[BatchRow | None]) -> None:
+    """Keep an ordinary token's weight what GRPO gives it (invariant 5): AXPO's loss is added, not averaged in.
+
+    In mode `token-mean` verl divides by the batch's sum of `loss_mask`, and reads nothing else from it (the loss itself
+    is masked by `response_mask`). So the sum is made GRPO's: an extra row counts as many tokens as GRPO would have trained
+    in its place, none for a resample, the uncut rollout's for a source.
+    """
+    data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["response_mask"])
+    masks = list(data["response_mask"].unbind())
+    for at, row in enumerate(rows):
+        if row is not None and row.is_extra:
+            masks[at] = torch.zeros_like(masks[at])
+            masks[at][0] = row.grpo_tokens
+    nested = torch.nested.as_nested_tensor(masks, layout=torch.jagged)
+    fields = TensorDict({"loss_mask": nested}, batch_size=len(batch))
+    tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=fields)
+
+
+@contextmanager
+def split_evenly(worker_group: Any, num_updates: int) -> Iterator[None]:
+    """Let the workers cut the batch into `num_updates` mini-batches, whatever their size.
+
+    verl's `_update_actor` asks for mini-batches of GRPO's size; `train_mini_batch` can do either. The weight of a row,
+    one over GRPO's mini-batch size, stays (`global_batch_size`).
+    """
+    update: Callable[[KVBatchMeta], Any] = worker_group.update_actor
+
+    def update_evenly(batch: KVBatchMeta) -> Any:
+        del batch.extra_info["mini_batch_size"]
+        batch.extra_info["num_mini_batch"] = num_updates
+        return update(batch)
+
+    worker_group.update_actor = update_evenly
+    try:
+        yield
+    finally:
+        worker_group.update_actor = update

@@ -1,0 +1,57 @@
+"""A verl tool with the life of its trajectory: created at the first call, released when the trajectory ends.
+
+verl's loop creates and releases a tool around every call, so a stateful tool would forget everything in between.
+"""
+
+import asyncio
+import logging
+from typing import Any
+
+from verl.tools.base_tool import BaseTool
+from verl.tools.schemas import ToolResponse
+
+from verl_axpo.errors import InfraFailure
+
+logger = logging.getLogger(__name__)
+
+
+class TrajectoryTool:
+    """Stands in for `tool` in one trajectory of verl's `ToolAgentLoop`, which calls create, execute and release.
+
+    `execute` returns `ok`, `infra` and `error` in its metrics, whatever the tool itself reports there.
+    """
+
+    def __init__(self, tool: BaseTool) -> None:
+        self.tool = tool
+        self.name: str = tool.name
+        self.tool_schema = tool.tool_schema
+        self._instance: str | None = None
+        self._creating = asyncio.Lock()
+
+    async def create(self, instance_id: str | None = None, **kwargs: Any) -> tuple[str, ToolResponse]:
+        """The trajectory's instance; made by the first call."""
+        async with self._creating:
+            if self._instance is None:
+                self._instance, _ = await self.tool.create(instance_id, **kwargs)
+        return self._instance, ToolResponse()
+
+    async def execute(
+        self, instance_id: str, parameters: dict[str, Any], **kwargs: Any
+    ) -> tuple[ToolResponse, float | None, dict[str, Any]]:
+        """The tool's own result. An `InfraFailure` becomes a flag; any other exception is verl's to turn into text."""
+        try:
+            response, reward, metrics = await self.tool.execute(instance_id, parameters, **kwargs)
+        except InfraFailure as failure:
+            logger.warning("tool %s: infrastructure failure: %s", self.name, failure)
+            text = f"{self.name} is unavailable."
+            return ToolResponse(text=text), 0.0, {"ok": False, "infra": True, "error": str(failure)}
+        return response, reward, {"ok": True, "infra": False, "error": None, **(metrics or {})}
+
+    async def release(self, instance_id: str, **kwargs: Any) -> None:
+        """Nothing: the trajectory goes on. `close` releases."""
+
+    async def close(self) -> None:
+        """Release the instance, if one was made."""
+        instance, self._instance = self._instance, None
+        if instance is not None:
+            await self.tool.release(instance)

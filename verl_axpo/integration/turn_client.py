@@ -1,0 +1,96 @@
+"""The inference server as one trajectory sees it: requests get a seed and a limit, the first may start from a prefix.
+
+    ToolAgentLoop -> TurnClient.generate -> verl's LLMServerClient -> vLLM
+
+What the loop throws away (stop by length, cache hits, the request id) is kept here for the episode.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from verl.workers.rollout.replica import TokenOutput
+
+
+class GenerateClient(Protocol):
+    """verl's `LLMServerClient`, as far as it is called."""
+
+    async def generate(self, request_id: str, *, prompt_ids: list[int], **kwargs: Any) -> TokenOutput: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resume:
+    """Where a resample starts: its source's prefix (P tokens), on its source's server. P = 0 starts from scratch."""
+
+    source_session: int
+    request_id: str
+    token_ids: tuple[int, ...]  # (P,)
+    logprobs: tuple[float, ...]  # (P,)
+
+    @property
+    def length(self) -> int:
+        return len(self.token_ids)
+
+
+class TurnClient:
+    """A client for one trajectory.
+
+    Args:
+        client: verl's client; shared by all trajectories of a worker.
+        response_length: limit of the whole response, tool responses included, in tokens.
+        seed: turn -> the request's seed, or None to let the engine draw freely.
+        resume: prefix of the first response. It is sent behind the prompt and returned in front of what was generated,
+            so that the loop sees an ordinary turn; the source's request id finds its server, and its prefix cache.
+    """
+
+    def __init__(
+        self,
+        client: GenerateClient,
+        *,
+        response_length: int,
+        seed: Callable[[int], int | None],
+        resume: Resume | None = None,
+    ) -> None:
+        self._client, self._response_length, self._seed, self._resume = client, response_length, seed, resume
+        self.request_id: str = resume.request_id if resume else ""
+        self.turn_lengths: list[int] = []  # tokens of each assistant turn, the prefix included
+        self.num_generated = 0
+        self.stopped_by_length = False
+        self.prompt_len = 0
+        self.prompt_tokens = 0
+        self.cached_tokens: int | None = None
+
+    async def generate(
+        self, request_id: str, *, prompt_ids: list[int], sampling_params: dict[str, Any], **kwargs: Any
+    ) -> TokenOutput:
+        """One assistant turn; see `LLMServerClient.generate`."""
+        first = not self.turn_lengths
+        if first:
+            self.prompt_len = len(prompt_ids)
+            self.request_id = self.request_id or request_id
+        head = self._resume if first and self._resume else None
+        context = [*prompt_ids, *head.token_ids] if head else prompt_ids
+        limit = max(1, self._response_length - (len(context) - self.prompt_len))
+        output = await self._client.generate(
+            self.request_id,
+            prompt_ids=context,
+            sampling_params=self._params(sampling_params, limit),
+            **kwargs,
+        )
+        if first:
+            self.prompt_tokens = len(context)
+            self.cached_tokens = output.extra_fields.get("num_cached_tokens")
+        self.num_generated += len(output.token_ids)
+        self.stopped_by_length = len(output.token_ids) >= limit
+        output = _behind(head, output) if head else output
+        self.turn_lengths.append(len(output.token_ids))
+        return output
+
+    def _params(self, sampling_params: dict[str, Any], limit: int) -> dict[str, Any]:
+        seed = self._seed(len(self.turn_lengths))
+        return {**sampling_params, "max_tokens": limit, **({} if seed is None else {"seed": seed})}
+
+
+def _behind(head: Resume, output: TokenOutput) -> TokenOutput:
+    logprobs = None if output.log_probs is None else [*head.logprobs, *output.log_probs]
+    return output.model_copy(update={"token_ids": [*head.token_ids, *output.token_ids], "log_probs": logprobs})
