@@ -1,0 +1,204 @@
+"""The three streams of equations 2-4 against numbers done by hand, and the invariants that advantages can show."""
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from verl_axpo.core.advantage import recovery, row_advantages
+from verl_axpo.core.config import AxpoConfig
+from verl_axpo.core.types import Kind, Rollout, Row, Status
+
+AXPO = AxpoConfig()
+
+
+def rows(uid: str, rewards: list[float], selected: int | None = None) -> list[Row]:
+    return [Row(uid=uid, session=n, reward=r, selected=n == selected) for n, r in enumerate(rewards)]
+
+
+def continuations(uid: str, source: int, rewards: list[float], **kwargs: Any) -> list[Row]:
+    of_source: dict[str, Any] = {"uid": uid, "kind": Kind.RESAMPLE, "source_session": source, **kwargs}
+    return [Row(session=100 * (source + 1) + k, reward=reward, **of_source) for k, reward in enumerate(rewards)]
+
+
+def advantages(some: list[Row], config: AxpoConfig = AXPO) -> list[float]:
+    """With epsilon 0, for round numbers; its default is pinned by the comparison with verl."""
+    result: list[float] = row_advantages(some, config, epsilon=0.0).tolist()
+    return result
+
+
+# The example of this file: four rollouts, the first right without a tool, the other three wrong with one; the prefix of
+# session 1 is resampled, one of four continuations is right.
+SOURCE = rows("q", [1, 0, 0, 0], selected=1)
+RECOVERED = continuations("q", 1, [0, 1, 0, 0])
+# One of four right: mean 1/4, unbiased variance (9/16 + 3 * 1/16) / 3 = 1/4, std 1/2
+ONE_OF_FOUR_RIGHT, ONE_OF_FOUR_WRONG = 1.5, -0.5
+# Two of four right: mean 1/2, variance 4 * 1/4 / 3 = 1/3, so (1 - 1/2) * sqrt(3)
+TWO_OF_FOUR_RIGHT = 0.75**0.5
+
+
+def test_the_three_streams() -> None:
+    # 3: GRPO on the original rewards [1, 0, 0, 0]; 2: session 1 by its R = 1 among r~ = [1, 1, 0, 0]
+    group = [ONE_OF_FOUR_RIGHT, TWO_OF_FOUR_RIGHT, ONE_OF_FOUR_WRONG, ONE_OF_FOUR_WRONG]
+    # 1: the continuations among themselves
+    own = [ONE_OF_FOUR_WRONG, ONE_OF_FOUR_RIGHT, ONE_OF_FOUR_WRONG, ONE_OF_FOUR_WRONG]
+    assert advantages(SOURCE + RECOVERED) == pytest.approx(group + own)
+
+
+def test_a_prefix_that_was_not_recovered_keeps_its_grpo_advantage() -> None:
+    # R = 0 replaces a reward of 0; four equal rewards have std 0, so the continuations get 0
+    failed = SOURCE + continuations("q", 1, [0, 0, 0, 0])
+    assert torch.equal(row_advantages(failed, AXPO)[:4], row_advantages(rows("q", [1, 0, 0, 0]), AXPO))
+    assert row_advantages(failed, AXPO)[4:].tolist() == [0, 0, 0, 0]
+
+
+def test_an_all_wrong_group_learns_from_its_recovered_prefix() -> None:
+    # GRPO learns nothing from [0, 0, 0, 0]; here r~ = [0, 1, 0, 0] for the prefix alone
+    result = row_advantages(rows("q", [0, 0, 0, 0], selected=1) + RECOVERED, AXPO)
+    assert result[:4].tolist() == pytest.approx([0, ONE_OF_FOUR_RIGHT, 0, 0], abs=1e-5)
+
+
+def test_two_sources_of_a_question_do_not_see_each_others_recovery() -> None:
+    both = [Row(uid="q", session=n, reward=r, selected=n > 1) for n, r in enumerate([1.0, 0.0, 0.0, 0.0])]
+    some = both + continuations("q", 2, [1, 0, 0, 0]) + continuations("q", 3, [1, 1, 0, 0])
+    # each source among r~ = [1, 0, 1, 0] or [1, 0, 0, 1]: two of four right; the others among [1, 0, 0, 0]
+    assert advantages(some)[:4] == pytest.approx([1.5, -0.5, TWO_OF_FOUR_RIGHT, TWO_OF_FOUR_RIGHT])
+    assert advantages(some)[8:] == pytest.approx(2 * [TWO_OF_FOUR_RIGHT] + 2 * [-TWO_OF_FOUR_RIGHT])
+
+
+def test_no_prefix_credit_leaves_the_source_an_ordinary_rollout() -> None:
+    for config in (AxpoConfig(prefix_credit=False), AxpoConfig(prefix="scratch")):
+        assert not config.credits_prefix
+        assert advantages(SOURCE + RECOVERED, config) == pytest.approx([1.5, -0.5, -0.5, -0.5, -0.5, 1.5, -0.5, -0.5])
+
+
+def test_merged_normalises_rollouts_and_continuations_together() -> None:
+    config = AxpoConfig(advantage_group="merged")
+    # Eight rewards, two of them 1: mean 1/4, variance (2 * 9/16 + 6 * 1/16) / 7 = 3/14; right 3/4 / s, wrong -1/4 / s
+    s = (3 / 14) ** 0.5
+    # The source by r~: three of eight are 1: mean 3/8, variance (3 * 25/64 + 5 * 9/64) / 7 = 15/56; 5/8 over its root
+    source = 5 / 8 / (15 / 56) ** 0.5
+    right, wrong = 0.75 / s, -0.25 / s
+    assert advantages(SOURCE + RECOVERED, config) == pytest.approx(
+        [right, source, wrong, wrong, wrong, right, wrong, wrong]
+    )
+
+
+def test_infra_failures_get_nothing_and_stand_outside_mean_and_std() -> None:
+    broken = Row(uid="q", session=9, reward=1.0, status=Status.INFRA_FAILURE)
+    lost = continuations("q", 1, [1.0], status=Status.INFRA_FAILURE)
+    result = advantages([broken, *SOURCE, *lost, *RECOVERED])
+    expected = advantages(SOURCE + RECOVERED)
+    assert result == [0, *expected[:4], 0, *expected[4:]]
+
+
+def test_a_lone_continuation_has_no_peer_and_a_lone_rollout_is_verls_special_case() -> None:
+    some = rows("q", [1, 0, 0, 0], selected=1) + continuations("q", 1, [1])
+    assert advantages(some)[4] == 0
+    assert advantages(some)[1] == pytest.approx(TWO_OF_FOUR_RIGHT)  # it still shows that the prefix can succeed
+    assert advantages(rows("q", [0.7])) == pytest.approx([0.7])
+
+
+def test_invariant_7_a_failed_resample_leaves_the_group_as_grpo_has_it() -> None:
+    lost = continuations("q", 1, [1, 1, 0, 0], status=Status.INFRA_FAILURE)
+    assert torch.equal(row_advantages(SOURCE + lost, AXPO)[:4], row_advantages(rows("q", [1, 0, 0, 0]), AXPO))
+
+
+def test_a_selected_infra_failure_gets_nothing() -> None:
+    some = [Row(uid="q", session=1, reward=0.0, selected=True, status=Status.INFRA_FAILURE), *RECOVERED]
+    assert row_advantages(some, AXPO)[0] == 0
+
+
+def test_without_std_advantages_are_differences() -> None:
+    result = row_advantages(SOURCE + RECOVERED, AXPO, normalize_std=False).tolist()
+    assert result == [0.75, 0.5, -0.25, -0.25, -0.25, 0.75, -0.25, -0.25]
+
+
+def test_no_rows_no_advantages() -> None:
+    assert row_advantages([], AXPO).shape == (0,)
+
+
+def test_recovery_is_a_matter_of_usable_correct_continuations() -> None:
+    def scored(*rewards: float, status: Status = Status.OK) -> list[Rollout]:
+        return [Rollout(session=n, reward=reward, uses_tool=True, status=status) for n, reward in enumerate(rewards)]
+
+    assert recovery(scored(0, 0.9), AXPO) == 0
+    assert recovery(scored(0, 0.9), AxpoConfig(correct_threshold=0.9)) == 1
+    assert recovery(scored(0) + scored(1, status=Status.INFRA_FAILURE), AXPO) == 0
+    assert recovery(scored(1, status=Status.INFRA_FAILURE), AXPO) is None
+    assert recovery(scored(0) + scored(1, status=Status.TRUNCATED), AXPO) == 1
+
+
+binary = st.sampled_from([0.0, 1.0])
+statuses = st.sampled_from([Status.OK, Status.OK, Status.TRUNCATED, Status.INFRA_FAILURE])
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> list[Row]:
+    """Questions of 1-8 rollouts, some of them sources with 2-5 continuations, everything shuffled."""
+    some: list[Row] = []
+    for uid in map(str, range(draw(st.integers(1, 4)))):
+        for session in range(draw(st.integers(1, 8))):
+            selected = draw(st.booleans())
+            status = draw(statuses.filter(lambda s: s is not Status.INFRA_FAILURE)) if selected else draw(statuses)
+            reward = 0.0 if selected else draw(binary)
+            some.append(Row(uid=uid, session=session, reward=reward, selected=selected, status=status))
+            for k in range(draw(st.integers(2, 5)) if selected else 0):
+                resample: dict[str, Any] = {"kind": Kind.RESAMPLE, "source_session": session, "status": draw(statuses)}
+                some.append(Row(uid=uid, session=100 * (session + 1) + k, reward=draw(binary), **resample))
+    return draw(st.permutations(some))
+
+
+@given(batches())
+def test_a_row_depends_on_its_own_question_alone(some: list[Row]) -> None:
+    by_question = {uid: [row for row in some if row.uid == uid] for uid in {row.uid for row in some}}
+    together = dict(zip(map(id, some), row_advantages(some, AXPO).tolist(), strict=True))
+    for mine in by_question.values():
+        assert [together[id(row)] for row in mine] == row_advantages(mine, AXPO).tolist()
+
+
+@given(batches())
+def test_ordinary_rows_of_any_group_keep_their_grpo_advantage(some: list[Row]) -> None:
+    plain = [
+        Row(uid=r.uid, session=r.session, reward=r.reward, status=r.status) for r in some if r.kind is Kind.ROLLOUT
+    ]
+    grpo = dict(zip(((r.uid, r.session) for r in plain), row_advantages(plain, AXPO).tolist(), strict=True))
+    for row, value in zip(some, row_advantages(some, AXPO).tolist(), strict=True):
+        if row.kind is Kind.ROLLOUT and not row.selected:
+            assert value == grpo[row.uid, row.session]
+
+
+@given(batches())
+def test_a_source_is_credited_exactly_when_it_recovers(some: list[Row]) -> None:
+    plain = [
+        Row(uid=r.uid, session=r.session, reward=r.reward, status=r.status) for r in some if r.kind is Kind.ROLLOUT
+    ]
+    grpo = dict(zip(((r.uid, r.session) for r in plain), row_advantages(plain, AXPO).tolist(), strict=True))
+    for row, value in zip(some, row_advantages(some, AXPO).tolist(), strict=True):
+        if row.selected:
+            mine = [one for one in some if (one.uid, one.source_session) == (row.uid, row.session)]
+            others = [r.reward for r in plain if (r.uid, r.session) != (row.uid, row.session) and r.uid == row.uid
+                      and r.status is not Status.INFRA_FAILURE]  # fmt: skip
+            if recovery(mine, AXPO):
+                # positive unless every other rollout is right too: then R = 1 is nothing special
+                assert value == pytest.approx(0, abs=1e-6) if others and min(others) == 1 else value > 0
+            else:
+                assert value == grpo[row.uid, row.session]
+
+
+@given(batches())
+def test_advantages_of_one_prefix_sum_to_zero_and_infra_failures_get_none(some: list[Row]) -> None:
+    values = row_advantages(some, AXPO)
+    for row, value in zip(some, values.tolist(), strict=True):
+        assert row.status is not Status.INFRA_FAILURE or value == 0
+    for source in {(row.uid, row.source_session) for row in some if row.kind is Kind.RESAMPLE}:
+        mine = [value for row, value in zip(some, values, strict=True) if (row.uid, row.source_session) == source]
+        assert float(sum(mine)) == pytest.approx(0, abs=1e-4)
+
+
+@given(batches(), st.sampled_from(["separate", "merged"]), st.booleans(), st.booleans())
+def test_every_setting_gives_finite_advantages(some: list[Row], group: Any, credit: bool, std: bool) -> None:
+    config = AxpoConfig(advantage_group=group, prefix_credit=credit)
+    assert torch.isfinite(row_advantages(some, config, normalize_std=std)).all()

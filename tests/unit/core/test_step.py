@@ -1,0 +1,171 @@
+"""`explore` from trigger to continuations, with a host small enough to read, and the metrics of the same step."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from verl_axpo.core.budget import allocate, max_prefixes
+from verl_axpo.core.config import AxpoConfig
+from verl_axpo.core.metrics import step_metrics
+from verl_axpo.core.step import Resampled, explore
+from verl_axpo.core.types import Candidate, Group, Rollout, Status
+
+AXPO = AxpoConfig(budget=0.5, num_continuations=2)
+
+
+def group(uid: str, *rollouts: tuple[float, bool, float]) -> Group:
+    """Rollouts as (reward, uses_tool, confidence)."""
+    return Group(
+        uid=uid,
+        rollouts=tuple(
+            Rollout(session=n, reward=reward, uses_tool=tool, confidence=confidence if tool else None)
+            for n, (reward, tool, confidence) in enumerate(rollouts)
+        ),
+    )
+
+
+# B = 3, N = 4, r = 1/2, K = 2: at most floor(6 / 2) = 3 prefixes, for the four candidates of questions a and b
+A = group("a", (0, True, 0.8), (0, True, 0.3), (1, False, 0), (0, False, 0))
+B = group("b", (0, True, 0.5), (0, True, 0.6), (0, False, 0), (0, False, 0))
+C = group("c", (1, True, 0.1), (0, True, 0.2), (0, False, 0), (1, False, 0))  # a tool call is right: not triggered
+STEP = [A, B, C]
+
+
+def continuation(reward: float, status: Status = Status.OK) -> Rollout:
+    return Rollout(session=-1, reward=reward, uses_tool=True, status=status)
+
+
+class Host:
+    """A barrier over `expected` groups, and continuations by (uid, session); those not listed are all wrong."""
+
+    def __init__(self, expected: int, outcomes: dict[tuple[str, int], Sequence[Rollout] | Exception | None]) -> None:
+        self.expected, self.outcomes = expected, outcomes
+        self.ranked: dict[str, tuple[Candidate, ...]] = {}
+        self.resampled: list[tuple[str, int]] = []
+        self.everyone = asyncio.Event()
+
+    async def allocate(self, uid: str, ranked: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
+        self.ranked[uid] = ranked
+        if len(self.ranked) == self.expected:
+            self.everyone.set()
+        await self.everyone.wait()
+        return allocate(self.ranked, max_prefixes(self.expected, 4, AXPO))[uid]
+
+    async def resample(self, candidate: Candidate) -> Sequence[Rollout] | None:
+        self.resampled.append((candidate.uid, candidate.session))
+        outcome = self.outcomes.get((candidate.uid, candidate.session), [continuation(0), continuation(0)])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+
+async def run(host: Host, groups: Sequence[Group], config: AxpoConfig = AXPO) -> list[Resampled]:
+    explored = await asyncio.wait_for(
+        asyncio.gather(*(explore(g, config, allocate=host.allocate, resample=host.resample) for g in groups)), timeout=5
+    )
+    return [one for some in explored for one in some]
+
+
+async def test_a_step_resamples_the_most_uncertain_prefixes_breadth_first() -> None:
+    host = Host(3, {("b", 0): [continuation(0), continuation(1)]})
+    resampled = await run(host, STEP)
+    assert host.ranked["c"] == ()
+    assert {uid: [one.session for one in some] for uid, some in host.ranked.items() if some} == {
+        "a": [1, 0],
+        "b": [0, 1],
+    }
+    # first level a1 (0.3), b0 (0.5); second level b1 (0.6) before a0 (0.8), for which nothing is left
+    assert [(one.candidate.uid, one.candidate.session) for one in resampled] == [("a", 1), ("b", 0), ("b", 1)]
+    assert [[k.reward for k in one.continuations] for one in resampled] == [[0, 0], [0, 1], [0, 0]]
+
+
+async def test_without_budget_or_trigger_nothing_is_resampled_but_everybody_reports() -> None:
+    for groups, config in ((STEP, AxpoConfig(budget=0)), ([C, C], AXPO)):
+        distinct = [Group(uid=str(n), rollouts=one.rollouts) for n, one in enumerate(groups)]
+        host = Host(len(distinct), {})
+        assert await run(host, distinct, config) == []
+        assert host.ranked == {one.uid: () for one in distinct}
+        assert host.resampled == []
+
+
+@pytest.mark.parametrize(
+    "failure", [None, [], [continuation(1, Status.INFRA_FAILURE)] * 2, RuntimeError("engine died")]
+)
+async def test_invariant_7_a_failed_resample_is_dropped_alone(failure: Sequence[Rollout] | Exception | None) -> None:
+    resampled = await run(Host(3, {("a", 1): failure}), STEP)
+    assert [(one.candidate.uid, one.candidate.session) for one in resampled] == [("b", 0), ("b", 1)]
+
+
+async def test_a_partly_failed_resample_is_kept_whole() -> None:
+    mixed = [continuation(0, Status.INFRA_FAILURE), continuation(1)]
+    resampled = await run(Host(3, {("a", 1): mixed}), STEP)
+    assert resampled[0].continuations == tuple(mixed)
+
+
+async def test_continuations_of_a_group_are_drawn_at_once() -> None:
+    started: list[int] = []
+    both = asyncio.Event()
+
+    async def take_all(uid: str, ranked: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
+        return ranked
+
+    async def resample(candidate: Candidate) -> list[Rollout]:
+        started.append(candidate.session)
+        if len(started) == 2:
+            both.set()
+        await both.wait()
+        return [continuation(1)]
+
+    explored = await asyncio.wait_for(explore(A, AXPO, allocate=take_all, resample=resample), timeout=5)
+    assert [one.candidate.session for one in explored] == [1, 0]
+
+
+async def test_metrics_of_the_step() -> None:
+    resampled = await run(Host(3, {("b", 0): [continuation(0), continuation(1)]}), STEP)
+    metrics = step_metrics(STEP, resampled, AXPO)
+    assert metrics == pytest.approx(
+        {
+            "axpo/tool_use_rate": 6 / 12,
+            "axpo/tool_all_wrong_rate": 2 / 3,  # a, b of a, b, c
+            "axpo/tool_all_wrong_rate_after": 1 / 3,  # b is restored
+            "axpo/no_tool_all_wrong_rate": 1 / 3,  # b
+            "axpo/triggered": 2,
+            "axpo/candidates": 4,
+            "axpo/selected": 3,
+            "axpo/budget_used": 3 / 3,
+            "axpo/restore_rate": 1 / 2,  # b of a, b
+            "axpo/recovery_rate": 1 / 3,  # one prefix of three
+            "axpo/confidence/selected": (0.3 + 0.5 + 0.6) / 3,
+            "axpo/confidence/unselected": 0.8,
+            "axpo/infra_failures": 0,
+            "axpo/outcome/tool_correct": 1 / 12,
+            "axpo/outcome/tool_wrong": 5 / 12,
+            "axpo/outcome/no_tool_correct": 2 / 12,
+            "axpo/outcome/no_tool_wrong": 4 / 12,
+            "axpo/pass@1": (1 / 4 + 0 + 2 / 4) / 3,
+            "axpo/pass@N": 2 / 3,
+        }
+    )
+
+
+def test_metrics_count_infra_failures_and_leave_them_out_of_every_rate() -> None:
+    broken = Rollout(session=4, reward=1.0, uses_tool=True, status=Status.INFRA_FAILURE, confidence=0.0)
+    lost = Resampled(
+        candidate=Candidate(uid="a", session=1, score=0.3),
+        continuations=(continuation(1, Status.INFRA_FAILURE), continuation(0)),
+    )
+    with_failure = [Group(uid="a", rollouts=(*A.rollouts, broken)), B, C]
+    metrics, clean = step_metrics(with_failure, [lost], AXPO), step_metrics(STEP, [], AXPO)
+    assert metrics["axpo/infra_failures"] == 2
+    assert metrics["axpo/recovery_rate"] == 0
+    same = ["tool_use_rate", "tool_all_wrong_rate", "tool_all_wrong_rate_after", "candidates", "pass@1", "pass@N"]
+    assert {name: metrics["axpo/" + name] for name in same} == {name: clean["axpo/" + name] for name in same}
+
+
+def test_an_average_over_nothing_is_left_out() -> None:
+    metrics = step_metrics([C], [], AXPO)
+    assert metrics["axpo/selected"] == metrics["axpo/triggered"] == 0
+    absent = {"restore_rate", "recovery_rate", "confidence/selected", "confidence/unselected"}
+    assert not absent & {name.removeprefix("axpo/") for name in metrics}
+    assert step_metrics([], [], AXPO)["axpo/candidates"] == 0
