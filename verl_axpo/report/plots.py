@@ -18,7 +18,8 @@ SIZE_INCHES = (6.4, 3.8)
 DOTS_PER_INCH = 130
 MOST_POINTS = 4000  # of a scatter: more only make the file larger
 
-SOLID, DASHED, DOTTED = "-", "--", ":"
+SCATTER_TITLE = "Confidence and entropy of the first tool call"
+SOLID, DASHED = "-", "--"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,12 +74,12 @@ PLOTS = (
 )
 
 
-def draw_all(runs: Sequence[Run], folder: Path) -> dict[str, str]:
-    """Draw what the runs have measured into `folder`: name of each plot made -> its caption."""
+def draw_all(runs: Sequence[Run], folder: Path) -> dict[str, tuple[str, str]]:
+    """Draw what the runs have measured into `folder`: name of each plot made -> its title and caption."""
     folder.mkdir(parents=True, exist_ok=True)
-    captions = {plot.name: plot.caption for plot in PLOTS if _draw(plot, runs, folder / f"{plot.name}.png")}
+    words = {plot.name: (plot.title, plot.caption) for plot in PLOTS if _draw(plot, runs, folder / f"{plot.name}.png")}
     correlation = _draw_scatter(runs, folder / "confidence_entropy.png")
-    return captions | ({"confidence_entropy": correlation} if correlation else {})
+    return words | ({"confidence_entropy": (SCATTER_TITLE, correlation)} if correlation else {})
 
 
 def _draw(plot: Plot, runs: Sequence[Run], path: Path) -> bool:
@@ -124,7 +125,7 @@ def _draw_scatter(runs: Sequence[Run], path: Path) -> str:
             f"{arm}: Pearson {cloud.pearson:.3f}, Spearman {cloud.spearman:.3f} over {len(cloud.entropy)} tool calls."
         )
     if words:
-        _finish(axes, "Confidence and entropy of the first tool call", "confidence (mean probability)")
+        _finish(axes, SCATTER_TITLE, "confidence (mean probability)")
         axes.set_ylabel("entropy (nats)")
         figure.savefig(path, dpi=DOTS_PER_INCH, bbox_inches="tight")
     plt.close(figure)

@@ -1,7 +1,8 @@
 """A run on disk -> what the report needs of it: arm, seed, metrics by step, held-out result.
 
-DIR/metrics.jsonl   verl's `file` logger: {"step": 3, "data": {"axpo/tool_use_rate": 0.31, ...}} per line
-DIR/trace/          fills in the steps that metrics.jsonl lost (the logger starts its file over when a run resumes)
+DIR/metrics*.jsonl  verl's `file` logger: {"step": 3, "data": {"axpo/tool_use_rate": 0.31, ...}} per line; it starts its
+                    file over, so a resumed run keeps earlier ones under other names; the newest file wins
+DIR/trace/          fills in the steps that are in no such file
 DIR/heldout.json    see `heldout.py`
 DIR/run.json        {"arm": "axpo", "seed": 1}; without it the folder's name says so: axpo_seed1, axpo/seed_1
 """
@@ -80,7 +81,7 @@ def _arm_and_seed(path: Path) -> tuple[str, int | None]:
 def _metrics(path: Path) -> dict[int, dict[str, float]]:
     """Numbers by step, ascending; where the log and the trace both have one, the log's."""
     merged: dict[int, dict[str, float]] = {}
-    for step, values in [*_traced(path / "trace"), *_logged(path / "metrics.jsonl")]:
+    for step, values in [*_traced(path / "trace"), *_logged(path)]:
         numbers = {name: float(value) for name, value in values.items() if isinstance(value, (int, float))}
         merged.setdefault(step, {}).update(numbers)
     return dict(sorted(merged.items()))
@@ -93,11 +94,12 @@ def _traced(trace_dir: Path) -> Iterator[tuple[int, Mapping[str, float]]]:
             yield step, summary.metrics
 
 
-def _logged(path: Path) -> Iterator[tuple[int, Mapping[str, float]]]:
+def _logged(run_dir: Path) -> Iterator[tuple[int, Mapping[str, float]]]:
     """Lines of verl's file logger; a torn last line of a killed run is skipped."""
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        yield int(entry["step"]), entry["data"]
+    for path in sorted(run_dir.glob("metrics*.jsonl"), key=lambda one: one.stat().st_mtime_ns):
+        for line in path.read_text().splitlines():
+            try:
+                entry = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            yield int(entry["step"]), entry["data"]

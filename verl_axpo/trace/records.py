@@ -3,11 +3,13 @@
 The field names and their meaning are the file format (`docs/trace.md`); whoever writes such a file, it reads the same.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from itertools import chain, zip_longest
 from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 
 from verl_axpo.core.config import AxpoConfig
@@ -17,6 +19,9 @@ from verl_axpo.core.types import Candidate, Kind, Rollout, Row, Status
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall:
     """One executed call. `arguments` is the raw text where it was no valid JSON; `infra` means the service failed.
+
+    What JSON allows and our file cannot hold (an integer of more than 64 bits, half a surrogate pair, nesting beyond
+    254 levels) is written as text.
 
     Example: `ToolCall(name="image_zoom_in", arguments={"bbox_2d": [0, 0, 500, 500]}, ok=True, seconds=0.02)`
     """
@@ -49,9 +54,9 @@ class TrajectoryRecord:
     ground_truth: Any
     images: Sequence[str] = ()  # relative to the trace's folder
     prompt_len: int  # tokens
-    response_ids: Sequence[int]  # (T,)
-    response_mask: Sequence[int]  # (T,) 1 = trained, after all AXPO masking
-    logprobs: Sequence[float | None]  # (T,) nats
+    response_ids: Sequence[int] | npt.NDArray[np.integer[Any]]  # (T,)
+    response_mask: Sequence[int] | npt.NDArray[np.integer[Any]]  # (T,) 1 = trained, after all AXPO masking
+    logprobs: Sequence[float | None] | npt.NDArray[np.floating[Any]]  # (T,) nats, NaN as None
     text: str
     tool_calls: Sequence[ToolCall] = ()
     prefix_len: int | None = None  # tokens, the first opening tag included
@@ -73,7 +78,11 @@ class TrajectoryRecord:
 
     def to_json(self) -> bytes:
         """One line of JSON without its line end."""
-        return orjson.dumps(self, option=orjson.OPT_SERIALIZE_NUMPY)
+        try:
+            return orjson.dumps(self, option=orjson.OPT_SERIALIZE_NUMPY)
+        except TypeError:  # the policy wrote these arguments: whatever they are, they must not stop the run
+            plain = replace(self, tool_calls=[_as_text(call) for call in self.tool_calls])
+            return orjson.dumps(plain, option=orjson.OPT_SERIALIZE_NUMPY)
 
     @classmethod
     def from_json(cls, line: bytes | str) -> "TrajectoryRecord":
@@ -194,6 +203,10 @@ def _number(values: Mapping[str, Any], key: str) -> float:
     return float(values[key])
 
 
-def of_kind(records: Iterable[TrajectoryRecord], kind: Kind) -> list[TrajectoryRecord]:
-    """The records of one kind, in order."""
-    return [record for record in records if record.kind is kind]
+def _as_text(call: ToolCall) -> ToolCall:
+    error = None if call.error is None else _escaped(call.error)
+    return replace(call, name=_escaped(call.name), arguments=ascii(call.arguments), error=error)
+
+
+def _escaped(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()

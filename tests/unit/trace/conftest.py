@@ -26,7 +26,9 @@ CALL = ToolCall(name="image_zoom_in", arguments={"bbox_2d": [0, 0, 9, 9]}, ok=Tr
 Step = tuple[list[TrajectoryRecord], StepSummary]
 
 
-def trajectory(rng: random.Random, uid: str, session: int, *, step: int, image: str, uses_tool: bool) -> TrajectoryRecord:
+def trajectory(
+    rng: random.Random, uid: str, session: int, *, step: int, image: str, uses_tool: bool
+) -> TrajectoryRecord:
     """thinking, tag, four tokens of a call, closing tag | three of a response | two of an answer; or five tokens."""
     ids = [rng.randrange(10, 90) for _ in range(14 if uses_tool else 5)]
     logprobs: list[float | None] = [math.log(rng.uniform(0.3, 1.0)) for _ in ids]
@@ -113,6 +115,11 @@ def make_step(step: int, config: AxpoConfig, image: str = "images/none.png") -> 
         selected=[one for one in ranked_order(ranked) if one in resampled],
         metrics=step_metrics(groups, outcome, config) | {"critic/rewards/mean": 0.3},
     )
+
+
+@pytest.fixture(scope="session")
+def step_maker() -> Callable[[int, AxpoConfig, str], Step]:
+    return make_step
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +12,38 @@ import pytest
 from PIL import Image
 
 from verl_axpo.core.types import Candidate
-from verl_axpo.trace import TraceWriter, TrajectoryRecord, iter_steps, list_steps, ranked_order, read_step, store_image
+from verl_axpo.trace import (
+    ToolCall,
+    TraceWriter,
+    TrajectoryRecord,
+    iter_steps,
+    list_steps,
+    ranked_order,
+    read_step,
+    store_image,
+)
 from verl_axpo.trace.writer import append_lines
 
 CONTRACT = (
     "step uid session kind source_session selected status question ground_truth images prompt_len response_ids "
     "response_mask logprobs text tool_calls prefix_len tool_call_span confidence entropy reward recovery "
     "advantage_prefix advantage num_turns started finished"
-).split()
+)
 
 
 def test_a_line_has_exactly_the_fields_of_the_contract(make: Callable[[int], Any]) -> None:
     line = json.loads(make(1)[0][0].to_json())
-    assert list(line) == CONTRACT
+    assert " ".join(line) == CONTRACT
     assert (line["kind"], line["status"]) == ("rollout", "ok")
     calls = next(record for record in make(1)[0] if record.tool_calls)
-    assert list(json.loads(calls.to_json())["tool_calls"][0]) == ["name", "arguments", "ok", "infra", "seconds", "error"]
+    assert list(json.loads(calls.to_json())["tool_calls"][0]) == [
+        "name",
+        "arguments",
+        "ok",
+        "infra",
+        "seconds",
+        "error",
+    ]
 
 
 def test_records_and_summary_come_back_equal(make: Callable[[int], Any], tmp_path: Path) -> None:
@@ -46,8 +63,20 @@ def test_records_and_summary_come_back_equal(make: Callable[[int], Any], tmp_pat
 def test_arrays_are_written_as_lists_are(make: Callable[[int], Any]) -> None:
     record = make(1)[0][0]
     arrays = {"response_ids": np.array(record.response_ids), "response_mask": np.array(record.response_mask)}
-    values = {name: getattr(record, name) for name in CONTRACT} | arrays
+    values = {name: getattr(record, name) for name in CONTRACT.split()} | arrays
     assert TrajectoryRecord(**values).to_json() == record.to_json()
+
+
+def nested(depth: int) -> list[Any]:
+    return [nested(depth - 1)] if depth else []
+
+
+@pytest.mark.parametrize("arguments", [{"n": 2**70}, {"label": "\ud800"}, {"\udfff": 1}, nested(300)])
+def test_whatever_the_policy_puts_into_a_call_is_written(make: Callable[[int], Any], arguments: Any) -> None:
+    call = ToolCall(name="zoom\ud800", arguments=arguments, ok=False, error="no tool zoom\ud800")
+    line = replace(make(1)[0][0], tool_calls=[call]).to_json()
+    (written,) = TrajectoryRecord.from_json(line).tool_calls
+    assert (written.name, written.arguments) == ("zoom\\ud800", ascii(arguments))
 
 
 @pytest.mark.parametrize(

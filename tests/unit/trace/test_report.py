@@ -1,0 +1,221 @@
+"""The report: numbers by hand, and a comparison of two arms with two seeds drawn and written from their files."""
+
+import json
+import math
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from verl_axpo.core.config import AxpoConfig
+from verl_axpo.core.types import Status
+from verl_axpo.report.build import build_report, heldout_table, markdown_table, runs_table, training_table
+from verl_axpo.report.curves import Scatter, curve, ends, pearson, smoothed
+from verl_axpo.report.heldout import Evaluation, Question, read_heldout, write_heldout
+from verl_axpo.report.runs import Run, load_run, write_run_info
+from verl_axpo.trace import TraceWriter, store_image
+
+
+def evaluation(*rewards: tuple[float, ...]) -> Evaluation:
+    questions = [Question(uid=str(at), rewards=one, uses_tool=[True] + [False] * 3) for at, one in enumerate(rewards)]
+    return Evaluation(questions=questions)
+
+
+def write_run(folder: Path, arm: str, seed: int, *, steps: int, make_step: Callable[..., Any] | None) -> Path:
+    """A run whose tool-use rate at step s is (s + seed) / 100; its trace has three steps, if any."""
+    write_run_info(folder, arm, seed)
+    lines = [
+        {
+            "step": step,
+            "data": {"axpo/tool_use_rate": (step + seed) / 100, "critic/score/mean": step / 200, "name": "x"},
+        }
+        for step in range(1, steps + 1)
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_heldout(folder, "before", evaluation((0, 0, 0, 0), (1, 0, 0, 0)))
+    write_heldout(folder, "after", evaluation((1, 1, 0, 0), (1, 0, 0, seed - 1)))
+    if make_step:
+        config = AxpoConfig(num_continuations=2)
+        image = store_image(folder / "trace", Image.new("RGB", (8, 8), "red"))
+        with TraceWriter(folder / "trace") as writer:
+            for step in (1, 2, 3):
+                writer.write_step(*make_step(step, config, image))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory, step_maker: Callable[..., Any]) -> list[Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    arms = (("grpo", None), ("axpo", step_maker))
+    return [
+        write_run(folder / arm / f"seed_{seed}", arm, seed, steps=10, make_step=maker)
+        for arm, maker in arms
+        for seed in (1, 2)
+    ]
+
+
+def test_held_out_rates_by_hand() -> None:
+    one = evaluation((1, 1, 0, 0), (0, 0, 0, 0), (0, 1, 1, 1))
+    assert one.pass_at_1 == pytest.approx((0.5 + 0 + 0.75) / 3)
+    assert one.pass_at_n == pytest.approx(2 / 3)
+    assert one.tool_use == 0.25
+    # shares 1/2, 0, 3/4: mean 5/12, squared deviations (1 + 25 + 16) / 144 = 42/144, over 2, over 3, root
+    assert one.standard_error == pytest.approx((42 / 144 / 2 / 3) ** 0.5)
+
+
+def test_infra_failures_stand_outside_the_evaluation() -> None:
+    rollouts = [
+        ("a", 1.0, True, Status.OK),
+        ("a", 0.0, False, Status.INFRA_FAILURE),
+        ("b", 0.0, True, Status.TRUNCATED),
+    ]
+    one = Evaluation.from_rollouts(rollouts)
+    assert (one.pass_at_1, one.infra_failures, len(one.questions)) == (0.5, 1, 2)
+
+
+def test_held_out_stages_are_written_one_by_one(tmp_path: Path) -> None:
+    before, after = evaluation((0, 0, 0, 1)), evaluation((1, 1, 1, 1))
+    write_heldout(tmp_path, "before", before)
+    write_heldout(tmp_path, "after", after)
+    stages = read_heldout(tmp_path)
+    assert {stage: one.pass_at_1 for stage, one in stages.items()} == {"before": 0.25, "after": 1.0}
+    (tmp_path / "heldout.json").write_text('{"after": {"questions": [{"uid": "a"}]}}')
+    with pytest.raises(ValueError, match="no held-out evaluation"):
+        read_heldout(tmp_path)
+
+
+def test_a_question_without_rollouts_is_refused() -> None:
+    with pytest.raises(ValueError, match="got 0 rewards and 0 uses_tool"):
+        Question(uid="a", rewards=[], uses_tool=[])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("axpo_seed3", ("axpo", 3)),
+        ("axpo-2b-s11", ("axpo-2b", 11)),
+        ("arm/seed_4", ("arm", 4)),
+        ("plain", ("plain", None)),
+    ],
+)
+def test_arm_and_seed_from_the_folders_name(tmp_path: Path, name: str, expected: tuple[str, int | None]) -> None:
+    folder = tmp_path / name
+    write_heldout(folder, "before", evaluation((0, 0, 0, 0)))
+    run = load_run(folder)
+    assert (run.arm, run.seed) == expected
+
+
+def test_metrics_are_merged_from_logs_and_trace(tmp_path: Path, step_maker: Callable[..., Any]) -> None:
+    run = write_run(tmp_path / "run", "axpo", 1, steps=2, make_step=step_maker)
+    newer = run / "metrics.1.jsonl"
+    newer.write_text('{"step": 2, "data": {"axpo/tool_use_rate": 0.5}}\n{"step": 3, "da')
+    os.utime(run / "metrics.jsonl", ns=(0, 0))
+    metrics = load_run(run).metrics
+    assert list(metrics) == [1, 2, 3]
+    assert metrics[1]["axpo/tool_use_rate"] == 0.02
+    assert metrics[2]["axpo/tool_use_rate"] == 0.5  # the newer file's
+    assert metrics[3]["critic/rewards/mean"] == 0.3  # only the trace has step 3
+    assert "name" not in metrics[1]
+
+
+def run_with(seed: int, values: dict[int, float]) -> Run:
+    metrics = {step: {"m": value} for step, value in values.items()}
+    return Run(path=Path("nowhere"), arm="axpo", seed=seed, metrics=metrics, heldout={})
+
+
+def test_a_curve_is_mean_lowest_and_highest_of_the_seeds() -> None:
+    line = curve("axpo", [run_with(1, {1: 0.0, 2: 0.2}), run_with(2, {1: 1.0, 3: 0.6})], "m")
+    assert line is not None
+    assert line.steps.tolist() == [1, 2, 3]
+    assert line.mean.tolist() == [0.5, 0.2, 0.6]
+    assert (line.low.tolist(), line.high.tolist()) == ([0.0, 0.2, 0.6], [1.0, 0.2, 0.6])
+    assert curve("axpo", [run_with(1, {1: 0.0})], "other") is None
+
+
+def test_long_curves_are_smoothed_and_short_ones_are_not() -> None:
+    short = {step: float(step % 2) for step in range(39)}
+    assert smoothed(short) == short
+    long = smoothed({step: float(step) for step in range(40)})  # windows of 3
+    assert (long[0], long[1], long[39]) == (0.5, 1.0, 38.5)
+
+
+def test_ends_are_means_of_the_first_and_last_fifth() -> None:
+    run = run_with(1, {step: float(step) for step in range(1, 11)})
+    assert ends(run, "m") == (1.5, 9.5)
+    assert ends(run, "other") is None
+
+
+def test_correlations_by_hand() -> None:
+    # x - mean = -1, 0, 1; y - mean = -2, 1, 1: 3 / sqrt(2 * 6)
+    assert pearson(np.array([1.0, 2, 3]), np.array([0.0, 3, 3])) == pytest.approx(3 / math.sqrt(12))
+    # -confidence rises as entropy does, not linearly: ranks agree fully
+    cloud = Scatter(arm="axpo", confidence=np.array([0.9, 0.5, 0.4]), entropy=np.array([0.1, 0.2, 9.0]))
+    assert cloud.spearman == pytest.approx(1.0)
+    assert cloud.pearson < 0.9
+    # ties share the mean rank: entropy ranks 0.5, 0.5, 2 against 0, 1, 2 -> 1.5 / sqrt(2 * 1.5)
+    tied = Scatter(arm="axpo", confidence=np.array([0.9, 0.5, 0.4]), entropy=np.array([0.1, 0.1, 9.0]))
+    assert tied.spearman == pytest.approx(1.5 / math.sqrt(3))
+    assert math.isnan(pearson(np.array([1.0, 1]), np.array([0.0, 3])))
+
+
+def test_tables_say_what_the_files_say(comparison: list[Path]) -> None:
+    runs = [load_run(one) for one in comparison]
+    heldout = heldout_table(runs)
+    # seed 1: (2/4 + 1/4) / 2 = 37.5 %; seed 2: (2/4 + 2/4) / 2 = 50 %
+    assert heldout[2] == [
+        "grpo",
+        "after",
+        "43.8 [37.5, 50.0]",
+        "100.0 [100.0, 100.0]",
+        "25.0 [25.0, 25.0]",
+        "2 x 4",
+        "2",
+    ]
+    assert heldout[1][2] == "12.5 [12.5, 12.5]"
+    # tool use of ten steps: seed 1 (1.5 + 1) -> (9.5 + 1) percent, seed 2 one more: means 3 -> 11
+    training = {row[0]: row[1:] for row in training_table(runs)}
+    assert training["tool-use rate"][0] == "0.03 → 0.11"
+    table = runs_table(runs)
+    assert table[1] == ["grpo, seed 1", "10", "0", "no trace", "no trace"]
+    assert table[3][0] == "axpo, seed 1"
+    assert re.fullmatch(r"\d+ of \d+", table[3][3])
+    assert table[3][4].startswith("no differences in ")
+
+
+def test_the_whole_report(comparison: list[Path], tmp_path: Path) -> None:
+    path = build_report(comparison, tmp_path, "A comparison")
+    text, html = path.read_text(), (tmp_path / "report.html").read_text()
+    plots = {one.name for one in (tmp_path / "plots").iterdir()}
+    assert plots == {
+        *("tool_use_rate.png", "all_wrong.png", "restore_rate.png", "reward.png", "pass_at.png"),
+        *("confidence_entropy.png", "example.png"),
+    }
+    for name in plots:
+        assert f"(plots/{name})" in text
+        assert Image.open(tmp_path / "plots" / name).size[0] >= 8
+    assert "Pearson" in text
+    assert "## One restored subgroup" in text
+    assert "| continuation 2 | `image_zoom_in(bbox_2d=[0, 0, 9, 9])` |" in text
+    assert html.count("data:image/png;base64,") == len(plots)
+    assert not re.search(r'(src|href)="(?!data:)', html)  # self-contained
+
+
+def test_a_run_with_a_held_out_file_alone_makes_a_report(tmp_path: Path) -> None:
+    write_heldout(tmp_path, "before", evaluation((0, 0, 0, 1)))
+    text = build_report([tmp_path], tmp_path).read_text()
+    assert "| before | 25.0 | 100.0 | 25.0 | 1 x 4 | 1 |" in text
+    assert "## Curves" not in text
+
+
+def test_what_the_policy_writes_cannot_break_a_table() -> None:
+    assert markdown_table([["a", "b"], ["x|y\nz", "`q`"]]).splitlines()[2] == r"| x\|y z | 'q' |"
+
+
+def test_an_empty_folder_is_refused_with_what_is_expected(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="one folder per run"):
+        load_run(tmp_path)

@@ -1,0 +1,100 @@
+"""The `verl-axpo` command: `doctor`, `audit`, `view`, `report`; words in, Rich tables out.
+
+A user's mistake (`ValueError`, a missing file) prints its fix without a traceback and exits with 2; a finding (an audit
+difference, an unhealthy environment) exits with 1. Heavy imports wait until their command runs.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+FINDING, MISTAKE = 1, 2  # exit statuses
+MOST_LINES = 50  # of differences; the first ones say what is wrong
+
+app = typer.Typer(name="verl-axpo", no_args_is_help=True, pretty_exceptions_enable=False, help="AXPO for verl.")
+console = Console()
+
+RunOrTrace = Annotated[Path, typer.Argument(help="A run's folder, or its trace folder.", metavar="DIR")]
+
+
+def main() -> None:
+    """Entry point: every command, with users' mistakes told in one line."""
+    try:
+        app()
+    except (ValueError, FileNotFoundError, PermissionError) as error:
+        console.print(f"[bold red]error[/] {escape(str(error))}")
+        raise SystemExit(MISTAKE) from None
+
+
+@app.command()
+def doctor(
+    ray: Annotated[bool, typer.Option("--ray", help="Also look inside a Ray worker (starts a small Ray).")] = False,
+) -> None:
+    """Can this machine train with AXPO? Each line has its fix."""
+    from verl_axpo import doctor as checks
+
+    healthy = True
+    for findings in (checks.examine(), checks.check_ray_worker() if ray else ()):
+        for one in findings:
+            healthy &= one.ok
+            mark = "[green]ok  [/]" if one.ok else "[bold red]fix [/]"
+            console.print(f"{mark} {escape(one.name)}: {escape(one.found)}", soft_wrap=True)
+            if not one.ok:
+                console.print(f"     {escape(one.fix)}", style="yellow", soft_wrap=True)
+    if not healthy:
+        raise typer.Exit(FINDING)
+
+
+@app.command()
+def audit(folder: RunOrTrace) -> None:
+    """Recompute trigger, ranking, allocation, masks and advantages from a trace; fails on any difference."""
+    from verl_axpo.audit import audit as recompute
+
+    result = recompute(trace_of(folder))
+    for note in result.notes:
+        console.print(f"[yellow]note[/] {escape(note)}", soft_wrap=True)
+    for difference in result.differences[:MOST_LINES]:
+        console.print(f"[bold red]difference[/] {escape(str(difference))}", soft_wrap=True)
+    found = len(result.differences)
+    if found > MOST_LINES:
+        console.print(f"... and {found - MOST_LINES} more")
+    console.print(f"{result.steps} steps, {result.trajectories} trajectories, {found} differences")
+    if found:
+        raise typer.Exit(FINDING)
+
+
+@app.command()
+def view(
+    folder: RunOrTrace,
+    step: Annotated[int, typer.Option(help="Which step.")],
+    uid: Annotated[str | None, typer.Option(help="One question in full; without it the step's questions.")] = None,
+) -> None:
+    """Show a step's questions, or one question's rollouts, prefixes, resamples, rewards and advantages."""
+    from verl_axpo.report.viewer import view as render
+
+    console.print(render(trace_of(folder), step, uid))
+
+
+@app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="One folder per run.", metavar="DIR...")],
+    out: Annotated[Path | None, typer.Option(help="Where to write; the run's folder, for a single one.")] = None,
+    title: Annotated[str, typer.Option(help="The report's headline.")] = "AXPO run",
+) -> None:
+    """Write report.md, report.html and plots of one run, or of several side by side."""
+    from verl_axpo.report.build import build_report
+
+    if out is None and len(folders) > 1:
+        raise ValueError(f"report: got {len(folders)} runs and no place for their report; add --out DIR")
+    with console.status("reading runs, drawing plots"):
+        path = build_report(folders, out or folders[0], title)
+    console.print(f"wrote {path} and {path.with_suffix('.html').name}", soft_wrap=True)
+
+
+def trace_of(folder: Path) -> Path:
+    """The trace of a run's folder, or the folder itself if it is a trace."""
+    inside = folder / "trace"
+    return inside if inside.is_dir() else folder

@@ -1,0 +1,192 @@
+"""The report of one run or of a comparison: runs -> numbers, plots, one example -> report.md and report.html."""
+
+import base64
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+
+from verl_axpo.audit import audit
+from verl_axpo.report.curves import by_arm, ends
+from verl_axpo.report.example import Example, count_restored, find_example
+from verl_axpo.report.heldout import Evaluation
+from verl_axpo.report.plots import draw_all
+from verl_axpo.report.runs import Run, load_run
+
+Table = list[list[str]]  # the header first
+
+# What the table of training says, in its order: metric, words. A metric that a run lacks is left out.
+TRAINING = (
+    ("axpo/tool_use_rate", "tool-use rate"),
+    ("axpo/tool_all_wrong_rate", "all-wrong rate, tool-using subgroups"),
+    ("axpo/tool_all_wrong_rate_after", "the same after resampling"),
+    ("axpo/no_tool_all_wrong_rate", "all-wrong rate, no-tool subgroups"),
+    ("axpo/restore_rate", "restore rate"),
+    ("axpo/recovery_rate", "recovery rate of prefixes"),
+    ("axpo/pass@1", "Pass@1, training questions"),
+    ("axpo/pass@N", "Pass@N, training questions"),
+    ("critic/score/mean", "reward"),
+    ("axpo/budget_used", "share of the budget used"),
+    ("axpo/extra_tokens_ratio", "tokens of resamples / of rollouts"),
+    ("axpo/prefix_cache_hit_rate", "prefix-cache hit rate"),
+    ("timing_s/step", "seconds per step"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """A plot and its words; `path` is relative to the report."""
+
+    path: str
+    title: str
+    caption: str
+    data: str  # base64, so that the HTML stands alone
+
+
+def build_report(run_dirs: Sequence[str | Path], out_dir: str | Path, title: str = "AXPO run") -> Path:
+    """Write report.md, report.html and plots/ into `out_dir`; returns report.md.
+
+    Raises:
+        ValueError: a folder holds no run.
+    """
+    runs = [load_run(run_dir) for run_dir in run_dirs]
+    out = Path(out_dir)
+    words = draw_all(runs, out / "plots")
+    context = {
+        "title": title,
+        "runs": runs_table(runs),
+        "training": training_table(runs),
+        "heldout": heldout_table(runs),
+        "heldout_runs": heldout_runs_table(runs),
+        "figures": [_figure(out, f"plots/{name}.png", *some) for name, some in words.items()],
+        "example": _example(runs, out),
+    }
+    for name in ("report.md", "report.html"):
+        (out / name).write_text(_environment().get_template(f"{name}.jinja").render(context))
+    return out / "report.md"
+
+
+def runs_table(runs: Sequence[Run]) -> Table:
+    """What was run, and whether its trace is what AXPO would have done."""
+    rows = [["run", "steps", "resampled prefixes", "restored subgroups", "audit"]]
+    for run in runs:
+        selected = sum(values.get("axpo/selected", 0) for values in run.metrics.values())
+        rows.append([run.name, str(len(run.metrics)), f"{selected:.0f}", _restored(run), _audited(run)])
+    return rows
+
+
+def training_table(runs: Sequence[Run]) -> Table:
+    """First and last fifth of training for each arm, mean over the seeds."""
+    arms = by_arm(runs)
+    rows = [["", *(f"{arm}: first → last fifth" for arm in arms)]]
+    for metric, words in TRAINING:
+        cells = [_change([pair for run in some if (pair := ends(run, metric))]) for some in arms.values()]
+        if any(cells):
+            rows.append([words, *(cell or "-" for cell in cells)])
+    return rows
+
+
+def heldout_table(runs: Sequence[Run]) -> Table:
+    """Per arm, before and after: mean over the seeds, with the lowest and highest where there are several."""
+    rows = [["arm", "held-out", "Pass@1 %", _pass_at_n(runs), "tool use %", "questions x rollouts", "seeds"]]
+    for arm, some in by_arm(runs).items():
+        for stage in ("before", "after"):
+            results = [run.heldout[stage] for run in some if stage in run.heldout]
+            if results:
+                sizes = sorted({f"{len(one.questions)} x {one.rollouts}" for one in results})
+                rows.append([arm, stage, *_columns(results), ", ".join(sizes), str(len(results))])
+    return rows if len(rows) > 1 else []
+
+
+def heldout_runs_table(runs: Sequence[Run]) -> Table:
+    """Every run on its own, with the standard error of Pass@1 over the questions."""
+    rows = [["run", "held-out", "Pass@1 %", "± s.e.", _pass_at_n(runs), "tool use %", "infra failures"]]
+    for run in runs:
+        for stage, one in run.heldout.items():
+            error = "-" if math.isnan(one.standard_error) else _percent(one.standard_error)
+            numbers = _percent(one.pass_at_1), error, _percent(one.pass_at_n), _percent(one.tool_use)
+            rows.append([run.name, stage, *numbers, str(one.infra_failures)])
+    return rows if len(rows) > 1 else []
+
+
+def _pass_at_n(runs: Sequence[Run]) -> str:
+    sizes = {one.rollouts for run in runs for one in run.heldout.values()}
+    return f"Pass@{sizes.pop()} %" if len(sizes) == 1 else "Pass@n %"
+
+
+def _columns(results: Sequence[Evaluation]) -> list[str]:
+    columns = zip(*((one.pass_at_1, one.pass_at_n, one.tool_use) for one in results), strict=True)
+    return [_spread(column) for column in columns]
+
+
+def _spread(values: Sequence[float]) -> str:
+    mean = _percent(sum(values) / len(values))
+    return mean if len(values) == 1 else f"{mean} [{_percent(min(values))}, {_percent(max(values))}]"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def _change(pairs: Sequence[tuple[float, float]]) -> str:
+    if not pairs:
+        return ""
+    first, last = (sum(side) / len(pairs) for side in zip(*pairs, strict=True))
+    return f"{first:.3g} → {last:.3g}"
+
+
+def _restored(run: Run) -> str:
+    """Of the resampled questions of all steps, those that a continuation restored."""
+    if run.trace_dir is None:
+        return "no trace"
+    resampled, restored = count_restored(run.trace_dir)
+    return f"{restored} of {resampled}"
+
+
+def _audited(run: Run) -> str:
+    if run.trace_dir is None:
+        return "no trace"
+    result = audit(run.trace_dir)
+    return f"{len(result.differences) or 'no'} differences in {result.trajectories} trajectories"
+
+
+def _figure(out: Path, path: str, title: str, caption: str) -> Figure:
+    data = base64.b64encode((out / path).read_bytes()).decode()
+    return Figure(path=path, title=title, caption=caption, data=data)
+
+
+def _environment() -> jinja2.Environment:
+    folder = resources.files("verl_axpo.report") / "templates"
+    loader = jinja2.FunctionLoader(lambda name: (folder / name).read_text())
+    environment = jinja2.Environment(
+        loader=loader,
+        autoescape=jinja2.select_autoescape(["html.jinja"]),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["markdown_table"] = markdown_table
+    environment.filters["cell"] = _cell
+    return environment
+
+
+def markdown_table(table: Table) -> str:
+    """A table in Markdown."""
+    header, *rows = table
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(_cell(text) for text in line) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """What the policy wrote must not end a table's cell or row."""
+    return " ".join(text.replace("|", "\\|").replace("`", "'").split())
+
+
+def _example(runs: Sequence[Run], out: Path) -> Example | None:
+    """One restored subgroup, its picture copied beside the plots."""
+    found = (find_example(run.trace_dir, out / "plots" / "example.png") for run in runs if run.trace_dir)
+    return next((one for one in found if one), None)
