@@ -14,7 +14,9 @@ from rich.markup import escape
 FINDING, MISTAKE = 1, 2  # exit statuses
 MOST_LINES = 50  # of differences; the first ones say what is wrong
 
-app = typer.Typer(name="verl-axpo", no_args_is_help=True, pretty_exceptions_enable=False, help="AXPO for verl.")
+app = typer.Typer(
+    name="verl-axpo", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="AXPO for verl."
+)
 console = Console()
 
 RunOrTrace = Annotated[Path, typer.Argument(help="A run's folder, or its trace folder.", metavar="DIR")]

@@ -6,6 +6,7 @@ Nothing here changes anything. verl swallows what a plugin raises, so that the r
 import importlib
 import platform
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -64,6 +65,7 @@ def check_package(package: str, bounds: str, others: tuple[str, ...] = ()) -> Fi
 
 def check_plugin() -> Iterator[Finding]:
     """Estimator, trainer and agent loop are in verl's registries after `import verl`."""
+    warnings.simplefilter("ignore")  # verl warns about each optional engine that is not installed
     try:
         importlib.import_module("verl")
     except Exception as error:  # whatever a broken installation raises

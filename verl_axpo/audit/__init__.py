@@ -23,7 +23,6 @@ CHECKS: tuple[Check, ...] = (
     tokens.check_prefix,
     tokens.check_masks,
     tokens.check_confidence,
-    tokens.check_extra_tokens,
     decisions.check_recovery,
     decisions.check_advantages,
     decisions.check_metrics,

@@ -13,7 +13,6 @@ from verl_axpo.core.types import Kind, Status
 from verl_axpo.trace import StepSummary, TrajectoryRecord
 
 CONFIDENCE_TOLERANCE = 1e-4  # relative: log-probs are float32, and their mean may have been taken in either precision
-RATIO_TOLERANCE = 1e-6  # relative: a quotient of two integers, perhaps through float32
 
 
 def check_prefix(view: View) -> Iterator[Found]:
@@ -90,18 +89,6 @@ def check_confidence(view: View) -> Iterator[Found]:
         expected = sum(map(math.exp, span)) / len(span) if span else math.nan
         if not math.isclose(expected, record.confidence, rel_tol=CONFIDENCE_TOLERANCE):
             yield where(record), f"{expected:.6f}", f"{record.confidence:.6f}"
-
-
-def check_extra_tokens(view: View) -> Iterator[Found]:
-    """Generated tokens of continuations, without their prefix, per generated token of rollouts."""
-    tokens = Counter[Kind]()
-    for record in view.records:
-        start = (record.prefix_len or 0) if _shares_prefix(record, view.summary) else 0
-        tokens[record.kind] += sum(one is not None for one in record.logprobs[start:])
-    found = view.summary.metrics.get("axpo/extra_tokens_ratio")
-    expected = tokens[Kind.RESAMPLE] / tokens[Kind.ROLLOUT] if tokens[Kind.ROLLOUT] else 0.0
-    if found is not None and not math.isclose(found, expected, rel_tol=RATIO_TOLERANCE):
-        yield "summary", f"axpo/extra_tokens_ratio {expected:.7f}", f"{found:.7f}"
 
 
 def _shares_prefix(record: TrajectoryRecord, summary: StepSummary) -> bool:

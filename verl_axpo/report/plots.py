@@ -10,6 +10,7 @@ matplotlib.use("Agg")  # before pyplot: no display on a training machine
 
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from verl_axpo.report.curves import by_arm, curve, scatter
 from verl_axpo.report.runs import Run
@@ -137,5 +138,7 @@ def _finish(axes: Axes, title: str, x_label: str) -> None:
     axes.set_title(title)
     axes.set_xlabel(x_label)
     axes.grid(alpha=0.25)
+    if x_label == "step":
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)

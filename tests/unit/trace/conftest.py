@@ -61,20 +61,22 @@ def trajectory(
     )
 
 
-def continuation(rng: random.Random, source: TrajectoryRecord, session: int) -> TrajectoryRecord:
-    """Another end for the source's prefix."""
+def continuation(rng: random.Random, source: TrajectoryRecord, session: int, config: AxpoConfig) -> TrajectoryRecord:
+    """Another end for the source's prefix, or (prefix=scratch) a whole new trajectory."""
     record = trajectory(rng, source.uid, session, step=source.step, image=source.images[0], uses_tool=True)
+    record = replace(record, kind=Kind.RESAMPLE, source_session=source.session)
+    if config.prefix == "scratch":
+        return record
     return replace(
         record,
-        kind=Kind.RESAMPLE,
-        source_session=source.session,
         response_ids=[*source.response_ids[:PREFIX], *record.response_ids[PREFIX:]],
         response_mask=[0] * PREFIX + list(record.response_mask[PREFIX:]),
     )
 
 
 def cut(source: TrajectoryRecord, continuations: list[TrajectoryRecord], config: AxpoConfig) -> TrajectoryRecord:
-    mask = [int(index < PREFIX) for index in range(len(source.response_ids))]
+    whole = range(len(source.response_ids) if not config.credits_prefix else PREFIX)
+    mask = [int(bool(source.response_mask[index]) and index in whole) for index in range(len(source.response_ids))]
     return replace(source, selected=True, recovery=recovery(continuations, config), response_mask=mask)
 
 
@@ -94,12 +96,12 @@ def make_step(step: int, config: AxpoConfig, image: str = "images/none.png") -> 
     resampled: dict[Candidate, list[TrajectoryRecord]] = {}
     for index, one in enumerate(selected):
         source = rollouts[one.uid, one.session]
-        resampled[one] = [continuation(rng, source, N + index * K + k) for k in range(K)]
+        resampled[one] = [continuation(rng, source, N + index * K + k, config) for k in range(K)]
         rollouts[one.uid, one.session] = cut(source, resampled[one], config)
     records = [*rollouts.values(), *(one for some in resampled.values() for one in some)]
     advantages = row_advantages([one.as_row() for one in records], config).tolist()
     records = [
-        replace(one, advantage=value, advantage_prefix=value if one.selected else None)
+        replace(one, advantage=value, advantage_prefix=value if one.selected and config.credits_prefix else None)
         for one, value in zip(records, advantages, strict=True)
     ]
     outcome = [

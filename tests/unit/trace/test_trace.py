@@ -136,6 +136,32 @@ def test_a_disk_error_is_raised_by_a_later_call(tmp_path: Path, make: Callable[[
         writer.flush()
 
 
+def _write_forever(trace_dir: Path, make: Callable[[int], Any], started: Any) -> None:
+    with TraceWriter(trace_dir) as writer:
+        for step in range(1, 10_000):
+            writer.write_step(*make(step))
+            if step == 5:
+                started.set()
+
+
+def test_a_killed_run_leaves_whole_steps_and_a_resumed_one_goes_on(tmp_path: Path, make: Callable[[int], Any]) -> None:
+    context = multiprocessing.get_context("fork")
+    started = context.Event()
+    process = context.Process(target=_write_forever, args=(tmp_path, make, started))
+    process.start()
+    assert started.wait(60)
+    process.kill()
+    process.join()
+    *finished, last = list_steps(tmp_path)
+    assert all(read_step(tmp_path, step).complete for step in finished)
+    with TraceWriter(tmp_path) as writer:
+        writer.write_step(*make(last))
+    steps = list(iter_steps(tmp_path))
+    assert [step.step for step in steps] == list(range(1, last + 1))
+    for step in steps:
+        assert [one.to_json() for one in step.records] == [one.to_json() for one in make(step.step)[0]]
+
+
 def _append(path: Path, letter: str) -> None:
     for _ in range(200):
         append_lines(path, [letter.encode() * 5000])
