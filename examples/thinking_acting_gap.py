@@ -11,7 +11,7 @@ import argparse
 import asyncio
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from itertools import chain, product
+from itertools import product
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -61,21 +61,22 @@ class Policy:
 
     def update(self, rows: list[Row], argument_of: dict[tuple[str, int], int], arm: Arm) -> None:
         """Ascend the mean of A * log pi over the ordinary rollouts, AXPO's rows added, each row on its own tokens."""
-        step = LEARNING_RATE / (QUESTIONS * arm.rollouts) * row_advantages(rows, arm.config).numpy()
+        step_R = LEARNING_RATE / (QUESTIONS * arm.rollouts) * row_advantages(rows, arm.config).numpy()
         use, probabilities = self.probabilities()
         topics = np.array([int(row.uid) % TOPICS for row in rows])
         arguments = np.array([argument_of[row.uid, row.session] for row in rows])
-        cut = np.array([row.selected and arm.config.credits_prefix for row in rows])
-        self.gate += float(step @ (np.array([row.kind is Kind.ROLLOUT for row in rows]) * ((arguments >= 0) - use)))
-        step = step * (arguments >= 0) * ~cut
-        np.add.at(self.calls, topics, -step[:, None] * probabilities[topics])
-        np.add.at(self.calls, (topics, arguments), step)
+        has_prefix = np.array([row.kind is Kind.ROLLOUT for row in rows])
+        has_call = (arguments >= 0) & ~np.array([row.selected and arm.config.credits_prefix for row in rows])
+        self.gate += float(step_R @ (has_prefix * ((arguments >= 0) - use)))
+        np.add.at(self.calls, topics, -(step_R * has_call)[:, None] * probabilities[topics])
+        np.add.at(self.calls, (topics, arguments), step_R * has_call)
 
 
 async def train_step(policy: Policy, arm: Arm, rng: np.random.Generator) -> None:
     """Roll out, explore under one budget for all questions, update."""
     use, probabilities = policy.probabilities()
     argument_of: dict[tuple[str, int], int] = {}  # -1: answered at once
+    rows: list[Row] = []
     ranked: dict[str, tuple[Candidate, ...]] = {}
     shares: asyncio.Future[dict[str, tuple[Candidate, ...]]] = asyncio.get_running_loop().create_future()
 
@@ -99,34 +100,29 @@ async def train_step(policy: Policy, arm: Arm, rng: np.random.Generator) -> None
     async def resample(source: Candidate) -> tuple[Rollout, ...]:
         return sample(source.uid, arm.config.num_continuations, use=1.0)
 
-    async def question(uid: str) -> list[Row]:
+    async def question(uid: str) -> None:
         group = Group(uid=uid, rollouts=sample(uid, arm.rollouts, use))
         resampled = await explore(group, arm.config, allocate=share, resample=resample)
-        selected = {one.candidate.session for one in resampled}
-        return [
-            Row(uid=uid, session=r.session, reward=r.reward, selected=r.session in selected) for r in group.rollouts
-        ] + [
+        cut = {one.candidate.session for one in resampled}
+        rows.extend(Row(uid=uid, session=r.session, reward=r.reward, selected=r.session in cut) for r in group.rollouts)
+        rows.extend(
             Row(uid=uid, session=k.session, reward=k.reward, kind=Kind.RESAMPLE, source_session=one.candidate.session)
             for one in resampled
             for k in one.continuations
-        ]
+        )
 
-    rows = await asyncio.gather(*(question(str(number)) for number in range(QUESTIONS)))
-    policy.update(list(chain.from_iterable(rows)), argument_of, arm)
+    await asyncio.gather(*(question(str(number)) for number in range(QUESTIONS)))
+    policy.update(rows, argument_of, arm)
 
 
-async def train(arm: Arm, seed: int, steps: int) -> np.ndarray:
+def train(name: str, seed: int, steps: int = STEPS) -> np.ndarray:
     """(steps, 2): tool use and Pass@1 of the policy before each update."""
     policy, rng, history = Policy(), np.random.default_rng(seed), np.empty((steps, 2))
     for step in range(steps):
         use, probabilities = policy.probabilities()
-        history[step] = use, use * probabilities[:, 0].mean() + (1 - use) * arm.answer_success
-        await train_step(policy, arm, rng)
+        history[step] = use, use * probabilities[:, 0].mean() + (1 - use) * ARMS[name].answer_success
+        asyncio.run(train_step(policy, ARMS[name], rng))
     return history
-
-
-def run(name: str, seed: int, steps: int = STEPS) -> np.ndarray:
-    return asyncio.run(train(ARMS[name], seed, steps))
 
 
 def main() -> None:
@@ -136,12 +132,12 @@ def main() -> None:
     options = parser.parse_args()
     figure, axes = plt.subplots(2, 3, figsize=(13, 6), sharex=True, sharey=True, layout="constrained")
     with ProcessPoolExecutor() as pool:
-        runs = list(pool.map(run, *zip(*product(ARMS, range(options.seeds)), strict=True)))
-    print(f"{'':26} tool use: step 150, 300 (range over {options.seeds} seeds), Pass@1: 300 (range)")
+        runs = list(pool.map(train, *zip(*product(ARMS, range(options.seeds)), strict=True)))
+    print(f"mean of {options.seeds} seeds, [lowest highest]: tool use and Pass@1 at steps 150 and {STEPS}")
     for (name, arm), curves in zip(ARMS.items(), np.array(runs).reshape(len(ARMS), -1, STEPS, 2), strict=True):
         mean, low, high = curves.mean(0), curves.min(0), curves.max(0)
-        ends = [f"{mean[-1, i]:.2f} ({low[-1, i]:.2f}-{high[-1, i]:.2f})" for i in range(2)]
-        print(f"{name:26} {mean[150, 0]:.2f}, {', '.join(ends)}")
+        ends = (f"{mean[at].round(2)} {low[at].round(2)}-{high[at].round(2)}" for at in (150, -1))
+        print(f"{name:24}", *ends, sep="  ")
         for row, label in enumerate(["tool use", "Pass@1"]):
             panel = axes[row, [0.35, 0.6, 0.1].index(arm.answer_success)]
             panel.plot(mean[:, row], label=name)

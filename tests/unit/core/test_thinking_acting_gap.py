@@ -12,7 +12,7 @@ STEPS = 200  # enough for AXPO to have learnt the call; the demo's 300 show the 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_grpo_forgets_the_tool_and_axpo_learns_it(seed: int) -> None:
-    grpo, twice, axpo = (DEMO["run"](name, seed, STEPS) for name in ("GRPO", "GRPO, rollouts x2", "AXPO (+25 %)"))
+    grpo, twice, axpo = (DEMO["train"](name, seed, STEPS) for name in ("GRPO", "GRPO, rollouts x2", "AXPO (+25 %)"))
     assert grpo[0].tolist() == axpo[0].tolist() == pytest.approx([0.29, 0.29 * 0.15 + 0.71 * 0.35])
     assert grpo[-1, 0] < 0.05
     assert twice[-1, 0] < 0.05
@@ -22,8 +22,8 @@ def test_grpo_forgets_the_tool_and_axpo_learns_it(seed: int) -> None:
 
 
 def test_without_prefix_credit_the_tool_is_not_learnt_in_time() -> None:
-    assert DEMO["run"]("AXPO, no prefix credit", 0, STEPS)[-1, 0] < 0.3
+    assert DEMO["train"]("AXPO, no prefix credit", 0, STEPS)[-1, 0] < 0.3
 
 
 def test_grpo_needs_no_help_when_answering_hardly_works() -> None:
-    assert DEMO["run"]("GRPO, answer right 10%", 0, STEPS)[-1, 0] > 0.9
+    assert DEMO["train"]("GRPO, answer right 10%", 0, STEPS)[-1, 0] > 0.9
