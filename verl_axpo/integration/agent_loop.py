@@ -21,10 +21,9 @@ from verl.experimental.agent_loop.tool_agent_loop import AgentData, AgentState, 
 from verl.experimental.agent_loop.tool_parser import FunctionCall, ToolParser
 from verl.tools.base_tool import BaseTool
 from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
-from verl.utils.tokenizer import get_processor_token_id
 
 from verl_axpo.core.types import Status
-from verl_axpo.integration.lineage import AXPO_FIELD, Episode, cut
+from verl_axpo.integration.lineage import AXPO_FIELD, Episode
 from verl_axpo.integration.trajectory_tool import TrajectoryTool
 from verl_axpo.integration.turn_client import Resume, TurnClient
 from verl_axpo.tools.parser import ParsedCall, ToolCallParser
@@ -101,7 +100,6 @@ class AxpoToolAgentLoop(ToolAgentLoop):
         }
         self.calls: list[ToolCall] = []
         self.prompt_images = 0
-        self.forged = False
 
     async def run(
         self, sampling_params: dict[str, Any], resume: Resume | None = None, **kwargs: Any
@@ -118,7 +116,6 @@ class AxpoToolAgentLoop(ToolAgentLoop):
             output = await super().run(sampling_params, **kwargs)
         finally:
             await asyncio.gather(*(tool.close() for tool in self.tools.values() if isinstance(tool, TrajectoryTool)))
-        output = self._without_forged_images(output)
         output.extra_fields[AXPO_FIELD] = self._episode(output, client, started)
         return output
 
@@ -150,25 +147,6 @@ class AxpoToolAgentLoop(ToolAgentLoop):
 
     # ------------------------------ the episode ------------------------------
 
-    def _without_forged_images(self, output: AgentLoopOutput) -> AgentLoopOutput:
-        """Cut the response where the policy itself wrote an image or video placeholder, for which no feature exists."""
-        if self.processor is None:
-            return output
-        media = {get_processor_token_id(self.processor, kind) for kind in ("image", "video")}
-        ids = output.response_ids
-        forged = next((at for at, policy in enumerate(output.response_mask) if policy and ids[at] in media), None)
-        if forged is None:
-            return output
-        self.forged = True
-        if forged == 0:  # an empty response has no place in a batch: one token stays, which nobody trains
-            ids = [self.tokenizer.eos_token_id]
-            logprobs = None if output.response_logprobs is None else [0.0]
-            output = output.model_copy(
-                update={"response_ids": ids, "response_mask": [0], "response_logprobs": logprobs}
-            )
-        images = sum(ids[at] in media and ids[at - 1] not in media for at in range(1, forged))
-        return cut(output, max(forged, 1), self.prompt_images + images)
-
     def _episode(self, output: AgentLoopOutput, client: TurnClient, started: float) -> Episode:
         span = self._first_call(output, client)
         return Episode(
@@ -199,8 +177,8 @@ class AxpoToolAgentLoop(ToolAgentLoop):
         if any(call.infra for call in self.calls):
             return Status.INFRA_FAILURE
         last_turn = output.response_ids[-client.turn_lengths[-1] :]
-        unanswered = not self.forged and bool(self.tool_parser.calls.spans(last_turn))
-        return Status.TRUNCATED if client.stopped_by_length or unanswered or self.forged else Status.OK
+        unanswered = bool(self.tool_parser.calls.spans(last_turn))
+        return Status.TRUNCATED if client.stopped_by_length or unanswered else Status.OK
 
 
 def _call_record(call: FunctionCall, response: ToolResponse, metrics: dict[str, Any], seconds: float) -> ToolCall:

@@ -5,9 +5,10 @@
 `BatchRow` travels with its row as the field `AXPO_FIELD`; it is all that the trainer knows of the rollout side.
 """
 
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -104,6 +105,15 @@ class BatchRow:
         """Whether the row, or what is trained of it, is AXPO's and not an ordinary rollout's."""
         return self.row.kind is Kind.RESAMPLE or self.row.selected
 
+    def pack(self) -> bytes:
+        """As a field of verl's batch: the TransferQueue would turn a dataclass into a dict."""
+        return pickle.dumps(self, protocol=pickle.HIGHEST_PROTOCOL)
+
+    @classmethod
+    def unpack(cls, field: bytes) -> "BatchRow":
+        """Back from the batch; the bytes come from our own workers."""
+        return cast(BatchRow, pickle.loads(field))
+
 
 def publishable(session: Session, row: Row, *, credits_prefix: bool) -> AgentLoopOutput:
     """The output as it is trained on: cut, masked, silenced, or as it was.
@@ -118,7 +128,7 @@ def publishable(session: Session, row: Row, *, credits_prefix: bool) -> AgentLoo
         return _masked(output, session.kwargs["resume"].length)
     if row.selected and credits_prefix:
         assert episode.prefix_len is not None, "a selected source has a tool call"
-        return cut(output, episode.prefix_len, episode.prefix_images)
+        return _cut(output, episode.prefix_len, episode.prefix_images)
     return output
 
 
@@ -126,8 +136,7 @@ def _masked(output: AgentLoopOutput, length: int) -> AgentLoopOutput:
     return output.model_copy(update={"response_mask": [0] * length + list(output.response_mask[length:])})
 
 
-def cut(output: AgentLoopOutput, length: int, num_images: int) -> AgentLoopOutput:
-    """The output's first `length` response tokens, with the first `num_images` images."""
+def _cut(output: AgentLoopOutput, length: int, num_images: int) -> AgentLoopOutput:
     media = dict(output.multi_modal_data or {})
     if media.get("images"):
         media["images"] = media["images"][:num_images]

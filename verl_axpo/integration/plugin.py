@@ -6,10 +6,16 @@ With `algorithm.adv_estimator=axpo` a GRPO config is completed where it is silen
 any other estimator nothing happens.
 """
 
+# isort: off
+from verl_axpo.platforms import plugin as _platform  # noqa: F401  first: verl's modules ask for their device on import
+
+# isort: on
 import functools
+from pathlib import Path
 from typing import Any
 
 import verl.utils.config as verl_config
+from omegaconf import OmegaConf
 
 from verl_axpo.integration import agent_loop, estimator, trainer  # noqa: F401  (importing registers them)
 from verl_axpo.integration.completion import complete
@@ -33,4 +39,6 @@ def _wrap_validate_config() -> None:
     verl_config.validate_config = validate_config
 
 
+# `${verl_axpo:tools/config/tiny.yaml}` in a config: a file of the installed package, wherever that is
+OmegaConf.register_new_resolver("verl_axpo", lambda path: str(Path(__file__).parents[1] / path), replace=True)
 _wrap_validate_config()

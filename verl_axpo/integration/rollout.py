@@ -22,7 +22,7 @@ from verl.trainer.ppo.v1 import AgentLoopManagerTQ, AgentLoopWorkerTQ
 
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.core.step import Resampled, explore
-from verl_axpo.core.types import Candidate, Group, Kind, Rollout, Row
+from verl_axpo.core.types import Candidate, Group, Kind, Rollout, Row, Status
 from verl_axpo.integration import agent_loop
 from verl_axpo.integration.coordinator import BudgetCoordinator
 from verl_axpo.integration.lineage import AXPO_FIELD, BatchRow, Session, publishable
@@ -114,12 +114,13 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
         return Session(output=output, kwargs=kwargs, episode=output.extra_fields.pop(AXPO_FIELD))
 
     async def _compute_score(self, outputs: list[AgentLoopOutput], kwargs: dict[str, Any]) -> None:
-        """verl's, plus whether a tool was used: so that verl's own validation reports it beside the score."""
+        """verl's, plus tool use and infra failure, so that verl's own validation reports them beside the score."""
         await super()._compute_score(outputs, kwargs={key: one for key, one in kwargs.items() if key != "resume"})
         episode = outputs[-1].extra_fields.get(AXPO_FIELD)
         if episode is not None:
             info = outputs[-1].extra_fields.setdefault("reward_extra_info", {})
-            info["uses_tool"] = float(episode.prefix_len is not None)
+            failed = info.get("infra_failure", False) or episode.status is Status.INFRA_FAILURE
+            info |= {"uses_tool": float(episode.prefix_len is not None), "infra_failure": float(failed)}
 
     def _compute_multi_modal_inputs(self, output: AgentLoopOutput, input_ids: Any) -> dict[str, Any]:
         """verl's, checked: a row whose image features do not match its image tokens must not be published."""
@@ -197,7 +198,7 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
             transcript=await transcribe(session, output, self.tokenizer, self.axpo.trace_dir),
         )
         kwargs = {key: value for key, value in session.kwargs.items() if key != "resume"}
-        await super()._agent_loop_postprocess(output, False, **kwargs, **{AXPO_FIELD: batch_row})
+        await super()._agent_loop_postprocess(output, False, **kwargs, **{AXPO_FIELD: batch_row.pack()})
 
 
 def check_image_features(processor: Any, inputs: dict[str, Any], input_ids: Any) -> None:

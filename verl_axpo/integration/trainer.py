@@ -159,8 +159,8 @@ def session_of(key: str) -> int:
 def read_rows(batch: KVBatchMeta) -> list[BatchRow | None]:
     """What each row of the batch is, in batch order; None for verl's padding, which copies a real row's fields."""
     data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=[AXPO_FIELD])
-    padding = [tag.get("is_padding", False) for tag in batch.tags]
-    return [None if pad else row for pad, row in zip(padding, data[AXPO_FIELD].tolist(), strict=True)]
+    fields = zip(batch.tags, data[AXPO_FIELD], strict=True)
+    return [None if tag.get("is_padding", False) else BatchRow.unpack(field) for tag, field in fields]
 
 
 def read_entropies(batch: KVBatchMeta, rows: Sequence[BatchRow | None]) -> list[torch.Tensor]:

@@ -96,6 +96,20 @@ class Evaluation:
         return [reward >= self.correct_threshold for reward in question.rewards]
 
 
+def evaluation_from_dump(path: str | Path) -> Evaluation:
+    """From what verl's validation dumps (`trainer.validation_data_dir`): one JSON line per rollout, `{uid}_{session}_0`."""
+    lines = [json.loads(line) for line in Path(path).read_text().splitlines()]
+    return Evaluation.from_rollouts(
+        (
+            one["uid"].rsplit("_", 2)[0],
+            one["score"],
+            bool(one["uses_tool"]),
+            Status.INFRA_FAILURE if one["infra_failure"] else Status.OK,
+        )
+        for one in lines
+    )
+
+
 def write_heldout(run_dir: str | Path, stage: Stage, evaluation: Evaluation) -> Path:
     """Put one stage into the run's `heldout.json`, whole or not at all; the other stage stays as it is."""
     path = Path(run_dir) / FILE_NAME

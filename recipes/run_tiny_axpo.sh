@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# AXPO from nothing to a report, on a machine without an accelerator: environment -> tiny world and model -> SFT -> RL ->
+# held-out evaluation -> report. Real verl, vLLM, FSDP2 and Ray; only the model and its world are tiny.
+#
+#   bash recipes/run_tiny_axpo.sh                                   one AXPO run
+#   FAST=1 bash recipes/run_tiny_axpo.sh                            the same in two RL steps
+#   COMPARE=grpo,axpo SEED=1 bash recipes/run_tiny_axpo.sh          both arms from one SFT checkpoint, side by side
+#   bash recipes/run_tiny_axpo.sh algorithm.axpo.num_continuations=8   any override of verl's or AXPO's config
+#
+# Needs: Linux x86_64, Python 3.10-3.12, 2 cores, 12 GB of memory, 12 GB of disk. Ctrl-C at any time; the same command
+# goes on where it stood. A healthy run: see recipes/README.md.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# ------------------------------ yours to adjust ------------------------------
+FAST=${FAST:-0}                 # 1: two RL steps, a short SFT; shows that everything works, not that it learns
+SEED=${SEED:-0}                 # of RL: order of questions and every sampling request
+COMPARE=${COMPARE:-}            # arms to run side by side, e.g. grpo,axpo; empty: AXPO alone
+STEPS=${STEPS:-$([ "$FAST" = 1 ] && echo 2 || echo 40)}
+SAVE_EVERY=${SAVE_EVERY:-$([ "$FAST" = 1 ] && echo 1 || echo 10)}   # steps between checkpoints
+OUT=${OUT:-outputs/tiny_axpo$([ "$FAST" = 1 ] && echo _fast || true)}
+
+# ------------------------------ derived ------------------------------
+source recipes/setup_env.sh
+mkdir -p "$OUT"
+OUT=$(realpath "$OUT")
+WORLD=$OUT/world
+SFT=$OUT/sft
+SFT_MODEL=$SFT/checkpoint
+if [ "$FAST" = 1 ]; then WORLD_SIZE="--train 128 --heldout 16 --val 8 --sft 1024"; else WORLD_SIZE=""; fi
+export HYDRA_FULL_ERROR=1 TOKENIZERS_PARALLELISM=false
+
+quietly() { # quietly TITLE LOG COMMAND...: output to the log, progress and errors to the screen
+  local title=$1 log=$2
+  shift 2
+  python -m verl_axpo.progress --title "$title" --log "$log" -- "$@"
+}
+
+once() { # once MARK COMMAND...: skip what an earlier run finished
+  local mark=$1
+  shift
+  if [ -e "$mark" ]; then return; fi
+  "$@"
+  touch "$mark"
+}
+
+train() { # train ARM RUN [override...]
+  local arm=$1 run=$2 budget
+  shift 2
+  # With a budget of zero AXPO is GRPO, bit for bit (tests/e2e/test_identity.py), and leaves the same metrics and trace.
+  case $arm in
+    axpo) budget=0.25 ;;
+    grpo) budget=0 ;;
+    *) echo "COMPARE: got '$arm', expected arms out of: grpo, axpo" >&2; return 2 ;;
+  esac
+  mkdir -p "$run"
+  VERL_FILE_LOGGER_PATH=$run/metrics_$(date +%s).jsonl quietly "RL ($arm, seed $SEED, $STEPS steps)" "$run/rl.log" \
+    python -m verl.trainer.main_ppo --config-name tiny_axpo hydra.run.dir="$run/hydra" \
+    data.train_files="$WORLD/train.parquet" data.val_files="$WORLD/heldout.parquet" data.seed="$SEED" \
+    actor_rollout_ref.model.path="$SFT_MODEL" \
+    algorithm.axpo.budget="$budget" algorithm.axpo.seed="$SEED" algorithm.axpo.trace_dir="$run/trace" \
+    trainer.total_training_steps="$STEPS" trainer.total_epochs=1000 trainer.val_before_train=true \
+    trainer.test_freq="$STEPS" trainer.save_freq="$SAVE_EVERY" trainer.max_actor_ckpt_to_keep=1 \
+    trainer.default_local_dir="$run/checkpoints" trainer.validation_data_dir="$run/heldout" \
+    trainer.logger='[file]' trainer.experiment_name="$arm" "$@"
+  python -m verl_axpo.report.finish "$run" --arm "$arm" --seed "$SEED" --steps "$STEPS"
+  verl-axpo audit "$run"
+}
+
+# ------------------------------ launch ------------------------------
+once "$WORLD/.done" quietly "tiny world and model" "$OUT/world.log" python -m verl_axpo.data.tiny --out "$WORLD" $WORLD_SIZE
+once "$SFT/.done" env FAST="$FAST" DATA="$WORLD" OUT="$SFT" bash recipes/tiny_sft.sh
+if [ -z "$COMPARE" ]; then
+  once "$OUT/.done" train axpo "$OUT" "$@"
+  verl-axpo report "$OUT"
+else
+  runs=()
+  for arm in ${COMPARE//,/ }; do
+    runs+=("$OUT/${arm}_seed$SEED")
+    once "${runs[-1]}/.done" train "$arm" "${runs[-1]}" "$@"
+  done
+  verl-axpo report "${runs[@]}" --out "$OUT/compare_seed$SEED" --title "Tiny world: ${COMPARE//,/ and }, seed $SEED"
+fi

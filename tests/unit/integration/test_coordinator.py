@@ -1,0 +1,90 @@
+"""The step's barrier: everybody reports, the budget is shared, and nobody waits for ever."""
+
+import asyncio
+
+import pytest
+
+from verl_axpo.core.config import AxpoConfig
+from verl_axpo.core.types import Candidate
+from verl_axpo.integration.coordinator import BudgetCoordinator
+
+CONFIG = AxpoConfig(budget=0.25, num_continuations=4)
+
+
+def candidate(uid: str, score: float, session: int = 0) -> Candidate:
+    return Candidate(uid=uid, session=session, score=score)
+
+
+def test_the_budget_goes_breadth_first_over_all_groups_whatever_the_order_of_reports() -> None:
+    async def scenario() -> list[tuple[Candidate, ...]]:
+        # 3 questions x 8 rollouts x 0.25 / 4 = 1.5, so one prefix: that of the least confident question
+        coordinator = BudgetCoordinator(CONFIG, 8)
+        await coordinator.begin(["a", "b", "c"])
+        reports = [("b", (candidate("b", 0.2),)), ("a", (candidate("a", 0.1),)), ("c", ())]
+        return await asyncio.gather(*(coordinator.allocate(*report) for report in reports))
+
+    assert asyncio.run(scenario()) == [(), (candidate("a", 0.1),), ()]
+
+
+def test_a_group_with_nothing_to_resample_does_not_wait() -> None:
+    async def scenario() -> tuple[Candidate, ...]:
+        coordinator = BudgetCoordinator(CONFIG, 8)
+        await coordinator.begin(["a", "b"])
+        return await asyncio.wait_for(coordinator.allocate("a", ()), timeout=1)
+
+    assert asyncio.run(scenario()) == ()
+
+
+def test_a_triggered_group_waits_for_the_last_report() -> None:
+    async def scenario() -> bool:
+        coordinator = BudgetCoordinator(CONFIG, 8)
+        await coordinator.begin(["a", "b"])
+        waiting = asyncio.create_task(coordinator.allocate("a", (candidate("a", 0.1),)))
+        await asyncio.sleep(0.05)
+        early = waiting.done()
+        await coordinator.allocate("b", ())
+        assert await waiting == (candidate("a", 0.1),)  # floor(0.25 * 2 * 8 / 4) = 1 prefix
+        return early
+
+    assert asyncio.run(scenario()) is False
+
+
+def test_a_dead_worker_costs_patience_not_the_run(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> tuple[tuple[Candidate, ...], tuple[Candidate, ...]]:
+        coordinator = BudgetCoordinator(CONFIG, 8, patience=0.05)
+        await coordinator.begin(["a", "dead"])
+        first = await coordinator.allocate("a", (candidate("a", 0.1),))
+        return first, await coordinator.allocate("dead", (candidate("dead", 0.0),))
+
+    assert asyncio.run(scenario()) == ((candidate("a", 0.1),), ())
+    assert "no group has reported" in caplog.text
+    assert "dead" in caplog.text
+
+
+def test_patience_starts_anew_with_every_report() -> None:
+    async def scenario() -> tuple[Candidate, ...]:
+        coordinator = BudgetCoordinator(CONFIG, 8, patience=0.2)
+        await coordinator.begin(["a", "b", "c"])
+        waiting = asyncio.create_task(coordinator.allocate("a", (candidate("a", 0.5),)))
+        await asyncio.sleep(0.15)
+        await coordinator.allocate("b", ())
+        await asyncio.sleep(0.15)  # 0.3 s since `a` reported, 0.15 s since `b` did
+        later = asyncio.create_task(coordinator.allocate("c", (candidate("c", 0.1),)))
+        assert await waiting == ()
+        return await later
+
+    # Had the round been closed without `c`, the one prefix would be `a`'s
+    assert asyncio.run(scenario()) == (candidate("c", 0.1),)
+
+
+def test_rounds_do_not_mix_and_a_stranger_is_refused() -> None:
+    async def scenario() -> None:
+        coordinator = BudgetCoordinator(CONFIG, 8)
+        await coordinator.begin(["a", "b"])
+        await asyncio.gather(coordinator.allocate("a", (candidate("a", 0.1),)), coordinator.allocate("b", ()))
+        assert await coordinator.report(["a", "b"]) == {"a": (candidate("a", 0.1),), "b": ()}
+        await coordinator.begin(["c", "d"])
+        with pytest.raises(ValueError, match="got uid 'a'"):
+            await coordinator.allocate("a", ())
+
+    asyncio.run(scenario())

@@ -1,0 +1,120 @@
+"""Run a noisy command quietly: its output -> a log file, its progress -> one bar, its error -> the screen.
+
+    python -m verl_axpo.progress --title "RL" --log outputs/rl.log -- python -m verl.trainer.main_ppo ...
+
+verl, Ray and vLLM write thousands of lines; what a person wants is how far it is, how long it takes, and, when it fails,
+the line that says why and where the rest is.
+"""
+
+import argparse
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+# tqdm's bars: "Training Progress:  40%|####  | 12/30 [01:02<01:33, ...]", "Epoch 1/1:  25%|##  | 60/240 [...]"
+_BAR = re.compile(rb"(?:Training Progress|Epoch)[^\r\n|]*\|[^\r\n|]*\|\s*(\d+)/(\d+)")
+_CAUSE = re.compile(r"^(?:\x1b\[\d+m)?(?:\(.*?\))?(?:\x1b\[0m)?\s*([\w.]*(?:Error|Exception|Failure|Interrupt)\b.*)$")
+POLL_S = 0.5
+LINE_EVERY_S = 60.0  # without a terminal there is no bar, but a sign of life
+TAIL_BYTES = 200_000  # of the log, read back for the cause of a failure
+STOP_S = 30.0  # for a command to end after Ctrl-C, before it is killed
+
+
+def main() -> int:
+    """The command line; returns the command's exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--title", required=True)
+    parser.add_argument("--log", type=Path, required=True)
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    arguments = parser.parse_args()
+    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    if not command:
+        parser.error("got no command, expected one behind --")
+    return run(arguments.title, arguments.log, command)
+
+
+def run(title: str, log: Path, command: list[str]) -> int:
+    """Run `command` with its output in `log` (appended). Ctrl-C reaches the command, which may clean up.
+
+    Returns:
+        its exit status, 130 when it was interrupted.
+    """
+    console = Console()
+    log.parent.mkdir(parents=True, exist_ok=True)
+    start = log.stat().st_size if log.exists() else 0
+    with log.open("ab") as output:
+        # Its own process group: Ctrl-C comes through `_stop`, once, instead of to every worker at the same time
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        _watch(process, title, log, start, console)
+    except KeyboardInterrupt:
+        console.print(f"{title}: interrupted; run the same command again to go on from here")
+        _stop(process)
+        return 130
+    if process.returncode:
+        console.print(f"[red]{title} failed[/red] (exit status {process.returncode}). The log: {log}")
+        for line in causes(log, start):
+            console.print(f"  {line}", markup=False, highlight=False)
+    return process.returncode
+
+
+def _watch(process: subprocess.Popen[bytes], title: str, log: Path, start: int, console: Console) -> None:
+    columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    bars, told = progress_of(log, start), time.monotonic()
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(title, total=None)
+        if not console.is_terminal:
+            console.print(f"{title} ... (log: {log})")
+        began = time.monotonic()
+        while process.poll() is None:
+            time.sleep(POLL_S)
+            done, total = next(bars)
+            progress.update(task, completed=done, total=total)
+            if not console.is_terminal and time.monotonic() - told > LINE_EVERY_S:
+                told = time.monotonic()
+                console.print(f"{title}: {f'{done}/{total}' if total else 'starting'}, {told - began:.0f} s")
+        if process.returncode == 0:
+            progress.update(task, completed=1, total=1)
+            console.print(f"{title}: done in {time.monotonic() - began:.0f} s")
+
+
+def progress_of(log: Path, start: int) -> Iterator[tuple[int, int | None]]:
+    """The last bar in what the log has gained since offset `start`, read on at each `next`: (done, total or None)."""
+    last: tuple[int, int | None] = (0, None)
+    with log.open("rb") as file:
+        file.seek(start)
+        while True:
+            for match in _BAR.finditer(file.read()):
+                last = int(match[1]), int(match[2])
+            yield last
+
+
+def causes(log: Path, start: int) -> list[str]:
+    """The distinct lines since `start` that name an error, last three; the log's last lines when there is none."""
+    with log.open("rb") as file:
+        file.seek(max(start, log.stat().st_size - TAIL_BYTES))
+        lines = file.read().decode(errors="replace").splitlines()
+    named = list(dict.fromkeys(match[1].strip() for line in lines if (match := _CAUSE.match(line))))
+    return named[-3:] or lines[-5:]
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    os.killpg(process.pid, signal.SIGINT)
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""Behind a finished RL run: verl's own files -> the ones that the report reads.
+
+RUN/metrics_*.jsonl (one per start of a resumed run) -> RUN/metrics.jsonl
+RUN/heldout/{0,STEPS}.jsonl (validation dumps)       -> RUN/heldout.json
+--arm, --seed                                        -> RUN/run.json
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from verl_axpo.report.heldout import evaluation_from_dump, write_heldout
+from verl_axpo.report.runs import write_run_info
+from verl_axpo.trace.writer import write_atomically
+
+
+def merge_metrics(run: Path) -> int:
+    """One line per step, the latest start's where a resumed run did a step again.
+
+    Returns:
+        how many steps.
+    """
+    starts = sorted(run.glob("metrics_*.jsonl"), key=lambda path: path.stat().st_mtime)
+    lines = [json.loads(line) for path in starts for line in path.read_text().splitlines()]
+    by_step: dict[int, dict[str, float]] = {}
+    for line in lines:
+        by_step.setdefault(line["step"], {}).update(line["data"])
+    merged = "".join(json.dumps({"step": step, "data": by_step[step]}) + "\n" for step in sorted(by_step))
+    write_atomically(run / "metrics.jsonl", merged.encode())
+    return len(by_step)
+
+
+def finish(run: Path, arm: str, seed: int, steps: int) -> None:
+    """Write the three files.
+
+    Raises:
+        FileNotFoundError: the run has no validation dump from before or after its training.
+    """
+    merge_metrics(run)
+    write_heldout(run, "before", evaluation_from_dump(run / "heldout" / "0.jsonl"))
+    write_heldout(run, "after", evaluation_from_dump(run / "heldout" / f"{steps}.jsonl"))
+    write_run_info(run, arm, seed)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--arm", required=True)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--steps", type=int, required=True)
+    arguments = parser.parse_args()
+    finish(arguments.run, arguments.arm, arguments.seed, arguments.steps)
+
+
+if __name__ == "__main__":
+    main()
