@@ -46,12 +46,13 @@ setup(
         "dev": EVAL + DEV,
     },
     entry_points={
-        # verl imports these modules in every process (a module:function target would never be called).
+        # verl imports these modules in every process (a module:function target would never be called), in alphabetical
+        # order: the platform must be registered before the other imports modules that ask for it.
         "verl.plugins": [
-            "axpo = verl_axpo.integration.plugin",
-            "axpo_cpu = verl_axpo.platforms.plugin",
+            "axpo_platform = verl_axpo.platforms.plugin",
+            "axpo_training = verl_axpo.integration.plugin",
         ],
-        "vllm.general_plugins": ["axpo_cpu = verl_axpo.platforms.vllm_plugin:register"],
+        "vllm.general_plugins": ["axpo_platform = verl_axpo.platforms.vllm_plugin:register"],
         "console_scripts": ["verl-axpo = verl_axpo.cli:main"],
     },
 )

@@ -169,6 +169,10 @@ class PlatformCPU(PlatformBase):
     def is_ipc_supported(self) -> bool:
         return False
 
+    def rollout_env_vars(self) -> dict[str, str]:
+        """For vLLM's processes: its sampler's ``torch.compile`` calls ignore ``enforce_eager`` and need a C++ compiler."""
+        return {"TORCH_COMPILE_DISABLE": "1"}
+
     def cudart(self) -> None:
         return None
 

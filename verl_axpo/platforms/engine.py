@@ -4,9 +4,11 @@ Imported by ``patches.py`` right after ``verl.workers.engine``; importing it reg
 registrations name only cuda and npu.
 """
 
+import os
 from dataclasses import replace
 from typing import Any
 
+import torch
 from verl.workers.engine import EngineRegistry, FSDPEngineWithLMHead
 
 
@@ -16,6 +18,11 @@ class CPUFSDPEngineWithLMHead(FSDPEngineWithLMHead):
 
     For the reference model verl asks for ``CPUOffloadPolicy(pin_memory=True)``, and pinning needs an accelerator.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Ray gives an actor one OpenMP thread per core that it reserves; trainer and rollout take turns on all cores.
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        super().__init__(*args, **kwargs)
 
     def _build_fsdp_module(self, module: Any) -> Any:
         config = self.engine_config

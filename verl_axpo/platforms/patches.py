@@ -1,26 +1,25 @@
 """What verl and vLLM need changed on a CPU where no registry of theirs reaches.
 
-Each entry of ``PATCHES`` names the module it changes, the releases it was written for, and why.  It is applied when
-that module is first imported (importing it ourselves would cost every process of a run seconds), in every process, and
-left out with a warning on a release it was not written for.  ``tests/contract/test_platform_patches.py`` shows for each
-that it is still needed; ``docs/verl_versions.md`` lists them.
+Each entry of ``PATCHES`` names the module it changes, the releases it was written for, and why.  It is applied in every
+process, when that module is first imported, and left out with a warning on a release it was not written for.
+``tests/contract/test_platform_patches.py`` shows for each that it is still needed; ``docs/verl_versions.md`` lists them.
 """
 
 import importlib
 import logging
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
+from functools import partial
 from importlib.metadata import version
-from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
 from packaging.specifiers import SpecifierSet
 
+from verl_axpo.lazy import when_imported
+
 logger = logging.getLogger(__name__)
+_installed = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,38 +106,6 @@ PATCHES: tuple[Patch, ...] = (
 )
 
 
-class _PatchedLoader(Loader):
-    """Runs the wrapped loader, then the patches of the module it loaded."""
-
-    def __init__(self, wrapped: Loader, patches: Sequence[Patch]) -> None:
-        self._wrapped = wrapped
-        self._patches = patches
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self._wrapped.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        self._wrapped.exec_module(module)
-        for patch in self._patches:
-            _apply(patch, module)
-
-
-class PatchFinder(MetaPathFinder):
-    """Wraps the loader of a module that has patches; finds nothing by itself."""
-
-    def __init__(self, patches: Sequence[Patch]) -> None:
-        self._pending: dict[str, list[Patch]] = {}
-        for patch in patches:
-            self._pending.setdefault(patch.module, []).append(patch)
-
-    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        patches = self._pending.pop(fullname, None)  # popped: the search below comes back here
-        spec = find_spec(fullname) if patches else None
-        if spec is not None and spec.loader is not None and patches:
-            spec.loader = _PatchedLoader(spec.loader, patches)
-        return spec
-
-
 def _apply(patch: Patch, module: ModuleType) -> None:
     if patch.fits():
         patch.apply(module)
@@ -153,11 +120,10 @@ def _apply(patch: Patch, module: ModuleType) -> None:
     )
 
 
-def install(patches: Sequence[Patch] = PATCHES) -> None:
-    """Apply ``patches`` now to the modules that are imported, later to the others; once per process."""
-    if any(isinstance(finder, PatchFinder) for finder in sys.meta_path):
-        return
-    sys.meta_path.insert(0, PatchFinder([patch for patch in patches if patch.module not in sys.modules]))
-    for patch in patches:
-        if patch.module in sys.modules:
-            _apply(patch, sys.modules[patch.module])
+def install() -> None:
+    """Apply every patch that fits, once, when its module is there or as soon as it comes."""
+    global _installed
+    if not _installed:
+        _installed = True
+        for patch in PATCHES:
+            when_imported(patch.module, partial(_apply, patch))
