@@ -1,0 +1,10 @@
+"""The tiny world: the paper's setting small enough for two CPU cores.
+
+families/        one module per kind of question: a problem, and how a teacher would solve it
+world.py         seeds and splits -> problems and demonstrations
+tables.py        -> the parquet files of verl's SFT and RL datasets
+tokenizer.py     byte-level BPE with Qwen's special tokens, trained on the world's own text
+chat_template.jinja   Qwen3-VL-Thinking's shape
+model.py         a Qwen3-VL of about a million parameters, as a Hugging Face checkpoint
+__main__.py      python -m verl_axpo.data.tiny --out DIR --seed 0
+"""

@@ -1,0 +1,65 @@
+"""Make the tiny world: `python -m verl_axpo.data.tiny --out DIR --seed 0`.
+
+DIR/{train,val,heldout}.parquet   questions for RL and evaluation
+DIR/{sft_train,sft_val}.parquet   demonstrations
+DIR/model/                        the tiny Qwen3-VL before any training, with tokenizer, processor and chat template
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerFast
+
+from verl_axpo import prompts
+from verl_axpo.data.tiny import model, tables, tokenizer, world
+
+TOKENIZER_TEXTS = 1024  # demonstrations that the tokenizer is trained on; more find no new phrase
+
+
+def conversations(seed: int, count: int = TOKENIZER_TEXTS) -> list[str]:
+    """Demonstrations as text, rendered by the chat template alone: there is no tokenizer yet."""
+    import jinja2
+
+    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)
+    environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
+    template = environment.from_string(tokenizer.CHAT_TEMPLATE.read_text(encoding="utf-8"))
+    texts = []
+    for example in world.examples("sft_train", count, seed):
+        tools = example.family.TOOLS
+        messages = [*prompts.prompt_messages(example.problem.question, tools), *example.demonstration().turns]
+        texts.append(template.render(messages=messages, tools=prompts.tool_schemas(tools)).replace("<image>", ""))
+    return texts
+
+
+def make_tokenizer(seed: int) -> PreTrainedTokenizerFast:
+    """The tokenizer of the world of `seed`."""
+    return tokenizer.train(conversations(seed), model.MAX_LENGTH)
+
+
+def make(out: Path, seed: int, counts: dict[str, int]) -> None:
+    """Write every file of the world; `counts` has the rows of each split."""
+    for split, count in counts.items():
+        to_row = tables.sft_row if split in world.SFT_SPLITS else tables.rl_row
+        rows = tables.write(out / f"{split}.parquet", map(to_row, world.examples(split, count, seed)))
+        print(f"{split}: {rows} rows -> {out / split}.parquet", flush=True)
+    made = make_tokenizer(seed)
+    parameters = model.save(out / "model", made, seed)
+    print(f"model: {parameters / 1e6:.2f} M parameters, {len(made)} tokens -> {out / 'model'}", flush=True)
+
+
+def main() -> None:
+    """Parse the command line and make the world."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    sizes = {"train": 2048, "val": 64, "heldout": 128, "sft_train": 12288, "sft_val": 128}
+    for split, size in sizes.items():
+        flags = [f"--{split.replace('_', '-')}"] + (["--sft"] if split == "sft_train" else [])
+        parser.add_argument(*flags, dest=split, type=int, default=size, metavar="ROWS", help=f"default {size}")
+    arguments = vars(parser.parse_args())
+    make(arguments["out"], arguments["seed"], {split: arguments[split] for split in sizes})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""Problems as parquet, in the very columns that verl's datasets read.
+
+Example -> rl_row()  -> RLHFDataset         (verl/utils/dataset/rl_dataset.py)
+        -> sft_row() -> MultiTurnSFTDataset (verl/utils/dataset/multiturn_sft_dataset.py)
+rows -> write() -> one parquet file, images inside as PNG
+"""
+
+import io
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from verl_axpo import prompts
+from verl_axpo.data.tiny.world import Example
+
+Row = dict[str, Any]
+
+
+def png(image: Image.Image) -> dict[str, bytes]:
+    """An image as both datasets take it."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", compress_level=1)
+    return {"bytes": buffer.getvalue()}
+
+
+def rl_row(example: Example) -> Row:
+    """One question for GRPO or AXPO; `extra_info` holds what the trace shows beside it."""
+    problem, tools = example.problem, example.family.TOOLS
+    return {
+        "data_source": f"tiny/{example.family.NAME}",
+        "prompt": prompts.prompt_messages(problem.question, tools),
+        "images": [png(image) for image in problem.images],
+        "ability": example.family.NAME,
+        "reward_model": {"style": "rule", "ground_truth": problem.answer},
+        "extra_info": {
+            "index": example.index,
+            "split": example.split,
+            "question": problem.question.replace("<image>", ""),
+            "facts": json.dumps(problem.facts),
+        },
+    }
+
+
+def sft_row(example: Example) -> Row:
+    """One demonstration. The tool schemas travel with it, nested: without them the rollout's prompts are unlike any
+    trained on."""
+    problem, tools, shown = example.problem, example.family.TOOLS, example.demonstration()
+    return {
+        "messages": [*prompts.prompt_messages(problem.question, tools), *shown.turns],
+        "tools": prompts.tool_schemas(tools),
+        "images": [png(image) for image in (*problem.images, *shown.images)],
+    }
+
+
+def write(path: Path, rows: Iterable[Row]) -> int:
+    """Write one parquet file, whole or not at all; returns the number of rows."""
+    table = pa.Table.from_pylist(list(rows))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".unfinished")
+    pq.write_table(table, unfinished)
+    unfinished.replace(path)
+    return int(table.num_rows)

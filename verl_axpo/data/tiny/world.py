@@ -1,0 +1,47 @@
+"""Seeds and splits: which problems exist.
+
+    (seed, split, index) -> its own random stream -> Problem (-> Demonstration)
+
+A problem depends on its split's name and its index alone, so that splits stay disjoint and growing one changes no other.
+"""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from verl_axpo.data.tiny.families import Demonstration, Family, Problem, families
+
+RL_SPLITS = ("train", "val", "heldout")
+SFT_SPLITS = ("sft_train", "sft_val")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One problem in its place in the world, with the random stream that a demonstration draws from."""
+
+    split: str
+    index: int
+    family: Family
+    problem: Problem
+    rng: random.Random
+
+    def demonstration(self) -> Demonstration:
+        """How the teacher solves it; call once per example, the stream moves on."""
+        return self.family.demonstrate(self.problem, self.rng)
+
+
+def examples(split: str, count: int, seed: int) -> Iterator[Example]:
+    """The first `count` examples of a split, families taking turns.
+
+    Raises:
+        ValueError: an unknown split or a negative count.
+    """
+    if split not in RL_SPLITS + SFT_SPLITS:
+        raise ValueError(f"split: got {split!r}; choose from {list(RL_SPLITS + SFT_SPLITS)}")
+    if count < 0:
+        raise ValueError(f"count of {split}: got {count}; it cannot be negative")
+    known = list(families().values())
+    for index in range(count):
+        family = known[index % len(known)]
+        rng = random.Random(f"{seed}/{split}/{index}")
+        yield Example(split=split, index=index, family=family, problem=family.make_problem(rng), rng=rng)

@@ -1,0 +1,99 @@
+"""The words around a question: system prompt, tool schemas, tool-call and answer format.
+
+SFT rows, RL prompts and evaluation all take them from here, so that a model is never asked in other words than it was
+taught in (paper, section 2).
+
+    tool names -> system_prompt()  -> system turn
+               -> tool_schemas()   -> `tools=` of the chat template
+    problem    -> prompt_messages() -> the messages of one question
+    teacher    -> tool_call(), answer() -> what an assistant turn ends in
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+Message = dict[str, Any]
+Schema = dict[str, Any]
+
+# When to prefer a tool, one line each; the schema says how to call it.
+_ADVICE: dict[str, str] = {
+    "image_zoom_in": "image_zoom_in: when a detail is too small to read at the size you see the image in.",
+}
+
+# The key order is the one pydantic dumps (verl.tools.schemas), which is the order the rollout renders.
+_SCHEMAS: dict[str, Schema] = {
+    "image_zoom_in": {
+        "type": "function",
+        "function": {
+            "name": "image_zoom_in",
+            "description": "Crop a box out of an image and return it magnified.",
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "bbox_2d": {
+                        "type": "array",
+                        "description": "The box as [x1, y1, x2, y2], in thousandths of width and height.",
+                    },
+                    "label": {"type": "string", "description": "What the box shows."},
+                    "img_idx": {
+                        "type": "integer",
+                        "description": "Which image of the conversation to crop, counted from 0 (the default).",
+                    },
+                },
+                "required": ["bbox_2d", "label"],
+            },
+        },
+    },
+}
+
+_SYSTEM = """You answer questions about images. You may use tools, any number of times, or none.
+{advice}
+Think and plan before each call. Give the final answer as <answer>\\boxed{{...}}</answer>."""
+
+
+def _known(tools: Sequence[str]) -> Sequence[str]:
+    unknown = sorted(set(tools) - set(_SCHEMAS))
+    if unknown:
+        raise ValueError(f"unknown tools {unknown}; choose from {sorted(_SCHEMAS)}")
+    return tools
+
+
+def system_prompt(tools: Sequence[str]) -> str:
+    """The system turn: names each tool, when to prefer it, and the answer format.
+
+    Raises:
+        ValueError: a tool without a schema here.
+    """
+    return _SYSTEM.format(advice="\n".join(_ADVICE[name] for name in _known(tools)))
+
+
+def tool_schema(name: str) -> Schema:
+    """The OpenAI function schema of one tool, as `OpenAIFunctionToolSchema.model_dump` orders it."""
+    return deepcopy(_SCHEMAS[_known([name])[0]])
+
+
+def tool_schemas(tools: Sequence[str]) -> list[Schema]:
+    """The schemas of several tools, in the order given."""
+    return [tool_schema(name) for name in tools]
+
+
+def prompt_messages(question: str, tools: Sequence[str]) -> list[Message]:
+    """System and user turn of one question; `<image>` in `question` stands for the next image of the row."""
+    return [{"role": "system", "content": system_prompt(tools)}, {"role": "user", "content": question}]
+
+
+def tool_call(name: str, arguments: Mapping[str, Any]) -> str:
+    """A call as the policy writes it: one JSON object between the tags."""
+    return "<tool_call>\n" + json.dumps({"name": name, "arguments": dict(arguments)}) + "\n</tool_call>"
+
+
+def answer(text: str) -> str:
+    """A final answer in the format that `verl_axpo.rewards.outcome` reads."""
+    return f"<answer>\\boxed{{{text}}}</answer>"
+
+
+def assistant_turn(thinking: str, action: str) -> Message:
+    """One assistant message: the generation prompt already holds `<think>` and its newline, SFT needs them spelled out."""
+    return {"role": "assistant", "content": f"<think>\n{thinking}\n</think>\n\n{action}"}
