@@ -144,6 +144,7 @@ def main() -> None:
             panel.fill_between(range(STEPS), low[:, row], high[:, row], alpha=0.2)
             panel.set(ylabel=label, ylim=(0, 1), title=f"answering at once is right {arm.answer_success:.0%}")
             panel.legend(fontsize="small")
+    figure.supxlabel(f"step; mean of {options.seeds} seeds, shaded from the lowest to the highest")
     figure.savefig(options.plot, dpi=110)
 
 
