@@ -165,7 +165,7 @@ class AxpoToolAgentLoop(ToolAgentLoop):
         )
 
     def _first_call(self, output: AgentLoopOutput, client: TurnClient) -> tuple[int, int] | None:
-        """`[start, end)` of the first call behind its opening tag; it is in the first turn, for one without is the last.
+        """`[start, end)` of the first call behind its opening tag; it is in the first turn: one without is the last.
 
         An opening tag with nothing behind it, cut off by the length limit, calls nothing.
         """

@@ -9,7 +9,7 @@ cannot dead-lock: a group that fails reports nothing to resample, and when no gr
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from verl_axpo.core.budget import allocate, max_prefixes
@@ -19,6 +19,14 @@ from verl_axpo.core.types import Candidate
 logger = logging.getLogger(__name__)
 
 PATIENCE_S = 1800.0  # longer than any rollout should take; verl itself would wait for ever
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decisions:
+    """uid -> its ranked candidates, and those that got budget."""
+
+    ranked: Mapping[str, tuple[Candidate, ...]]
+    selected: Mapping[str, tuple[Candidate, ...]]
 
 
 @dataclass(slots=True)
@@ -80,9 +88,13 @@ class BudgetCoordinator:
             await self._wait(this)
         return this.selected.get(uid, ()) if this.selected is not None else ()
 
-    async def report(self, uids: Sequence[str]) -> dict[str, tuple[Candidate, ...]]:
-        """uid -> its ranked candidates, for the step's summary."""
-        return {uid: self._rounds[uid].ranked.get(uid, ()) for uid in uids if uid in self._rounds}
+    async def decisions(self, uids: Sequence[str]) -> Decisions:
+        """What was reported and decided, for the step's summary."""
+        known = {uid: self._rounds[uid] for uid in uids if uid in self._rounds}
+        return Decisions(
+            ranked={uid: one.ranked.get(uid, ()) for uid, one in known.items()},
+            selected={uid: (one.selected or {}).get(uid, ()) for uid, one in known.items()},
+        )
 
     async def _wait(self, this: Round) -> None:
         """Until the next report; close the round when none comes."""

@@ -10,6 +10,7 @@ from verl_axpo.core.advantage import recovery
 from verl_axpo.core.budget import max_prefixes
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.core.types import Candidate, Group, Kind, Row
+from verl_axpo.integration.coordinator import Decisions
 from verl_axpo.integration.lineage import BatchRow
 from verl_axpo.trace.records import StepSummary, TrajectoryRecord, ranked_order
 
@@ -18,7 +19,7 @@ from verl_axpo.trace.records import StepSummary, TrajectoryRecord, ranked_order
 class StepData:
     """The rows of one step without padding, R of them, with the advantages that were put on them.
 
-    `ranked`: uid -> candidates as reported to the coordinator; `entropies`: per row the trainer's (T,) policy entropy
+    `decisions` are the coordinator's; `entropies`: per row the trainer's (T,) policy entropy
     in nats over the published response.
     """
 
@@ -28,7 +29,7 @@ class StepData:
     rollouts_per_question: int
     rows: Sequence[BatchRow]
     advantages: Sequence[float]
-    ranked: Mapping[str, tuple[Candidate, ...]]
+    decisions: Decisions
     normalize_std: bool
     entropies: Sequence[torch.Tensor] = field(default_factory=list)
 
@@ -52,22 +53,25 @@ class StepData:
                 found.setdefault((row.row.uid, row.row.source_session), []).append(row)
         return found
 
+    def candidates(self) -> tuple[Candidate, ...]:
+        """All of them, in the order in which the budget was handed out."""
+        return ranked_order({uid: self.decisions.ranked.get(uid, ()) for uid in self.questions})
+
     def selected(self) -> list[Candidate]:
-        """The candidates that were resampled, in ranked order."""
-        done = self.continuations()
-        return [one for one in ranked_order(self.ranked) if (one.uid, one.session) in done]
+        """Those that got budget, in the same order."""
+        chosen = {one for some in self.decisions.selected.values() for one in some}
+        return [one for one in self.candidates() if one in chosen]
 
 
 def step_summary(data: StepData, metrics: Mapping[str, float]) -> StepSummary:
     """The step's decisions and its `axpo/` metrics."""
-    questions = {uid: data.ranked.get(uid, ()) for uid in data.questions}
     return StepSummary(
         step=data.step,
         config=data.config,
         questions=list(data.questions),
         rollouts_per_question=data.rollouts_per_question,
         budget=max_prefixes(len(data.questions), data.rollouts_per_question, data.config),
-        candidates=ranked_order(questions),
+        candidates=data.candidates(),
         selected=data.selected(),
         metrics={key: float(value) for key, value in metrics.items() if key.startswith("axpo/")},
         normalize_std=data.normalize_std,

@@ -4,8 +4,8 @@
     worker:  N sessions, scored but unpublished -> core.explore (trigger, rank, allocate, resample) -> rows of the batch
 
 verl calls a worker's `_run_prompt`, which runs `_run_agent_loop` for each session, publishes each in
-`_agent_loop_postprocess`, and marks the prompt finished when all sessions have returned. Ours keeps that order: sessions
-hand their scored output to the group instead of publishing, and return when the last one has published for all.
+`_agent_loop_postprocess`, and marks the prompt finished when all sessions have returned. Ours keeps that order, but a
+session hands its scored output to the group instead of publishing, and returns when the last one has published for all.
 """
 
 import asyncio

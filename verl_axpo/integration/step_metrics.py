@@ -24,6 +24,7 @@ def batch_metrics(data: StepData) -> dict[str, float]:
             continuations=tuple(one.rollout for one in continuations[candidate.uid, candidate.session]),
         )
         for candidate in data.selected()
+        if (candidate.uid, candidate.session) in continuations  # else its resampling failed
     ]
     extra = {**_engine_metrics(data.rows), **_tool_metrics(data.rows)}
     return step_metrics(data.groups(), resampled, data.config) | {PREFIX + name: value for name, value in extra.items()}

@@ -21,7 +21,7 @@ from verl.trainer.ppo.v1 import PPOTrainerSync, register_trainer
 from verl.utils import tensordict_utils as tu
 
 from verl_axpo.core.config import AxpoConfig
-from verl_axpo.core.types import Candidate
+from verl_axpo.integration.coordinator import Decisions
 from verl_axpo.integration.estimator import lineage
 from verl_axpo.integration.lineage import AXPO_FIELD, BatchRow
 from verl_axpo.integration.records import StepData, step_summary, trajectory_records
@@ -118,9 +118,7 @@ class AxpoTrainer(PPOTrainerSync):
     def _report(
         self, batch: KVBatchMeta, rows: Sequence[BatchRow | None], advantages_R: torch.Tensor, metrics: dict[str, Any]
     ) -> None:
-        ranked: dict[str, tuple[Candidate, ...]] = ray.get(
-            self.agent_loop_manager.coordinator.report.remote(self.questions)
-        )
+        decisions: Decisions = ray.get(self.agent_loop_manager.coordinator.decisions.remote(self.questions))
         data = StepData(
             step=self.global_steps,
             config=self.axpo,
@@ -128,7 +126,7 @@ class AxpoTrainer(PPOTrainerSync):
             rollouts_per_question=self.num_rollouts,
             rows=[row for row in rows if row is not None],
             advantages=[one for one, row in zip(advantages_R.tolist(), rows, strict=True) if row is not None],
-            ranked=ranked,
+            decisions=decisions,
             normalize_std=self.config.algorithm.get("norm_adv_by_std_in_grpo", True),
         )
         metrics.update(batch_metrics(data))
@@ -173,8 +171,8 @@ def count_grpo_tokens(batch: KVBatchMeta, rows: Sequence[BatchRow | None]) -> No
     """Keep an ordinary token's weight what GRPO gives it (invariant 5): AXPO's loss is added, not averaged in.
 
     In mode `token-mean` verl divides by the batch's sum of `loss_mask`, and reads nothing else from it (the loss itself
-    is masked by `response_mask`). So the sum is made GRPO's: an extra row counts as many tokens as GRPO would have trained
-    in its place, none for a resample, the uncut rollout's for a source.
+    is masked by `response_mask`). So the sum is made GRPO's: an extra row counts as many tokens as GRPO would have
+    trained in its place, none for a resample, the uncut rollout's for a source.
     """
     data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["response_mask"])
     masks = list(data["response_mask"].unbind())

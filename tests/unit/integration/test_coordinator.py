@@ -82,7 +82,8 @@ def test_rounds_do_not_mix_and_a_stranger_is_refused() -> None:
         coordinator = BudgetCoordinator(CONFIG, 8)
         await coordinator.begin(["a", "b"])
         await asyncio.gather(coordinator.allocate("a", (candidate("a", 0.1),)), coordinator.allocate("b", ()))
-        assert await coordinator.report(["a", "b"]) == {"a": (candidate("a", 0.1),), "b": ()}
+        decisions = await coordinator.decisions(["a", "b"])
+        assert decisions.ranked == decisions.selected == {"a": (candidate("a", 0.1),), "b": ()}
         await coordinator.begin(["c", "d"])
         with pytest.raises(ValueError, match="got uid 'a'"):
             await coordinator.allocate("a", ())

@@ -1,0 +1,74 @@
+"""The estimator in verl's registry: equal to GRPO when nothing is selected, equations 2-4 when something is."""
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from verl.trainer.ppo.core_algos import compute_grpo_outcome_advantage, get_adv_estimator_fn
+
+from verl_axpo.core.types import Kind, Row
+from verl_axpo.integration.estimator import compute_axpo_advantage, lineage
+
+CONFIG = OmegaConf.create({"adv_estimator": "axpo", "axpo": {}})
+
+
+def batch(rewards: list[float], lengths: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token-level rewards and masks (R, T): the reward on the last token, as verl has it."""
+    rewards_RT, mask_RT = (
+        torch.zeros(len(rewards), max(lengths)),
+        torch.zeros(len(rewards), max(lengths), dtype=torch.long),
+    )
+    for at, (reward, length) in enumerate(zip(rewards, lengths, strict=True)):
+        rewards_RT[at, length - 1] = reward
+        mask_RT[at, :length] = 1
+    return rewards_RT, mask_RT
+
+
+def test_it_is_registered() -> None:
+    assert get_adv_estimator_fn("axpo") is compute_axpo_advantage
+
+
+def test_nothing_selected_is_grpo_bit_for_bit_padding_rows_included() -> None:
+    rewards_RT, mask_RT = batch([0.1, 0.7, 1.0, 0.3, 0.0, 0.9, 0.0], [3, 1, 4, 2, 2, 3, 1])
+    uids = np.array(["a", "b", "a", "b", "a", "b", "pad"], dtype=object)
+    rows = [Row(uid=uid, session=at, reward=0.0) for at, uid in enumerate(uids[:-1])]
+    with lineage([*rows, None]):
+        ours, _ = compute_axpo_advantage(rewards_RT, mask_RT, uids, CONFIG)
+    theirs, _ = compute_grpo_outcome_advantage(rewards_RT, mask_RT, uids)
+    assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_a_restored_source_by_hand(normalize: bool) -> None:
+    # Question a: rewards 0 (the source), 0, 1. Its two continuations: 1, 0. R = 1.
+    rewards_RT, mask_RT = batch([0.0, 0.0, 1.0, 1.0, 0.0], [2, 2, 2, 3, 3])
+    mask_RT[3:, 0] = 0  # the prefix of the resamples is masked
+    rows = [
+        Row(uid="a", session=0, reward=0.0, selected=True),
+        Row(uid="a", session=1, reward=0.0),
+        Row(uid="a", session=2, reward=1.0),
+        Row(uid="a", session=3, reward=1.0, kind=Kind.RESAMPLE, source_session=0),
+        Row(uid="a", session=4, reward=0.0, kind=Kind.RESAMPLE, source_session=0),
+    ]
+    config = OmegaConf.merge(CONFIG, {"norm_adv_by_std_in_grpo": normalize, "axpo": {"num_continuations": 2}})
+    with lineage(rows) as known:
+        advantages_RT, _ = compute_axpo_advantage(rewards_RT, mask_RT, np.array(["a"] * 5, dtype=object), config)
+    # source: R = 1 among (1, 0, 1): mean 2/3, std sqrt(1/3); the others among (0, 0, 1): mean 1/3, std sqrt(1/3)
+    # continuations among (1, 0): mean 1/2, std sqrt(1/2)
+    std = {True: ((1 / 3) ** 0.5, 0.5**0.5), False: (1.0, 1.0)}[normalize]
+    expected = [1 / 3 / std[0], -1 / 3 / std[0], 2 / 3 / std[0], 0.5 / std[1], -0.5 / std[1]]
+    torch.testing.assert_close(known.advantages_R, torch.tensor(expected), rtol=0, atol=1e-5)
+    assert torch.equal(advantages_RT != 0, mask_RT.bool())
+    torch.testing.assert_close(advantages_RT[3], torch.tensor([0.0, 1.0, 1.0]) * expected[3], rtol=0, atol=1e-5)
+
+
+def test_another_trainer_is_told_what_is_missing() -> None:
+    rewards_RT, mask_RT = batch([1.0], [1])
+    with pytest.raises(ValueError, match=r"trainer\.v1\.trainer_mode=axpo_sync"):
+        compute_axpo_advantage(rewards_RT, mask_RT, np.array(["a"], dtype=object), CONFIG)
+
+
+def test_a_batch_other_than_announced_is_refused() -> None:
+    rewards_RT, mask_RT = batch([1.0, 0.0], [1, 1])
+    with lineage([None]), pytest.raises(ValueError, match="got 2 rows, expected the 1 announced"):
+        compute_axpo_advantage(rewards_RT, mask_RT, np.array(["a", "a"], dtype=object), CONFIG)
