@@ -23,7 +23,8 @@ def max_prefixes(num_questions: int, rollouts_per_question: int, config: AxpoCon
 def allocate(ranked: Mapping[str, Sequence[Candidate]], limit: int) -> dict[str, tuple[Candidate, ...]]:
     """The first `limit` candidates, level by level; every question of `ranked` is a key of the result.
 
-    Inside a level the lowest score goes first; ties go to the question that comes first in `ranked`.
+    Inside a level the lowest score goes first; ties go to the question that comes first in `ranked`,
+    which the host keeps in batch order, so that the result does not depend on who reported first.
     """
     order = {uid: position for position, uid in enumerate(ranked)}
     levels = zip_longest(*ranked.values())
