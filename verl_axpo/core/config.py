@@ -38,7 +38,7 @@ class AxpoConfig:
         advantage_group: `separate` normalises the K continuations on their own; `merged` with the N (ablation).
         correct_threshold: a reward at or above it counts as correct.
         trace_dir: where the trace goes; None writes no trace.
-        seed: orders the prefixes under `uncertainty: random`.
+        seed: seeds every sampling request, and the order of prefixes under `uncertainty: random`; None draws freely.
 
     Raises:
         ValueError: a value, or a combination of values, that has no meaning or is not built yet.
@@ -54,7 +54,7 @@ class AxpoConfig:
     advantage_group: AdvantageGroup = "separate"
     correct_threshold: float = 1.0
     trace_dir: str | None = None
-    seed: int = 0
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         _check_values(self)
@@ -96,7 +96,7 @@ def _check_values(config: AxpoConfig) -> None:
     threshold = config.correct_threshold
     _require(_is_number(threshold), "correct_threshold", threshold, "a finite number")
     _require(isinstance(config.prefix_credit, bool), "prefix_credit", config.prefix_credit, "true or false")
-    _require(isinstance(config.seed, int), "seed", config.seed, "an integer")
+    _require(config.seed is None or isinstance(config.seed, int), "seed", config.seed, "an integer, or null")
     is_path = config.trace_dir is None or isinstance(config.trace_dir, str)
     _require(is_path, "trace_dir", config.trace_dir, "a folder, or null for no trace")
 

@@ -2,43 +2,61 @@
 
     import verl -> this module -> estimator, trainer, agent loop and parser registered; `complete` in the config check
 
+Each registration waits for verl's module that keeps the registry, so that a process without it pays nothing.
 With `algorithm.adv_estimator=axpo` a GRPO config is completed where it is silent and refused where it contradicts; with
 any other estimator nothing happens.
 """
 
-# isort: off
-from verl_axpo.platforms import plugin as _platform  # noqa: F401  first: verl's modules ask for their device on import
-
-# isort: on
 import functools
+import importlib
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-import verl.utils.config as verl_config
 from omegaconf import OmegaConf
 
-from verl_axpo.integration import agent_loop, estimator, trainer  # noqa: F401  (importing registers them)
-from verl_axpo.integration.completion import complete
+from verl_axpo.lazy import when_imported
+
+# verl's module with a registry -> ours that registers there when it is imported
+REGISTRATIONS = {
+    "verl.trainer.ppo.core_algos": "verl_axpo.integration.estimator",
+    "verl.trainer.ppo.v1": "verl_axpo.integration.trainer",
+    "verl.experimental.agent_loop": "verl_axpo.integration.agent_loop",
+}
 
 
-def _wrap_validate_config() -> None:
+def register() -> None:
+    """Set everything up; safe to call again."""
+    for registry, ours in REGISTRATIONS.items():
+        when_imported(registry, functools.partial(_import, ours))
+    when_imported("verl.utils.config", wrap_validate_config)
+    # `${verl_axpo:tools/config/tiny.yaml}` in a config: a file of the installed package, wherever that is
+    package = Path(__file__).parents[1]
+    OmegaConf.register_new_resolver("verl_axpo", lambda path: str(package / path), replace=True)
+
+
+def _import(ours: str, _: ModuleType) -> None:
+    importlib.import_module(ours)
+
+
+def wrap_validate_config(config_module: ModuleType) -> None:
     """Complete the config in front of verl's `validate_config`, which sees every config before anything starts.
 
     Patch, verl 0.9: verl has no hook for plugins that need to set keys. See tests/contract/test_plugin.py for its end.
     """
-    original = verl_config.validate_config
+    original = config_module.validate_config
     if getattr(original, "completes_axpo", False):
         return
 
     @functools.wraps(original)
     def validate_config(config: Any, *args: Any, **kwargs: Any) -> None:
+        from verl_axpo.integration.completion import complete
+
         complete(config)
         original(config, *args, **kwargs)
 
     validate_config.completes_axpo = True  # type: ignore[attr-defined]
-    verl_config.validate_config = validate_config
+    config_module.validate_config = validate_config  # type: ignore[attr-defined]
 
 
-# `${verl_axpo:tools/config/tiny.yaml}` in a config: a file of the installed package, wherever that is
-OmegaConf.register_new_resolver("verl_axpo", lambda path: str(Path(__file__).parents[1] / path), replace=True)
-_wrap_validate_config()
+register()

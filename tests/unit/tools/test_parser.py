@@ -41,7 +41,9 @@ def spans_of(text: str, *, starts_in_think: bool = True) -> list[CallSpan]:
 
 def test_a_call_spans_its_two_tags() -> None:
     # 2 characters of thought, </think> at 2, <tool_call> at 3, the JSON, </tool_call>
-    assert spans_of(f"ab</think><tool_call>{CALL}</tool_call>") == [CallSpan(open=3, end=3 + len(CALL) + 2, closed=True)]
+    assert spans_of(f"ab</think><tool_call>{CALL}</tool_call>") == [
+        CallSpan(open=3, end=3 + len(CALL) + 2, closed=True)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +67,9 @@ def test_without_an_open_think_the_first_tag_counts() -> None:
 def test_tags_inside_a_json_string_neither_open_nor_close() -> None:
     call = json.dumps({"name": "python", "arguments": {"code": "s = '<tool_call> and </tool_call> and <think>'"}})
     (span,) = spans_of(f"</think><tool_call>{call}</tool_call>")
-    parsed = ToolCallParser(TOKENIZER, starts_in_think=True).parse(TOKENIZER.encode(f"</think><tool_call>{call}</tool_call>"), span)
+    parsed = ToolCallParser(TOKENIZER, starts_in_think=True).parse(
+        TOKENIZER.encode(f"</think><tool_call>{call}</tool_call>"), span
+    )
     assert parsed.arguments["code"] == "s = '<tool_call> and </tool_call> and <think>'"
     assert parsed.problem is None
 
