@@ -19,6 +19,8 @@ class CPUFSDPEngineWithLMHead(FSDPEngineWithLMHead):
     For the reference model verl asks for ``CPUOffloadPolicy(pin_memory=True)``, and pinning needs an accelerator.
     """
 
+    engine_config: Any
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # Ray gives an actor one OpenMP thread per core that it reserves; trainer and rollout take turns on all cores.
         torch.set_num_threads(len(os.sched_getaffinity(0)))

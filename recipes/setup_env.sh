@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# The environment of this checkout: .venv with the pinned packages of requirements/, and verl-axpo itself in it.
+#
+#   bash recipes/setup_env.sh            make or update .venv; takes seconds when nothing has changed
+#   source recipes/setup_env.sh          the same, and use it in this shell (run_tiny_axpo.sh and tests/run.sh do this)
+#   STACK=gpu bash recipes/setup_env.sh  cpu | gpu; without it: gpu where nvidia-smi sees a GPU, else cpu
+#   PYTHON=/opt/py/bin/python bash recipes/setup_env.sh   which Python 3.10-3.12 to build on
+#
+# Changes .venv in this checkout and the package cache of uv in your home folder; nothing else.
+
+axpo_say() { echo "[setup] $*" >&2; }
+axpo_fail() { # axpo_fail WHAT FIX
+  echo "[setup] failed: $1" >&2
+  echo "[setup] fix:    $2" >&2
+  return 1
+}
+
+axpo_stack() { # cpu or gpu
+  if [ -n "${STACK:-}" ]; then
+    case $STACK in cpu | gpu) echo "$STACK" ;; *) axpo_fail "STACK=$STACK" "use STACK=cpu or STACK=gpu" ;; esac
+  elif command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q '^GPU'; then
+    echo gpu
+  else
+    echo cpu
+  fi
+}
+
+axpo_python() { # path of a Python 3.10-3.12
+  local candidate path
+  for candidate in ${PYTHON:-python3.11 python3.12 python3.10 python3 python}; do
+    path=$("$candidate" -c 'import sys; assert (3, 10) <= sys.version_info[:2] <= (3, 12); print(sys.executable)' \
+      2>/dev/null) && echo "$path" && return
+  done
+  axpo_fail "no Python 3.10, 3.11 or 3.12 (looked for ${PYTHON:-python3.11, python3.12, python3.10, python3, python})" \
+    "apt install python3.11 python3.11-venv, or: uv python install 3.11 && PYTHON=\$(uv python find 3.11) bash $0"
+}
+
+axpo_check_machine() { # axpo_check_machine STACK PYTHON
+  local free_gb memory_gb shm_mb
+  [ "$(uname -sm)" = "Linux x86_64" ] ||
+    axpo_fail "this is $(uname -sm)" "use Linux on x86_64: vLLM's wheels exist for nothing else here" || return
+  free_gb=$(($(df -Pk . | awk 'NR==2 {print $4}') / 1048576))
+  [ -x .venv/bin/python ] || [ "$free_gb" -ge 12 ] || # 6.4 GB in .venv, as much again in uv's cache on another disk
+    axpo_fail "$free_gb GB free in $PWD" "free at least 12 GB, or clone the repository to a larger disk" || return
+  memory_gb=$(($(awk '/MemTotal/ {print $2}' /proc/meminfo) / 1048576))
+  [ "$memory_gb" -ge 11 ] || # a dozen processes of about 1 GB that share their libraries
+    axpo_fail "$memory_gb GB of memory" "use a machine with at least 12 GB" || return
+  shm_mb=$(($(df -Pk /dev/shm 2>/dev/null | awk 'NR==2 {print $4}') / 1024))
+  [ "$shm_mb" -ge 1024 ] || # Ray's object store and every weight update live there
+    axpo_fail "$shm_mb MB free in /dev/shm" "docker run --shm-size=8g, or: mount -o remount,size=8g /dev/shm" || return
+  [ "$1" = gpu ] || grep -qw avx2 /proc/cpuinfo ||
+    axpo_fail "the processor has no AVX2" "vLLM's CPU build needs it; use another machine" || return
+  [ "$1" = gpu ] || "$2" -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null ||
+    axpo_fail "libnuma.so.1, which vLLM's CPU build loads, is missing" \
+      "apt install libnuma1 (Debian, Ubuntu) or dnf install numactl-libs (Fedora, RHEL)" || return
+}
+
+axpo_install() { # axpo_install STACK PYTHON
+  local uv
+  if [ ! -x .venv/bin/python ]; then
+    axpo_say "making .venv with $("$2" --version) ($2)"
+    "$2" -m venv .venv >&2 || { rm -rf .venv && axpo_fail "$2 cannot make a virtual environment" \
+      "apt install python3-venv (Debian, Ubuntu), or set PYTHON to another Python"; } || return
+  fi
+  if ! uv=$(command -v uv && uv --version >/dev/null 2>&1); then
+    .venv/bin/python -m pip install -q uv >&2 || axpo_fail "pip could not install uv" "check the network and pip's settings" || return
+    uv=.venv/bin/uv
+  fi
+  axpo_say "installing requirements/$1.txt (about 6 GB; downloads are kept in $("$uv" cache dir))"
+  "$uv" pip install --python .venv/bin/python --no-deps -r "requirements/$1.txt" >&2 ||
+    axpo_fail "uv could not install requirements/$1.txt" "see the lines above; run again, what was downloaded is kept" || return
+  # "compat": one path in a .pth file. The default's import hook hides hydra_plugins from Hydra's search.
+  "$uv" pip install --python .venv/bin/python --no-deps --no-build-isolation -C editable_mode=compat -e . >&2 ||
+    axpo_fail "verl-axpo itself could not be installed" "see the lines above" || return
+}
+
+axpo_setup() {
+  local stack python stamp
+  stack=$(axpo_stack) || return
+  python=$(axpo_python) || return
+  stamp=$(cat "requirements/$stack.txt" setup.py recipes/setup_env.sh | sha256sum | cut -c1-16)-$stack
+  if [ "$(cat .venv/.axpo-stamp 2>/dev/null)" = "$stamp" ] && [ -x .venv/bin/python ]; then
+    axpo_say ".venv is up to date ($stack stack)"
+    return
+  fi
+  axpo_check_machine "$stack" "$python" || return
+  SECONDS=0
+  axpo_install "$stack" "$python" || return
+  .venv/bin/python -W ignore -c 'import torch, transformers, verl_axpo' || return
+  echo "$stamp" >.venv/.axpo-stamp
+  axpo_say ".venv is ready ($stack stack, $SECONDS s)"
+  [ "$stack" = cpu ] || axpo_say "for FlashAttention: .venv/bin/uv pip install --no-build-isolation flash-attn==2.8.3"
+}
+
+AXPO_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+if (cd "$AXPO_ROOT" && axpo_setup); then
+  export VIRTUAL_ENV=$AXPO_ROOT/.venv PATH=$AXPO_ROOT/.venv/bin:$PATH
+  unset PYTHONHOME
+else
+  # shellcheck disable=SC2317
+  return 1 2>/dev/null || exit 1
+fi

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Every check that needs no accelerator: lint, format, types, then unit, contract and end-to-end tests.
+#   bash tests/run.sh                 all of it
+#   bash tests/run.sh tests/unit -k ranking   only these tests, after lint and types
+# Ends in pytest's own summary line; the exit status is that of the first check that failed.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+exec </dev/null # some CI systems close it, and what asks a question must fail, not wait
+
+source recipes/setup_env.sh
+
+step() { # step NAME COMMAND...
+  local name=$1 started=$SECONDS
+  shift
+  echo "== $name"
+  "$@" || { echo "== $name failed after $((SECONDS - started)) s" >&2; exit 1; }
+}
+
+step "ruff check" ruff check .
+step "ruff format" ruff format --check .
+step "mypy --strict" mypy --strict verl_axpo
+if [ $# -gt 0 ]; then
+  step pytest python -m pytest "$@"
+else
+  step pytest python -m pytest tests/unit tests/contract tests/e2e tests/gpu
+fi
