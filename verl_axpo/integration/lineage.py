@@ -8,14 +8,16 @@
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
-from verl.experimental.agent_loop import AgentLoopOutput
 
 from verl_axpo.core.types import Kind, Rollout, Row, Status
 from verl_axpo.trace.records import ToolCall
+
+if TYPE_CHECKING:  # rows are unpacked in processes that need no agent loop
+    from verl.experimental.agent_loop import AgentLoopOutput
 
 AXPO_FIELD = "axpo"  # the name of our field in the TransferQueue, and of the episode in a loop's extra_fields
 
@@ -47,7 +49,7 @@ class Episode:
 class Session:
     """A scored trajectory that is not published yet: verl's output, the sample's fields, and our episode."""
 
-    output: AgentLoopOutput
+    output: "AgentLoopOutput"
     kwargs: Mapping[str, Any]
     episode: Episode
     entropy: float | None = None
@@ -115,7 +117,7 @@ class BatchRow:
         return cast(BatchRow, pickle.loads(field))
 
 
-def publishable(session: Session, row: Row, *, credits_prefix: bool) -> AgentLoopOutput:
+def publishable(session: Session, row: Row, *, credits_prefix: bool) -> "AgentLoopOutput":
     """The output as it is trained on: cut, masked, silenced, or as it was.
 
     A source is cut at its prefix: all behind it is masked and attention is causal, so nothing is lost, and its tokens
@@ -132,11 +134,11 @@ def publishable(session: Session, row: Row, *, credits_prefix: bool) -> AgentLoo
     return output
 
 
-def _masked(output: AgentLoopOutput, length: int) -> AgentLoopOutput:
+def _masked(output: "AgentLoopOutput", length: int) -> "AgentLoopOutput":
     return output.model_copy(update={"response_mask": [0] * length + list(output.response_mask[length:])})
 
 
-def _cut(output: AgentLoopOutput, length: int, num_images: int) -> AgentLoopOutput:
+def _cut(output: "AgentLoopOutput", length: int, num_images: int) -> "AgentLoopOutput":
     media = dict(output.multi_modal_data or {})
     if media.get("images"):
         media["images"] = media["images"][:num_images]

@@ -101,26 +101,24 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
     async def _agent_loop_postprocess(
         self, output: AgentLoopOutput | list[AgentLoopOutput], validate: bool, **kwargs: Any
     ) -> Session | None:
-        """Score, and hand back instead of publishing."""
-        if validate:
-            return await super()._agent_loop_postprocess(output, validate, **kwargs)
+        """Score, and hand back instead of publishing. Validation publishes at once: AXPO never resamples there."""
         if isinstance(output, list) or AXPO_FIELD not in output.extra_fields:
+            if validate:
+                return await super()._agent_loop_postprocess(output, validate, **kwargs)
             raise ValueError(
                 f"AXPO: got an agent loop without an AXPO episode, expected {agent_loop.LOOP_NAME} or a subclass; "
                 f"set actor_rollout_ref.rollout.agent.default_agent_loop={agent_loop.LOOP_NAME} and drop other agent "
                 "names from the dataset's agent_name column"
             )
-        await self._compute_score([output], kwargs=kwargs)
-        return Session(output=output, kwargs=kwargs, episode=output.extra_fields.pop(AXPO_FIELD))
-
-    async def _compute_score(self, outputs: list[AgentLoopOutput], kwargs: dict[str, Any]) -> None:
-        """verl's, plus tool use and infra failure, so that verl's own validation reports them beside the score."""
-        await super()._compute_score(outputs, kwargs={key: one for key, one in kwargs.items() if key != "resume"})
-        episode = outputs[-1].extra_fields.get(AXPO_FIELD)
-        if episode is not None:
-            info = outputs[-1].extra_fields.setdefault("reward_extra_info", {})
-            failed = info.get("infra_failure", False) or episode.status is Status.INFRA_FAILURE
-            info |= {"uses_tool": float(episode.prefix_len is not None), "infra_failure": float(failed)}
+        episode = output.extra_fields.pop(AXPO_FIELD)
+        fields = {key: one for key, one in kwargs.items() if key != "resume"}
+        await self._compute_score([output], kwargs=fields)
+        session = Session(output=output, kwargs=kwargs, episode=episode)
+        # verl's own validation reports what stands here beside the score
+        info = output.extra_fields.setdefault("reward_extra_info", {})
+        info["uses_tool"] = float(episode.prefix_len is not None)
+        info["infra_failure"] = float(session.status is Status.INFRA_FAILURE)
+        return await super()._agent_loop_postprocess(output, validate, **fields) if validate else session
 
     def _compute_multi_modal_inputs(self, output: AgentLoopOutput, input_ids: Any) -> dict[str, Any]:
         """verl's, checked: a row whose image features do not match its image tokens must not be published."""

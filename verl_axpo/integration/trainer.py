@@ -122,7 +122,7 @@ class AxpoTrainer(PPOTrainerSync):
         data = StepData(
             step=self.global_steps,
             config=self.axpo,
-            questions=self.questions,
+            questions=self.questions or list(dict.fromkeys(row.row.uid for row in rows if row is not None)),
             rollouts_per_question=self.num_rollouts,
             rows=[row for row in rows if row is not None],
             advantages=[one for one, row in zip(advantages_R.tolist(), rows, strict=True) if row is not None],

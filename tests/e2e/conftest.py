@@ -1,0 +1,93 @@
+"""The real stack, once: `FAST=1 bash recipes/run_tiny_axpo.sh` makes what the other tests stand on.
+
+Everything runs from temporary folders, never from the checkout; logs stay there, their end is in a failure's message.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).parents[2]
+RUN_TIMEOUT_S = 900  # a tiny RL run takes one to three minutes on two cores, the whole FAST recipe about five
+TAIL_LINES = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FastRun:
+    """The recipe's output folder and what was made on the way."""
+
+    out: Path
+
+    @property
+    def world(self) -> Path:
+        return self.out / "world"
+
+    @property
+    def model(self) -> Path:
+        return self.out / "sft" / "checkpoint"
+
+
+def run(command: list[str], log: Path, **environment: str) -> None:
+    """Run to the end, or fail with the end of the log."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        done = subprocess.run(
+            command,
+            cwd=log.parent,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **environment},
+            timeout=RUN_TIMEOUT_S,
+            check=False,
+        )
+    if done.returncode:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-TAIL_LINES:])
+        pytest.fail(f"{' '.join(command)}\nexit status {done.returncode}; the end of {log}:\n{tail}")
+
+
+def recipe(out: Path, **environment: str) -> None:
+    """The README's command, quick, into `out`."""
+    log = out.parent / f"{out.name}.log"
+    run(["bash", str(REPO / "recipes/run_tiny_axpo.sh")], log, OUT=str(out), FAST="1", **environment)
+
+
+@pytest.fixture(scope="session")
+def fast_run(tmp_path_factory: pytest.TempPathFactory) -> FastRun:
+    """The recipe with FAST=1."""
+    out = tmp_path_factory.mktemp("fast") / "tiny_axpo"
+    recipe(out)
+    return FastRun(out=out)
+
+
+MainPpo = Callable[..., Path]
+
+
+@pytest.fixture
+def main_ppo(fast_run: FastRun, tmp_path: Path) -> MainPpo:
+    """`main_ppo(name, *overrides)`: one optimizer step of verl's own `main_ppo` from the SFT checkpoint; its folder."""
+
+    def start(name: str, *overrides: str) -> Path:
+        folder = tmp_path / name
+        common = [
+            f"data.train_files={fast_run.world}/train.parquet",
+            f"data.val_files={fast_run.world}/val.parquet",
+            f"actor_rollout_ref.model.path={fast_run.model}",
+            f"trainer.default_local_dir={folder}/checkpoints",
+            "trainer.total_training_steps=1",
+            "trainer.save_freq=1",
+            "actor_rollout_ref.actor.checkpoint.save_contents=[model,hf_model]",
+        ]
+        run([sys.executable, "-m", "verl.trainer.main_ppo", *common, *overrides], folder / "run.log")
+        return folder
+
+    return start
+
+
+def trained_weights(folder: Path) -> Path:
+    """The Hugging Face weights after step 1."""
+    return folder / "checkpoints/global_step_1/actor/huggingface/model.safetensors"

@@ -1,0 +1,146 @@
+"""Invariant 5 on the real stack, through the one switch: a plain GRPO command plus `algorithm.adv_estimator=axpo`.
+
+verl takes one SGD step of size 1, so that the change of the weights is the gradient. It must be the gradient of
+equation 5, computed here from the trace with plain transformers: the mean over GRPO's tokens of the surrogate of every
+rollout, plus the prefixes' and the continuations'.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from tests.e2e.conftest import FastRun, MainPpo, trained_weights
+from verl_axpo import prompts
+
+PLAIN_GRPO = [
+    "+platform=cpu",
+    "algorithm.adv_estimator=axpo",  # the one switch
+    "data.train_batch_size=16",
+    "data.max_prompt_length=192",
+    "data.max_response_length=128",
+    "actor_rollout_ref.rollout.n=8",
+    "actor_rollout_ref.rollout.max_model_len=512",
+    "actor_rollout_ref.rollout.multi_turn.tool_config_path=${verl_axpo:tools/config/tiny.yaml}",
+    "actor_rollout_ref.rollout.multi_turn.max_assistant_turns=3",
+    "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=64",
+    "actor_rollout_ref.actor.ppo_mini_batch_size=16",
+    "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=32",
+    "reward.custom_reward_function.path=pkg://verl_axpo.rewards.outcome",
+    "trainer.val_before_train=false",
+    "trainer.test_freq=-1",
+]
+SGD = [
+    "actor_rollout_ref.actor.optim.optimizer=SGD",
+    "actor_rollout_ref.actor.optim.lr=1.0",
+    "actor_rollout_ref.actor.optim.weight_decay=0.0",
+    "actor_rollout_ref.actor.grad_clip=1e9",
+]
+
+
+def records_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "trace/step_000001.jsonl").read_text().splitlines()]
+
+
+def test_the_gradient_is_that_of_equation_5(fast_run: FastRun, main_ppo: MainPpo, tmp_path: Path) -> None:
+    trace = f"+algorithm.axpo.trace_dir={tmp_path}/switch/trace"
+    folder = main_ppo("switch", *PLAIN_GRPO, *SGD, trace)
+    log = (folder / "run.log").read_text()
+    assert "axpo: set trainer.v1.trainer_mode=axpo_sync" in log
+    records = records_of(folder)
+    extra = [one for one in records if one["kind"] == "resample" or one["selected"]]
+    assert extra, "no prefix was resampled, so that this test would only be about GRPO"
+
+    before, after = load_file(fast_run.model / "model.safetensors"), load_file(trained_weights(folder))
+    stepped = {name: before[name].float() - after[name].float() for name in after if name in before}
+    expected = gradient(fast_run.model, folder / "trace", records, records)
+    assert relative_error(stepped, expected) < 1e-3
+    # The check can fail: without AXPO's rows, or with them averaged in, it is another gradient
+    ordinary = [one for one in records if one not in extra]
+    assert relative_error(stepped, gradient(fast_run.model, folder / "trace", ordinary, records)) > 0.02
+    trained = sum(sum(one["response_mask"]) for one in records)
+    averaged_in = {name: value * grpo_tokens(records) / trained for name, value in expected.items()}
+    assert relative_error(stepped, averaged_in) > 0.02
+
+
+def grpo_tokens(records: list[dict[str, Any]]) -> int:
+    """What GRPO averages over: the policy's tokens in the N ordinary rollouts of every question, none of them cut."""
+    ordinary = [one for one in records if one["kind"] == "rollout"]
+    return sum(logprob is not None for one in ordinary for logprob in one["logprobs"])
+
+
+def gradient(
+    model_path: Path, trace: Path, rows: list[dict[str, Any]], records: list[dict[str, Any]]
+) -> dict[str, torch.Tensor]:
+    """d/dw of -1/T sum over rows and their trained tokens of A * log pi: at the first update every ratio is 1."""
+    model = AutoModelForImageTextToText.from_pretrained(model_path, dtype=torch.float32, attn_implementation="sdpa")
+    processor = AutoProcessor.from_pretrained(model_path)
+    for row in rows:
+        if row["advantage"] != 0.0 and any(row["response_mask"]):
+            inputs, targets = row_inputs(processor, trace, row)
+            logits = model(**inputs).logits[0, -len(targets) - 1 : -1]
+            logprobs = logits.log_softmax(-1).gather(-1, targets[:, None])[:, 0]
+            mask = torch.tensor(row["response_mask"][: len(targets)])
+            (-(row["advantage"] * logprobs * mask).sum() / grpo_tokens(records)).backward()
+    return {name: weight.grad for name, weight in named_weights(model) if weight.grad is not None}
+
+
+def named_weights(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Parameter]]:
+    """Parameters under the names of the checkpoint."""
+    yield from model.named_parameters()
+
+
+def row_inputs(processor: Any, trace: Path, row: dict[str, Any]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """The row as it was trained: a selected source ends with its prefix, and has no image of what came behind."""
+    length = row["prefix_len"] if row["selected"] else len(row["response_ids"])
+    images = [Image.open(trace / name).convert("RGB") for name in row["images"]]
+    messages = prompts.prompt_messages("<image>" + row["question"].removeprefix("<image>"), ("image_zoom_in",))
+    text = processor.apply_chat_template(
+        with_image(messages), tools=prompts.tool_schemas(("image_zoom_in",)), add_generation_prompt=True, tokenize=False
+    )
+    prompt = processor(text=[text], images=images[:1], return_tensors="pt")["input_ids"][0]
+    assert len(prompt) == row["prompt_len"]
+    response = torch.tensor(row["response_ids"][:length])
+    ids = torch.cat([prompt, response])[None]
+    shown = images[:1] if row["selected"] else images
+    features = processor.image_processor(shown, return_tensors="pt")
+    return {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "mm_token_type_ids": (ids == processor.image_token_id).int(),
+        "pixel_values": features["pixel_values"],
+        "image_grid_thw": features["image_grid_thw"],
+    }, response
+
+
+def with_image(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The `<image>` of a question as the content part that verl's dataset makes of it."""
+    return [
+        one
+        if not str(one["content"]).startswith("<image>")
+        else {
+            **one,
+            "content": [{"type": "image"}, {"type": "text", "text": str(one["content"]).removeprefix("<image>")}],
+        }
+        for one in messages
+    ]
+
+
+def relative_error(got: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> float:
+    """|got - expected| / |expected| over all weights."""
+    missing = expected.keys() - got.keys()
+    assert not missing, f"not in the checkpoint: {sorted(missing)}"
+    difference = sum(float((got[name] - value).double().square().sum()) for name, value in expected.items())
+    return (difference / sum(float(value.double().square().sum()) for value in expected.values())) ** 0.5
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.01])
+def test_the_relative_error_is_relative(scale: float) -> None:
+    value = {"w": torch.tensor([3.0, 4.0])}
+    assert relative_error({"w": value["w"] * scale}, value) == pytest.approx(scale - 1.0, abs=1e-6)

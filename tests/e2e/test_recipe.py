@@ -1,0 +1,115 @@
+"""The one command on the real stack: what it leaves behind, that it audits, and that it goes on where it was killed."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from tests.e2e.conftest import REPO, RUN_TIMEOUT_S, FastRun, recipe
+from verl_axpo.audit import audit
+from verl_axpo.core.types import Kind
+from verl_axpo.report.heldout import read_heldout
+from verl_axpo.trace.reader import list_steps, read_step
+
+METRICS = (
+    "tool_use_rate", "tool_all_wrong_rate", "tool_all_wrong_rate_after", "no_tool_all_wrong_rate", "triggered",
+    "candidates", "selected", "budget_used", "extra_tokens_ratio", "prefix_cache_hit_rate", "infra_failures",
+    "outcome/tool_correct", "tool/image_zoom_in/calls", "pass@1", "pass@N",
+)  # fmt: skip
+
+
+def test_it_leaves_a_report_metrics_plots_and_a_trace(fast_run: FastRun) -> None:
+    for name in ("report.md", "report.html", "metrics.jsonl", "heldout.json", "trace/step_000002.summary.json"):
+        assert (fast_run.out / name).stat().st_size > 0, name
+    assert list((fast_run.out / "plots").glob("*.png"))
+    lines = [json.loads(line) for line in (fast_run.out / "metrics.jsonl").read_text().splitlines()]
+    trained = [line["data"] for line in lines if "axpo/tool_use_rate" in line["data"]]
+    assert len(trained) == 2
+    missing = [name for name in METRICS if not any(f"axpo/{name}" in step for step in trained)]
+    assert not missing
+
+
+def test_prefixes_were_resampled_and_the_audit_agrees(fast_run: FastRun) -> None:
+    steps = [read_step(fast_run.out / "trace", step) for step in list_steps(fast_run.out / "trace")]
+    records = [record for step in steps for record in step.records]
+    assert any(record.selected for record in records)
+    result = audit(fast_run.out / "trace")
+    assert result.steps == 2
+    assert result.differences == ()
+    # Resamples repeat their source's prefix id for id (invariant 2)
+    sources = {(one.step, one.uid, one.session): one for one in records}
+    for one in records:
+        if one.kind is Kind.RESAMPLE:
+            source = sources[one.step, one.uid, one.source_session]
+            length = source.prefix_len or 0
+            assert list(one.response_ids)[:length] == list(source.response_ids)[:length]
+
+
+def test_the_prefix_is_found_in_the_engines_cache(fast_run: FastRun) -> None:
+    lines = [json.loads(line)["data"] for line in (fast_run.out / "metrics.jsonl").read_text().splitlines()]
+    rates = [line["axpo/prefix_cache_hit_rate"] for line in lines if "axpo/prefix_cache_hit_rate" in line]
+    assert max(rates) > 0.5  # whole blocks of 16 tokens of a prompt and prefix of some 60
+
+
+def test_held_out_questions_are_never_resampled_and_have_four_rollouts(fast_run: FastRun) -> None:
+    stages = read_heldout(fast_run.out)
+    assert set(stages) == {"before", "after"}
+    assert all(len(question.rewards) == 4 for stage in stages.values() for question in stage.questions)
+
+
+def test_a_second_run_has_nothing_to_do(fast_run: FastRun) -> None:
+    before = (fast_run.out / "metrics.jsonl").stat().st_mtime
+    started = time.monotonic()
+    recipe(fast_run.out)
+    assert time.monotonic() - started < 120
+    assert (fast_run.out / "metrics.jsonl").stat().st_mtime == before
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint(fast_run: FastRun) -> None:
+    """Two more steps: killed with SIGKILL while it works on step 4, then started again."""
+    for mark in (".done", "heldout.json"):
+        (fast_run.out / mark).unlink()
+    first = {step: read_step(fast_run.out / "trace", step).records for step in (1, 2)}
+    log = fast_run.out.parent / "killed.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            ["bash", str(REPO / "recipes/run_tiny_axpo.sh")],
+            stdout=output, stderr=output, start_new_session=True,
+            env={**os.environ, "FAST": "1", "STEPS": "4", "OUT": str(fast_run.out)},
+        )  # fmt: skip
+    wait_for(fast_run.out / "trace/step_000003.summary.json", process)
+    kill_tree(process.pid)
+    process.wait()
+    recipe(fast_run.out, STEPS="4")
+    assert list_steps(fast_run.out / "trace") == [1, 2, 3, 4]
+    result = audit(fast_run.out / "trace")
+    assert (result.steps, result.differences) == (4, ())
+    assert {step: read_step(fast_run.out / "trace", step).records for step in (1, 2)} == first
+    # The same data order: no question of one pass over the data comes twice
+    questions = [read_step(fast_run.out / "trace", step).records[0].images[0] for step in (1, 2, 3, 4)]
+    assert len(set(questions)) == 4
+    steps = [json.loads(line)["step"] for line in (fast_run.out / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps))
+    assert {1, 2, 3, 4} <= set(steps)
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + RUN_TIMEOUT_S
+    while not path.exists():
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline, f"no {path.name} within {RUN_TIMEOUT_S} s"
+        time.sleep(0.2)
+
+
+def kill_tree(pid: int) -> None:
+    """SIGKILL to the process and everything below it, as a machine that loses power would."""
+    import psutil
+
+    family = [*psutil.Process(pid).children(recursive=True), psutil.Process(pid)]
+    for one in family:
+        try:
+            os.kill(one.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
