@@ -1,0 +1,173 @@
+"""What `integration/` leans on in verl 0.9, symbol by symbol: each test fails with what moved and where it is used."""
+
+import inspect
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import verl.trainer.main_ppo as main_ppo
+from hydra import compose, initialize_config_module
+from omegaconf import DictConfig, OmegaConf
+from verl.experimental.agent_loop import AgentLoopOutput, AgentLoopWorker
+from verl.experimental.agent_loop.agent_loop import _agent_loop_registry
+from verl.experimental.agent_loop.tool_agent_loop import AgentState, ToolAgentLoop
+from verl.experimental.agent_loop.tool_parser import FunctionCall, ToolParser
+from verl.trainer.ppo.core_algos import get_adv_estimator_fn
+from verl.trainer.ppo.v1 import AgentLoopManagerTQ, AgentLoopWorkerTQ, PPOTrainerSync, get_trainer_cls
+from verl.utils import config as verl_config
+from verl.workers.engine.fsdp.transformer_impl import FSDPEngine
+from verl.workers.engine_workers import TrainingWorker
+from verl.workers.rollout.llm_server import LLMServerClient
+from verl.workers.utils.losses import ppo_loss
+
+from verl_axpo.integration.agent_loop import HOST_REFUSALS, LOOP_NAME, PARSER_NAME, AxpoToolAgentLoop
+from verl_axpo.integration.completion import NEEDED
+from verl_axpo.integration.trainer import TRAINER_MODE, AxpoTrainer
+
+WORKER = AgentLoopWorkerTQ.__ray_metadata__.modified_class
+
+
+def parameters(function: Callable[..., Any]) -> list[str]:
+    names = inspect.signature(inspect.unwrap(function)).parameters
+    return [name for name in names if name != "_ray_trace_ctx"]  # Ray's, on every method of an actor's class
+
+
+def source(thing: Any) -> str:
+    return inspect.getsource(inspect.unwrap(thing))
+
+
+@pytest.fixture(scope="module")
+def verl_defaults() -> DictConfig:
+    """verl's own ppo_trainer.yaml, composed."""
+    with initialize_config_module("verl.trainer.config", version_base=None):
+        return compose("ppo_trainer")
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        (WORKER._run_prompt, ["self", "prompt", "sampling_params", "trajectory", "trace"]),
+        (WORKER._run_agent_loop, ["self", "sampling_params", "trajectory", "agent_name", "trace", "kwargs"]),
+        (WORKER._agent_loop_postprocess, ["self", "output", "validate", "kwargs"]),
+        (WORKER._compute_score, ["self", "outputs", "kwargs"]),
+        (WORKER._compute_multi_modal_inputs, ["self", "output", "input_ids"]),
+        (AgentLoopManagerTQ.generate_sequences, ["self", "prompts"]),
+        (AgentLoopManagerTQ._init_agent_loop_workers, ["self"]),
+        (ToolAgentLoop.run, ["self", "sampling_params", "priority", "kwargs"]),
+        (ToolAgentLoop._handle_pending_state, ["self", "agent_data", "sampling_params"]),
+        (ToolAgentLoop._handle_processing_tools_state, ["self", "agent_data"]),
+        (ToolAgentLoop._call_tool, ["self", "tool_call", "tools_kwargs", "agent_data"]),
+        (ToolParser.extract_tool_calls, ["self", "responses_ids", "tools"]),
+        (PPOTrainerSync._fetch_one_gen_batch, ["self"]),
+        (PPOTrainerSync._submit_batch_to_rollout, ["self", "batch"]),
+        (PPOTrainerSync._balance_batch, ["self", "batch", "metrics", "logging_prefix", "keep_minibatch"]),
+        (PPOTrainerSync._get_required_batch_multiple, ["self", "dp_size"]),
+        (PPOTrainerSync._compute_advantage, ["self", "batch", "metrics"]),
+        (PPOTrainerSync._update_actor, ["self", "batch", "metrics"]),
+        (PPOTrainerSync._compute_metrics, ["self", "batch", "metrics", "timing_raw", "global_steps", "epoch"]),
+        (PPOTrainerSync.on_train_begin, ["self"]),
+        (PPOTrainerSync._shutdown_dump_executor, ["self"]),
+    ],
+    ids=lambda one: getattr(one, "__qualname__", ""),
+)
+def test_what_we_override_has_the_signature_it_had(method: Callable[..., Any], expected: list[str]) -> None:
+    assert parameters(method) == expected
+
+
+def test_our_parts_are_in_verls_registries() -> None:
+    assert get_adv_estimator_fn("axpo").__module__ == "verl_axpo.integration.estimator"
+    assert get_trainer_cls(TRAINER_MODE) is AxpoTrainer
+    assert _agent_loop_registry[LOOP_NAME]["_target_"].endswith("AxpoToolAgentLoop")
+    assert ToolParser._registry[PARSER_NAME].__module__ == "verl_axpo.integration.agent_loop"
+
+
+def test_a_scored_output_is_not_scored_again() -> None:
+    """rollout.py scores a session, and publishes it later through the same method."""
+    assert "if final_output.reward_score is None and enable_async_reward" in source(AgentLoopWorker._compute_score)
+
+
+def test_every_keyword_of_a_session_becomes_a_field_of_its_row() -> None:
+    """rollout.py hands `axpo=` to the publishing method."""
+    assert "field.update(kwargs)" in source(WORKER._agent_loop_postprocess)
+
+
+def test_a_prompt_is_marked_finished_after_all_sessions_returned() -> None:
+    """rollout.py publishes for the whole group before the last session returns."""
+    text = source(WORKER._run_prompt)
+    assert text.index("_settle_session_tasks(tasks)") < text.index('status = "finished"')
+
+
+@pytest.mark.parametrize(("name", "arguments"), [("unknown", "{}"), ("known", "{not json"), ("known", "{}")])
+async def test_verls_answers_in_a_tools_stead_begin_as_they_did(name: str, arguments: str) -> None:
+    """agent_loop.py tells by them that a call failed."""
+    loop = ToolAgentLoop.__new__(ToolAgentLoop)
+    loop.tools, loop.max_tool_response_length = {}, 1000
+    data = SimpleNamespace(_active_tools={"known": object()})
+    response, _, _ = await ToolAgentLoop._call_tool(loop, FunctionCall(name=name, arguments=arguments), {}, data)
+    assert str(response.text).startswith(HOST_REFUSALS)
+
+
+def test_the_loop_runs_the_states_that_we_wrap() -> None:
+    assert {"PENDING", "GENERATING", "PROCESSING_TOOLS", "TERMINATED"} == set(AgentState.__members__)
+    assert issubclass(AxpoToolAgentLoop, ToolAgentLoop)
+
+
+def test_a_row_without_reward_or_prefix_fields_can_be_copied_with_changes() -> None:
+    output = AgentLoopOutput(prompt_ids=[1], response_ids=[2, 3], response_mask=[1, 1], reward_score=1.0, metrics={})
+    cut = output.model_copy(update={"response_ids": [2], "response_mask": [1]})
+    fields = cut.as_dict()
+    assert fields["responses"].tolist() == [2]
+    assert fields["rm_scores"].tolist() == [1.0]  # the row's own reward, on its last token
+
+
+def test_the_client_takes_what_turn_client_sends() -> None:
+    assert {"request_id", "prompt_ids", "sampling_params", "image_data"} <= set(parameters(LLMServerClient.generate))
+
+
+def test_the_update_can_split_evenly() -> None:
+    """trainer.split_evenly swaps the one key for the other."""
+    assert '"mini_batch_size": ppo_mini_batch_size' in source(PPOTrainerSync._update_actor)
+    assert 'key="num_mini_batch"' in source(TrainingWorker.train_mini_batch)
+
+
+def test_loss_mask_only_counts_tokens() -> None:
+    """trainer.count_grpo_tokens sets its sum, and relies on nothing else reading it."""
+    assert source(FSDPEngine).count("loss_mask") == 1
+    assert 'batch_num_tokens = data["loss_mask"].sum()' in source(FSDPEngine.forward_backward_batch)
+    assert "loss_mask" not in source(ppo_loss)
+
+
+def test_padding_is_what_verls_metrics_leave_out() -> None:
+    """trainer._compute_metrics marks resamples so."""
+    assert 'tag.get("is_padding", False)' in source(PPOTrainerSync._compute_metrics)
+
+
+def test_verls_sync_trainer_is_compared_by_name() -> None:
+    """The reason why AxpoTrainer runs under the name `sync`."""
+    assert 'self.trainer_mode == "sync"' in source(PPOTrainerSync._build_replay_buffer)
+
+
+def test_completion_replaces_verls_defaults_and_nothing_else(verl_defaults: DictConfig) -> None:
+    got = {one.key: OmegaConf.select(verl_defaults, one.key) for one in NEEDED}
+    surprises = [one.key for one in NEEDED if got[one.key] not in (one.value, *one.replaces)]
+    assert not surprises
+
+
+def test_every_config_passes_the_seam_before_anything_starts() -> None:
+    text = source(main_ppo.main.__wrapped__ if hasattr(main_ppo.main, "__wrapped__") else main_ppo.main)
+    assert text.index("validate_config(") < text.index("run_ppo(")
+    assert main_ppo.validate_config is verl_config.validate_config
+    assert getattr(main_ppo.validate_config, "completes_axpo", False)
+
+
+def test_the_seam_is_still_needed() -> None:
+    """The patch of validate_config can go when verl lets a plugin see the config: then this test fails."""
+    assert "plugin" not in source(main_ppo)
+
+
+def test_vllm_never_samples_an_image_placeholder() -> None:
+    """Otherwise a policy could write one, and its row would have more image tokens than features."""
+    from verl.workers.rollout.vllm_rollout import vllm_async_server
+
+    assert '"banned_token_ids": get_vision_placeholder_token_ids(' in source(vllm_async_server)
