@@ -24,8 +24,9 @@ from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
 
 from verl_axpo.core.types import Status
 from verl_axpo.integration.lineage import AXPO_FIELD, Episode
+from verl_axpo.integration.shared import LoopContext, Once
 from verl_axpo.integration.trajectory_tool import TrajectoryTool
-from verl_axpo.integration.turn_client import Resume, TurnClient
+from verl_axpo.integration.turn_client import TurnClient
 from verl_axpo.tools.parser import ParsedCall, ToolCallParser
 from verl_axpo.trace.records import ToolCall
 
@@ -100,17 +101,19 @@ class AxpoToolAgentLoop(ToolAgentLoop):
         }
         self.calls: list[ToolCall] = []
         self.prompt_images = 0
+        self.shared = Once()
 
     async def run(
-        self, sampling_params: dict[str, Any], resume: Resume | None = None, **kwargs: Any
+        self, sampling_params: dict[str, Any], axpo_context: LoopContext | None = None, **kwargs: Any
     ) -> AgentLoopOutput:
-        """One trajectory from `kwargs["raw_prompt"]`, or its continuation from `resume`."""
-        started = time.time()
+        """One trajectory from `kwargs["raw_prompt"]`, or its continuation from `axpo_context.resume`."""
+        started, context = time.time(), axpo_context or LoopContext()
+        self.shared = context.shared
         self.server_manager = client = TurnClient(
             self.server_manager,
             response_length=self.response_length,
             seed=lambda turn: self._seed(turn, kwargs),
-            resume=resume,
+            resume=context.resume,
         )
         try:
             output = await super().run(sampling_params, **kwargs)
@@ -125,6 +128,20 @@ class AxpoToolAgentLoop(ToolAgentLoop):
         return request_seed(run_seed, step, str(kwargs.get("uid", kwargs.get("index"))), session, turn)
 
     # ------------------------------ what the host's states leave out ------------------------------
+
+    async def process_multi_modal_info(self, messages: list[dict[str, Any]]) -> dict[str, Any]:
+        """verl's, once per question; the lists are copied, for the loop appends the images of tools to them."""
+        media = await self.shared("media", lambda: super(AxpoToolAgentLoop, self).process_multi_modal_info(messages))
+        return {kind: list(items) for kind, items in media.items()}
+
+    async def ct_build_initial_tokens(self, messages: list[dict[str, Any]], **kwargs: Any) -> list[int]:
+        """verl's, once per question; with videos every time, for verl wants the features that come with the tokens."""
+
+        async def build() -> list[int]:
+            tokens: list[int] = await super(AxpoToolAgentLoop, self).ct_build_initial_tokens(messages, **kwargs)
+            return tokens
+
+        return list(await build() if kwargs.get("videos") else await self.shared("prompt", build))
 
     async def _handle_pending_state(self, agent_data: AgentData, sampling_params: dict[str, Any]) -> AgentState:
         self.prompt_images = len(agent_data.image_data or ())

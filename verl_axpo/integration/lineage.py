@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from verl_axpo.core.types import Kind, Rollout, Row, Status
+from verl_axpo.integration.turn_client import Resume
 from verl_axpo.trace.records import ToolCall
 
 if TYPE_CHECKING:  # rows are unpacked in processes that need no agent loop
@@ -52,6 +53,7 @@ class Session:
     output: "AgentLoopOutput"
     kwargs: Mapping[str, Any]
     episode: Episode
+    resume: Resume | None = None
     entropy: float | None = None
 
     @property
@@ -127,7 +129,7 @@ def publishable(session: Session, row: Row, *, credits_prefix: bool) -> "AgentLo
     if row.status is Status.INFRA_FAILURE:
         return _masked(output, len(output.response_mask))
     if row.kind is Kind.RESAMPLE:
-        return _masked(output, session.kwargs["resume"].length)
+        return _masked(output, session.resume.length if session.resume else 0)
     if row.selected and credits_prefix:
         assert episode.prefix_len is not None, "a selected source has a tool call"
         return _cut(output, episode.prefix_len, episode.prefix_images)

@@ -27,6 +27,7 @@ from verl_axpo.integration import agent_loop
 from verl_axpo.integration.coordinator import BudgetCoordinator
 from verl_axpo.integration.lineage import AXPO_FIELD, BatchRow, Session, publishable
 from verl_axpo.integration.sampling import continuation_of, mean_entropy
+from verl_axpo.integration.shared import CONTEXT, FeatureMemo, LoopContext, Once
 from verl_axpo.integration.transcript import transcribe
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class GroupRun:
 
     size: int
     settled: int = 0
+    shared: Once = field(default_factory=Once)
     sessions: dict[int, Session] = field(default_factory=dict)
     continuations: dict[int, list[Session]] = field(default_factory=dict)  # by source session
     published: asyncio.Event = field(default_factory=asyncio.Event)
@@ -55,6 +57,7 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
         self.axpo = AxpoConfig.from_mapping(self.config.algorithm.get("axpo") or {})
         self.groups: dict[str, GroupRun] = {}
         self.coordinator: Any = None
+        self.features = FeatureMemo()
 
     async def set_coordinator(self, coordinator: Any) -> None:
         """Called once by the manager, before any prompt."""
@@ -91,7 +94,8 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
             return await run(**kwargs)
         group = self.groups[kwargs["uid"]]
         try:
-            group.sessions[kwargs["session_id"]] = await run(resume=None, **kwargs)
+            context = LoopContext(shared=group.shared)
+            group.sessions[kwargs["session_id"]] = await run(**kwargs, **{CONTEXT: context})
         finally:
             group.settled += 1
             if group.settled == group.size:
@@ -102,6 +106,7 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
         self, output: AgentLoopOutput | list[AgentLoopOutput], validate: bool, **kwargs: Any
     ) -> Session | None:
         """Score, and hand back instead of publishing. Validation publishes at once: AXPO never resamples there."""
+        context: LoopContext = kwargs.pop(CONTEXT, None) or LoopContext()
         if isinstance(output, list) or AXPO_FIELD not in output.extra_fields:
             if validate:
                 return await super()._agent_loop_postprocess(output, validate, **kwargs)
@@ -111,18 +116,20 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
                 "names from the dataset's agent_name column"
             )
         episode = output.extra_fields.pop(AXPO_FIELD)
-        fields = {key: one for key, one in kwargs.items() if key != "resume"}
-        await self._compute_score([output], kwargs=fields)
-        session = Session(output=output, kwargs=kwargs, episode=episode)
+        await self._compute_score([output], kwargs=kwargs)
+        session = Session(output=output, kwargs=kwargs, episode=episode, resume=context.resume)
         # verl's own validation reports what stands here beside the score
         info = output.extra_fields.setdefault("reward_extra_info", {})
         info["uses_tool"] = float(episode.prefix_len is not None)
         info["infra_failure"] = float(session.status is Status.INFRA_FAILURE)
-        return await super()._agent_loop_postprocess(output, validate, **fields) if validate else session
+        return await super()._agent_loop_postprocess(output, validate, **kwargs) if validate else session
 
     def _compute_multi_modal_inputs(self, output: AgentLoopOutput, input_ids: Any) -> dict[str, Any]:
-        """verl's, checked: a row whose image features do not match its image tokens must not be published."""
-        inputs: dict[str, Any] = super()._compute_multi_modal_inputs(output, input_ids)
+        """verl's, once per list of images, and checked: features that do not match the row's image tokens never leave."""
+        compute = partial(super()._compute_multi_modal_inputs, output, input_ids)
+        media = output.multi_modal_data or {}
+        only_images = media.get("images") and not media.get("videos") and not media.get("audios")
+        inputs: dict[str, Any] = self.features(media["images"], compute) if only_images else compute()
         check_image_features(self.processor, inputs, input_ids)
         return inputs
 
@@ -152,11 +159,11 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
     async def _resample(self, group: GroupRun, run: Any, candidate: Candidate) -> list[Rollout]:
         """K scored continuations of a candidate; raises if any of them does, which drops the candidate."""
         source, count = group.sessions[candidate.session], self.axpo.num_continuations
-        resume = continuation_of(source, self.axpo)
+        context = LoopContext(resume=continuation_of(source, self.axpo), shared=group.shared)
         # Session ids behind the ordinary ones, a function of source and k alone: keys and seeds do not depend on timing
         first = group.size + candidate.session * count
         sessions = await asyncio.gather(
-            *(run(**{**source.kwargs, "session_id": first + k, "resume": resume}) for k in range(count))
+            *(run(**{**source.kwargs, "session_id": first + k, CONTEXT: context}) for k in range(count))
         )
         group.continuations[candidate.session] = sessions
         return [session.as_rollout() for session in sessions]
@@ -195,8 +202,7 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
             grpo_tokens=sum(session.output.response_mask) if source is None else 0,
             transcript=await transcribe(session, output, self.tokenizer, self.axpo.trace_dir),
         )
-        kwargs = {key: value for key, value in session.kwargs.items() if key != "resume"}
-        await super()._agent_loop_postprocess(output, False, **kwargs, **{AXPO_FIELD: batch_row.pack()})
+        await super()._agent_loop_postprocess(output, False, **session.kwargs, **{AXPO_FIELD: batch_row.pack()})
 
 
 def check_image_features(processor: Any, inputs: dict[str, Any], input_ids: Any) -> None:

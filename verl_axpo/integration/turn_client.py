@@ -7,15 +7,16 @@ What the loop throws away (stop by length, cache hits, the request id) is kept h
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from verl.workers.rollout.replica import TokenOutput
+if TYPE_CHECKING:  # a resume is part of a row, which is unpacked in processes that need no server
+    from verl.workers.rollout.replica import TokenOutput
 
 
 class GenerateClient(Protocol):
     """verl's `LLMServerClient`, as far as it is called."""
 
-    async def generate(self, request_id: str, *, prompt_ids: list[int], **kwargs: Any) -> TokenOutput: ...
+    async def generate(self, request_id: str, *, prompt_ids: list[int], **kwargs: Any) -> "TokenOutput": ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +63,7 @@ class TurnClient:
 
     async def generate(
         self, request_id: str, *, prompt_ids: list[int], sampling_params: dict[str, Any], **kwargs: Any
-    ) -> TokenOutput:
+    ) -> "TokenOutput":
         """One assistant turn; see `LLMServerClient.generate`."""
         first = not self.turn_lengths
         if first:
@@ -91,6 +92,6 @@ class TurnClient:
         return {**sampling_params, "max_tokens": limit, **({} if seed is None else {"seed": seed})}
 
 
-def _behind(head: Resume, output: TokenOutput) -> TokenOutput:
+def _behind(head: Resume, output: "TokenOutput") -> "TokenOutput":
     logprobs = None if output.log_probs is None else [*head.logprobs, *output.log_probs]
     return output.model_copy(update={"token_ids": [*head.token_ids, *output.token_ids], "log_probs": logprobs})

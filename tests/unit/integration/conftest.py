@@ -44,8 +44,6 @@ def session() -> Callable[..., Session]:
             metrics={},
             extra_fields={"reward_extra_info": {}},
         )
-        return Session(
-            output=output, kwargs={"session_id": session_id, "resume": resume}, episode=make_episode(**episode)
-        )
+        return Session(output=output, kwargs={"session_id": session_id}, episode=make_episode(**episode), resume=resume)
 
     return make
