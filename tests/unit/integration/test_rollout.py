@@ -1,0 +1,150 @@
+"""A group's way from settled sessions to published rows, with verl's own methods underneath replaced by records."""
+
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from verl_axpo.core.config import AxpoConfig
+from verl_axpo.core.types import Candidate, Kind
+from verl_axpo.integration.lineage import AXPO_FIELD, BatchRow, Session
+from verl_axpo.integration.rollout import AxpoAgentLoopWorker, check_image_features
+from verl_axpo.integration.shared import CONTEXT, LoopContext
+
+N, K = 4, 2
+HOST = AxpoAgentLoopWorker.__mro__[1]
+MakeSession = Callable[..., Session]
+
+
+class Harness:
+    """A worker whose sessions are given by `outcome(session_id, context)`: a Session, or an exception to raise."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, outcome: Callable[[int, LoopContext], Any]) -> None:
+        self.published: dict[int, tuple[Any, BatchRow]] = {}
+        self.reports: list[tuple[Candidate, ...]] = []
+        self.ran: list[int] = []
+        worker = self.worker = AxpoAgentLoopWorker.__new__(AxpoAgentLoopWorker)
+        worker.axpo = AxpoConfig(num_continuations=K)
+        worker.groups, worker.tokenizer = {}, None
+        worker.rollout_config = OmegaConf.create({"n": N})
+        worker.coordinator = SimpleNamespace(allocate=SimpleNamespace(remote=self._allocate))
+
+        async def run_agent_loop(_: Any, *args: Any, **kwargs: Any) -> Session:
+            self.ran.append(kwargs["session_id"])
+            result = outcome(kwargs["session_id"], kwargs[CONTEXT])
+            await asyncio.sleep(0)
+            if isinstance(result, Exception):
+                raise result
+            return result
+
+        async def publish(_: Any, output: Any, validate: bool, **kwargs: Any) -> None:
+            self.published[kwargs["session_id"]] = output, BatchRow.unpack(kwargs[AXPO_FIELD])
+
+        async def run_prompt(this: Any, prompt: Any, params: Any, trajectory: Any, trace: bool = False) -> None:
+            sessions = (
+                this._run_agent_loop(params, trajectory, agent_name="tool_agent", uid="q", session_id=at)
+                for at in range(N)
+            )
+            self.errors = [one for one in await asyncio.gather(*sessions, return_exceptions=True) if one is not None]
+
+        monkeypatch.setattr(HOST, "_run_agent_loop", run_agent_loop)
+        monkeypatch.setattr(HOST, "_agent_loop_postprocess", publish)
+        monkeypatch.setattr(HOST, "_run_prompt", run_prompt)
+
+    async def _allocate(self, uid: str, candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
+        self.reports.append(tuple(candidates))
+        return tuple(candidates)[:1]
+
+    def run(self) -> "Harness":
+        asyncio.run(self.worker._run_prompt({"uid": "q"}, {}, {"validate": False}))
+        return self
+
+    def rows(self) -> dict[int, tuple[Kind, bool]]:
+        return {at: (row.row.kind, row.row.selected) for at, (_, row) in sorted(self.published.items())}
+
+
+def test_a_failed_subgroup_is_resampled_and_published_with_its_continuations(
+    monkeypatch: pytest.MonkeyPatch, session: MakeSession
+) -> None:
+    def outcome(at: int, context: LoopContext) -> Session:
+        # 0 and 1 call a tool and fail, 1 with less confidence; 2 and 3 answer, 3 rightly; one continuation succeeds
+        if at >= N:
+            return session(at, reward=float(at == N + 1 * K), resume=context.resume)
+        tool = {} if at < 2 else {"prefix_len": None, "tool_call_span": None, "confidence": None}
+        return session(at, reward=float(at == 3), **tool | ({"confidence": 0.4 - 0.1 * at} if at < 2 else {}))
+
+    harness = Harness(monkeypatch, outcome).run()
+    assert [[one.session for one in report] for report in harness.reports] == [[1, 0]]
+    assert harness.rows() == {
+        0: (Kind.ROLLOUT, False), 1: (Kind.ROLLOUT, True), 2: (Kind.ROLLOUT, False), 3: (Kind.ROLLOUT, False),
+        6: (Kind.RESAMPLE, False), 7: (Kind.RESAMPLE, False),  # N + source * K + k
+    }  # fmt: skip
+    assert harness.published[1][0].response_ids == [1, 2, 3]  # cut at its prefix
+    assert harness.published[6][0].response_mask[:3] == [0, 0, 0]
+    assert harness.published[1][1].grpo_tokens == 7
+    assert harness.worker.groups == {}
+
+
+def test_a_failed_resample_leaves_the_group_as_grpo_would_have_it(
+    monkeypatch: pytest.MonkeyPatch, session: MakeSession
+) -> None:
+    def outcome(at: int, context: LoopContext) -> Any:
+        return OSError("server gone") if at == N + 1 else session(at, confidence=0.5 + at, resume=context.resume)
+
+    harness = Harness(monkeypatch, outcome).run()
+    assert harness.ran[N:] == [4, 5]  # it was tried
+    assert harness.rows() == dict.fromkeys(range(N), (Kind.ROLLOUT, False))
+    assert all(output.response_ids == [1, 2, 3, 4, 5, 60, 7, 8] for output, _ in harness.published.values())
+    assert harness.errors == []
+
+
+def test_a_failed_session_costs_the_group_its_resampling_and_nobody_waits(
+    monkeypatch: pytest.MonkeyPatch, session: MakeSession
+) -> None:
+    def outcome(at: int, context: LoopContext) -> Any:
+        return RuntimeError("bad session") if at == 2 else session(at)
+
+    harness = Harness(monkeypatch, outcome).run()
+    assert harness.reports == [()]
+    assert sorted(harness.published) == [0, 1, 3]
+    assert [str(one) for one in harness.errors] == ["bad session"]
+
+
+def test_a_correct_tool_call_means_no_resampling(monkeypatch: pytest.MonkeyPatch, session: MakeSession) -> None:
+    harness = Harness(monkeypatch, lambda at, context: session(at, reward=float(at == 0))).run()
+    assert harness.reports == [()]
+    assert harness.ran == [0, 1, 2, 3]
+
+
+def test_all_sessions_of_a_question_share_one_memo(monkeypatch: pytest.MonkeyPatch, session: MakeSession) -> None:
+    seen: list[Any] = []
+
+    def outcome(at: int, context: LoopContext) -> Session:
+        seen.append(context.shared)
+        return session(at, resume=context.resume)
+
+    Harness(monkeypatch, outcome).run()
+    assert len(seen) == N + K
+    assert len({id(one) for one in seen}) == 1
+
+
+def test_an_agent_loop_without_an_episode_is_refused_with_the_line_to_change(session: MakeSession) -> None:
+    worker = AxpoAgentLoopWorker.__new__(AxpoAgentLoopWorker)
+    with pytest.raises(ValueError, match="default_agent_loop=axpo_tool_agent"):
+        asyncio.run(worker._agent_loop_postprocess(session().output, False, uid="q", session_id=0))
+
+
+@pytest.mark.parametrize(("tokens", "fits"), [(4, True), (3, False), (5, False)])
+def test_features_must_match_the_image_tokens(tokens: int, fits: bool) -> None:
+    processor = SimpleNamespace(image_processor=SimpleNamespace(merge_size=2), image_token_id=9)
+    inputs = {"image_grid_thw": torch.tensor([[1, 4, 4]])}  # 16 patches, merged 2 x 2: 4 features
+    ids = torch.tensor([1, *[9] * tokens, 2])
+    if fits:
+        check_image_features(processor, inputs, ids)
+    else:
+        with pytest.raises(ValueError, match=f"4 image features for {tokens} image tokens"):
+            check_image_features(processor, inputs, ids)
