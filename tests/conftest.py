@@ -1,7 +1,12 @@
-"""What every test folder shares: tests marked ``gpu`` run only where there is an NVIDIA GPU."""
+"""What every test folder shares: ``gpu`` tests need a GPU, and a slow machine is not a failing property."""
 
 import pytest
 import torch
+from hypothesis import settings
+
+# Two cores with other work beside the tests: the time of one example says nothing about the code.
+settings.register_profile("axpo", deadline=None)
+settings.load_profile("axpo")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
