@@ -74,6 +74,11 @@ def keep_linear_weights(module: ModuleType) -> None:
     module._supports_onednn = False  # type: ignore[attr-defined]
 
 
+def log_probs_in_one_go(module: ModuleType) -> None:
+    """Log-probabilities of all tokens at once: plain log_softmax and gather, which verl has too."""
+    module.logprobs_from_logits_v2 = module.logprobs_from_logits_naive  # type: ignore[attr-defined]
+
+
 PATCHES: tuple[Patch, ...] = (
     Patch(
         module="verl.utils.distributed",
@@ -95,6 +100,13 @@ PATCHES: tuple[Patch, ...] = (
         versions=">=0.9.1,<0.10",
         reason="tensor.to(device) copies to a GPU but not to the CPU: the segment cannot be closed under live views",
         apply=copy_received_weights,
+    ),
+    Patch(
+        module="verl.utils.torch_functional",
+        distribution="verl",
+        versions=">=0.9.1,<0.10",
+        reason="without flash-attn verl loops over tokens, and the backward pass of each holds a gradient of all logits",
+        apply=log_probs_in_one_go,
     ),
     Patch(
         module="vllm._custom_ops",
