@@ -1,15 +1,15 @@
-"""Perception: which glyph is in the red frame?
+"""Perception: which glyph is in column 2, row 3?
 
-A picture of 4 x 4 cells holds six frames of different colours, each around a small patch of fine lines. The model sees
-the picture at half its resolution, where every patch averages to the same grey: colour and place of a frame can be
-read, its glyph cannot. `image_zoom_in` on the frame's cell returns it at full resolution.
+A picture of 4 x 4 cells holds six coloured frames, each around a small patch of fine lines. The model sees the picture
+at half its resolution, where every patch averages to the same grey: that there is a glyph can be seen, which one
+cannot. `image_zoom_in` on the right cell returns it at full resolution.
 
     cells, colours, glyphs -> picture + question -> guess        -> right one time in three
                                                  -> zoom, read   -> right if the box was right
     The glyph asked for appears in no other frame, so that the crop of a wrong cell always misleads.
 
-The teacher always finds the frame, often aims badly and believes what the crop shows: that is what leaves the SFT
-model with the paper's gap, good thinking followed by tool calls that mostly fail.
+The teacher names the cell, often aims badly and believes what the crop shows: that is what leaves the SFT model with
+the paper's gap, good thinking followed by tool calls that mostly fail.
 """
 
 import random
@@ -27,8 +27,8 @@ TOOLS = ("image_zoom_in",)
 GRID = 4  # cells per side; one cell is one image token of the full view
 CELL_PX = 64  # side of a cell in the picture, twice its side in the model's view
 STEP = 1000 // GRID  # side of a cell in the tool's relative coordinates
-FRAME_PX = 8  # thickness of a frame
-MARGIN_PX = 4  # between the frame and the cell's edge
+FRAME_PX = 4  # thickness of a frame
+MARGIN_PX = 2  # between the frame and the cell's edge
 FRAMES = 6  # frames in a picture
 COLOURS = {
     "red": (220, 40, 40),
@@ -38,7 +38,7 @@ COLOURS = {
     "purple": (150, 50, 180),
     "cyan": (40, 190, 210),
 }
-GLYPHS = ("rows", "columns", "checker")
+GLYPHS = ("lines", "bars", "checks")
 NOTHING = "nothing"  # the teacher's answer to an empty crop; never the right one
 BACKGROUND = (240, 240, 240)
 GREY = 128  # mean of every glyph, so that the half-size view cannot tell them apart
@@ -51,7 +51,7 @@ AIM_RATE = 0.28  # share of the calls whose box is the right cell
 def _glyph(name: str, side: int) -> Image.Image:
     """Lines of one pixel around GREY, fading out at the edge, where averaging would otherwise leave a trace."""
     y, x = np.mgrid[0:side, 0:side]
-    sign = {"rows": (-1.0) ** y, "columns": (-1.0) ** x, "checker": (-1.0) ** (x + y)}[name]
+    sign = {"lines": (-1.0) ** y, "bars": (-1.0) ** x, "checks": (-1.0) ** (x + y)}[name]
     ramp = np.minimum(1.0, (0.5 + np.minimum(np.arange(side), np.arange(side)[::-1])) / 6)
     pixels = GREY + AMPLITUDE * sign * ramp[:, None] * ramp[None, :]
     return Image.fromarray(pixels.round().astype(np.uint8)).convert("RGB")
@@ -81,9 +81,14 @@ def make_problem(rng: random.Random) -> Problem:
     others = [glyph for glyph in GLYPHS if glyph != answer]
     glyphs = [answer] + [rng.choice(others) for _ in range(FRAMES - 1)]
     frames = {cell: (colour, glyph) for cell, colour, glyph in zip(cells, colours, glyphs, strict=True)}
-    facts: dict[str, Any] = {"colour": colours[0], "cell": cells[0], "glyphs": dict(zip(cells, glyphs, strict=True))}
-    question = f"<image>Which glyph is in the {colours[0]} frame: {', '.join(GLYPHS)}?"
+    facts: dict[str, Any] = {"cell": cells[0], "glyphs": dict(zip(cells, glyphs, strict=True))}
+    question = f"<image>In {place(cells[0])}, which glyph do you see: {', '.join(GLYPHS)}?"
     return Problem(question=question, images=(draw(frames),), answer=answer, facts=facts)
+
+
+def place(cell: int) -> str:
+    """The cell in words, columns and rows counted from 1."""
+    return f"column {cell % GRID + 1}, row {cell // GRID + 1}"
 
 
 def box_of(cell: int) -> list[int]:
@@ -93,9 +98,8 @@ def box_of(cell: int) -> list[int]:
 
 
 def demonstrate(problem: Problem, rng: random.Random) -> Demonstration:
-    """What the teacher does: find the frame, then guess or zoom."""
-    colour, cell = problem.facts["colour"], problem.facts["cell"]
-    seen = f"The {colour} frame is at column {cell % GRID + 1}, row {cell // GRID + 1}. The glyph is too small to read."
+    """What the teacher does: name the place, then guess or zoom."""
+    seen = f"It is in {place(problem.facts['cell'])}. It is too small to read."
     if rng.random() >= TOOL_RATE:
         guess = rng.choice(GLYPHS)
         return Demonstration(turns=(prompts.assistant_turn(f"{seen} I guess.", prompts.answer(guess)),), images=())
@@ -106,14 +110,14 @@ def _zoom(problem: Problem, thinking: str, rng: random.Random) -> Demonstration:
     """One tool call, with a box that is often wrong, and an answer read off the crop, whatever it shows."""
     from verl_axpo.tools.image_zoom_in import zoom
 
-    cell, colour = problem.facts["cell"], problem.facts["colour"]
+    cell = problem.facts["cell"]
     aimed = cell if rng.random() < AIM_RATE else rng.choice([c for c in range(GRID * GRID) if c != cell])
     box = box_of(aimed)
     crop = zoom(problem.images, box, min_pixels=CELL_PX**2, max_pixels=CELL_PX**2)
     shown = problem.facts["glyphs"].get(aimed, NOTHING)
     turns = (
-        prompts.assistant_turn(thinking, prompts.tool_call(TOOLS[0], {"bbox_2d": box, "label": f"{colour} frame"})),
+        prompts.assistant_turn(thinking, prompts.tool_call(TOOLS[0], {"bbox_2d": box, "label": "glyph"})),
         {"role": "tool", "content": "<image>"},
-        prompts.assistant_turn(f"The crop shows {shown}.", prompts.answer(shown)),
+        prompts.assistant_turn(f"I see {shown}.", prompts.answer(shown)),
     )
     return Demonstration(turns=turns, images=(crop,))

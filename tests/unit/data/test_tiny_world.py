@@ -1,0 +1,180 @@
+"""The tiny world: deterministic, disjoint, and hard exactly where it should be."""
+
+import io
+import json
+import random
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2.functional import resize
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
+
+from verl_axpo import prompts
+from verl_axpo.data.tiny import model, tables, tokenizer, world
+from verl_axpo.data.tiny.__main__ import conversations, make, make_tokenizer
+from verl_axpo.data.tiny.families import Problem, families, perception
+from verl_axpo.rewards.outcome import compute_score
+from verl_axpo.tools.image_zoom_in import zoom
+
+COUNTS = {"train": 6, "val": 3, "heldout": 3, "sft_train": 8, "sft_val": 2}
+CELL_AREA = perception.CELL_PX**2
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    make(folder, 0, COUNTS)
+    return folder
+
+
+def problems(split: str, count: int, seed: int = 0) -> list[Problem]:
+    return [example.problem for example in world.examples(split, count, seed)]
+
+
+def test_the_same_seed_makes_the_same_files(made: Path, tmp_path: Path) -> None:
+    make(tmp_path, 0, COUNTS)
+    for split in COUNTS:
+        assert pq.read_table(tmp_path / f"{split}.parquet") == pq.read_table(made / f"{split}.parquet")
+    for name in ("tokenizer.json", "config.json", "model.safetensors"):
+        assert (tmp_path / "model" / name).read_bytes() == (made / "model" / name).read_bytes()
+
+
+def test_another_seed_makes_another_world() -> None:
+    assert problems("train", 1)[0].images[0].tobytes() != problems("train", 1, seed=1)[0].images[0].tobytes()
+
+
+def test_splits_share_no_problem() -> None:
+    seen: set[tuple[str, bytes]] = set()
+    for split in (*world.RL_SPLITS, *world.SFT_SPLITS):
+        fresh = {(problem.question, problem.images[0].tobytes()) for problem in problems(split, 64)}
+        assert len(fresh) == 64
+        assert not seen & fresh
+        seen |= fresh
+
+
+def test_growing_a_split_keeps_its_beginning() -> None:
+    assert [p.question for p in problems("train", 9)][:4] == [p.question for p in problems("train", 4)]
+
+
+@pytest.mark.parametrize(("split", "count"), [("test", 1), ("train", -1)])
+def test_impossible_splits_are_refused(split: str, count: int) -> None:
+    with pytest.raises(ValueError, match="got"):
+        list(world.examples(split, count, 0))
+
+
+def test_glyphs_cannot_be_told_apart_at_the_models_resolution() -> None:
+    views = []
+    for glyph in perception.GLYPHS:
+        picture = torch.from_numpy(np.array(perception.draw({5: ("red", glyph)}))).permute(2, 0, 1)
+        views.append(resize(picture, [model.VIEW_PX] * 2, InterpolationMode.BICUBIC, antialias=True).int())
+    # Of 255 grey levels; what is left is rounding.
+    assert max((a - b).abs().max().item() for a, b in pairwise([*views, views[0]])) <= 2
+
+
+def test_the_right_box_shows_the_glyph_and_no_other_frame_has_it() -> None:
+    for problem in problems("heldout", 32):
+        glyphs, cell = problem.facts["glyphs"], problem.facts["cell"]
+        crop = zoom(problem.images, perception.box_of(cell), min_pixels=CELL_AREA, max_pixels=CELL_AREA)
+        inside = perception.MARGIN_PX + perception.FRAME_PX
+        side = perception.CELL_PX - 2 * inside
+        shown = np.array(crop)[inside : inside + side, inside : inside + side]
+        assert (shown == np.array(perception._glyph(problem.answer, side))).all()
+        assert [other for other, glyph in glyphs.items() if glyph == problem.answer] == [cell]
+
+
+def test_every_cell_and_glyph_is_asked_for_equally_often() -> None:
+    asked = [(problem.facts["cell"], problem.answer) for problem in problems("train", 1200)]
+    # 75 per cell and 400 per glyph expected; five standard deviations are 42 and 82.
+    assert all(abs(sum(cell == c for c, _ in asked) - 75) < 42 for cell in range(16))
+    assert all(abs(sum(glyph == g for _, g in asked) - 400) < 82 for glyph in perception.GLYPHS)
+
+
+def test_demonstrations_show_the_gap() -> None:
+    """Rates of 2000 demonstrations, within five standard deviations (0.05 and 0.11 for the shares used here)."""
+    tool, right, guessed = [], [], []
+    for example in world.examples("sft_train", 2000, 0):
+        shown = example.demonstration()
+        score = compute_score("", shown.turns[-1]["content"], example.problem.answer)
+        tool.append(len(shown.turns) > 1)
+        (right if tool[-1] else guessed).append(score)
+    assert np.mean(tool) == pytest.approx(perception.TOOL_RATE, abs=0.052)
+    assert np.mean(right) == pytest.approx(perception.AIM_RATE, abs=0.11)
+    assert np.mean(guessed) == pytest.approx(1 / 3, abs=0.065)
+
+
+def test_a_demonstrations_call_is_carried_out_on_the_picture() -> None:
+    for example in world.examples("sft_train", 40, 0):
+        shown = example.demonstration()
+        if len(shown.turns) == 1:
+            continue
+        call = json.loads(shown.turns[0]["content"].split("<tool_call>")[1].split("</tool_call>")[0])
+        crop = zoom(example.problem.images, call["arguments"]["bbox_2d"], min_pixels=CELL_AREA, max_pixels=CELL_AREA)
+        assert call["name"] == "image_zoom_in"
+        assert crop.tobytes() == shown.images[0].tobytes()
+
+
+def test_every_family_fills_its_image_placeholders() -> None:
+    for name, family in families().items():
+        for seed in range(8):
+            problem = family.make_problem(random.Random(seed))
+            shown = family.demonstrate(problem, random.Random(seed))
+            text = problem.question + "".join(turn["content"] for turn in shown.turns)
+            assert text.count("<image>") == len(problem.images) + len(shown.images), name
+            json.dumps(dict(problem.facts))
+
+
+def test_rows_carry_the_picture_and_the_schemas(made: Path) -> None:
+    row = pq.read_table(made / "train.parquet").to_pylist()[0]
+    problem = problems("train", 1)[0]
+    assert Image.open(io.BytesIO(row["images"][0]["bytes"])).tobytes() == problem.images[0].tobytes()
+    assert row["prompt"] == prompts.prompt_messages(problem.question, perception.TOOLS)
+    assert row["reward_model"] == {"style": "rule", "ground_truth": problem.answer}
+    tools = pq.read_table(made / "sft_train.parquet").to_pylist()[0]["tools"]
+    assert json.dumps(tools) == json.dumps(prompts.tool_schemas(perception.TOOLS))
+
+
+def test_an_interrupted_write_leaves_no_file(tmp_path: Path) -> None:
+    def rows() -> object:
+        yield {"a": 1}
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tables.write(tmp_path / "x.parquet", rows())  # type: ignore[arg-type]
+    assert not (tmp_path / "x.parquet").exists()
+
+
+def test_the_checkpoint_is_a_small_qwen3_vl(made: Path) -> None:
+    folder = made / "model"
+    loaded = AutoModelForImageTextToText.from_pretrained(folder)
+    assert AutoConfig.from_pretrained(folder).architectures == ["Qwen3VLForConditionalGeneration"]
+    assert type(loaded).__name__ == "Qwen3VLForConditionalGeneration"
+    assert sum(parameter.numel() for parameter in loaded.parameters()) < 2e6
+    # vLLM masks ids the tokenizer does not have, the trainer does not: equal sizes leave no room for a difference.
+    assert loaded.config.text_config.vocab_size == len(AutoTokenizer.from_pretrained(folder))
+
+
+def test_the_reloaded_tokenizer_is_the_trained_one(made: Path) -> None:
+    fresh, reloaded = make_tokenizer(0), AutoProcessor.from_pretrained(made / "model").tokenizer
+    for text in (*conversations(1, 16), "Error: bbox_2d must be four numbers, got [1, 'é'].", "x = 12345\n\n<think>\n"):
+        assert reloaded(text)["input_ids"] == fresh(text)["input_ids"]
+        assert reloaded.decode(reloaded(text)["input_ids"]) == text
+
+
+def test_tags_and_coordinates_are_single_tokens_and_a_tag_is_text(made: Path) -> None:
+    tokens = AutoTokenizer.from_pretrained(made / "model")
+    for token in (*tokenizer.CONTROL_TOKENS, *tokenizer.TAG_TOKENS, "\n", "250"):
+        assert len(tokens(f"[{token}," if token == "250" else token)["input_ids"]) == (3 if token == "250" else 1)
+    ids = tokens("<think>\n</think><|im_end|>")["input_ids"]
+    assert tokens.decode(ids, skip_special_tokens=True) == "<think>\n</think>"
+
+
+def test_the_generation_prompt_ends_inside_the_thinking(made: Path) -> None:
+    processor = AutoProcessor.from_pretrained(made / "model")
+    text = processor.apply_chat_template([{"role": "user", "content": "hm"}], add_generation_prompt=True)
+    assert text == "<|im_start|>user\nhm<|im_end|>\n<|im_start|>assistant\n<think>\n"

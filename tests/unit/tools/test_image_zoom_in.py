@@ -1,0 +1,128 @@
+"""`image_zoom_in`: which pixels come back, and what the policy is told when its call makes no sense."""
+
+import asyncio
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from verl.tools.tool_registry import load_all_tools
+
+from verl_axpo import prompts
+from verl_axpo.tools import CONFIG_DIR
+from verl_axpo.tools.image_zoom_in import ImageZoomIn, ZoomError, pixel_box, zoom
+
+
+def quadrants() -> Image.Image:
+    """200 x 100, one colour per quadrant."""
+    image = Image.new("RGB", (200, 100))
+    for x, y, colour in ((0, 0, "red"), (100, 0, "green"), (0, 50, "blue"), (100, 50, "white")):
+        image.paste(colour, (x, y, x + 100, y + 50))
+    return image
+
+
+def call(parameters: Any, images: list[Image.Image] | None, **config: Any) -> tuple[Any, dict[str, Any]]:
+    tool = ImageZoomIn({"type": "native", **config})
+    response, reward, metrics = asyncio.run(
+        tool.execute("id", parameters, agent_data=SimpleNamespace(image_data=images))
+    )
+    assert reward == 0.0
+    return response, metrics
+
+
+def test_relative_box_is_in_thousandths_of_each_side() -> None:
+    # x: 500..1000 of 200 px -> 100..200; y: 0..500 of 100 px -> 0..50.
+    assert pixel_box((200, 100), [500, 0, 1000, 500]) == (100, 0, 200, 50)
+
+
+def test_pixel_box_is_taken_as_it_is() -> None:
+    assert pixel_box((200, 100), [100, 0, 200, 50], "pixel") == (100, 0, 200, 50)
+
+
+def test_crop_inside_the_pixel_bounds_is_returned_pixel_for_pixel() -> None:
+    crop = zoom([quadrants()], [500, 0, 1000, 500], min_pixels=5000, max_pixels=5000)
+    assert crop.size == (100, 50)
+    assert crop.getcolors() == [(5000, (0, 128, 0))]
+
+
+def test_small_crop_is_magnified_to_the_minimum() -> None:
+    # 100 x 50 = 5000 px -> 20000 px: each side doubles.
+    assert zoom([quadrants()], [0, 500, 500, 1000], min_pixels=20000, max_pixels=40000).size == (200, 100)
+
+
+def test_large_crop_is_shrunk_to_the_maximum() -> None:
+    # 200 x 100 = 20000 px -> 5000 px: each side halves.
+    assert zoom([quadrants()], [0, 0, 1000, 1000], min_pixels=1, max_pixels=5000).size == (100, 50)
+
+
+def test_index_reaches_earlier_tool_results() -> None:
+    images = [quadrants(), Image.new("RGB", (100, 100), "yellow")]
+    crop = zoom(images, [0, 0, 1000, 1000], img_idx=1, min_pixels=1, max_pixels=10**6)
+    assert crop.getcolors() == [(10000, (255, 255, 0))]
+
+
+numbers = st.floats(-100, 1100) | st.integers(-100, 1100)
+
+
+@given(box=st.lists(numbers, min_size=4, max_size=4), low=st.integers(64, 4096), high=st.integers(4096, 65536))
+def test_any_box_gives_a_crop_within_bounds_or_a_message(box: list[float], low: int, high: int) -> None:
+    try:
+        crop = zoom([quadrants()], box, min_pixels=low, max_pixels=high)
+    except ZoomError as error:
+        assert "bbox_2d" in str(error)
+        return
+    # Rounding each side moves the area by less than one row and one column.
+    slack = crop.width + crop.height + 1
+    assert low - slack <= crop.width * crop.height <= high + slack
+    assert max(crop.size) / min(crop.size) < 200  # what Qwen's processor accepts
+
+
+@pytest.mark.parametrize(
+    ("parameters", "told"),
+    [
+        ({}, "bbox_2d must be four numbers"),
+        ({"bbox_2d": "0,0,500,500"}, "bbox_2d must be four numbers"),
+        ({"bbox_2d": [0, 0, 500]}, "bbox_2d must be four numbers"),
+        ({"bbox_2d": [0, 0, True, 500]}, "bbox_2d must be four numbers"),
+        ({"bbox_2d": [0, 0, float("nan"), 500]}, "bbox_2d must be four numbers"),
+        ({"bbox_2d": [500, 0, 250, 500]}, "0 <= x1 < x2 <= 1000"),
+        ({"bbox_2d": [900, 0, 1100, 500]}, "0 <= x1 < x2 <= 1000"),
+        ({"bbox_2d": [0, 0, 1, 1]}, "choose a larger box"),
+        ({"bbox_2d": [0, 0, 500, 500], "img_idx": 1}, "img_idx 1 does not exist; the conversation has 1 image(s)"),
+        ({"bbox_2d": [0, 0, 500, 500], "img_idx": -1}, "img_idx -1 does not exist"),
+        ({"bbox_2d": [0, 0, 500, 500], "img_idx": "0"}, "img_idx must be a whole number"),
+        ([0, 0, 500, 500], "arguments must be a JSON object, got list"),
+        (None, "arguments must be a JSON object, got NoneType"),
+    ],
+)
+def test_a_bad_call_is_answered_with_what_is_wrong(parameters: Any, told: str) -> None:
+    response, metrics = call(parameters, [quadrants()])
+    assert response.image is None
+    assert told in response.text
+    assert metrics == {"ok": False, "error": response.text}
+
+
+def test_a_conversation_without_images_is_answered() -> None:
+    response, _ = call({"bbox_2d": [0, 0, 500, 500]}, None)
+    assert "the conversation has 0 image(s)" in response.text
+
+
+def test_a_good_call_returns_one_image_and_no_text() -> None:
+    response, metrics = call({"bbox_2d": [0, 0, 500, 500], "label": "x"}, [quadrants()], min_pixels=1)
+    assert (response.text, [image.getcolors() for image in response.image]) == (None, [[(5000, (255, 0, 0))]])
+    assert metrics == {"ok": True, "error": None}
+
+
+def test_an_unknown_coordinate_mode_is_refused_at_start() -> None:
+    with pytest.raises(ValueError, match=r"got 'percent'; choose from \['relative_1000', 'pixel'\]"):
+        ImageZoomIn({"type": "native", "coord_mode": "percent"})
+
+
+def test_verl_loads_the_tool_and_dumps_the_schema_that_sft_rows_carry() -> None:
+    (tool,) = load_all_tools(str(CONFIG_DIR / "tiny.yaml"), None)
+    dumped = tool.tool_schema.model_dump(exclude_unset=True, exclude_none=True)
+    # Compared as text: the key order is part of the prompt.
+    assert json.dumps([dumped]) == json.dumps(prompts.tool_schemas(["image_zoom_in"]))
