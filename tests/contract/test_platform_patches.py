@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch.distributed.distributed_c10d import BackendConfig
 from verl.plugin.platform import get_platform
-from verl.utils import distributed
+from verl.utils import distributed, torch_functional
 from verl.workers.config import FSDPEngineConfig
 from verl.workers.engine import EngineRegistry, FSDPEngineWithLMHead
 from verl.workers.rollout.vllm_rollout import bucketed_weight_transfer as transfer
@@ -119,7 +119,24 @@ def test_verl_still_hands_out_views() -> None:
     assert tensor.to("cpu") is tensor  # what makes the line above a view
 
 
-# 4. vLLM's linear layers
+# 4. log-probabilities
+
+
+def test_log_probs_in_one_go_equal_verls() -> None:
+    logits_RV = torch.randn(7, 11, generator=torch.Generator().manual_seed(0))
+    labels_R = torch.tensor([0, 10, 3, 3, 9, 1, 5])
+    by_hand = [logits_RV[row, label] - logits_RV[row].exp().sum().log() for row, label in enumerate(labels_R)]
+    assert torch_functional.logprobs_from_logits_v2 is torch_functional.logprobs_from_logits_naive
+    torch.testing.assert_close(torch_functional.logprobs_from_logits(logits_RV, labels_R), torch.stack(by_hand))
+
+
+def test_verl_still_loops_over_tokens() -> None:
+    source = inspect.getsource(torch_functional)
+    assert "torch.stack([torch.logsumexp(logit, dim=-1) for logit in logits])" in source
+    assert "output = logprobs_from_logits_v2(logits, labels)" in source  # the name that the patch replaces
+
+
+# 5. vLLM's linear layers
 
 PREPACK = """
 import torch
