@@ -95,5 +95,5 @@ def answer(text: str) -> str:
 
 
 def assistant_turn(thinking: str, action: str) -> Message:
-    """One assistant message: the generation prompt already holds `<think>` and its newline, SFT needs them spelled out."""
+    """One assistant message, with the `<think>` and newline that in a rollout the generation prompt already holds."""
     return {"role": "assistant", "content": f"<think>\n{thinking}\n</think>\n\n{action}"}

@@ -69,7 +69,8 @@ def pixel_box(
     x1, y1, x2, y2 = bbox_2d
     if not (0 <= x1 < x2 <= limits[0] and 0 <= y1 < y2 <= limits[1]):
         raise ZoomError(
-            f"bbox_2d must satisfy 0 <= x1 < x2 <= {limits[0]:g} and 0 <= y1 < y2 <= {limits[1]:g}, got {list(bbox_2d)}."
+            f"bbox_2d must satisfy 0 <= x1 < x2 <= {limits[0]:g} and 0 <= y1 < y2 <= {limits[1]:g}, "
+            f"got {list(bbox_2d)}."
         )
     scale_x, scale_y = size[0] / limits[0], size[1] / limits[1]
     box = (round(x1 * scale_x), round(y1 * scale_y), round(x2 * scale_x), round(y2 * scale_y))

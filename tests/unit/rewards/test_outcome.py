@@ -22,7 +22,10 @@ from verl_axpo.rewards.outcome import compute_score, final_answer
         ("", None),
         # A tool's output is no answer, and neither is the thinking after it.
         ("</think><tool_response><answer>bars</answer></tool_response><think>\nhm", None),
-        ("</think><answer>lines</answer><tool_response>x</tool_response><think>\nhm</think><answer>bars</answer>", "bars"),
+        (
+            "</think><answer>lines</answer><tool_response>x</tool_response><think>\nhm</think><answer>bars</answer>",
+            "bars",
+        ),
     ],
 )
 def test_final_answer(response: str, answer: str | None) -> None:

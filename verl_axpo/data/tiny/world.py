@@ -2,7 +2,8 @@
 
     (seed, split, index) -> its own random stream -> Problem (-> Demonstration)
 
-A problem depends on its split's name and its index alone, so that splits stay disjoint and growing one changes no other.
+A problem depends on the seed, its split's name and its index alone, so that splits stay disjoint and growing one
+changes no other.
 """
 
 import random

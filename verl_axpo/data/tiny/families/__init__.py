@@ -36,16 +36,14 @@ class Demonstration:
 
 
 class Family(Protocol):
-    """What a family module offers."""
+    """What a family module offers (a module is a value like another; its functions are the methods)."""
 
     NAME: str
     TOOLS: tuple[str, ...]
 
-    @staticmethod
-    def make_problem(rng: random.Random) -> Problem: ...
+    def make_problem(self, rng: random.Random) -> Problem: ...
 
-    @staticmethod
-    def demonstrate(problem: Problem, rng: random.Random) -> Demonstration: ...
+    def demonstrate(self, problem: Problem, rng: random.Random) -> Demonstration: ...
 
 
 def families() -> dict[str, Family]:

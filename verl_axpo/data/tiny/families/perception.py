@@ -22,7 +22,7 @@ from verl_axpo import prompts
 from verl_axpo.data.tiny.families import Demonstration, Problem
 
 NAME = "perception"
-TOOLS = ("image_zoom_in",)
+TOOLS: tuple[str, ...] = ("image_zoom_in",)
 
 GRID = 4  # cells per side; one cell is one image token of the full view
 CELL_PX = 64  # side of a cell in the picture, twice its side in the model's view

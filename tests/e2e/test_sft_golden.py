@@ -1,0 +1,159 @@
+"""What SFT trains on is, token for token and pixel for pixel, what the rollout conditions on and produces.
+
+One example of the world goes both ways: as an SFT row through verl's `MultiTurnSFTDataset`, and as an RL row through
+verl's `RLHFDataset` and agent loop, with a scripted server that writes the teacher's turns and the real tool.
+"""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+from transformers import AutoProcessor, Qwen3VLProcessor
+from verl.experimental.agent_loop.agent_loop import AgentLoopOutput, DictConfigWrap, ToolListWrap
+from verl.experimental.agent_loop.tool_agent_loop import ToolAgentLoop
+from verl.tools.tool_registry import load_all_tools
+from verl.utils.dataset.multiturn_sft_dataset import MultiTurnSFTDataset
+from verl.utils.dataset.rl_dataset import RLHFDataset
+from verl.workers.rollout.replica import TokenOutput
+
+from verl_axpo.data.tiny import model, tables, world
+from verl_axpo.data.tiny.__main__ import make_tokenizer
+from verl_axpo.integration.agent_loop import AxpoToolAgentLoop
+from verl_axpo.tools import CONFIG_DIR
+
+LOOPS = {"hermes": ToolAgentLoop, "axpo": AxpoToolAgentLoop}  # verl's own and ours, by their parser
+MANY = 40  # examples in which both a guess and a tool call are found
+
+
+@pytest.fixture(scope="module")
+def processor(tmp_path_factory: pytest.TempPathFactory) -> Qwen3VLProcessor:
+    folder = tmp_path_factory.mktemp("model")
+    model.save(folder, make_tokenizer(0), 0)
+    return AutoProcessor.from_pretrained(folder)
+
+
+def example_with(calls_tool: bool) -> Callable[[], world.Example]:
+    """A maker of the first example that does or does not call the tool; each call has its own fresh random stream."""
+    for index, example in enumerate(world.examples("sft_train", MANY, 0)):
+        if (len(example.demonstration().turns) > 1) == calls_tool:
+            return lambda: list(world.examples("sft_train", index + 1, 0))[-1]
+    raise AssertionError(f"no example with {calls_tool=} among {MANY}")
+
+
+def sft_item(example: world.Example, processor: Qwen3VLProcessor, folder: Path) -> dict[str, Any]:
+    """The row as verl's SFT trainer gets it."""
+    tables.write(folder / "sft.parquet", [tables.sft_row(example)])
+    config = OmegaConf.create({"pad_mode": "no_padding", "max_length": 512, "truncation": "error"})
+    return MultiTurnSFTDataset(str(folder / "sft.parquet"), processor.tokenizer, config, processor)[0]
+
+
+def teacher_turns(item: dict[str, Any], end_of_turn: int) -> list[list[int]]:
+    """The trained runs of an SFT row, each up to its end-of-turn token."""
+    turns: list[list[int]] = [[]]
+    for token, trained in zip(item["input_ids"].tolist(), item["loss_mask"].tolist(), strict=True):
+        if trained:
+            turns[-1].append(token)
+        elif turns[-1]:
+            turns.append([])
+    return [turn[: turn.index(end_of_turn) + 1] for turn in turns if turn]
+
+
+class ScriptedServer:
+    """Answers each request with the teacher's next turn, and keeps what it was asked with."""
+
+    def __init__(self, turns: list[list[int]]) -> None:
+        self.turns = iter(turns)
+        self.asked: list[list[int]] = []
+
+    async def generate(self, request_id: str, *, prompt_ids: list[int], **_: Any) -> TokenOutput:
+        self.asked.append(list(prompt_ids))
+        turn = next(self.turns)
+        return TokenOutput(token_ids=turn, log_probs=[-0.5] * len(turn), stop_reason="completed")
+
+
+def rollout_config(parser: str) -> DictConfig:
+    multi_turn = {
+        "max_user_turns": 4,
+        "max_assistant_turns": 4,
+        "max_parallel_calls": 1,
+        "max_tool_response_length": 256,
+        "tool_response_truncate_side": "middle",
+        "format": parser,
+    }
+    rollout = {"prompt_length": 192, "response_length": 128, "full_determinism": False, "multi_turn": multi_turn}
+    return OmegaConf.create({"actor_rollout_ref": {"rollout": rollout}, "algorithm": {}})
+
+
+def roll_out(
+    example: world.Example, turns: list[list[int]], parser: str, processor: Qwen3VLProcessor, folder: Path
+) -> tuple[AgentLoopOutput, ScriptedServer]:
+    """The row as verl's rollout treats it, the policy writing `turns`."""
+    tables.write(folder / "rl.parquet", [tables.rl_row(example)])
+    data_config = OmegaConf.create(
+        {"filter_overlong_prompts": False, "cache_dir": str(folder), "return_raw_chat": True}
+    )
+    row = RLHFDataset(str(folder / "rl.parquet"), processor.tokenizer, data_config, processor)[0]
+    server = ScriptedServer(turns)
+
+    async def run() -> AgentLoopOutput:
+        loop = LOOPS[parser](
+            trainer_config=DictConfigWrap(rollout_config(parser)),
+            server_manager=server,
+            tokenizer=processor.tokenizer,
+            processor=processor,
+            dataset_cls=RLHFDataset,
+            data_config=DictConfigWrap(data_config),
+            hf_model_type="qwen3_vl",
+            tools=ToolListWrap(load_all_tools(str(CONFIG_DIR / "tiny.yaml"), None)),
+        )
+        return await loop.run(sampling_params={}, raw_prompt=row["raw_prompt"], extra_info=row["extra_info"])
+
+    return asyncio.run(run()), server
+
+
+@pytest.mark.parametrize("parser", LOOPS)
+@pytest.mark.parametrize("calls_tool", [False, True], ids=["guess", "tool"])
+def test_sft_and_rollout_agree(calls_tool: bool, parser: str, processor: Qwen3VLProcessor, tmp_path: Path) -> None:
+    make = example_with(calls_tool)
+    item = sft_item(make(), processor, tmp_path)
+    end_of_turn, newline = processor.tokenizer.eos_token_id, processor.tokenizer("\n")["input_ids"][0]
+    turns = teacher_turns(item, end_of_turn)
+    assert len(turns) == (2 if calls_tool else 1)
+
+    output, server = roll_out(make(), turns, parser, processor, tmp_path)
+
+    # Ids: the same, up to the newline behind the last end of turn, which no rollout contains.
+    trained, mask = item["input_ids"].tolist(), item["loss_mask"].tolist()
+    assert trained == [*output.prompt_ids, *output.response_ids, newline]
+    # Mask: the same, up to the newline behind an end of turn, which verl's SFT trains and its rollout inserts.
+    boundary = [i for i, token in enumerate(trained) if i and (trained[i - 1], token) == (end_of_turn, newline)]
+    expected = [0] * len(output.prompt_ids) + list(output.response_mask) + [0]
+    assert [m for i, m in enumerate(mask) if i not in boundary] == [
+        m for i, m in enumerate(expected) if i not in boundary
+    ]
+    assert sum(output.response_mask) == sum(map(len, turns))
+    # Every turn was asked for with exactly the tokens that stand before it in the SFT row.
+    starts = [i for i in range(1, len(mask)) if mask[i] and not mask[i - 1]]
+    assert server.asked == [trained[:start] for start in starts]
+    # Pixels: prompt image and crop as the model gets them.
+    inputs = processor.image_processor(images=output.multi_modal_data["images"], return_tensors="pt")
+    assert torch.equal(inputs["pixel_values"], item["multi_modal_inputs"]["pixel_values"])
+    assert torch.equal(inputs["image_grid_thw"], item["multi_modal_inputs"]["image_grid_thw"])
+    features = int(inputs["image_grid_thw"].prod(-1).sum()) // model.MERGE**2
+    assert trained.count(processor.image_token_id) == features
+
+
+def test_without_schemas_the_prompts_would_differ(processor: Qwen3VLProcessor, tmp_path: Path) -> None:
+    """The mistake that this file guards against: an SFT row that lost its `tools` column."""
+    example = example_with(False)()
+    row = tables.sft_row(example)
+    del row["tools"]
+    tables.write(tmp_path / "sft.parquet", [row])
+    config = OmegaConf.create({"pad_mode": "no_padding", "max_length": 512, "truncation": "error"})
+    item = MultiTurnSFTDataset(str(tmp_path / "sft.parquet"), processor.tokenizer, config, processor)[0]
+    whole = sft_item(example_with(False)(), processor, tmp_path)
+    assert item["input_ids"].tolist() != whole["input_ids"].tolist()
