@@ -32,7 +32,7 @@ axpo_python() { # path of a Python 3.10-3.12
       2>/dev/null) && echo "$path" && return
   done
   axpo_fail "no Python 3.10, 3.11 or 3.12 (looked for ${PYTHON:-python3.11, python3.12, python3.10, python3, python})" \
-    "apt install python3.11 python3.11-venv, or: uv python install 3.11 && PYTHON=\$(uv python find 3.11) bash $0"
+    "apt install python3.11 python3.11-venv, or: uv python install 3.11 && PYTHON=\$(uv python find 3.11) bash recipes/setup_env.sh"
 }
 
 axpo_check_machine() { # axpo_check_machine STACK PYTHON
@@ -77,12 +77,12 @@ axpo_install() { # axpo_install STACK PYTHON
 axpo_setup() {
   local stack python stamp
   stack=$(axpo_stack) || return
-  python=$(axpo_python) || return
   stamp=$(cat "requirements/$stack.txt" setup.py recipes/setup_env.sh | sha256sum | cut -c1-16)-$stack
   if [ "$(cat .venv/.axpo-stamp 2>/dev/null)" = "$stamp" ] && [ -x .venv/bin/python ]; then
     axpo_say ".venv is up to date ($stack stack)"
     return
   fi
+  python=$(axpo_python) || return
   axpo_check_machine "$stack" "$python" || return
   SECONDS=0
   axpo_install "$stack" "$python" || return
