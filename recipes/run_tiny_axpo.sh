@@ -16,7 +16,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 FAST=${FAST:-0}                 # 1: two RL steps, a short SFT; shows that everything works, not that it learns
 SEED=${SEED:-0}                 # of RL: order of questions and every sampling request
 COMPARE=${COMPARE:-}            # arms to run side by side, e.g. grpo,axpo; empty: AXPO alone
-STEPS=${STEPS:-$([ "$FAST" = 1 ] && echo 2 || echo 40)}
+STEPS=${STEPS:-$([ "$FAST" = 1 ] && echo 2 || echo 30)}
 SAVE_EVERY=${SAVE_EVERY:-$([ "$FAST" = 1 ] && echo 1 || echo 10)}   # steps between checkpoints
 OUT=${OUT:-outputs/tiny_axpo$([ "$FAST" = 1 ] && echo _fast || true)}
 
@@ -27,7 +27,7 @@ OUT=$(realpath "$OUT")
 WORLD=$OUT/world
 SFT=$OUT/sft
 SFT_MODEL=$SFT/checkpoint
-if [ "$FAST" = 1 ]; then WORLD_SIZE="--train 128 --heldout 16 --val 8 --sft 1024"; else WORLD_SIZE=""; fi
+if [ "$FAST" = 1 ]; then WORLD_SIZE="--train 128 --heldout 16 --val 8 --sft 1024"; else WORLD_SIZE="--heldout 64"; fi
 export HYDRA_FULL_ERROR=1 TOKENIZERS_PARALLELISM=false
 
 quietly() { # quietly TITLE LOG COMMAND...: output to the log, progress and errors to the screen
