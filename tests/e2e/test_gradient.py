@@ -18,6 +18,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from tests.e2e.conftest import FastRun, MainPpo, trained_weights
 from verl_axpo import prompts
+from verl_axpo.audit import audit
 
 PLAIN_GRPO = [
     "+platform=cpu",
@@ -49,16 +50,18 @@ def records_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_the_gradient_is_that_of_equation_5(fast_run: FastRun, main_ppo: MainPpo, tmp_path: Path) -> None:
-    trace = f"+algorithm.axpo.trace_dir={tmp_path}/switch/trace"
-    folder = main_ppo("switch", *PLAIN_GRPO, *SGD, trace)
+    ours = [f"+algorithm.axpo.trace_dir={tmp_path}/switch/trace", "+algorithm.axpo.uncertainty=entropy"]
+    folder = main_ppo("switch", *PLAIN_GRPO, *SGD, *ours)
     log = (folder / "run.log").read_text()
     assert "axpo: set trainer.v1.trainer_mode=axpo_sync" in log
     records = records_of(folder)
     extra = [one for one in records if one["kind"] == "resample" or one["selected"]]
     assert extra, "no prefix was resampled, so that this test would only be about GRPO"
+    assert all(one["entropy"] is not None for one in extra if one["selected"])  # what they were ranked by
+    assert audit(folder / "trace").differences == ()
 
-    before, after = load_file(fast_run.model / "model.safetensors"), load_file(trained_weights(folder))
-    stepped = {name: before[name].float() - after[name].float() for name in after if name in before}
+    before, after = load_file(fast_run.model / "model.safetensors"), trained_weights(folder)
+    stepped = {name: before[name].float() - after[name] for name in after if name in before}
     expected = gradient(fast_run.model, folder / "trace", records, records)
     assert relative_error(stepped, expected) < 1e-3
     # The check can fail: without AXPO's rows, or with them averaged in, it is another gradient
