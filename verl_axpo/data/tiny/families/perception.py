@@ -45,7 +45,7 @@ GREY = 128  # mean of every glyph, so that the half-size view cannot tell them a
 AMPLITUDE = 100  # of the lines around that mean, in grey levels
 
 TOOL_RATE = 0.30  # share of demonstrations that call the tool (the paper has about 0.25)
-AIM_RATE = 0.28  # share of the calls whose box is the right cell
+AIM_RATE = 0.36  # share of the calls whose box is the right cell
 
 
 def _glyph(name: str, side: int) -> Image.Image:
