@@ -25,6 +25,8 @@ DATA=$(realpath "$DATA")
 export RANK=0 LOCAL_RANK=0 WORLD_SIZE=1 LOCAL_WORLD_SIZE=1 MASTER_ADDR=127.0.0.1
 MASTER_PORT=$(python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 export MASTER_PORT TOKENIZERS_PARALLELISM=false HYDRA_FULL_ERROR=1
+# Two threads gain nothing on a million parameters, and lose ten times as much when a core is shared: they spin.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
 # ------------------------------ arguments ------------------------------
 arguments=(
