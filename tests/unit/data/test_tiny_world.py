@@ -19,6 +19,7 @@ from verl_axpo import prompts
 from verl_axpo.data.tiny import model, tables, tokenizer, world
 from verl_axpo.data.tiny.__main__ import conversations, make, make_tokenizer
 from verl_axpo.data.tiny.families import Problem, families, perception
+from verl_axpo.data.tiny.preview import GAP_PX, PANEL_PX
 from verl_axpo.rewards.outcome import compute_score
 from verl_axpo.tools.image_zoom_in import zoom
 
@@ -137,6 +138,13 @@ def test_rows_carry_the_picture_and_the_schemas(made: Path) -> None:
     assert row["reward_model"] == {"style": "rule", "ground_truth": problem.answer}
     tools = pq.read_table(made / "sft_train.parquet").to_pylist()[0]["tools"]
     assert json.dumps(tools) == json.dumps(prompts.tool_schemas(perception.TOOLS))
+
+
+def test_the_preview_enlarges_without_blurring(made: Path) -> None:
+    sheet = np.array(Image.open(made / "preview.png"))
+    assert sheet.shape == (PANEL_PX, 3 * PANEL_PX + 2 * GAP_PX, 3)
+    picture = np.array(problems("train", 1)[0].images[0])
+    assert (sheet[:PANEL_PX:2, :PANEL_PX:2] == picture).all()  # 512 / 256 = 2 pixels each
 
 
 def test_an_interrupted_write_leaves_no_file(tmp_path: Path) -> None:

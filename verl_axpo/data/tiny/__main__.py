@@ -2,6 +2,7 @@
 
 DIR/{train,val,heldout}.parquet   questions for RL and evaluation
 DIR/{sft_train,sft_val}.parquet   demonstrations
+DIR/preview.png                   the first question: the picture, the model's view of it, the right zoom
 DIR/model/                        the tiny Qwen3-VL before any training, with tokenizer, processor and chat template
 """
 
@@ -13,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from verl_axpo import prompts
 from verl_axpo.data.tiny import model, tables, tokenizer, world
+from verl_axpo.data.tiny.preview import preview
 
 TOKENIZER_TEXTS = 1024  # demonstrations that the tokenizer is trained on; more find no new phrase
 
@@ -43,6 +45,7 @@ def make(out: Path, seed: int, counts: dict[str, int]) -> None:
         to_row = tables.sft_row if split in world.SFT_SPLITS else tables.rl_row
         rows = tables.write(out / f"{split}.parquet", map(to_row, world.examples(split, count, seed)))
         print(f"{split}: {rows} rows -> {out / split}.parquet", flush=True)
+    preview(next(world.examples("train", 1, seed)).problem).save(out / "preview.png", optimize=True)
     made = make_tokenizer(seed)
     parameters = model.save(out / "model", made, seed)
     print(f"model: {parameters / 1e6:.2f} M parameters, {len(made)} tokens -> {out / 'model'}", flush=True)
