@@ -69,7 +69,7 @@ train() { # train ARM RUN [override...]
 
 # ------------------------------ launch ------------------------------
 once "$WORLD/.done" quietly "tiny world and model" "$OUT/world.log" python -m verl_axpo.data.tiny --out "$WORLD" $WORLD_SIZE
-once "$SFT/.done" env FAST="$FAST" DATA="$WORLD" OUT="$SFT" bash recipes/tiny_sft.sh
+once "$SFT/.done" env -u STEPS FAST="$FAST" DATA="$WORLD" OUT="$SFT" bash recipes/tiny_sft.sh
 if [ -z "$COMPARE" ]; then
   once "$OUT/.done" train axpo "$OUT" "$@"
   verl-axpo report "$OUT"
