@@ -2,7 +2,7 @@
 
     python -m verl_axpo.progress --title "RL" --log outputs/rl.log -- python -m verl.trainer.main_ppo ...
 
-verl, Ray and vLLM write thousands of lines; what a person wants is how far it is, how long it takes, and, when it fails,
+verl, Ray and vLLM write thousands of lines; what a person wants is how far it is, how long it takes and, when it fails,
 the line that says why and where the rest is.
 """
 

@@ -125,7 +125,7 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
         return await super()._agent_loop_postprocess(output, validate, **kwargs) if validate else session
 
     def _compute_multi_modal_inputs(self, output: AgentLoopOutput, input_ids: Any) -> dict[str, Any]:
-        """verl's, once per list of images, and checked: features that do not match the row's image tokens never leave."""
+        """verl's, once per list of images, and checked: features that do not match the image tokens never leave."""
         compute = partial(super()._compute_multi_modal_inputs, output, input_ids)
         media = output.multi_modal_data or {}
         only_images = media.get("images") and not media.get("videos") and not media.get("audios")

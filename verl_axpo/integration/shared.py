@@ -1,6 +1,6 @@
 """Work that the trajectories of a question share: images decoded, prompts tokenised and features computed once.
 
-verl does each of these for every row, twice where a reward is computed; with N rollouts and K continuations of one image
+verl does each of these for every row, twice where a reward is computed; with N rollouts and K continuations of an image
 that is most of a worker's time.
 """
 

@@ -170,7 +170,7 @@ class PlatformCPU(PlatformBase):
         return False
 
     def rollout_env_vars(self) -> dict[str, str]:
-        """For vLLM's processes: its sampler's ``torch.compile`` calls ignore ``enforce_eager`` and need a C++ compiler."""
+        """For vLLM's processes: the sampler's ``torch.compile`` ignores ``enforce_eager`` and needs a C++ compiler."""
         return {"TORCH_COMPILE_DISABLE": "1"}
 
     def cudart(self) -> None:

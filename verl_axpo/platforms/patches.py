@@ -2,7 +2,7 @@
 
 Each entry of ``PATCHES`` names the module it changes, the releases it was written for, and why.  It is applied in every
 process, when that module is first imported, and left out with a warning on a release it was not written for.
-``tests/contract/test_platform_patches.py`` shows for each that it is still needed; ``docs/verl_versions.md`` lists them.
+``tests/contract/test_platform_patches.py`` shows for each that it is needed; ``docs/verl_versions.md`` lists them.
 """
 
 import importlib
@@ -105,7 +105,7 @@ PATCHES: tuple[Patch, ...] = (
         module="verl.utils.torch_functional",
         distribution="verl",
         versions=">=0.9.1,<0.10",
-        reason="without flash-attn verl loops over tokens, and the backward pass of each holds a gradient of all logits",
+        reason="without flash-attn verl loops over tokens, and each one's backward pass holds a gradient of all logits",
         apply=log_probs_in_one_go,
     ),
     Patch(
