@@ -97,7 +97,7 @@ class Evaluation:
 
 
 def evaluation_from_dump(path: str | Path) -> Evaluation:
-    """From what verl's validation dumps (`trainer.validation_data_dir`): a JSON line per rollout, `{uid}_{session}_0`."""
+    """From verl's validation dump (`trainer.validation_data_dir`): a JSON line per rollout, by `{uid}_{session}_0`."""
     lines = [json.loads(line) for line in Path(path).read_text().splitlines()]
     return Evaluation.from_rollouts(
         (
