@@ -25,8 +25,8 @@ DATA=$(realpath "$DATA")
 export RANK=0 LOCAL_RANK=0 WORLD_SIZE=1 LOCAL_WORLD_SIZE=1 MASTER_ADDR=127.0.0.1
 MASTER_PORT=$(python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 export MASTER_PORT TOKENIZERS_PARALLELISM=false HYDRA_FULL_ERROR=1
-# Two threads gain nothing on a million parameters, and lose ten times as much when a core is shared: they spin.
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+# A waiting thread sleeps: two that spin take ten times as long when another process wants a core.
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
 
 # ------------------------------ arguments ------------------------------
 arguments=(
@@ -37,6 +37,7 @@ arguments=(
   data.train_batch_size="$BATCH"
   data.micro_batch_size_per_gpu="$BATCH"
   data.use_dynamic_bsz=false
+  data.num_workers=1 # rows cost as much time as the model: on a core of their own
   data.max_length=512
   optim.lr="$LR"
   optim.betas='[0.9,0.95]'
