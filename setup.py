@@ -15,7 +15,18 @@ HERE = Path(__file__).parent
 VERL = "verl[verl-core]>=0.9.1,<0.10"
 
 EVAL = ["math-verify"]
-DEV = ["hypothesis", "matplotlib", "mypy", "pandas-stubs", "pytest", "ruff", "types-PyYAML", "wheel"]
+DEV = [
+    "hypothesis",
+    "matplotlib",
+    "mypy",
+    "pandas-stubs",
+    "pytest",
+    "pytest-asyncio",
+    "pytest-timeout",
+    "ruff",
+    "types-PyYAML",
+    "wheel",
+]
 
 setup(
     name="verl-axpo",
