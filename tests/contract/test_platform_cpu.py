@@ -89,6 +89,14 @@ def test_vllm_processes_are_told_by_vllm(tmp_path: Path) -> None:
     assert _python(code, tmp_path) == "True False"
 
 
+def test_vllm_on_another_platform_is_left_alone(tmp_path: Path) -> None:
+    code = (
+        "import types, vllm.platforms as platforms; platforms.current_platform = types.SimpleNamespace(is_cpu=bool);"
+        "from verl_axpo.platforms import patches, vllm_plugin; vllm_plugin.register(); print(patches.installed())"
+    )
+    assert _python(code, tmp_path) == "False"  # bool() is False
+
+
 def test_another_platform_leaves_everything_alone(tmp_path: Path) -> None:
     code = (
         "import torch; before = torch.distributed.init_process_group; import verl, verl.utils.distributed, sys;"
