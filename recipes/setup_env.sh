@@ -6,7 +6,8 @@
 #   STACK=gpu bash recipes/setup_env.sh  cpu | gpu; without it: gpu where nvidia-smi sees a GPU, else cpu
 #   PYTHON=/opt/py/bin/python bash recipes/setup_env.sh   which Python 3.10-3.12 to build on
 #
-# Changes .venv in this checkout and the package cache of uv in your home folder; nothing else.
+# Changes .venv in this checkout and the package cache of uv in your home folder; nothing else. (Runs, later, leave
+# session logs in /tmp/ray, Ray's token in ~/.ray, and what vLLM and Hugging Face cache in ~/.cache.)
 
 axpo_say() { echo "[setup] $*" >&2; }
 axpo_fail() { # axpo_fail WHAT FIX
@@ -77,7 +78,7 @@ axpo_install() { # axpo_install STACK PYTHON
 axpo_setup() {
   local stack python stamp
   stack=$(axpo_stack) || return
-  stamp=$(cat "requirements/$stack.txt" setup.py recipes/setup_env.sh | sha256sum | cut -c1-16)-$stack
+  stamp=$(cat "requirements/$stack.txt" setup.py | sha256sum | cut -c1-16)-$stack
   if [ "$(cat .venv/.axpo-stamp 2>/dev/null)" = "$stamp" ] && [ -x .venv/bin/python ]; then
     axpo_say ".venv is up to date ($stack stack)"
     return
@@ -95,6 +96,7 @@ axpo_setup() {
 AXPO_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 if (cd "$AXPO_ROOT" && axpo_setup); then
   export VIRTUAL_ENV=$AXPO_ROOT/.venv PATH=$AXPO_ROOT/.venv/bin:$PATH
+  export VLLM_NO_USAGE_STATS=1 RAY_USAGE_STATS_ENABLED=0 # both report to their makers otherwise
   unset PYTHONHOME
 else
   # shellcheck disable=SC2317
