@@ -43,10 +43,15 @@ def test_left_out_of_another_release(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     # not caplog: importing vLLM sets logging up anew
     monkeypatch.setattr(patches.logger, "warning", lambda text, *values: said.append(text % values))
-    patch = patches.Patch(module="m", distribution="verl", versions="<0.9", reason="why", apply=lambda module: 1 / 0)
-    patches.apply_if_it_fits(patch, ModuleType("m"))
-    assert len(said) == 1
-    assert said[0].endswith("the CPU patch of m was written for <0.9 and is left out (why)")
+    for distribution_name, versions in (("verl", "<0.9"), ("axpo-no-such-distribution", "==0.24.*")):
+        patch = patches.Patch(
+            module="m", distribution=distribution_name, versions=versions, reason="why", apply=lambda module: 1 / 0
+        )
+        patches.apply_if_it_fits(patch, ModuleType("m"))
+    assert [text.partition(": ")[2] for text in said] == [
+        "the CPU patch of m was written for <0.9 and is left out (why)",
+        "the CPU patch of m was written for ==0.24.* and is left out (why)",
+    ]
 
 
 # 1. one gloo for a device named twice

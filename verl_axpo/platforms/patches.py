@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial, partialmethod
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import Any
 
@@ -41,7 +41,14 @@ class Patch:
 
     def fits(self) -> bool:
         """Whether the installed release is one that this patch was written for."""
-        return SpecifierSet(self.versions).contains(version(self.distribution), prereleases=True)
+        return SpecifierSet(self.versions).contains(_version(self.distribution), prereleases=True)
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "0"  # fits no patch
 
 
 def single_gloo(module: ModuleType) -> None:
@@ -162,7 +169,7 @@ def apply_if_it_fits(patch: Patch, module: ModuleType) -> None:
     logger.warning(
         "%s %s: the CPU patch of %s was written for %s and is left out (%s)",
         patch.distribution,
-        version(patch.distribution),
+        _version(patch.distribution),
         patch.module,
         patch.versions,
         patch.reason,
