@@ -8,8 +8,9 @@ The package in reading order; importing it imports neither torch nor verl.
     tools/        what the policy may call
     rewards/      how an answer is scored
     data/         questions, SFT trajectories, the tiny world
-    eval/         Pass@1, Pass@4 and tool use on held-out questions
-    report/       plots and the report of a run
-    trace.py      one JSON line per trajectory, the record that `verl-axpo audit` recomputes
-    cli.py        the `verl-axpo` command
+    trace/        what a step did, on disk: one JSON line per trajectory
+    audit/        every decision and advantage of a run, recomputed from its trace
+    report/       held-out evaluation, plots and the report of a run
+    cli.py        the `verl-axpo` command; doctor.py its self-check, progress.py the recipes' bars, lazy.py the plugin's
+    errors.py     the one error that is nobody's answer
 """
