@@ -6,7 +6,6 @@ rollout, plus the prefixes' and the continuations'.
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +83,7 @@ def gradient(
     model_path: Path, trace: Path, rows: list[dict[str, Any]], records: list[dict[str, Any]]
 ) -> dict[str, torch.Tensor]:
     """d/dw of -1/T sum over rows and their trained tokens of A * log pi: at the first update every ratio is 1."""
+    torch.set_num_threads(1)  # a million parameters, one row at a time: a second thread only waits for the first
     model = AutoModelForImageTextToText.from_pretrained(model_path, dtype=torch.float32, attn_implementation="sdpa")
     processor = AutoProcessor.from_pretrained(model_path)
     for row in rows:
@@ -93,12 +93,7 @@ def gradient(
             logprobs = logits.log_softmax(-1).gather(-1, targets[:, None])[:, 0]
             mask = torch.tensor(row["response_mask"][: len(targets)])
             (-(row["advantage"] * logprobs * mask).sum() / grpo_tokens(records)).backward()
-    return {name: weight.grad for name, weight in named_weights(model) if weight.grad is not None}
-
-
-def named_weights(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Parameter]]:
-    """Parameters under the names of the checkpoint."""
-    yield from model.named_parameters()
+    return {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
 
 
 def row_inputs(processor: Any, trace: Path, row: dict[str, Any]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
