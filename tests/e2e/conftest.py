@@ -85,7 +85,7 @@ def main_ppo(fast_run: FastRun, tmp_path: Path) -> MainPpo:
             "trainer.save_freq=1",
             "actor_rollout_ref.actor.checkpoint.save_contents=[model]",
         ]
-        run([sys.executable, "-m", "verl.trainer.main_ppo", *common, *overrides], folder / "run.log")
+        run([sys.executable, "-m", "verl.trainer.main_ppo", *overrides, *common], folder / "run.log")
         return folder
 
     return start
