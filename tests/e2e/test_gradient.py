@@ -64,13 +64,13 @@ def test_the_gradient_is_that_of_equation_5(fast_run: FastRun, main_ppo: MainPpo
     before, after = load_file(fast_run.model / "model.safetensors"), trained_weights(folder)
     stepped = {name: before[name].float() - after[name] for name in after if name in before}
     expected = gradient(fast_run.model, folder / "trace", records, records)
-    assert relative_error(stepped, expected) < 1e-3
+    assert relative_error(stepped, expected) < 1e-4
     # The check can fail: without AXPO's rows, or with them averaged in, it is another gradient
     ordinary = [one for one in records if one not in extra]
-    assert relative_error(stepped, gradient(fast_run.model, folder / "trace", ordinary, records)) > 0.02
+    assert relative_error(stepped, gradient(fast_run.model, folder / "trace", ordinary, records)) > 0.05
     trained = sum(sum(one["response_mask"]) for one in records)
     averaged_in = {name: value * grpo_tokens(records) / trained for name, value in expected.items()}
-    assert relative_error(stepped, averaged_in) > 0.02
+    assert relative_error(stepped, averaged_in) > 0.05
 
 
 def grpo_tokens(records: list[dict[str, Any]]) -> int:
