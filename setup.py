@@ -42,12 +42,13 @@ setup(
     install_requires=[
         VERL,
         "hydra-core>=1.3",  # the search-path plugin interface
-        "jinja2",
-        "matplotlib",
-        "pillow",
-        "psutil",
-        "rich",
-        "typer",
+        "jinja2",  # the HTML report
+        "matplotlib",  # its plots
+        "orjson",  # the trace: a step of 1,000 long rows in a second, NumPy arrays as they are
+        "pillow",  # images of tools and traces
+        "psutil",  # memory figures of the CPU platform
+        "rich",  # progress bars, tables, `verl-axpo view`
+        "typer",  # the command line
     ],
     extras_require={
         # verl's own pins for vLLM, torch and transformers, and its flash-attn build.
