@@ -17,7 +17,6 @@ def continuation_of(source: Session, config: AxpoConfig) -> Resume:
     logprobs = source.output.response_logprobs
     assert logprobs is not None, "ranking needed log-probabilities, so they are there"
     return Resume(
-        source_session=source.session_id,
         request_id=source.episode.request_id,
         token_ids=tuple(source.output.response_ids[:length]),
         logprobs=tuple(logprobs[:length]),

@@ -23,7 +23,6 @@ class GenerateClient(Protocol):
 class Resume:
     """Where a resample starts: its source's prefix (P tokens), on its source's server. P = 0 starts from scratch."""
 
-    source_session: int
     request_id: str
     token_ids: tuple[int, ...]  # (P,)
     logprobs: tuple[float, ...]  # (P,)

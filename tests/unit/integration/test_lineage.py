@@ -46,7 +46,7 @@ def test_source_and_resamples_share_the_prefix_ids_and_train_them_once(session: 
     resume = continuation_of(source, CONFIG)
     assert resume.token_ids == (1, 2, 3)
     assert resume.logprobs == (-0.1, -0.2, -0.3)
-    assert (resume.source_session, resume.request_id) == (0, "source-id")
+    assert resume.request_id == "source-id"
     resample = publishable(session(8, resume=resume), row(Kind.RESAMPLE), credits_prefix=True)
     trained_by_source = publishable(source, row(selected=True), credits_prefix=True).response_mask
     padded = trained_by_source + [0] * 5

@@ -45,7 +45,7 @@ def test_a_turn_as_long_as_its_limit_was_stopped_by_it() -> None:
 
 def test_a_resample_asks_from_its_prefix_and_answers_with_it() -> None:
     server = RecordingServer([8, 9], [4])
-    resume = Resume(source_session=2, request_id="source-id", token_ids=(5, 6), logprobs=(-0.1, -0.2))
+    resume = Resume(request_id="source-id", token_ids=(5, 6), logprobs=(-0.1, -0.2))
     client = TurnClient(server, response_length=10, seed=lambda turn: None, resume=resume)
     output = ask(client, [0, 0, 0])
     assert server.asked[0]["prompt_ids"] == [0, 0, 0, 5, 6]
