@@ -24,7 +24,7 @@ from verl_axpo.core.types import Candidate, Group, Kind, Rollout, Row
 
 QUESTIONS, TOPICS, ARGUMENTS, STEPS = 16, 8, 24, 300  # B; 2 questions per topic; argument 0 is the right one; updates
 TOOL_USE, RIGHT_ARGUMENT = 0.29, 0.15  # of the initial policy
-LEARNING_RATE = 0.7  # of plain gradient ascent, small enough that a step is near on-policy
+LEARNING_RATE = 0.4  # of plain gradient ascent, small enough that a step is near on-policy
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,9 @@ class Policy:
         use, probabilities = self.probabilities()
         topics = np.array([int(row.uid) % TOPICS for row in rows])
         arguments = np.array([argument_of[row.uid, row.session] for row in rows])
-        has_prefix = np.array([row.kind is Kind.ROLLOUT for row in rows])
-        has_call = (arguments >= 0) & ~np.array([row.selected and arm.config.credits_prefix for row in rows])
+        split = arm.config.splits_rollouts
+        has_prefix = np.array([row.kind is Kind.ROLLOUT or not split for row in rows])
+        has_call = (arguments >= 0) & ~np.array([row.selected and split for row in rows])
         self.gate += float(step_R @ (has_prefix * ((arguments >= 0) - use)))
         np.add.at(self.calls, topics, -(step_R * has_call)[:, None] * probabilities[topics])
         np.add.at(self.calls, (topics, arguments), step_R * has_call)
@@ -127,17 +128,16 @@ def train(name: str, seed: int, steps: int = STEPS) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--plot", default="thinking_acting_gap.png")
     options = parser.parse_args()
-    figure, axes = plt.subplots(2, 3, figsize=(13, 6), sharex=True, sharey=True, layout="constrained")
     with ProcessPoolExecutor() as pool:
         runs = list(pool.map(train, *zip(*product(ARMS, range(options.seeds)), strict=True)))
-    print(f"mean of {options.seeds} seeds, [lowest highest]: tool use and Pass@1 at steps 150 and {STEPS}")
+    figure, axes = plt.subplots(2, 3, figsize=(13, 6), sharex=True, sharey=True, layout="constrained")
+    print(f"tool use and Pass@1, mean of {options.seeds} seeds [lowest and highest], at steps 150 and {STEPS}")
     for (name, arm), curves in zip(ARMS.items(), np.array(runs).reshape(len(ARMS), -1, STEPS, 2), strict=True):
         mean, low, high = curves.mean(0), curves.min(0), curves.max(0)
-        ends = (f"{mean[at].round(2)} {low[at].round(2)}-{high[at].round(2)}" for at in (150, -1))
-        print(f"{name:24}", *ends, sep="  ")
+        print(f"{name:24}", *(f"{mean[at].round(2)} {low[at].round(2)}-{high[at].round(2)}  " for at in (150, -1)))
         for row, label in enumerate(["tool use", "Pass@1"]):
             panel = axes[row, [0.35, 0.6, 0.1].index(arm.answer_success)]
             panel.plot(mean[:, row], label=name)

@@ -27,7 +27,7 @@ OUT=$(realpath "$OUT")
 WORLD=$OUT/world
 SFT=$OUT/sft
 SFT_MODEL=$SFT/checkpoint
-if [ "$FAST" = 1 ]; then WORLD_SIZE="--train 128 --heldout 16 --val 8 --sft 1024"; else WORLD_SIZE="--heldout 64"; fi
+if [ "$FAST" = 1 ]; then WORLD_SIZE="--train 128 --heldout 16 --val 8 --sft 1024"; else WORLD_SIZE="--heldout 128"; fi
 export HYDRA_FULL_ERROR=1 TOKENIZERS_PARALLELISM=false
 
 quietly() { # quietly TITLE LOG COMMAND...: output to the log, progress and errors to the screen

@@ -47,7 +47,7 @@ def _shared(source: TrajectoryRecord, continuations: list[TrajectoryRecord]) -> 
 
 
 def check_masks(view: View) -> Iterator[Found]:
-    """Trained are the generated tokens: of a credited source only the prefix, of a continuation all but it."""
+    """Trained are the generated tokens: of a source at most the prefix, of a continuation all but it."""
     for record in view.records:
         generated = [one is not None for one in record.logprobs]
         if not len(record.response_ids) == len(record.response_mask) == len(generated):
@@ -70,9 +70,13 @@ def _trained_range(record: TrajectoryRecord, summary: StepSummary) -> range:
     if record.status is Status.INFRA_FAILURE:
         return range(0)  # a zero advantage alone would leave the KL term
     length, prefix = len(record.response_ids), record.prefix_len or 0
+    if not summary.config.splits_rollouts:
+        return range(length)
     if record.kind is Kind.RESAMPLE:
-        return range(prefix if _shares_prefix(record, summary) else 0, length)
-    return range(prefix if record.selected and summary.config.credits_prefix else length)
+        return range(prefix, length)
+    if record.selected:
+        return range(prefix if summary.config.credits_prefix else 0)
+    return range(length)
 
 
 def _untold_tool_response(record: TrajectoryRecord) -> bool:
@@ -89,10 +93,6 @@ def check_confidence(view: View) -> Iterator[Found]:
         expected = sum(map(math.exp, span)) / len(span) if span else math.nan
         if not math.isclose(expected, record.confidence, rel_tol=CONFIDENCE_TOLERANCE):
             yield where(record), f"{expected:.6f}", f"{record.confidence:.6f}"
-
-
-def _shares_prefix(record: TrajectoryRecord, summary: StepSummary) -> bool:
-    return record.kind is Kind.RESAMPLE and summary.config.prefix == "fixed"
 
 
 def _is_span(record: TrajectoryRecord, start: int, end: int) -> bool:

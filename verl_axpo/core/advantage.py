@@ -55,6 +55,9 @@ def row_advantages(
             advantages_R[members] = normalize(rewards_R[members])
     # Stream 2: a selected source, with R in place of its own reward and every other reward as it was
     for index, recovered in _recovered(rows, config).items():
+        if not config.credits_prefix:
+            advantages_R[index] = 0
+            continue
         members = groups[rows[index].uid, None]
         place = members.index(index)
         replaced = rewards_R[members]
@@ -73,7 +76,7 @@ def _groups(rows: Sequence[Row], config: AxpoConfig) -> dict[tuple[str, int | No
 
 
 def _recovered(rows: Sequence[Row], config: AxpoConfig) -> dict[int, int]:
-    """Index of each source whose prefix is credited -> its R."""
+    """Index of each source that is trained by stream 2 -> its R."""
     continuations: dict[tuple[str, int | None], list[Row]] = defaultdict(list)
     for row in rows:
         if row.kind is Kind.RESAMPLE:
@@ -81,6 +84,6 @@ def _recovered(rows: Sequence[Row], config: AxpoConfig) -> dict[int, int]:
     outcomes = {
         index: recovery(continuations[row.uid, row.session], config)
         for index, row in enumerate(rows)
-        if row.selected and config.credits_prefix and row.status is not Status.INFRA_FAILURE
+        if row.selected and config.splits_rollouts and row.status is not Status.INFRA_FAILURE
     }
     return {index: outcome for index, outcome in outcomes.items() if outcome is not None}

@@ -34,8 +34,9 @@ class AxpoConfig:
         allocation: `exact`, one barrier per step, is the paper's order.
         target: the subgroup that triggers when all of it is wrong; `no_tool` is an ablation.
         prefix: `fixed` continues the source's prefix; `scratch` samples whole rollouts instead (ablation).
-        prefix_credit: whether the source's prefix gets the recovery reward; false is an ablation.
-        advantage_group: `separate` normalises the K continuations on their own; `merged` with the N (ablation).
+        prefix_credit: whether the source's prefix is trained, on the recovery reward; false is an ablation.
+        advantage_group: `separate` normalises the K continuations on their own; `merged` makes them K more rollouts of
+            the group, trained whole (ablation).
         correct_threshold: a reward at or above it counts as correct.
         trace_dir: where the trace goes; None writes no trace.
         seed: seeds every sampling request, and the order of prefixes under `uncertainty: random`; None draws freely.
@@ -78,12 +79,17 @@ class AxpoConfig:
         return reward >= self.correct_threshold
 
     @property
-    def credits_prefix(self) -> bool:
-        """Whether a selected source is cut at its prefix and trained on the recovery reward (equation 3).
+    def splits_rollouts(self) -> bool:
+        """Whether prefix and continuation are trained apart: the source cut at its prefix, continuations without it.
 
-        Rollouts sampled from scratch share no prefix with the source, so there is nothing to credit.
+        Rollouts sampled from scratch share no prefix with the source, and merged ones are trained whole.
         """
-        return self.prefix_credit and self.prefix == "fixed"
+        return self.prefix == "fixed" and self.advantage_group == "separate"
+
+    @property
+    def credits_prefix(self) -> bool:
+        """Whether the prefix of a selected source is trained on the recovery reward (equation 3)."""
+        return self.splits_rollouts and self.prefix_credit
 
 
 def _check_values(config: AxpoConfig) -> None:

@@ -112,7 +112,8 @@ class AxpoToolAgentLoop(ToolAgentLoop):
         self.server_manager = client = TurnClient(
             self.server_manager,
             response_length=self.response_length,
-            seed=lambda turn: self._seed(turn, kwargs),
+            # verl draws a validation question's uid anew each time; its row in the dataset is what stays the same
+            seed=lambda turn: self._seed(turn, kwargs, question="index" if axpo_context is None else "uid"),
             resume=context.resume,
         )
         try:
@@ -122,10 +123,10 @@ class AxpoToolAgentLoop(ToolAgentLoop):
         output.extra_fields[AXPO_FIELD] = self._episode(output, client, started)
         return output
 
-    def _seed(self, turn: int, kwargs: dict[str, Any]) -> int | None:
+    def _seed(self, turn: int, kwargs: dict[str, Any], question: str) -> int | None:
         run_seed = (self.config.algorithm.get("axpo") or {}).get("seed")
         step, session = int(kwargs.get("global_steps", -1)), int(kwargs.get("session_id", 0))
-        return request_seed(run_seed, step, str(kwargs.get("uid", kwargs.get("index"))), session, turn)
+        return request_seed(run_seed, step, str(kwargs.get(question, kwargs.get("uid"))), session, turn)
 
     # ------------------------------ what the host's states leave out ------------------------------
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from verl_axpo.core.config import AxpoConfig
 from verl_axpo.core.types import Kind, Rollout, Row, Status
 from verl_axpo.integration.turn_client import Resume
 from verl_axpo.trace.records import ToolCall
@@ -119,20 +120,24 @@ class BatchRow:
         return cast(BatchRow, pickle.loads(field))
 
 
-def publishable(session: Session, row: Row, *, credits_prefix: bool) -> "AgentLoopOutput":
+def publishable(session: Session, row: Row, config: AxpoConfig) -> "AgentLoopOutput":
     """The output as it is trained on: cut, masked, silenced, or as it was.
 
     A source is cut at its prefix: all behind it is masked and attention is causal, so nothing is lost, and its tokens
-    and tool images are saved. A resample trains on its own tokens only. An infra failure trains on none.
+    and tool images are saved; without prefix credit it trains on nothing. A resample trains on its own tokens only.
+    Rollouts that are not split (`AxpoConfig.splits_rollouts`) are trained whole. An infra failure trains on none.
     """
     output, episode = session.output, session.episode
     if row.status is Status.INFRA_FAILURE:
         return _masked(output, len(output.response_mask))
+    if not config.splits_rollouts:
+        return output
     if row.kind is Kind.RESAMPLE:
         return _masked(output, session.resume.length if session.resume else 0)
-    if row.selected and credits_prefix:
+    if row.selected:
         assert episode.prefix_len is not None, "a selected source has a tool call"
-        return _cut(output, episode.prefix_len, episode.prefix_images)
+        prefix = _cut(output, episode.prefix_len, episode.prefix_images)
+        return prefix if config.credits_prefix else _masked(prefix, episode.prefix_len)
     return output
 
 

@@ -194,7 +194,7 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
             status=rollout.status,
             selected=source is None and session.session_id in selected,
         )
-        output = publishable(session, row, credits_prefix=self.axpo.credits_prefix)
+        output = publishable(session, row, self.axpo)
         batch_row = BatchRow(
             row=row,
             rollout=rollout,

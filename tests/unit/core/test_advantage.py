@@ -68,21 +68,23 @@ def test_two_sources_of_a_question_do_not_see_each_others_recovery() -> None:
     assert advantages(some)[8:] == pytest.approx(2 * [TWO_OF_FOUR_RIGHT] + 2 * [-TWO_OF_FOUR_RIGHT])
 
 
-def test_no_prefix_credit_leaves_the_source_an_ordinary_rollout() -> None:
-    for config in (AxpoConfig(prefix_credit=False), AxpoConfig(prefix="scratch")):
-        assert not config.credits_prefix
-        assert advantages(SOURCE + RECOVERED, config) == pytest.approx([1.5, -0.5, -0.5, -0.5, -0.5, 1.5, -0.5, -0.5])
+def test_without_prefix_credit_the_prefix_term_is_gone() -> None:
+    expected = [1.5, 0, -0.5, -0.5, -0.5, 1.5, -0.5, -0.5]
+    assert advantages(SOURCE + RECOVERED, AxpoConfig(prefix_credit=False)) == pytest.approx(expected)
 
 
-def test_merged_normalises_rollouts_and_continuations_together() -> None:
+def test_from_scratch_the_source_stays_an_ordinary_rollout() -> None:
+    expected = [1.5, -0.5, -0.5, -0.5, -0.5, 1.5, -0.5, -0.5]
+    assert advantages(SOURCE + RECOVERED, AxpoConfig(prefix="scratch")) == pytest.approx(expected)
+
+
+def test_merged_makes_the_continuations_rollouts_of_the_group() -> None:
     config = AxpoConfig(advantage_group="merged")
     # Eight rewards, two of them 1: mean 1/4, variance (2 * 9/16 + 6 * 1/16) / 7 = 3/14; right 3/4 / s, wrong -1/4 / s
     s = (3 / 14) ** 0.5
-    # The source by r~: three of eight are 1: mean 3/8, variance (3 * 25/64 + 5 * 9/64) / 7 = 15/56; 5/8 over its root
-    source = 5 / 8 / (15 / 56) ** 0.5
     right, wrong = 0.75 / s, -0.25 / s
     assert advantages(SOURCE + RECOVERED, config) == pytest.approx(
-        [right, source, wrong, wrong, wrong, right, wrong, wrong]
+        [right, wrong, wrong, wrong, wrong, right, wrong, wrong]
     )
 
 

@@ -20,11 +20,11 @@ def row(kind: Kind = Kind.ROLLOUT, status: Status = Status.OK, *, selected: bool
 
 def test_an_ordinary_rollout_is_published_as_it_is(session: MakeSession) -> None:
     one = session()
-    assert publishable(one, row(), credits_prefix=True) is one.output
+    assert publishable(one, row(), CONFIG) is one.output
 
 
 def test_a_source_is_cut_behind_its_opening_tag_with_the_images_of_what_is_cut(session: MakeSession) -> None:
-    output = publishable(session(), row(selected=True), credits_prefix=True)
+    output = publishable(session(), row(selected=True), CONFIG)
     assert output.response_ids == [1, 2, 3]
     assert output.response_mask == [1, 1, 1]
     assert output.response_logprobs == [-0.1, -0.2, -0.3]
@@ -32,13 +32,22 @@ def test_a_source_is_cut_behind_its_opening_tag_with_the_images_of_what_is_cut(s
 
 
 def test_a_source_without_images_keeps_no_empty_list_of_them(session: MakeSession) -> None:
-    output = publishable(session(prefix_images=0), row(selected=True), credits_prefix=True)
+    output = publishable(session(prefix_images=0), row(selected=True), CONFIG)
     assert output.multi_modal_data == {}
 
 
-def test_without_prefix_credit_a_source_is_an_ordinary_rollout(session: MakeSession) -> None:
-    one = session()
-    assert publishable(one, row(selected=True), credits_prefix=False) is one.output
+def test_without_prefix_credit_a_source_trains_nothing(session: MakeSession) -> None:
+    output = publishable(session(), row(selected=True), AxpoConfig(prefix_credit=False))
+    assert output.response_ids == [1, 2, 3]
+    assert output.response_mask == [0, 0, 0]
+
+
+@pytest.mark.parametrize("config", [AxpoConfig(prefix="scratch"), AxpoConfig(advantage_group="merged")])
+def test_what_is_not_split_is_trained_whole(session: MakeSession, config: AxpoConfig) -> None:
+    source = session()
+    resample = session(8, resume=continuation_of(source, config))
+    assert publishable(source, row(selected=True), config) is source.output
+    assert publishable(resample, row(Kind.RESAMPLE), config) is resample.output
 
 
 def test_source_and_resamples_share_the_prefix_ids_and_train_them_once(session: MakeSession) -> None:
@@ -47,8 +56,8 @@ def test_source_and_resamples_share_the_prefix_ids_and_train_them_once(session: 
     assert resume.token_ids == (1, 2, 3)
     assert resume.logprobs == (-0.1, -0.2, -0.3)
     assert resume.request_id == "source-id"
-    resample = publishable(session(8, resume=resume), row(Kind.RESAMPLE), credits_prefix=True)
-    trained_by_source = publishable(source, row(selected=True), credits_prefix=True).response_mask
+    resample = publishable(session(8, resume=resume), row(Kind.RESAMPLE), CONFIG)
+    trained_by_source = publishable(source, row(selected=True), CONFIG).response_mask
     padded = trained_by_source + [0] * 5
     assert resample.response_mask == [0, 0, 0, 1, 1, 0, 1, 1]
     assert all(a + b <= 1 for a, b in zip(padded, resample.response_mask, strict=True))
@@ -59,14 +68,14 @@ def test_source_and_resamples_share_the_prefix_ids_and_train_them_once(session: 
 def test_from_scratch_there_is_no_prefix_to_mask(session: MakeSession) -> None:
     resume = continuation_of(session(), AxpoConfig(prefix="scratch"))
     assert resume.length == 0
-    assert publishable(session(8, resume=resume), row(Kind.RESAMPLE), credits_prefix=False).response_mask == [
+    assert publishable(session(8, resume=resume), row(Kind.RESAMPLE), AxpoConfig(prefix="scratch")).response_mask == [
         1, 1, 1, 1, 1, 0, 1, 1,
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", list(Kind))
 def test_an_infra_failure_trains_nothing(session: MakeSession, kind: Kind) -> None:
-    output = publishable(session(), row(kind, Status.INFRA_FAILURE), credits_prefix=True)
+    output = publishable(session(), row(kind, Status.INFRA_FAILURE), CONFIG)
     assert output.response_mask == [0] * 8
     assert output.response_ids == [1, 2, 3, 4, 5, 60, 7, 8]
 

@@ -67,15 +67,15 @@ def continuation(rng: random.Random, source: TrajectoryRecord, session: int, con
     record = replace(record, kind=Kind.RESAMPLE, source_session=source.session)
     if config.prefix == "scratch":
         return record
-    return replace(
-        record,
-        response_ids=[*source.response_ids[:PREFIX], *record.response_ids[PREFIX:]],
-        response_mask=[0] * PREFIX + list(record.response_mask[PREFIX:]),
-    )
+    record = replace(record, response_ids=[*source.response_ids[:PREFIX], *record.response_ids[PREFIX:]])
+    if config.advantage_group == "merged":
+        return record
+    return replace(record, response_mask=[0] * PREFIX + list(record.response_mask[PREFIX:]))
 
 
 def cut(source: TrajectoryRecord, continuations: list[TrajectoryRecord], config: AxpoConfig) -> TrajectoryRecord:
-    whole = range(len(source.response_ids) if not config.credits_prefix else PREFIX)
+    trained = PREFIX if config.prefix_credit else 0
+    whole = range(trained if config.splits_rollouts else len(source.response_ids))
     mask = [int(bool(source.response_mask[index]) and index in whole) for index in range(len(source.response_ids))]
     return replace(source, selected=True, recovery=recovery(continuations, config), response_mask=mask)
 
