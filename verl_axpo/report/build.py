@@ -103,11 +103,13 @@ def heldout_table(runs: Sequence[Run]) -> Table:
 
 def heldout_runs_table(runs: Sequence[Run]) -> Table:
     """Every run on its own, with the standard error of Pass@1 over the questions."""
-    rows = [["run", "held-out", "Pass@1 %", "± s.e.", _pass_at_n(runs), "tool use %", "infra failures"]]
+    wrong = "all wrong %: tool / no tool"
+    rows = [["run", "held-out", "Pass@1 %", "± s.e.", _pass_at_n(runs), "tool use %", wrong, "infra failures"]]
     for run in runs:
         for stage, one in run.heldout.items():
-            error = "-" if math.isnan(one.standard_error) else _percent(one.standard_error)
-            numbers = _percent(one.pass_at_1), error, _percent(one.pass_at_n), _percent(one.tool_use)
+            wrong = f"{_percent(one.all_wrong(uses_tool=True))} / {_percent(one.all_wrong(uses_tool=False))}"
+            numbers = _percent(one.pass_at_1), _percent(one.standard_error), _percent(one.pass_at_n)
+            numbers += _percent(one.tool_use), wrong
             rows.append([run.name, stage, *numbers, str(one.infra_failures)])
     return rows if len(rows) > 1 else []
 
@@ -128,7 +130,7 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f}"
+    return "-" if math.isnan(share) else f"{100 * share:.1f}"
 
 
 def _change(pairs: Sequence[tuple[float, float]]) -> str:

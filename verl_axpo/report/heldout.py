@@ -60,6 +60,14 @@ class Evaluation:
         """Mean over questions of the share of rollouts with a tool call."""
         return _mean([sum(one.uses_tool) / len(one.uses_tool) for one in self.questions])
 
+    def all_wrong(self, *, uses_tool: bool) -> float:
+        """Of the questions with such a rollout, the share where all of these are wrong: the Thinking-Acting Gap."""
+        subgroups = [
+            [right for right, used in zip(self._correct(one), one.uses_tool, strict=True) if used == uses_tool]
+            for one in self.questions
+        ]
+        return _mean([not any(some) for some in subgroups if some])
+
     @property
     def rollouts(self) -> int:
         """n, the most rollouts that a question has."""

@@ -64,6 +64,9 @@ def test_held_out_rates_by_hand() -> None:
     assert one.pass_at_1 == pytest.approx((0.5 + 0 + 0.75) / 3)
     assert one.pass_at_n == pytest.approx(2 / 3)
     assert one.tool_use == 0.25
+    # the first rollout of each question uses the tool: right, wrong, wrong; of the others, the second question's fail
+    assert one.all_wrong(uses_tool=True) == pytest.approx(2 / 3)
+    assert one.all_wrong(uses_tool=False) == pytest.approx(1 / 3)
     # shares 1/2, 0, 3/4: mean 5/12, squared deviations (1 + 25 + 16) / 144 = 42/144, over 2, over 3, root
     assert one.standard_error == pytest.approx((42 / 144 / 2 / 3) ** 0.5)
 
