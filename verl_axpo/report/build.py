@@ -108,9 +108,8 @@ def heldout_runs_table(runs: Sequence[Run]) -> Table:
     for run in runs:
         for stage, one in run.heldout.items():
             wrong = f"{_percent(one.all_wrong(uses_tool=True))} / {_percent(one.all_wrong(uses_tool=False))}"
-            numbers = _percent(one.pass_at_1), _percent(one.standard_error), _percent(one.pass_at_n)
-            numbers += _percent(one.tool_use), wrong
-            rows.append([run.name, stage, *numbers, str(one.infra_failures)])
+            rates = map(_percent, (one.pass_at_1, one.standard_error, one.pass_at_n, one.tool_use))
+            rows.append([run.name, stage, *rates, wrong, str(one.infra_failures)])
     return rows if len(rows) > 1 else []
 
 
