@@ -11,7 +11,7 @@ import argparse
 import asyncio
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -77,19 +77,18 @@ async def train_step(policy: Policy, arm: Arm, rng: np.random.Generator) -> None
     """Roll out, explore under one budget for all questions, update."""
     use, probabilities = policy.probabilities()
     argument_of: dict[tuple[str, int], int] = {}  # -1: answered at once
-    rows: list[Row] = []
     ranked: dict[str, tuple[Candidate, ...]] = {}
     shares: asyncio.Future[dict[str, tuple[Candidate, ...]]] = asyncio.get_running_loop().create_future()
 
     def sample(uid: str, size: int, use: float) -> tuple[Rollout, ...]:
-        first = len(argument_of)  # sessions need only be distinct
+        sessions = range(len(argument_of), len(argument_of) + size)  # sessions need only be distinct
         sure = probabilities[int(uid) % TOPICS]
         arguments = np.where(rng.random(size) < use, rng.choice(ARGUMENTS, size, p=sure), -1)
         right = np.where(arguments < 0, rng.random(size) < arm.answer_success, arguments == 0)
-        argument_of.update({(uid, first + n): a for n, a in enumerate(arguments.tolist())})
+        argument_of.update({(uid, session): a for session, a in zip(sessions, arguments.tolist(), strict=True)})
         return tuple(
-            Rollout(session=first + n, reward=float(r), uses_tool=bool(a >= 0), confidence=float(sure[a]))
-            for n, (a, r) in enumerate(zip(arguments, right, strict=True))
+            Rollout(session=session, reward=float(r), uses_tool=bool(a >= 0), confidence=float(sure[a]))
+            for session, a, r in zip(sessions, arguments, right, strict=True)
         )
 
     async def share(uid: str, candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
@@ -101,19 +100,18 @@ async def train_step(policy: Policy, arm: Arm, rng: np.random.Generator) -> None
     async def resample(source: Candidate) -> tuple[Rollout, ...]:
         return sample(source.uid, arm.config.num_continuations, use=1.0)
 
-    async def question(uid: str) -> None:
+    async def question(uid: str) -> list[Row]:
         group = Group(uid=uid, rollouts=sample(uid, arm.rollouts, use))
         resampled = await explore(group, arm.config, allocate=share, resample=resample)
         cut = {one.candidate.session for one in resampled}
-        rows.extend(Row(uid=uid, session=r.session, reward=r.reward, selected=r.session in cut) for r in group.rollouts)
-        rows.extend(
-            Row(uid=uid, session=k.session, reward=k.reward, kind=Kind.RESAMPLE, source_session=one.candidate.session)
-            for one in resampled
-            for k in one.continuations
-        )
+        rows = [Row(uid=uid, session=r.session, reward=r.reward, selected=r.session in cut) for r in group.rollouts]
+        for one in resampled:
+            source = {"kind": Kind.RESAMPLE, "source_session": one.candidate.session}
+            rows += [Row(uid=uid, session=k.session, reward=k.reward, **source) for k in one.continuations]
+        return rows
 
-    await asyncio.gather(*(question(str(number)) for number in range(QUESTIONS)))
-    policy.update(rows, argument_of, arm)
+    groups = await asyncio.gather(*(question(str(number)) for number in range(QUESTIONS)))
+    policy.update(list(chain.from_iterable(groups)), argument_of, arm)
 
 
 def train(name: str, seed: int, steps: int = STEPS) -> np.ndarray:
