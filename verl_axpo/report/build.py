@@ -74,7 +74,8 @@ def runs_table(runs: Sequence[Run]) -> Table:
     rows = [["run", "steps", "resampled prefixes", "restored subgroups", "audit"]]
     for run in runs:
         selected = sum(values.get("axpo/selected", 0) for values in run.metrics.values())
-        rows.append([run.name, str(len(run.metrics)), f"{selected:.0f}", _restored(run), _audited(run)])
+        steps = sum(step > 0 for step in run.metrics)  # 0 is the evaluation before training
+        rows.append([run.name, str(steps), f"{selected:.0f}", _restored(run), _audited(run)])
     return rows
 
 
