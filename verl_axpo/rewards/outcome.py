@@ -1,60 +1,103 @@
-"""Binary outcome reward: exact match of the final answer (paper, section 2).
+"""The binary outcome reward (paper, section 2), as verl's reward loop calls it.
 
-    decoded response -> final_turn() -> final_answer() -> normalise -> == ground truth -> 1.0 or 0.0
+    decoded response -> final_answer() -> answer_type_of() -> grader -> Grade -> + bonus - penalty -> {"score"}
+                                                                  |_ InfraFailure -> {"infra_failure": 1.0}
 
-verl calls `compute_score` (`reward.custom_reward_function.path=pkg://verl_axpo.rewards.outcome`).
+verl calls `compute_score` (`reward.custom_reward_function.path=pkg://verl_axpo.rewards.outcome`) with the row and with
+`reward.custom_reward_function.reward_kwargs`, which are the fields of `RewardConfig`. What earns what: docs/rewards.md.
 """
 
-import re
+import logging
+from collections.abc import Mapping
 from typing import Any
 
-_ANSWER = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
-_BOXED = "\\boxed{"
+from verl_axpo.errors import InfraFailure
+from verl_axpo.rewards.answer import final_answer
+from verl_axpo.rewards.config import RewardConfig
+from verl_axpo.rewards.graders import GRADERS, Case, Grade, answer_type_of
+
+logger = logging.getLogger(__name__)
 
 
-def final_turn(response: str) -> str:
-    """What the last assistant turn says after its thinking.
-
-    A response starts inside the thinking of its first turn; each later turn opens with `<think>`. Text of tools stands
-    before that tag, so an `<answer>` in a tool's output or in the thinking is not an answer.
-    """
-    turn = response.rpartition("<think>")[2]
-    return turn.rpartition("</think>")[2]
-
-
-def boxed(text: str) -> str | None:
-    r"""Content of the last `\boxed{...}`, braces balanced; None when there is none or it never closes."""
-    start = text.rfind(_BOXED)
-    if start < 0:
-        return None
-    depth, begin = 1, start + len(_BOXED)
-    for position in range(begin, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[position], 0)
-        if depth == 0:
-            return text[begin:position]
-    return None
-
-
-def final_answer(response: str) -> str | None:
-    r"""The last complete `<answer>` of the final turn, the `\boxed{}` inside it preferred; None when missing."""
-    answers = _ANSWER.findall(final_turn(response))
-    if not answers:
-        return None
-    inside = boxed(answers[-1])
-    return answers[-1] if inside is None else inside
-
-
-def normalise(text: str) -> str:
-    """Case and the amount of white space do not matter."""
-    return " ".join(text.split()).casefold()
-
-
-def compute_score(
-    data_source: str, solution_str: str, ground_truth: str, extra_info: dict[str, Any] | None = None, **_: Any
-) -> float:
-    """1.0 when the final answer equals `ground_truth`, else 0.0 (a missing answer is wrong).
+async def compute_score(
+    data_source: str,
+    solution_str: str,
+    ground_truth: Any,
+    extra_info: Mapping[str, Any] | None = None,
+    *,
+    reward_router_address: str | None = None,
+    reward_model_tokenizer: Any = None,
+    **reward_kwargs: Any,
+) -> dict[str, float]:
+    """Grade one response.
 
     The signature is the one verl's reward managers call (`verl/experimental/reward_loop/reward_manager/naive.py`).
+
+    Args:
+        data_source: the row's; chooses the answer type where `extra_info` does not.
+        solution_str: the decoded response, tool responses included, special tokens left out.
+        ground_truth: a text or a number.
+        extra_info: the row's, and what verl's tool loop adds to it.
+        reward_router_address: verl passes it when it hosts a reward model; not used.
+        reward_model_tokenizer: likewise.
+        reward_kwargs: the fields of `RewardConfig`.
+
+    Returns:
+        `score`, what is trained on; `acc`, 1.0 for a correct answer; `answered`, 0.0 where no final answer was found;
+        `undecided`, 1.0 where a comparison used up its time (and counts as wrong); `infra_failure`, 1.0 where there
+        is no reward. The same keys every time, as verl's batches need.
+
+    Raises:
+        ValueError: the configuration or the row is wrong.
+        InfraFailure: no reward could be computed and `on_infra_failure` is `raise`.
     """
-    found = final_answer(solution_str)
-    return float(found is not None and normalise(found) == normalise(str(ground_truth)))
+    config = RewardConfig.from_mapping(reward_kwargs)
+    row = extra_info or {}
+    kind = answer_type_of(data_source, row, config)
+    answer = final_answer(solution_str)
+    bonus = _for_tool_use(row, config)
+    try:
+        grade = await _grade(kind, answer, ground_truth, row, config)
+    except InfraFailure as failure:
+        if config.on_infra_failure == "raise":
+            raise
+        logger.warning("no reward: %s", failure)
+        return _result(0.0, Grade(correct=False), answer, infra_failure=True)
+    return _result(float(grade.correct) + bonus, grade, answer, infra_failure=False)
+
+
+async def _grade(
+    kind: str, answer: str | None, ground_truth: Any, row: Mapping[str, Any], config: RewardConfig
+) -> Grade:
+    """A missing answer is wrong whatever the truth."""
+    if isinstance(ground_truth, bool) or not isinstance(ground_truth, str | int | float):
+        raise ValueError(
+            f"reward: got the ground truth {ground_truth!r} ({type(ground_truth).__name__}), expected text or number; "
+            "further accepted answers go into extra_info.aliases (short_text, judge)"
+        )
+    if answer is None:
+        return Grade(correct=False)
+    return await GRADERS[kind](Case(answer=answer, truth=str(ground_truth), extra_info=row, config=config))
+
+
+def _for_tool_use(row: Mapping[str, Any], config: RewardConfig) -> float:
+    """What tool use adds to the reward: verl's tool loop lists a number for each call it answered."""
+    if not config.shapes_tool_use:
+        return 0.0
+    answered_calls = row.get("tool_rewards")
+    if answered_calls is None:
+        raise ValueError(
+            "reward: tool_bonus and tool_penalty need extra_info.tool_rewards, which verl's tool agent loop writes; "
+            "got none: run with agent loop axpo_tool_agent or tool_agent, or set both to 0"
+        )
+    return config.tool_bonus - config.tool_penalty if len(answered_calls) else 0.0
+
+
+def _result(score: float, grade: Grade, answer: str | None, *, infra_failure: bool) -> dict[str, float]:
+    return {
+        "score": score,
+        "acc": float(grade.correct),
+        "answered": float(answer is not None),
+        "undecided": float(grade.undecided),
+        "infra_failure": float(infra_failure),
+    }

@@ -1,0 +1,157 @@
+"""One grader per answer type, and which type a row has.
+
+    data_source, extra_info -> answer_type_of() -> GRADERS[type](Case) -> Grade
+
+To add a type, write a grader and put it into `GRADERS`; to route a data set, give its rows `extra_info.answer_type`, or
+its `data_source` a line in `DATA_SOURCES` (or in `reward_kwargs.answer_types`).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from verl_axpo.rewards import choice, short_text
+from verl_axpo.rewards.answer import normalise
+from verl_axpo.rewards.config import RewardConfig
+from verl_axpo.rewards.judge import Judge
+from verl_axpo.rewards.judge_config import JudgeConfig
+from verl_axpo.rewards.math import same_value
+
+# Data sources whose rows are all of one type. A name also covers what follows it behind a slash ("tiny/perception").
+DATA_SOURCES: dict[str, str] = {
+    "tiny": "exact",
+    "fvqa": "short_text",
+    "lmms-lab/fvqa": "short_text",
+    "mmsearch": "short_text",
+    "vstar": "choice",
+    "hrbench": "choice",
+    "hr_mmsearch": "judge",
+    "visualprobe": "judge",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One answer to grade.
+
+    `extra_info` is the row's: `options` (choice), `aliases` (short_text, judge) and `question` (judge) are read.
+    """
+
+    answer: str
+    truth: str
+    extra_info: Mapping[str, Any]
+    config: RewardConfig
+
+    def texts(self, key: str) -> list[str]:
+        """A list of texts in `extra_info`, empty when it is missing. Parquet hands lists over as arrays.
+
+        Raises:
+            ValueError: something else is there.
+        """
+        found = self.extra_info.get(key)
+        if found is None:
+            return []
+        if isinstance(found, str | bytes | Mapping) or not hasattr(found, "__iter__"):
+            raise ValueError(f"extra_info.{key}: got {type(found).__name__} {found!r}, expected a list of texts")
+        return [str(one) for one in found]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grade:
+    """`undecided`: the comparison used up its time and the answer counts as wrong."""
+
+    correct: bool
+    undecided: bool = False
+
+
+Grader = Callable[[Case], Awaitable[Grade]]
+
+
+async def exact(case: Case) -> Grade:
+    """The same text, up to case and white space."""
+    return Grade(correct=normalise(case.answer) == normalise(case.truth))
+
+
+async def math(case: Case) -> Grade:
+    """The same value (`math.py`)."""
+    verdict = await same_value(case.answer, case.truth)
+    return Grade(correct=verdict is True, undecided=verdict is None)
+
+
+async def multiple_choice(case: Case) -> Grade:
+    """The same option (`choice.py`)."""
+    return Grade(correct=choice.is_chosen(case.answer, case.truth, case.texts("options")))
+
+
+async def text(case: Case) -> Grade:
+    """The same words as the truth or an alias, or nearly (`short_text.py`)."""
+    truths = [case.truth, *case.texts("aliases")]
+    return Grade(correct=short_text.is_correct(case.answer, truths, case.config.f1_threshold))
+
+
+async def judged(case: Case) -> Grade:
+    """The same words as the truth or an alias; else what the judge says. An answer too long to be one is wrong.
+
+    Raises:
+        InfraFailure: the judge gave no verdict.
+        ValueError: no judge is configured, or the row has no question.
+    """
+    if short_text.matches(case.answer, [case.truth, *case.texts("aliases")]):
+        return Grade(correct=True)
+    if not case.answer.strip() or len(case.answer) > short_text.MAX_CHARS:
+        return Grade(correct=False)
+    question = case.extra_info.get("question")
+    if not isinstance(question, str) or not question.strip():
+        raise ValueError(f"judge: got extra_info.question={question!r}, expected the question's text")
+    reference = " / ".join([case.truth, *case.texts("aliases")])
+    verdict = await _judge_of(case.config.judge).judge(question, reference, case.answer)
+    return Grade(correct=verdict.correct)
+
+
+GRADERS: dict[str, Grader] = {
+    "math": math,
+    "choice": multiple_choice,
+    "short_text": text,
+    "judge": judged,
+    "exact": exact,
+}
+
+
+def answer_type_of(data_source: str, extra_info: Mapping[str, Any], config: RewardConfig) -> str:
+    """The row's `answer_type`, or its data source's.
+
+    Raises:
+        ValueError: neither is there, or the type is none of `GRADERS`.
+    """
+    table = {**DATA_SOURCES, **{name.lower(): kind for name, kind in config.answer_types.items()}}
+    name = data_source.lower()
+    while name and name not in table:
+        name = name.rpartition("/")[0]
+    kind = extra_info.get("answer_type") or table.get(name)
+    if kind is None:
+        raise ValueError(
+            f"reward: got data_source {data_source!r} without extra_info.answer_type, expected one of {list(GRADERS)} "
+            f"there, or a data_source of {sorted(table)}; others go into reward_kwargs.answer_types"
+        )
+    if kind not in GRADERS:
+        raise ValueError(f"reward: got answer_type {kind!r} for {data_source!r}, expected one of {list(GRADERS)}")
+    return str(kind)
+
+
+# A judge's connections belong to the event loop that opened them
+_judges: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[JudgeConfig, Judge]] = WeakKeyDictionary()
+
+
+def _judge_of(config: JudgeConfig | None) -> Judge:
+    """This loop's judge of this configuration: one cache, one rate, one pool of connections."""
+    if config is None:
+        raise ValueError(
+            "judge: got an answer that only a judge can grade and no judge, expected reward_kwargs.judge.base_url and "
+            "reward_kwargs.judge.model (docs/rewards.md)"
+        )
+    judges = _judges.setdefault(asyncio.get_running_loop(), {})
+    if config not in judges:
+        judges[config] = Judge(config)
+    return judges[config]

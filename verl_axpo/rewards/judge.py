@@ -1,0 +1,147 @@
+"""An LLM that compares an answer with the reference, over any OpenAI-compatible server.
+
+    judge() -> cache? -> asked by someone else just now? -> rate -> concurrency -> server, retried -> Verdict -> cache
+                                                                                      |_ InfraFailure, never "wrong"
+
+Used by the reward (`judge` answers) and by the evaluation alike.
+"""
+
+import asyncio
+import hashlib
+import json
+import sqlite3
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import openai
+from diskcache import Cache, Timeout
+from openai.types.shared_params.response_format_json_schema import ResponseFormatJSONSchema
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from verl_axpo.errors import InfraFailure
+from verl_axpo.rewards.judge_config import JudgeConfig
+from verl_axpo.rewards.judge_prompt import PROMPT_VERSION, SCHEMA, Verdict, messages, parse_verdict
+
+MAX_WAIT_S = 60.0  # between two attempts
+# A server's bad moment; everything else (a wrong key, an unknown model, a bad request) fails the same way again
+PASSING = (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError)
+_RESPONSE_FORMAT: ResponseFormatJSONSchema = {
+    "type": "json_schema",
+    "json_schema": {"name": "verdict", "schema": SCHEMA, "strict": True},
+}
+
+
+class Judge:
+    """Asks one server; belongs to the event loop that first awaits it. Close it, or use it as `async with`.
+
+    Raises:
+        ValueError: the key's environment variable is not set.
+    """
+
+    def __init__(self, config: JudgeConfig) -> None:
+        self.config = config
+        self._client = openai.AsyncOpenAI(
+            base_url=config.base_url, api_key=config.api_key(), timeout=config.timeout_s, max_retries=0
+        )
+        # Verdicts are kept for good: a rerun of an evaluation must not ask again for what was pushed out
+        self._cache = Cache(str(Path(config.cache_dir)), eviction_policy="none") if config.cache_dir else None
+        self._asking: dict[str, asyncio.Task[Verdict]] = {}
+        self._slots = asyncio.Semaphore(config.max_concurrency)
+        self._next_start = 0.0  # seconds of the monotonic clock
+
+    async def judge(self, question: str, reference: str, answer: str) -> Verdict:
+        """Whether `answer` means the same as `reference`, as an answer to `question`.
+
+        The same three texts are asked once, by whomever and whenever; a failure is not kept.
+
+        Raises:
+            InfraFailure: no verdict: the server failed, refused, or replied something else.
+        """
+        key = self._key(question, reference, answer)
+        task = self._asking.get(key)
+        if task is None:
+            task = self._asking[key] = asyncio.create_task(self._judge(key, question, reference, answer))
+            task.add_done_callback(lambda _: self._asking.pop(key))
+        # Shielded: one trajectory that is cancelled must not cancel what the others wait for
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Close connections and cache."""
+        await self._client.close()
+        if self._cache is not None:
+            self._cache.close()
+
+    async def __aenter__(self) -> "Judge":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def _key(self, question: str, reference: str, answer: str) -> str:
+        parts = json.dumps([PROMPT_VERSION, self.config.model, question, reference, answer])
+        return hashlib.sha256(parts.encode()).hexdigest()
+
+    async def _judge(self, key: str, question: str, reference: str, answer: str) -> Verdict:
+        who = f"judge {self.config.model} at {self.config.base_url}"
+        try:
+            if self._cache is not None and (known := await asyncio.to_thread(self._cache.get, key)) is not None:
+                return Verdict(**json.loads(known))
+            verdict = parse_verdict(await self._ask(messages(question, reference, answer)))
+            if self._cache is not None:
+                await asyncio.to_thread(self._cache.set, key, json.dumps(asdict(verdict)))
+            return verdict
+        except openai.OpenAIError as error:
+            raise InfraFailure(f"{who}: {error!r}") from error
+        except ValueError as error:
+            raise InfraFailure(f"{who}: no verdict: {error}") from error
+        except (sqlite3.Error, Timeout) as error:
+            raise InfraFailure(f"{who}: its cache {self.config.cache_dir} failed: {error!r}") from error
+
+    async def _ask(self, conversation: list[dict[str, str]]) -> str:
+        """The reply's text, after as many attempts as it takes."""
+        attempts = AsyncRetrying(
+            stop=stop_after_attempt(self.config.attempts),
+            wait=_wait,
+            retry=retry_if_exception_type(PASSING),
+            reraise=True,
+        )
+        async for attempt in attempts:
+            with attempt:
+                await self._turn()
+                async with self._slots:
+                    return await self._request(conversation)
+        raise AssertionError("tenacity reraises the last error")
+
+    async def _turn(self) -> None:
+        """Wait for the next start that the rate allows: starts are spread evenly, retries included."""
+        if self.config.requests_per_minute is None:
+            return
+        start = max(time.monotonic(), self._next_start)
+        self._next_start = start + 60.0 / self.config.requests_per_minute
+        await asyncio.sleep(start - time.monotonic())
+
+    async def _request(self, conversation: list[dict[str, str]]) -> str:
+        config = self.config
+        completion = await self._client.chat.completions.create(
+            model=config.model,
+            messages=conversation,  # type: ignore[arg-type]  # plain dicts of the right keys
+            max_completion_tokens=config.max_tokens,
+            temperature=openai.omit if config.temperature is None else config.temperature,
+            response_format=_RESPONSE_FORMAT if config.structured else openai.omit,
+        )
+        try:  # the client checks nothing: a proxy's error page is a string here
+            return completion.choices[0].message.content or ""
+        except (AttributeError, IndexError, TypeError) as error:
+            raise ValueError(f"got {str(completion)[:200]!r}, expected a chat completion") from error
+
+
+def _wait(state: RetryCallState) -> float:
+    """Seconds until the next attempt: 1, 2, 4, ... at random below, and at least what the server asks for."""
+    waited = wait_random_exponential(multiplier=1, max=MAX_WAIT_S)(state)
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.response.headers.get("retry-after", "") if isinstance(error, openai.APIStatusError) else ""
+    try:
+        return min(max(waited, float(asked)), MAX_WAIT_S)
+    except ValueError:
+        return waited
