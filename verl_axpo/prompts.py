@@ -90,7 +90,7 @@ def tool_call(name: str, arguments: Mapping[str, Any]) -> str:
 
 
 def answer(text: str) -> str:
-    """A final answer in the format that `verl_axpo.rewards.outcome` reads."""
+    """A final answer in the format that `verl_axpo.rewards.answer` reads."""
     return f"<answer>\\boxed{{{text}}}</answer>"
 
 

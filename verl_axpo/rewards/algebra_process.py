@@ -1,6 +1,6 @@
 """The process that runs math-verify: one JSON line in, one out, killed by the kernel when a comparison takes too long.
 
-    stdin {"answer", "truth"} -> parse both as LaTeX -> verify -> stdout {"equal": bool}
+    stdin {"answer", "truth", "cpu_s"} -> parse both as LaTeX -> verify -> stdout {"equal": bool}
 
 Started by `algebra.py`. math-verify's own time limit is a Python signal handler, which big-integer arithmetic in C does
 not let run and which works in main threads only; here the kernel ends the process instead.
@@ -15,7 +15,6 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-CPU_LIMIT_S = 3.0  # per comparison; those that end in a verdict take 0.01 to 1.5 s
 MEMORY_LIMIT_BYTES = 2 << 30  # address space; the process needs 0.3 GiB, a tower of powers all there is
 
 
@@ -25,12 +24,13 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; this ends with its parent
     equal = _math_verify()
     replies = _only_replies_on_stdout()
     replies({"ready": True})
     for line in sys.stdin:
         request = json.loads(line)
-        signal.setitimer(signal.ITIMER_PROF, CPU_LIMIT_S)
+        signal.setitimer(signal.ITIMER_PROF, request["cpu_s"])
         verdict = equal(request["answer"], request["truth"])
         signal.setitimer(signal.ITIMER_PROF, 0)
         replies({"equal": verdict})

@@ -17,15 +17,14 @@ from pathlib import Path
 import openai
 from diskcache import Cache, Timeout
 from openai.types.shared_params.response_format_json_schema import ResponseFormatJSONSchema
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from verl_axpo.errors import InfraFailure
 from verl_axpo.rewards.judge_config import JudgeConfig
 from verl_axpo.rewards.judge_prompt import PROMPT_VERSION, SCHEMA, Verdict, messages, parse_verdict
 
 MAX_WAIT_S = 60.0  # between two attempts
-# A server's bad moment; everything else (a wrong key, an unknown model, a bad request) fails the same way again
-PASSING = (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError)
+PASSING_STATUS = (408, 409, 429)  # and 5xx; a wrong key, an unknown model, a bad request fail the same way again
 _RESPONSE_FORMAT: ResponseFormatJSONSchema = {
     "type": "json_schema",
     "json_schema": {"name": "verdict", "schema": SCHEMA, "strict": True},
@@ -103,7 +102,7 @@ class Judge:
         attempts = AsyncRetrying(
             stop=stop_after_attempt(self.config.attempts),
             wait=_wait,
-            retry=retry_if_exception_type(PASSING),
+            retry=retry_if_exception(_may_pass),
             reraise=True,
         )
         async for attempt in attempts:
@@ -134,6 +133,13 @@ class Judge:
             return completion.choices[0].message.content or ""
         except (AttributeError, IndexError, TypeError) as error:
             raise ValueError(f"got {str(completion)[:200]!r}, expected a chat completion") from error
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether the same request may succeed in a moment: no connection, no answer in time, an overloaded server."""
+    if isinstance(error, openai.APIStatusError):
+        return error.status_code in PASSING_STATUS or error.status_code >= 500
+    return isinstance(error, openai.APIConnectionError)
 
 
 def _wait(state: RetryCallState) -> float:

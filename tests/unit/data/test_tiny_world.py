@@ -96,14 +96,14 @@ def test_every_cell_and_glyph_is_asked_for_equally_often() -> None:
     assert all(abs(sum(glyph == g for _, g in asked) - 400) < 82 for glyph in perception.GLYPHS)
 
 
-def test_demonstrations_show_the_gap() -> None:
+async def test_demonstrations_show_the_gap() -> None:
     """Rates of 2000 demonstrations, within five standard deviations (0.05 and 0.11 for the shares used here)."""
     tool, right, guessed = [], [], []
     for example in world.examples("sft_train", 2000, 0):
         shown = example.demonstration()
-        score = compute_score("", shown.turns[-1]["content"], example.problem.answer)
+        result = await compute_score("tiny/perception", shown.turns[-1]["content"], example.problem.answer)
         tool.append(len(shown.turns) > 1)
-        (right if tool[-1] else guessed).append(score)
+        (right if tool[-1] else guessed).append(result["score"])
     assert np.mean(tool) == pytest.approx(perception.TOOL_RATE, abs=0.052)
     assert np.mean(right) == pytest.approx(perception.AIM_RATE, abs=0.11)
     assert np.mean(guessed) == pytest.approx(1 / 3, abs=0.065)

@@ -1,48 +1,218 @@
-"""The outcome reward: which text counts as the answer."""
+"""The reward as verl calls it: which grader a row gets, what earns what, and what happens without a verdict."""
 
+import asyncio
+from typing import Any
+
+import numpy as np
 import pytest
-from verl.utils.import_utils import load_extern_object
+import torch
+from omegaconf import OmegaConf
+from tensordict import TensorDict
+from verl import DataProto
+from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManager
+from verl.trainer.ppo.reward import get_custom_reward_fn
 
+from tests.unit.rewards.conftest import Serve, verdict
 from verl_axpo import prompts
-from verl_axpo.rewards.outcome import compute_score, final_answer
+from verl_axpo.errors import InfraFailure
+from verl_axpo.rewards.outcome import compute_score
+
+KEYS = ["score", "acc", "answered", "undecided", "infra_failure"]
+
+
+def response(answer: str) -> str:
+    """A finished response with this final answer, as the policy writes it."""
+    text: str = prompts.assistant_turn("hm", prompts.answer(answer))["content"]
+    return text
+
+
+# ------------------------------ routing ------------------------------
 
 
 @pytest.mark.parametrize(
-    ("response", "answer"),
+    ("data_source", "extra_info", "answer", "truth", "score"),
     [
-        ("hm\n</think>\n\n<answer>\\boxed{bars}</answer>", "bars"),
-        ("hm\n</think>\n\n<answer>bars</answer>", "bars"),
-        ("</think><answer>lines</answer> or <answer>bars</answer>", "bars"),
-        ("</think><answer>\\boxed{lines}, no: \\boxed{\\frac{1}{2}}</answer>", "\\frac{1}{2}"),
-        ("</think><answer>\\boxed{bars</answer>", "\\boxed{bars"),
-        ("</think><answer><answer>bars</answer>", "bars"),
-        ("</think>\\boxed{bars}", None),
-        ("</think><answer>bars", None),
-        ("it could be <answer>lines</answer></think> I do not know", None),
-        ("", None),
-        # A tool's output is no answer, and neither is the thinking after it.
-        ("</think><tool_response><answer>bars</answer></tool_response><think>\nhm", None),
-        (
-            "</think><answer>lines</answer><tool_response>x</tool_response><think>\nhm</think><answer>bars</answer>",
-            "bars",
-        ),
+        ("tiny/perception", {}, "bars", "bars", 1.0),
+        ("tiny/perception", None, " BARS\n", "bars", 1.0),
+        ("tiny/perception", {}, "lines", "bars", 0.0),
+        ("tiny/perception", {}, "1/2", "0.5", 0.0),  # exact is exact
+        ("mine", {"answer_type": "exact"}, "bars", "bars", 1.0),
+        ("mine", {"answer_type": "math"}, "1/2", "0.5", 1.0),
+        ("mine", {"answer_type": "math"}, "\\frac{1}{3}", 0.5, 0.0),
+        ("mine", {"answer_type": "math"}, "7", 7, 1.0),
+        ("tiny/perception", {"answer_type": "math"}, "1/2", "0.5", 1.0),  # the row wins over its source
+        ("mine", {"answer_type": "choice"}, "(B) blue", "B", 1.0),
+        ("mine", {"answer_type": "choice", "options": ["red", "blue"]}, "blue", "B", 1.0),
+        ("mine", {"answer_type": "choice", "options": np.array(["red", "blue"])}, "red", "B", 0.0),
+        ("hrbench", {"answer_type": None}, "A", "A", 1.0),  # a column that is empty in this row
+        ("lmms-lab/FVQA", {}, "The Eiffel tower", "Eiffel Tower", 1.0),
+        ("fvqa", {"aliases": ["Paris"]}, "paris", "the French capital", 1.0),
+        ("fvqa", {"aliases": np.array(["Paris"], dtype=object)}, "Rome", "the French capital", 0.0),
+        ("mmsearch", {}, "Obama", "Barack Obama", 0.0),
+        ("mine", {"answer_type": "judge", "question": "?"}, "the bars", "Bars", 1.0),  # equal: nobody is asked
+        ("mine", {"answer_type": "judge", "question": "?"}, "x" * 3000, "Bars", 0.0),  # no answer is that long
     ],
 )
-def test_final_answer(response: str, answer: str | None) -> None:
-    assert final_answer(response) == answer
+async def test_the_row_decides_how_it_is_graded(
+    data_source: str, extra_info: dict[str, Any] | None, answer: str, truth: Any, score: float
+) -> None:
+    result = await compute_score(data_source, response(answer), truth, extra_info)
+    assert result == {"score": score, "acc": score, "answered": 1.0, "undecided": 0.0, "infra_failure": 0.0}
+
+
+async def test_the_f1_threshold_is_a_setting() -> None:
+    result = await compute_score("fvqa", response("Obama"), "Barack Obama", {}, f1_threshold=0.6)
+    assert result["score"] == 1.0
+
+
+async def test_further_data_sources_are_a_setting() -> None:
+    types = {"Mine": "math"}
+    assert (await compute_score("mine/train", response("1/2"), "0.5", {}, answer_types=types))["score"] == 1.0
+
+
+@pytest.mark.parametrize("kind", ["math", "choice", "short_text", "judge", "exact"])
+@pytest.mark.parametrize(
+    "text", ["", "hm</think>", "hm</think>\\boxed{B}", "hm</think><answer>B", "<answer>B</answer></think>"]
+)
+async def test_a_missing_answer_is_wrong_whatever_the_truth(kind: str, text: str) -> None:
+    for truth in ("B", ""):
+        result = await compute_score("mine", text, truth, {"answer_type": kind, "question": "?"})
+        assert (result["score"], result["answered"], result["infra_failure"]) == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("kind", ["math", "choice", "short_text", "judge"])
+async def test_an_empty_answer_is_wrong(kind: str) -> None:
+    result = await compute_score("mine", response(""), "B", {"answer_type": kind, "question": "?"})
+    assert (result["score"], result["answered"]) == (0.0, 1.0)
+
+
+async def test_a_comparison_without_end_is_wrong_and_counted() -> None:
+    result = await compute_score("mine", response("9^{9^{9^{9}}}"), "\\pi", {"answer_type": "math"})
+    assert (result["score"], result["undecided"], result["infra_failure"]) == (0.0, 1.0, 0.0)
 
 
 @pytest.mark.parametrize(
-    ("text", "score"), [("bars", 1.0), (" BARS\n", 1.0), ("lines", 0.0), ("bars lines", 0.0), ("", 0.0)]
+    ("row", "settings", "message"),
+    [
+        ({"data_source": "mine"}, {}, r"data_source 'mine' without extra_info.answer_type, expected one of \['math'"),
+        ({"data_source": ""}, {}, "data_source ''"),
+        ({"extra_info": {"answer_type": "maths"}}, {}, r"answer_type 'maths' for 'tiny', expected one of \['math'"),
+        ({"ground_truth": ["a", "b"]}, {}, "ground truth .*list.*aliases"),
+        ({"ground_truth": None}, {}, "expected text or number"),
+        ({"extra_info": {"answer_type": "choice"}}, {}, "ground truth 'bars' with 0 options"),
+        ({"extra_info": {"answer_type": "short_text", "aliases": "x"}}, {}, "extra_info.aliases: got str 'x'"),
+        ({"extra_info": {"answer_type": "judge"}}, {}, "extra_info.question=None"),
+        ({"extra_info": {"answer_type": "judge", "question": "?"}}, {}, "no judge, expected reward_kwargs.judge.base"),
+        ({}, {"f1": 0.5}, r"unknown keys \['f1'\]; valid keys are \['f1_threshold'"),
+        ({}, {"f1_threshold": 0}, "f1_threshold: got 0"),
+        ({}, {"on_infra_failure": "ignore"}, r"on_infra_failure: got 'ignore', expected one of \['mark', 'raise'\]"),
+        ({}, {"tool_bonus": -0.1}, "tool_bonus: got -0.1"),
+        ({}, {"tool_bonus": 0.1, "tool_penalty": 0.1}, "choose one"),
+        ({}, {"judge": {"model": "m"}}, r"missing keys \['base_url'\]"),
+    ],
 )
-def test_score_is_an_exact_match_up_to_case_and_space(text: str, score: float) -> None:
-    response = prompts.assistant_turn("hm", prompts.answer(text))["content"]
-    assert compute_score("tiny/perception", response, "bars", {}) == score
+async def test_a_wrong_row_or_setting_says_what_to_do(
+    row: dict[str, Any], settings: dict[str, Any], message: str
+) -> None:
+    defaults = {"data_source": "tiny", "solution_str": response("lines"), "ground_truth": "bars", "extra_info": {}}
+    with pytest.raises(ValueError, match=message):
+        await compute_score(**{**defaults, **row}, **settings)
 
 
-def test_a_missing_answer_is_wrong_even_when_the_truth_is_empty() -> None:
-    assert compute_score("tiny/perception", "hm</think>", "") == 0.0
+# ------------------------------ the judge ------------------------------
+
+JUDGED = {"answer_type": "judge", "question": "Which tower?", "aliases": ["Tour Eiffel"]}
 
 
-def test_verl_finds_the_function_under_its_configured_name() -> None:
-    assert load_extern_object("pkg://verl_axpo.rewards.outcome", "compute_score") is compute_score
+async def test_the_judge_decides_where_the_words_differ(serve: Serve) -> None:
+    server = serve(verdict(True), verdict(False))
+    judge = {"base_url": server.base_url, "model": "referee", "api_key_env": None}
+    yes = await compute_score("mine", response("the iron lady of Paris"), "Eiffel Tower", JUDGED, judge=judge)
+    no = await compute_score("mine", response("Big Ben"), "Eiffel Tower", JUDGED, judge=judge)
+    assert (yes["score"], no["score"]) == (1.0, 0.0)
+    assert '"reference": "Eiffel Tower / Tour Eiffel"' in server.requests()[0]["body"]["messages"][1]["content"]
+
+
+async def test_a_failed_judgement_is_marked_and_never_a_verdict(serve: Serve) -> None:
+    judge = {"base_url": serve({"status": 400}).base_url, "model": "referee", "api_key_env": None}
+    result = await compute_score("mine", response("Big Ben"), "Eiffel Tower", JUDGED, judge=judge)
+    assert result == {"score": 0.0, "acc": 0.0, "answered": 1.0, "undecided": 0.0, "infra_failure": 1.0}
+    with pytest.raises(InfraFailure, match="400"):
+        await compute_score("mine", response("Big Ben"), "Eiffel Tower", JUDGED, judge=judge, on_infra_failure="raise")
+
+
+# ------------------------------ tool bonus and penalty ------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "calls", "settings", "score"),
+    [
+        ("bars", [0.0], {"tool_bonus": 0.1}, 1.1),
+        ("lines", [0.0, 0.0], {"tool_bonus": 0.1}, 0.1),  # once, however many calls
+        ("bars", [], {"tool_bonus": 0.1}, 1.0),
+        ("bars", [0.0], {"tool_penalty": 0.25}, 0.75),
+        ("lines", [0.0], {"tool_penalty": 0.25}, -0.25),
+        ("lines", [], {"tool_penalty": 0.25}, 0.0),
+        ("bars", [0.0], {}, 1.0),
+    ],
+)
+async def test_tool_use_changes_the_score_only_when_asked_to(
+    answer: str, calls: list[float], settings: dict[str, float], score: float
+) -> None:
+    result = await compute_score("tiny", response(answer), "bars", {"tool_rewards": calls}, **settings)
+    assert result["score"] == pytest.approx(score)
+    assert result["acc"] == float(answer == "bars")
+
+
+async def test_text_that_looks_like_a_call_earns_no_bonus() -> None:
+    text = "hm</think><tool_call>{}</tool_call> <answer>bars</answer>"
+    assert (await compute_score("tiny", text, "bars", {"tool_rewards": []}, tool_bonus=0.1))["score"] == 1.0
+
+
+async def test_a_bonus_without_a_record_of_the_calls_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"extra_info\.tool_rewards"):
+        await compute_score("tiny", response("bars"), "bars", {}, tool_bonus=0.1)
+
+
+# ------------------------------ in verl's own reward loop ------------------------------
+
+
+class Characters:
+    """A tokenizer of one id per character; the manager only decodes."""
+
+    def decode(self, ids: Any, skip_special_tokens: bool) -> str:
+        return "".join(map(chr, ids.tolist()))
+
+
+async def verls_result(text: str, extra_info: dict[str, Any], **reward_kwargs: Any) -> dict[str, Any]:
+    """What verl's reward manager makes of our function, loaded from a config as verl loads it."""
+    function = {"path": "pkg://verl_axpo.rewards.outcome", "name": "compute_score", "reward_kwargs": reward_kwargs}
+    config = OmegaConf.create({"reward": {"custom_reward_function": function}})
+    ids = torch.tensor([[ord(letter) for letter in text]])
+    batch = TensorDict({"responses": ids, "attention_mask": torch.ones_like(ids)}, batch_size=1)
+    row = {
+        "data_source": np.array(["tiny/perception"], dtype=object),
+        "reward_model": np.array([{"ground_truth": "bars"}], dtype=object),
+        "extra_info": np.array([extra_info], dtype=object),
+        "tool_extra_fields": np.array([{"turn_scores": [], "tool_rewards": [0.0]}], dtype=object),
+    }
+    manager = NaiveRewardManager(config, Characters(), get_custom_reward_fn(config))
+    manager.loop = asyncio.get_running_loop()
+    result: dict[str, Any] = await manager.run_single(DataProto(batch=batch, non_tensor_batch=row))
+    return result
+
+
+async def test_verl_finds_awaits_and_logs_it() -> None:
+    result = await verls_result(response("bars"), {"index": 0})
+    assert result["reward_score"] == 1.0
+    assert list(result["reward_extra_info"]) == KEYS
+
+
+async def test_verl_hands_over_settings_and_the_calls_of_its_tool_loop() -> None:
+    assert (await verls_result(response("bars"), {}, tool_penalty=0.5))["reward_score"] == 0.5
+
+
+async def test_verl_hands_over_the_judge(serve: Serve) -> None:
+    judge = {"base_url": serve(verdict(True)).base_url, "model": "referee", "api_key_env": None}
+    result = await verls_result(response("lines"), {"answer_type": "judge", "question": "?"}, judge=judge)
+    assert result["reward_score"] == 1.0

@@ -1,0 +1,134 @@
+"""The judge against vLLM's own OpenAI-compatible server, with the tiny model behind it.
+
+An untrained model says nothing sensible, so what is shown is the transport: requests that vLLM accepts, a verdict in
+the JSON schema asked for, the same one again at temperature 0, and a reward made of it.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from verl_axpo import prompts
+from verl_axpo.data.tiny.__main__ import make
+from verl_axpo.data.tiny.model import MAX_LENGTH
+from verl_axpo.errors import InfraFailure
+from verl_axpo.rewards.judge import Judge
+from verl_axpo.rewards.judge_config import JudgeConfig
+from verl_axpo.rewards.outcome import compute_score
+
+START_TIMEOUT_S = 600  # vLLM starts within a minute on two idle cores
+STOP_TIMEOUT_S = 60
+MAX_TOKENS = 600  # the question takes about 350 of the model's 1024
+NAME = "tiny-judge"
+CASE = ("Which building?", "bars", "lines")
+
+
+@pytest.fixture(scope="module")
+def base_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`vllm serve` on a free port, until the module's tests are done."""
+    folder = tmp_path_factory.mktemp("judge")
+    make(folder, 0, {"train": 1, "val": 1, "heldout": 1, "sft_train": 1, "sft_val": 1})
+    port, log = free_port(), folder / "vllm.log"
+    command = [
+        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder / "model"),
+        "--served-model-name", NAME, "--host", "127.0.0.1", "--port", str(port), "--max-model-len", str(MAX_LENGTH),
+        "--dtype", "float32", "--enforce-eager", "--skip-mm-profiling", "--block-size", "16",
+        "--limit-mm-per-prompt", '{"image": 0, "video": 0}', "--kv-cache-memory-bytes", str(1 << 28),
+        # A model that prefers blanks would otherwise write them between the tokens of the verdict for ever
+        "--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}',
+    ]  # fmt: skip
+    with log.open("wb") as output:
+        server = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        wait_for(f"http://127.0.0.1:{port}/health", server, log)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        server.send_signal(signal.SIGINT)  # lets vLLM end its engine process
+        try:
+            server.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            ended, late = server.poll() is not None, time.monotonic() > deadline
+            if ended or late:
+                why = f"ended with {server.returncode}" if ended else f"did not start within {START_TIMEOUT_S} s"
+                pytest.fail(f"vLLM {why}; the end of {log}:\n" + "\n".join(log.read_text().splitlines()[-40:]))
+            time.sleep(0.5)
+
+
+def config(base_url: str, cache_dir: Path | None = None, model: str = NAME) -> JudgeConfig:
+    cache = str(cache_dir) if cache_dir else None
+    return JudgeConfig(base_url=base_url, model=model, api_key_env=None, cache_dir=cache, max_tokens=MAX_TOKENS)
+
+
+async def test_a_verdict_in_the_schema_and_the_same_one_again(base_url: str) -> None:
+    """Two judges without a cache: both ask, and temperature 0 makes them agree."""
+    verdicts = []
+    for _ in range(2):
+        async with Judge(config(base_url)) as judge:
+            verdicts.append(await judge.judge(*CASE))
+    assert isinstance(verdicts[0].correct, bool)
+    assert verdicts[0] == verdicts[1]
+
+
+async def test_a_known_verdict_needs_no_server(base_url: str, tmp_path: Path) -> None:
+    async with Judge(config(base_url, tmp_path)) as judge:
+        asked = await judge.judge(*CASE)
+    async with Judge(config("http://127.0.0.1:9/v1", tmp_path)) as judge:  # the discard port: nobody listens
+        assert await judge.judge(*CASE) == asked
+
+
+async def test_a_reply_that_is_cut_off_is_a_failure(base_url: str) -> None:
+    settings = JudgeConfig(base_url=base_url, model=NAME, api_key_env=None, max_tokens=3)
+    async with Judge(settings) as judge:
+        with pytest.raises(InfraFailure, match="no verdict"):
+            await judge.judge(*CASE)
+
+
+async def test_a_question_beyond_the_models_context_is_a_failure(base_url: str) -> None:
+    async with Judge(config(base_url)) as judge:
+        with pytest.raises(InfraFailure, match="400"):
+            await judge.judge("Which building? " * 2000, "bars", "lines")
+
+
+async def test_a_model_that_is_not_served_is_a_failure(base_url: str) -> None:
+    async with Judge(config(base_url, model="another")) as judge:
+        with pytest.raises(InfraFailure, match="404"):
+            await judge.judge(*CASE)
+
+
+async def test_the_reward_asks_it(base_url: str) -> None:
+    async with Judge(config(base_url)) as judge:
+        expected = await judge.judge(*CASE)
+    question, truth, answer = CASE
+    result = await compute_score(
+        "mine",
+        prompts.assistant_turn("hm", prompts.answer(answer))["content"],
+        truth,
+        {"answer_type": "judge", "question": question},
+        judge={"base_url": base_url, "model": NAME, "api_key_env": None, "max_tokens": MAX_TOKENS},
+    )
+    assert (result["score"], result["infra_failure"]) == (float(expected.correct), 0.0)

@@ -1,0 +1,49 @@
+"""Which text of a response counts as the answer."""
+
+import time
+
+import pytest
+
+from verl_axpo.rewards.answer import boxed, final_answer, unboxed
+
+
+@pytest.mark.parametrize(
+    ("response", "answer"),
+    [
+        ("hm\n</think>\n\n<answer>\\boxed{bars}</answer>", "bars"),
+        ("hm\n</think>\n\n<answer>bars</answer>", "bars"),
+        ("</think><answer>lines</answer> or <answer>bars</answer>", "bars"),
+        ("</think><answer>\\boxed{lines}, no: \\boxed{\\frac{1}{2}}</answer>", "\\frac{1}{2}"),
+        ("</think><answer>\\boxed{}</answer>", ""),
+        ("</think><answer>\\boxed{bars</answer>", "\\boxed{bars"),
+        ("</think><answer><answer>bars</answer>", "bars"),
+        ("</think>\\boxed{bars}", None),
+        ("</think><answer>bars", None),
+        ("it could be <answer>lines</answer></think> I do not know", None),
+        ("", None),
+        # A tool's output is no answer, and neither is the thinking after it.
+        ("</think><tool_response><answer>bars</answer></tool_response><think>\nhm", None),
+        (
+            "</think><answer>lines</answer><tool_response>x</tool_response><think>\nhm</think><answer>bars</answer>",
+            "bars",
+        ),
+    ],
+)
+def test_final_answer(response: str, answer: str | None) -> None:
+    assert final_answer(response) == answer
+
+
+def test_boxed_takes_the_last_box_with_its_braces() -> None:
+    assert boxed("\\boxed{1} \\boxed{\\{1, 2\\}}") == "\\{1, 2\\}"
+    assert boxed("1") is None
+    assert boxed("\\boxed{1} \\boxed{2") is None
+    assert unboxed("\\boxed{B}") == "B"
+    assert unboxed("B") == "B"
+
+
+@pytest.mark.parametrize("piece", ["<answer>", "</answer>", "\\boxed{", "{", "<think>", "x"])
+def test_a_megabyte_of_anything_is_read_at_once(piece: str) -> None:
+    response = "<answer>" + piece * (1_000_000 // len(piece)) + "</answer>"
+    started = time.process_time()
+    final_answer(response)
+    assert time.process_time() - started < 2  # linear: about 0.1 s

@@ -1,0 +1,91 @@
+"""Mathematical answers: what counts as the same value, decided in process or by math-verify."""
+
+import time
+
+import pytest
+
+from verl_axpo.rewards.math import MAX_CHARS, Expressions, compare, same_value
+
+# (answer, truth), each pair one value in two spellings
+SAME = [
+    # numbers
+    ("5", "5"), ("5.", "5"), ("5.0", "5"), ("+5", "5"), (".5", "0.5"), ("{2}", "2"), ("1,234.50", "1234.5"),
+    ("1{,}234", "1234"), ("\N{MINUS SIGN}3", "-3"), ("1.5e3", "1500"), ("2 \\times 10^{-3}", "0.002"),
+    ("3\N{MULTIPLICATION SIGN}10^5", "300000"),
+    # fractions: 1 1/2 = 3/2, and a decimal of six places is whatever rounds to it
+    ("1/2", "0.5"), ("\\frac{3}{6}", "1/2"), ("\\dfrac12", "0.5"), ("-\\frac{1}{2}", "-0.5"), ("1 1/2", "1.5"),
+    ("1\\frac{1}{2}", "3/2"), ("½", "0.5"), ("0.333333", "1/3"), ("\\frac{2}{3}", "0.666667"),
+    ("0.30000000000000004", "0.3"),
+    # percent: the sign may be left out, and 50 % is one half
+    ("50%", "50\\%"), ("50", "50\\%"), ("0.5", "50\\%"), ("50\\%", "50"), ("50 percent", "0.5"),
+    ("\\frac{1}{2}", "50%"),
+    # units: one side may leave them out; 1.2 m = 120 cm, 18 km/h = 5 m/s, 1 L = 1000 cm^3, 100 cm^2 = 0.01 m^2
+    ("12 cm", "12"), ("12", "12\\text{ cm}"), ("12cm", "12 centimeters"), ("1.2 m", "120 cm"), ("18 km/h", "5 m/s"),
+    ("1 L", "1000 cm^3"), ("100 \\text{ cm}^2", "0.01 m²"), ("12 square centimetres", "12 cm^2"),
+    ("90 min", "1.5 hours"),
+    ("30^\\circ", "30"), ("30^{\\circ}", "30 degrees"), ("25 ^\\circ C", "25°C"), ("\\$5", "5"), ("$5", "5 dollars"),
+    ("50 cents", "$0.50"), ("12 apples", "12"), ("12 apples", "12 apple"), ("2\\sqrt{3}\\text{ cm}", "2\\sqrt{3}"),
+    # typography
+    ("$5$", "5"), ("\\(5\\)", "5"), ("\\text{Monday}", "monday"), ("\\boxed{5}", "5"), ("5", "\\boxed{5}"),
+    # algebra
+    ("2\\sqrt{2}", "\\sqrt{8}"), ("2√3", "\\sqrt{12}"), ("6.283185", "2\\pi"), ("(x+1)^2", "x^2+2x+1"), ("x=5", "5"),
+    ("5", "x = 5"), ("3:4", "\\frac{3}{4}"), ("\\log_2 8", "3"), ("5!", "120"), ("4i+3", "3+4i"),
+    ("3\\le x", "x\\ge 3"),
+    # intervals, tuples, sets
+    ("[1,2)", "[1, 2)"), ("\\left(1,2\\right]", "(1,2]"), ("x>3", "(3,\\infty)"), ("(3,∞)", "x > 3"),
+    ("(2,\\infty)\\cup(-\\infty,1)", "(-\\infty,1)\N{UNION}(2,\\infty)"), ("(1, 0.5, 3)", "(1,\\frac{1}{2},3)"),
+    ("\\{2,1\\}", "\\{1,2\\}"), ("2, 1", "1, 2"), ("x=1 or x=2", "1,2"), ("-2,2", "\\pm 2"),
+]  # fmt: skip
+
+DIFFERENT = [
+    # numbers
+    ("", "5"), ("  ", "5"), ("6", "5"), ("-5", "5"), ("0.33", "1/3"), ("3.14", "\\pi"), ("1000001", "1000000"),
+    ("0.00000002", "0.00000001"), ("1/0", "0"), ("1/0", "1/0 + 1"),
+    # percent and units
+    ("0.5", "50"), ("5%", "0.5"), ("12 m", "12 cm"), ("1.2 m", "1.2 cm^2"), ("12 apples", "12 pears"), ("5%", "5 cm"),
+    ("5 €", "5 dollars"), ("25°C", "25°F"), ("5 km", "5 km/h"),
+    # a variable is no unit
+    ("5m", "5"), ("2x", "2"), ("5 a", "5"), ("2 \\pi", "2"), ("2x m", "2x"),
+    # algebra
+    ("x+1", "x+2"), ("2y+1", "2x+1"), ("\\sqrt{8}", "3\\sqrt{2}"), ("x<3", "x>3"),
+    # words are compared as words, not as products of their letters
+    ("listen", "silent"), ("The answer is 5", "5"), ("5 and 6 apples", "5"),
+    # intervals, tuples, sets
+    ("[1,2)", "(1,2)"), ("(2,1)", "(1,2)"), ("(1,3,2)", "(1,2,3)"), ("\\{1,2\\}", "(1,2)"), ("3, 4", "3"),
+    ("3 or 4", "3"), ("1", "1, 2"), ("1,2,3", "1,2"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("answer", "truth"), SAME)
+async def test_the_same_value(answer: str, truth: str) -> None:
+    assert await same_value(answer, truth) is True
+
+
+@pytest.mark.parametrize(("answer", "truth"), DIFFERENT)
+async def test_another_value(answer: str, truth: str) -> None:
+    assert await same_value(answer, truth) is False
+
+
+@pytest.mark.parametrize(("answer", "truth"), [("1/2", "0.5"), ("12 cm", "0.12 m"), ("Monday", "Friday"), ("7", "8")])
+def test_plain_numbers_and_words_need_no_process(answer: str, truth: str) -> None:
+    assert isinstance(compare(answer, truth), bool)
+
+
+def test_what_only_algebra_can_compare_is_handed_on_without_its_unit() -> None:
+    assert compare("2\\sqrt{3} cm", "$\\sqrt{12}$") == Expressions(answer="2\\sqrt{3}", truth="\\sqrt{12}")
+
+
+def test_an_answer_longer_than_the_limit_is_wrong_even_when_it_is_the_truth() -> None:
+    assert compare("1" * (MAX_CHARS + 1), "1" * (MAX_CHARS + 1)) is False
+    assert compare("1" * MAX_CHARS, "1" * MAX_CHARS) is True
+
+
+@pytest.mark.parametrize(
+    "piece", ["(", "°", "\\text{", "1,", "square ", "cm^2 ", "\\frac{", "- ", "√(", "^{", "per ", "$", "\\left"]
+)
+def test_the_cheap_comparisons_are_cheap_on_anything(piece: str) -> None:
+    answer = (piece * MAX_CHARS)[:MAX_CHARS]
+    started = time.process_time()
+    compare(answer, "5 m")
+    compare("7" + answer[:-2] + "!", "5 m")
+    assert time.process_time() - started < 0.5
