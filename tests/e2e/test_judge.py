@@ -41,8 +41,8 @@ def base_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = [
         sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder / "model"),
         "--served-model-name", NAME, "--host", "127.0.0.1", "--port", str(port), "--max-model-len", str(MAX_LENGTH),
-        "--dtype", "float32", "--enforce-eager", "--skip-mm-profiling", "--block-size", "16",
-        "--limit-mm-per-prompt", '{"image": 0, "video": 0}', "--kv-cache-memory-bytes", str(1 << 28),
+        "--dtype", "float32", "--enforce-eager", "--skip-mm-profiling",
+        "--limit-mm-per-prompt", '{"image": 1, "video": 0}', "--kv-cache-memory-bytes", str(1 << 28),
         # A model that prefers blanks would otherwise write them between the tokens of the verdict for ever
         "--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}',
     ]  # fmt: skip

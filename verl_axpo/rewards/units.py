@@ -17,11 +17,12 @@ _TABLE: dict[str, dict[str, str]] = {  # kind -> factor to the kind's base unit 
         "1/10": "dm decimeter decimeters decimetre decimetres",
         "1": "m meter meters metre metres",
         "1000": "km kilometer kilometers kilometre kilometres",
-        "127/5000": "inch inches",
+        "127/5000": "in inch inches",
         "381/1250": "ft foot feet",
         "1143/1250": "yd yard yards",
         "201168/125": "mi mile miles",
     },
+    "unit": {"1": "unit units"},
     "mass": {
         "1/1000": "mg milligram milligrams",
         "1": "g gram grams",
@@ -64,8 +65,9 @@ _CURRENCY = "$€£¥"
 _NOT_UNITS = frozenset(
     {
         "and", "sin", "cos", "tan", "cot", "sec", "csc", "log", "exp", "sqrt", "root", "max", "min", "mod",
-        "infinity", "inf", "from", "times", "plus", "minus", "over", "half", "halves", "third", "thirds",
-        "quarter", "quarters", "hundred", "thousand", "million", "billion", "percent",
+        "infinity", "inf", "from", "times", "plus", "minus", "over", "squared", "cubed", "factorial", "half",
+        "halves", "third", "thirds", "quarter", "quarters", "dozen", "dozens", "hundred", "thousand", "million",
+        "billion", "trillion", "percent",
     }
 )  # fmt: skip
 _FACTOR = re.compile(r"(square|sq\.?|cubic)?\s*([a-zA-ZΩ°¢$€£¥]+)\s*(?:\^\s*\{?\s*([23])\s*\}?|([²³]))?")
@@ -95,7 +97,8 @@ def parse_unit(text: str) -> Unit | None:
     known = [factor for factor in factors if factor is not None]
     if len(known) < len(factors) or len(factors) > 2:
         word = text.strip().lower()
-        is_word = word.isalpha() and len(word) >= _MIN_WORD and word not in _NOT_UNITS
+        is_part_of_number = word in _NOT_UNITS or word.endswith(("th", "ths"))  # "3 hundredths"
+        is_word = word.isalpha() and len(word) >= _MIN_WORD and not is_part_of_number
         return Unit(kind=f"word {word.removesuffix('s')}", factor=Fraction(1)) if is_word else None
     top, *below = known
     if not below:

@@ -24,7 +24,8 @@ SAME = [
     ("1 L", "1000 cm^3"), ("100 \\text{ cm}^2", "0.01 m²"), ("12 square centimetres", "12 cm^2"),
     ("90 min", "1.5 hours"),
     ("30^\\circ", "30"), ("30^{\\circ}", "30 degrees"), ("25 ^\\circ C", "25°C"), ("\\$5", "5"), ("$5", "5 dollars"),
-    ("50 cents", "$0.50"), ("12 apples", "12"), ("12 apples", "12 apple"), ("2\\sqrt{3}\\text{ cm}", "2\\sqrt{3}"),
+    ("50 cents", "$0.50"), ("12 apples", "12"), ("12 square units", "12"), ("12\\text{ units}^2", "12 square units"), ("12 in.", "1 foot"),
+    ("12 apples", "12 apple"), ("2\\sqrt{3}\\text{ cm}", "2\\sqrt{3}"),
     # typography
     ("$5$", "5"), ("\\(5\\)", "5"), ("\\text{Monday}", "monday"), ("\\boxed{5}", "5"), ("5", "\\boxed{5}"),
     # algebra
@@ -43,7 +44,8 @@ DIFFERENT = [
     ("0.00000002", "0.00000001"), ("1/0", "0"), ("1/0", "1/0 + 1"),
     # percent and units
     ("0.5", "50"), ("5%", "0.5"), ("12 m", "12 cm"), ("1.2 m", "1.2 cm^2"), ("12 apples", "12 pears"), ("5%", "5 cm"),
-    ("5 €", "5 dollars"), ("25°C", "25°F"), ("5 km", "5 km/h"),
+    ("5 €", "5 dollars"), ("25°C", "25°F"), ("5 km", "5 km/h"), ("5 dozen", "5"),
+    ("3 hundredths", "3"), ("5 million", "5"), ("3 units", "3 square units"),
     # a variable is no unit
     ("5m", "5"), ("2x", "2"), ("5 a", "5"), ("2 \\pi", "2"), ("2x m", "2x"),
     # algebra

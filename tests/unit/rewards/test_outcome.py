@@ -1,11 +1,14 @@
 """The reward as verl calls it: which grader a row gets, what earns what, and what happens without a verdict."""
 
 import asyncio
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 from tensordict import TensorDict
 from verl import DataProto
@@ -15,6 +18,7 @@ from verl.trainer.ppo.reward import get_custom_reward_fn
 from tests.unit.rewards.conftest import Serve, verdict
 from verl_axpo import prompts
 from verl_axpo.errors import InfraFailure
+from verl_axpo.rewards import graders
 from verl_axpo.rewards.outcome import compute_score
 
 KEYS = ["score", "acc", "answered", "undecided", "infra_failure"]
@@ -184,9 +188,11 @@ class Characters:
         return "".join(map(chr, ids.tolist()))
 
 
-async def verls_result(text: str, extra_info: dict[str, Any], **reward_kwargs: Any) -> dict[str, Any]:
+async def verls_result(
+    text: str, extra_info: dict[str, Any], path: str = "pkg://verl_axpo.rewards.outcome", **reward_kwargs: Any
+) -> dict[str, Any]:
     """What verl's reward manager makes of our function, loaded from a config as verl loads it."""
-    function = {"path": "pkg://verl_axpo.rewards.outcome", "name": "compute_score", "reward_kwargs": reward_kwargs}
+    function = {"path": path, "name": "compute_score", "reward_kwargs": reward_kwargs}
     config = OmegaConf.create({"reward": {"custom_reward_function": function}})
     ids = torch.tensor([[ord(letter) for letter in text]])
     batch = TensorDict({"responses": ids, "attention_mask": torch.ones_like(ids)}, batch_size=1)
@@ -216,3 +222,33 @@ async def test_verl_hands_over_the_judge(serve: Serve) -> None:
     judge = {"base_url": serve(verdict(True)).base_url, "model": "referee", "api_key_env": None}
     result = await verls_result(response("lines"), {"answer_type": "judge", "question": "?"}, judge=judge)
     assert result["reward_score"] == 1.0
+
+
+async def test_verls_command_line_reaches_it(serve: Serve) -> None:
+    """The overrides of docs/rewards.md on verl's own defaults."""
+    function = "reward.custom_reward_function"
+    overrides = [
+        f"{function}.path=pkg://verl_axpo.rewards.outcome",
+        f"{function}.name=compute_score",
+        f"+{function}.reward_kwargs.f1_threshold=0.9",
+        f"+{function}.reward_kwargs.judge.base_url={serve(verdict(True)).base_url}",
+        f"+{function}.reward_kwargs.judge.model=referee",
+        f"+{function}.reward_kwargs.judge.api_key_env=null",
+    ]
+    with initialize_config_module("verl.trainer.config", version_base=None):
+        reward = get_custom_reward_fn(compose("ppo_trainer", overrides))
+    judged = {"data_source": "mine", "solution_str": response("Big Ben"), "extra_info": JUDGED}
+    assert (await reward(ground_truth="Eiffel Tower", **judged))["score"] == 1.0
+    near = {"data_source": "fvqa", "solution_str": response("Barack Hussein Obama"), "extra_info": {}}
+    assert (await reward(ground_truth="Barack Obama", **near))["score"] == 0.0  # F1 is 0.8
+
+
+async def test_a_project_adds_a_type_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file of docs/rewards.md, cut out of the page."""
+    page = (Path(__file__).parents[3] / "docs/rewards.md").read_text()
+    code = next(block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "my_reward.py" in block)
+    (tmp_path / "my_reward.py").write_text(code)
+    monkeypatch.setitem(graders.GRADERS, "even", graders.exact)  # so that the file's grader goes with the test
+    for answer, score in (("1234", 1.0), ("7", 0.0)):
+        result = await verls_result(response(answer), {"answer_type": "even"}, path=str(tmp_path / "my_reward.py"))
+        assert result["reward_score"] == score
