@@ -24,7 +24,8 @@ SAME = [
     ("1 L", "1000 cm^3"), ("100 \\text{ cm}^2", "0.01 m²"), ("12 square centimetres", "12 cm^2"),
     ("90 min", "1.5 hours"),
     ("30^\\circ", "30"), ("30^{\\circ}", "30 degrees"), ("25 ^\\circ C", "25°C"), ("\\$5", "5"), ("$5", "5 dollars"),
-    ("50 cents", "$0.50"), ("12 apples", "12"), ("12 square units", "12"), ("12\\text{ units}^2", "12 square units"), ("12 in.", "1 foot"),
+    ("50 cents", "$0.50"), ("12 apples", "12"), ("12 square units", "12"), ("12\\text{ units}^2", "12 square units"),
+    ("12 in.", "1 foot"),
     ("12 apples", "12 apple"), ("2\\sqrt{3}\\text{ cm}", "2\\sqrt{3}"),
     # typography
     ("$5$", "5"), ("\\(5\\)", "5"), ("\\text{Monday}", "monday"), ("\\boxed{5}", "5"), ("5", "\\boxed{5}"),
