@@ -77,13 +77,16 @@ class AlgebraProcess:
     def __init__(self) -> None:
         # -m with our own search path: the child finds the package whichever way this process found it
         path = os.pathsep.join(entry for entry in sys.path if entry)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", MODULE],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path},
-        )
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", MODULE],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": path},
+            )
+        except OSError as error:
+            raise InfraFailure(f"math-verify could not start: {error}") from error
         if self._read(START_LIMIT_S) is None:
             reason = _stream(self._process.stderr).read().decode(errors="replace").strip()
             self.kill()

@@ -75,7 +75,7 @@ def _letter_of_text(text: str, options: Sequence[str]) -> str | None:
     matches = [
         letter
         for letter, option in zip(LETTERS, options, strict=False)
-        if len(option.strip()) > 1 and normalise(_undressed(option)).rstrip(".") == wanted
+        if option.strip().upper() not in tuple(LETTERS) and normalise(_undressed(option)).rstrip(".") == wanted
     ]
     return matches[0] if len(matches) == 1 else None
 

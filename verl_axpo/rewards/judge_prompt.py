@@ -40,11 +40,9 @@ class Verdict:
 
 def messages(question: str, reference: str, answer: str) -> list[dict[str, str]]:
     """The conversation that is sent."""
-    case = {"question": question, "reference": reference, "candidate": answer}
-    return [
-        {"role": "system", "content": _INSTRUCTIONS},
-        {"role": "user", "content": json.dumps(case, ensure_ascii=False)},
-    ]
+    case = json.dumps({"question": question, "reference": reference, "candidate": answer}, ensure_ascii=False)
+    sendable = case.encode("utf-8", "replace").decode()  # half a surrogate pair is not
+    return [{"role": "system", "content": _INSTRUCTIONS}, {"role": "user", "content": sendable}]
 
 
 def parse_verdict(reply: str) -> Verdict:

@@ -28,6 +28,7 @@ _TABLE: dict[str, dict[str, str]] = {  # kind -> factor to the kind's base unit 
         "1": "g gram grams",
         "1000": "kg kilogram kilograms",
         "1000000": "tonne tonnes",
+        "45359237/100000": "lb lbs",
     },
     "time": {
         "1/1000": "ms millisecond milliseconds",

@@ -53,6 +53,8 @@ def test_no_letter_or_two_is_no_choice(answer: str) -> None:
         ("blue", (), None),
         ("(C) 12 cm", (), "C"),
         ("12 cm", ("10 cm", "12 cm"), "B"),
+        ("5", ("3", "5", "7"), "B"),
+        ("x", ("x", "y"), "A"),
     ],
 )
 def test_letters_and_texts_of_options(answer: str, options: tuple[str, ...], letter: str | None) -> None:

@@ -54,6 +54,14 @@ async def test_what_a_server_does_not_know_can_be_left_out(serve: Serve) -> None
     assert "temperature" not in body
 
 
+async def test_any_text_can_be_sent(serve: Serve) -> None:
+    server = serve(verdict(False))
+    async with judge_of(server) as judge:
+        assert not (await judge.judge("?", "\u6771\u4eac", "\ud800\x00")).correct
+    sent = json.loads(server.requests()[0]["body"]["messages"][1]["content"])
+    assert (sent["reference"], sent["candidate"]) == ("\u6771\u4eac", "?\x00")
+
+
 # ------------------------------ failures ------------------------------
 
 
