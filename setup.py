@@ -41,6 +41,9 @@ setup(
     package_data={"": ["*.yaml", "*.yml", "*.json", "*.jinja", "*.txt", "py.typed"]},
     install_requires=[
         VERL,
+        "diskcache",  # search: answers, rate and budget shared by processes; JSON on disk, never pickles
+        "filelock",  # search: one process asks or builds, the others wait; a dead one lets go
+        "httpx",  # search: the HTTP client that tavily-python takes, here with a bounded body
         "hydra-core>=1.3",  # the search-path plugin interface
         "jinja2",  # the HTML report
         "matplotlib",  # its plots
@@ -48,6 +51,8 @@ setup(
         "pillow",  # images of tools and traces
         "psutil",  # memory figures of the CPU platform
         "rich",  # progress bars, tables, `verl-axpo view`
+        "tavily-python",  # search: the service's own client
+        "tenacity",  # search: attempts with back-off
         "typer",  # the command line
     ],
     extras_require={

@@ -15,7 +15,7 @@ ON_MISS = ("infra_failure", "error")
 DEPTHS = ("basic", "advanced")
 KEY_VARIABLE = "TAVILY_API_KEY"
 LEAKS = ("huggingface.co",)  # pages with the benchmarks' answers: left out of every web search (paper, section 2)
-HOST_KEYS = ("type",)  # verl's own, in the same mapping
+HOST_KEYS = ("type", "call_limit_s")  # verl's and the agent loop's, in the same mapping
 NO_ENGINE = (
     "tavily-search: nothing to search with. Set one of: the environment variable {key} (a Tavily key); `documents`, a "
     "folder of .txt, .md or .jsonl files, in the tool's config; or `mode: replay` with a recorded `cache_dir`"
