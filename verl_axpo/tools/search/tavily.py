@@ -41,6 +41,10 @@ class Passing(Exception):
         self.carried_out, self.retry_after_s = carried_out, retry_after_s
 
 
+class Refused(InfraFailure):
+    """The server did not carry the call out, and would not if asked again."""
+
+
 class PerLoop(Generic[T]):
     """One value for each event loop in turn: connections and semaphores of a loop that ended are of no use."""
 
@@ -92,10 +96,13 @@ class TavilyEngine:
         await asyncio.to_thread(self.quota.spend)
         try:
             return await self._send(request)
-        except (Passing, InfraFailure) as failure:
-            if not getattr(failure, "carried_out", False):
+        except Refused:
+            await asyncio.to_thread(self.quota.refund)
+            raise
+        except Passing as failure:
+            if not failure.carried_out:
                 await asyncio.to_thread(self.quota.refund)
-            if isinstance(failure, Passing) and failure.retry_after_s is not None:
+            if failure.retry_after_s is not None:
                 await asyncio.to_thread(self.quota.postpone, failure.retry_after_s)
             raise
 
@@ -104,6 +111,8 @@ class TavilyEngine:
         try:
             # httpx limits the wait for each piece of an answer; a server that drips would hold the call for ever
             body = await asyncio.wait_for(self._client.get().search(**request, timeout=limit), limit)
+            if "query" not in body:  # Tavily repeats the query; its client adds empty `results` to any other object
+                raise ValueError(f"an object with {sorted(body)}")
             return [Hit.from_json(one) for one in body["results"]]
         except (TavilyTimeout, asyncio.TimeoutError) as error:
             raise Passing(f"no answer within {limit:g} s", carried_out=True) from error
@@ -114,7 +123,7 @@ class TavilyEngine:
         except httpx.HTTPStatusError as error:
             raise _status_failure(error.response) from error
         except (InvalidAPIKeyError, ForbiddenError, BadRequestError) as error:
-            raise InfraFailure(
+            raise Refused(
                 f"Tavily refused the call: {type(error).__name__} {error}; check {KEY_VARIABLE} and the plan's credits"
             ) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:  # the last is the client's, for a list
@@ -141,7 +150,7 @@ def _wait(state: RetryCallState) -> float:
 def _status_failure(response: httpx.Response) -> Exception:
     if response.status_code >= 500 or response.status_code == httpx.codes.REQUEST_TIMEOUT:
         return Passing(f"status {response.status_code}", carried_out=False)
-    return InfraFailure(f"Tavily: unexpected status {response.status_code} from {response.request.url}")
+    return Refused(f"Tavily: unexpected status {response.status_code} from {response.request.url}")
 
 
 def _http_client(config: SearchConfig) -> httpx.AsyncClient:
