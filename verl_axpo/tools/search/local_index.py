@@ -116,7 +116,7 @@ def _build(path: Path, documents: Iterator[Document]) -> None:
             rows = ((document.title, passage, document.url) for passage in passages(document.text))
             connection.executemany("INSERT INTO passages (title, text, url) VALUES (?, ?, ?)", rows)
         if not stored:
-            raise ValueError(f"tavily-search: documents: no text in any {', '.join(SUFFIXES)} file of that folder")
+            raise ValueError(f"documents: no text in any {', '.join(SUFFIXES)} file of that folder")
         connection.execute("INSERT INTO passages (passages) VALUES ('optimize')")
         connection.execute("INSERT INTO about VALUES (?, ?)", (total.hexdigest(), stored))
         connection.commit()
@@ -147,7 +147,7 @@ def _read(documents: Path, files: Iterable[Path]) -> Iterator[Document]:
                 yield Document(text.splitlines()[0].lstrip("# ")[:200], name, text)
         except UnicodeDecodeError as error:
             raise ValueError(
-                f"tavily-search: documents: {path} is not UTF-8 ({error}); convert or remove it"
+                f"documents: {path} is not UTF-8 ({error}); convert or remove it"
             ) from error
 
 
@@ -160,7 +160,7 @@ def _lines(path: Path, name: str) -> Iterator[Document]:
             text = fields.get("text") or fields.get("content")
             if not isinstance(text, str):
                 raise ValueError(
-                    f"tavily-search: documents: {path}, line {number}: expected a JSON object with a string `text` or "
+                    f"documents: {path}, line {number}: expected a JSON object with a string `text` or "
                     f"`content` (and optional `title` and `url`), got {line.strip()[:80]!r}"
                 )
             url = str(fields.get("url") or f"{name}#{number}")
