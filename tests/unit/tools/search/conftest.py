@@ -50,11 +50,11 @@ def after(seconds: float, behaviour: Behaviour) -> Behaviour:
 
 
 def drip(handler: Handler) -> None:
-    """Begin an answer and send a byte of it every 50 ms, which no time-out between bytes notices."""
+    """Begin an answer and send a byte of it every 50 ms for a minute, which no time-out between bytes notices."""
     handler.send_response(200)
-    handler.send_header("Content-Length", "1000")
+    handler.send_header("Content-Length", "10000")
     handler.end_headers()
-    for _ in range(100):
+    for _ in range(1200):
         handler.wfile.write(b" ")
         time.sleep(0.05)
 

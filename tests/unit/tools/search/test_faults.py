@@ -80,7 +80,7 @@ def test_what_may_pass_is_tried_again(
     faults: list[Behaviour], paid: int, server: FaultServer, tavily: dict[str, Any]
 ) -> None:
     server.plan = list(faults)
-    assert ask(tavily, attempt_timeout_s=2.0) == (HITS, paid)
+    assert ask(tavily, attempt_timeout_s=2.0, timeout_s=30.0) == (HITS, paid)
     assert len(server.asked) == len(faults) + 1
 
 
