@@ -42,7 +42,7 @@ setup(
     install_requires=[
         VERL,
         "diskcache",  # search: answers, rate and budget shared by processes; JSON on disk, never pickles
-        "filelock",  # search: one process asks or builds, the others wait; a dead one lets go
+        "filelock>=3.15",  # search: one process asks or builds, the others wait, a dead one lets go; AsyncFileLock
         "httpx",  # search: the HTTP client that tavily-python takes, here with a bounded body
         "hydra-core>=1.3",  # the search-path plugin interface
         "jinja2",  # the HTML report
@@ -51,7 +51,7 @@ setup(
         "pillow",  # images of tools and traces
         "psutil",  # memory figures of the CPU platform
         "rich",  # progress bars, tables, `verl-axpo view`
-        "tavily-python",  # search: the service's own client
+        "tavily-python>=0.8",  # search: the service's own client, which takes our httpx client
         "tenacity",  # search: attempts with back-off
         "typer",  # the command line
     ],

@@ -112,6 +112,7 @@ def _zoom_into(
         if not isinstance(source, str):
             return zoom(images, box, original=source, **options)
         with Image.open(source.removeprefix("file://")) as original:
+            original.load()  # this image is this call's alone: decoded here, it waits for no other
             return zoom(images, box, original=original, **options)
     except (OSError, Image.DecompressionBombError) as error:
         raise InfraFailure(f"{NAME}: an image of the conversation cannot be read any more: {error!r}") from error

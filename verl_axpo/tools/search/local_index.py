@@ -146,9 +146,7 @@ def _read(documents: Path, files: Iterable[Path]) -> Iterator[Document]:
             elif text := path.read_text(encoding="utf-8").strip():
                 yield Document(text.splitlines()[0].lstrip("# ")[:200], name, text)
         except UnicodeDecodeError as error:
-            raise ValueError(
-                f"documents: {path} is not UTF-8 ({error}); convert or remove it"
-            ) from error
+            raise ValueError(f"documents: {path} is not UTF-8 ({error}); convert or remove it") from error
 
 
 def _lines(path: Path, name: str) -> Iterator[Document]:

@@ -144,6 +144,18 @@ def test_retry_after_holds_back_every_call(server: FaultServer, tavily: dict[str
     assert len(server.times) == 3
 
 
+async def test_a_cancelled_call_leaves_nothing_locked(server: FaultServer, tavily: dict[str, Any]) -> None:
+    server.plan = [after(30.0, found())]
+    search = Search(tavily | {"max_concurrency": 1})
+    call = asyncio.create_task(search.search("capital of Norway", 5))
+    while not server.asked:
+        await asyncio.sleep(0.01)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert await search.search("capital of Norway", 5) == HITS
+
+
 def test_missing_fields_of_a_result_are_empty(server: FaultServer, tavily: dict[str, Any]) -> None:
     server.plan = [found([{"url": "https://example.org", "title": None}])]
     outcome, _ = ask(tavily)
