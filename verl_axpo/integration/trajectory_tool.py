@@ -1,10 +1,12 @@
 """A verl tool with the life of its trajectory: created at the first call, released when the trajectory ends.
 
-verl's loop creates and releases a tool around every call, so a stateful tool would forget everything in between.
+verl's loop creates and releases a tool around every call, so a stateful tool would forget everything in between. It
+also waits for a tool as long as the tool likes: here a call has a limit of its own, whatever the tool does inside.
 """
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from typing import Any
 
 from verl.tools.base_tool import BaseTool
@@ -13,6 +15,9 @@ from verl.tools.schemas import ToolResponse
 from verl_axpo.errors import InfraFailure
 
 logger = logging.getLogger(__name__)
+
+LIMIT_KEY = "call_limit_s"  # in a tool's config
+CALL_LIMIT_S = 300.0  # above what the tools allow themselves: to be reached only by one that is stuck
 
 
 class TrajectoryTool:
@@ -25,6 +30,7 @@ class TrajectoryTool:
         self.tool = tool
         self.name: str = tool.name
         self.tool_schema = tool.tool_schema
+        self.limit_s = float(tool.config.get(LIMIT_KEY, CALL_LIMIT_S))
         self._instance: str | None = None
         self._creating = asyncio.Lock()
 
@@ -38,14 +44,28 @@ class TrajectoryTool:
     async def execute(
         self, instance_id: str, parameters: dict[str, Any], **kwargs: Any
     ) -> tuple[ToolResponse, float | None, dict[str, Any]]:
-        """The tool's own result. An `InfraFailure` becomes a flag; any other exception is verl's to turn into text."""
+        """The tool's own result. An `InfraFailure` becomes a flag; any other exception is verl's to turn into text.
+
+        A call that takes longer than `limit_s` seconds is cancelled, and an infrastructure failure.
+        """
         try:
-            response, reward, metrics = await self.tool.execute(instance_id, parameters, **kwargs)
+            response, reward, metrics = await self._limited(self.tool.execute(instance_id, parameters, **kwargs))
         except InfraFailure as failure:
             logger.warning("tool %s: infrastructure failure: %s", self.name, failure)
             text = f"{self.name} is unavailable."
             return ToolResponse(text=text), 0.0, {"ok": False, "infra": True, "error": str(failure)}
         return response, reward, {"ok": True, "infra": False, "error": None, **(metrics or {})}
+
+    async def _limited(self, call: Awaitable[tuple[ToolResponse, float | None, dict[str, Any]]]) -> Any:
+        task = asyncio.ensure_future(call)
+        try:
+            # Not wait_for: a TimeoutError out of the tool itself would look like ours
+            done, _ = await asyncio.wait({task}, timeout=self.limit_s)
+            if not done:
+                raise InfraFailure(f"no answer within {self.limit_s:g} s ({LIMIT_KEY})")
+            return task.result()
+        finally:
+            task.cancel()
 
     async def release(self, instance_id: str, **kwargs: Any) -> None:
         """Nothing: the trajectory goes on. `close` releases."""

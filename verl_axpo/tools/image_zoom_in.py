@@ -1,16 +1,17 @@
-"""`image_zoom_in`: crop a box out of an image of the conversation and magnify it (paper, section 2).
+"""`image_zoom_in` as a verl tool: crop a box out of an image of the conversation and magnify it (paper, section 2).
 
-    arguments from the policy -> parse_arguments() -> zoom() -> PIL image -> ToolResponse(image=[...])
-                                       |_ ZoomError: a message for the policy, as the tool's response
+    arguments -> crop.parse_arguments() -> crop.zoom() -> ToolResponse(image=[crop]) -> verl appends it to image_data,
+                       images: agent_data.image_data        where the next call reaches it by its img_idx
+                       originals: agent_data.messages
 
-`zoom` needs nothing but Pillow. `ImageZoomIn` is the same thing as a verl tool: it takes the images from
-`agent_data.image_data` (the prompt's images at the resolution the dataset hands over, then earlier tool results).
+verl's dataset hands images over shrunk to some 16 million pixels (qwen_vl_utils); the messages still hold what was in
+the data. A crop is taken from there when it can be told which image it is.
 """
 
 import asyncio
-import math
-from collections.abc import Mapping, Sequence
-from numbers import Real
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from PIL import Image
@@ -18,109 +19,47 @@ from verl.tools.base_tool import BaseTool
 from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
 
 from verl_axpo import prompts
+from verl_axpo.errors import InfraFailure
+from verl_axpo.tools.crop import (
+    COORD_MODES,
+    MAX_PIXELS,
+    MIN_PIXELS,
+    ZoomError,
+    check_limits,
+    check_mode,
+    checked_index,
+    parse_arguments,
+    pixel_box,
+    zoom,
+)
+
+__all__ = ["NAME", "ImageZoomIn", "ZoomError", "parse_arguments", "pixel_box", "zoom"]
 
 NAME = "image_zoom_in"
-COORD_MODES = ("relative_1000", "pixel")
-MIN_PIXELS = 256 * 256  # area of the returned crop: below this a vision tower sees too few patches to read by
-MAX_PIXELS = 1024 * 1024  # area of the returned crop: bounds the image tokens that one call adds
-MIN_SIDE_PX = 4  # a thinner box holds nothing that magnifying could show
-MAX_ASPECT = 100.0  # Qwen's processor raises above 200; half of it leaves room for its rounding
-
-
-class ZoomError(ValueError):
-    """The call cannot be carried out; the text is written for the policy."""
-
-
-def parse_arguments(parameters: Any) -> tuple[list[float], int]:
-    """Check the types of a call's arguments.
-
-    Returns:
-        the box as four finite numbers, and the image index.
-
-    Raises:
-        ZoomError: names the argument, what was expected and what came.
-    """
-    if not isinstance(parameters, Mapping):
-        raise ZoomError(f"arguments must be a JSON object, got {type(parameters).__name__}.")
-    box, index = parameters.get("bbox_2d"), parameters.get("img_idx", 0)
-    if not isinstance(box, list | tuple) or len(box) != 4 or not all(_is_number(value) for value in box):
-        raise ZoomError(f"bbox_2d must be four numbers [x1, y1, x2, y2], got {box!r}.")
-    if isinstance(index, bool) or not isinstance(index, int):
-        raise ZoomError(f"img_idx must be a whole number, got {index!r}.")
-    return [float(value) for value in box], index
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def pixel_box(
-    size: tuple[int, int], bbox_2d: Sequence[float], coord_mode: str = "relative_1000"
-) -> tuple[int, int, int, int]:
-    """The box in whole pixels (left, top, right, bottom; right and bottom excluded) of an image of `size` (w, h).
-
-    Raises:
-        ZoomError: outside the image, empty, too thin or too elongated.
-        ValueError: an unknown `coord_mode`.
-    """
-    if coord_mode not in COORD_MODES:
-        raise ValueError(f"coord_mode: got {coord_mode!r}; choose from {list(COORD_MODES)}")
-    limits = (1000.0, 1000.0) if coord_mode == "relative_1000" else (float(size[0]), float(size[1]))
-    x1, y1, x2, y2 = bbox_2d
-    if not (0 <= x1 < x2 <= limits[0] and 0 <= y1 < y2 <= limits[1]):
-        raise ZoomError(
-            f"bbox_2d must satisfy 0 <= x1 < x2 <= {limits[0]:g} and 0 <= y1 < y2 <= {limits[1]:g}, "
-            f"got {list(bbox_2d)}."
-        )
-    scale_x, scale_y = size[0] / limits[0], size[1] / limits[1]
-    box = (round(x1 * scale_x), round(y1 * scale_y), round(x2 * scale_x), round(y2 * scale_y))
-    sides = (box[2] - box[0], box[3] - box[1])
-    if min(sides) < MIN_SIDE_PX or max(sides) > MAX_ASPECT * min(sides):
-        raise ZoomError(f"bbox_2d {list(bbox_2d)} is only {sides[0]} x {sides[1]} pixels; choose a larger box.")
-    return box
-
-
-def zoom(
-    images: Sequence[Image.Image],
-    bbox_2d: Sequence[float],
-    *,
-    img_idx: int = 0,
-    coord_mode: str = "relative_1000",
-    min_pixels: int = MIN_PIXELS,
-    max_pixels: int = MAX_PIXELS,
-) -> Image.Image:
-    """The crop of `images[img_idx]`, scaled so that its area lies in [min_pixels, max_pixels] (pixels).
-
-    A crop whose area is already inside is returned pixel for pixel.
-
-    Raises:
-        ZoomError: a box or an index that the policy has to correct.
-        ValueError: an unknown `coord_mode` (the configuration's fault, not the policy's).
-    """
-    if not 0 <= img_idx < len(images):
-        raise ZoomError(f"img_idx {img_idx} does not exist; the conversation has {len(images)} image(s), from 0.")
-    image = images[img_idx]
-    crop = image.crop(pixel_box(image.size, bbox_2d, coord_mode)).convert("RGB")
-    area = crop.width * crop.height
-    scale = math.sqrt(min(max(area, min_pixels), max_pixels) / area)
-    if scale == 1.0:
-        return crop
-    size = (max(1, round(crop.width * scale)), max(1, round(crop.height * scale)))
-    return crop.resize(size, Image.Resampling.BICUBIC)
+DEFAULTS = {"coord_mode": COORD_MODES[0], "min_pixels": MIN_PIXELS, "max_pixels": MAX_PIXELS}
+HOST_KEYS = ("type", "call_limit_s")  # verl's and the agent loop's, in the same mapping
+MAX_CONCURRENCY = 4  # crops that one process makes at once: each may hold a copy of an 8K picture (130 MB)
 
 
 class ImageZoomIn(BaseTool):
-    """verl tool. Config keys: `coord_mode`, `min_pixels`, `max_pixels` (all optional, see `zoom`).
+    """verl tool. Config keys: `coord_mode`, `min_pixels`, `max_pixels`, `max_concurrency` (all optional, see `zoom`).
 
-    Stateless, so `create`, `calc_reward` and `release` are verl's. `execute` never raises for what the policy wrote.
+    Nothing is kept per trajectory, so `create`, `calc_reward` and `release` are verl's. What the policy wrote never
+    makes `execute` raise.
+
+    Raises:
+        ValueError: a key or a value that makes no sense.
     """
 
     def __init__(self, config: dict[str, Any], tool_schema: OpenAIFunctionToolSchema | None = None) -> None:
         super().__init__(config, tool_schema or OpenAIFunctionToolSchema.model_validate(prompts.tool_schema(NAME)))
-        keys = ("coord_mode", "min_pixels", "max_pixels")
-        self.options: dict[str, Any] = {key: config[key] for key in keys if key in config}
-        if self.options.get("coord_mode", COORD_MODES[0]) not in COORD_MODES:
-            raise ValueError(f"coord_mode: got {self.options['coord_mode']!r}; choose from {list(COORD_MODES)}")
+        known = [*DEFAULTS, "max_concurrency", *HOST_KEYS]
+        if unknown := sorted(set(config) - set(known)):
+            raise ValueError(f"{NAME}: unknown keys {unknown} in the tool's config; choose from {known}")
+        self.options: dict[str, Any] = {key: config.get(key, default) for key, default in DEFAULTS.items()}
+        check_mode(self.options["coord_mode"])
+        check_limits(self.options["min_pixels"], self.options["max_pixels"])
+        self._threads = ThreadPoolExecutor(config.get("max_concurrency", MAX_CONCURRENCY), thread_name_prefix=NAME)
 
     async def execute(
         self, instance_id: str, parameters: dict[str, Any], **kwargs: Any
@@ -130,16 +69,50 @@ class ImageZoomIn(BaseTool):
         Args:
             instance_id: from `create`; unused, the tool has no state.
             parameters: the call's decoded `arguments`, of whatever type the policy wrote.
-            kwargs: `agent_data` with `image_data`, as `ToolAgentLoop._call_tool` passes it.
+            kwargs: `agent_data` with `image_data` and `messages`, as `ToolAgentLoop._call_tool` passes it.
 
         Returns:
             the crop or, for a bad call, a text for the policy; reward 0; `{"ok": bool, "error": str | None}`.
+
+        Raises:
+            InfraFailure: the original of an image can no longer be read.
         """
-        images = getattr(kwargs.get("agent_data"), "image_data", None) or []
+        agent_data = kwargs.get("agent_data")
+        images = list(getattr(agent_data, "image_data", None) or [])
         try:
             box, index = parse_arguments(parameters)
-            crop = await asyncio.to_thread(zoom, images, box, img_idx=index, **self.options)
+            entry = original_of(getattr(agent_data, "messages", None) or [], images, index)
+            job = partial(_zoom_into, images, entry, box, img_idx=index, **self.options)
+            crop = await asyncio.get_running_loop().run_in_executor(self._threads, job)
         except ZoomError as error:
             text = f"Error: {error}"
             return ToolResponse(text=text), 0.0, {"ok": False, "error": text}
         return ToolResponse(image=[crop]), 0.0, {"ok": True, "error": None}
+
+
+def original_of(messages: Sequence[Any], images: Sequence[Image.Image], index: int) -> Image.Image | str | None:
+    """Where `images[index]` is at its full resolution: an image, or the path of one; None: nowhere better.
+
+    verl keeps image entries of messages and `image_data` in one order, tool results included. Where their numbers
+    differ, some other loop does not, and nothing is guessed.
+    """
+    checked_index(index, len(images))
+    contents = [message["content"] for message in messages if isinstance(message.get("content"), list)]
+    entries = [part for content in contents for part in content if isinstance(part, dict) and "image" in part]
+    source = entries[index]["image"] if len(entries) == len(images) else None
+    if isinstance(source, str) and (source.startswith(("http:", "https:", "data:"))):
+        return None  # its download is the dataset's affair
+    return source if isinstance(source, str | Image.Image) else None
+
+
+def _zoom_into(
+    images: Sequence[Image.Image], source: Image.Image | str | None, box: Sequence[float], **options: Any
+) -> Image.Image:
+    try:
+        if not isinstance(source, str):
+            return zoom(images, box, original=source, **options)
+        with Image.open(source.removeprefix("file://")) as original:
+            original.load()  # this image is this call's alone: decoded here, it waits for no other
+            return zoom(images, box, original=original, **options)
+    except (OSError, Image.DecompressionBombError) as error:
+        raise InfraFailure(f"{NAME}: an image of the conversation cannot be read any more: {error!r}") from error

@@ -89,10 +89,20 @@ def test_any_box_gives_a_crop_within_bounds_or_a_message(box: list[float], low: 
         ({"bbox_2d": [0, 0, 500]}, "bbox_2d must be four numbers"),
         ({"bbox_2d": [0, 0, True, 500]}, "bbox_2d must be four numbers"),
         ({"bbox_2d": [0, 0, float("nan"), 500]}, "bbox_2d must be four numbers"),
-        ({"bbox_2d": [500, 0, 250, 500]}, "0 <= x1 < x2 <= 1000"),
-        ({"bbox_2d": [900, 0, 1100, 500]}, "0 <= x1 < x2 <= 1000"),
-        ({"bbox_2d": [0, 0, 1, 1]}, "choose a larger box"),
-        ({"bbox_2d": [0, 0, 500, 500], "img_idx": 1}, "img_idx 1 does not exist; the conversation has 1 image(s)"),
+        ({"bbox_2d": [0, 0, 10**400, 500]}, "bbox_2d must be four numbers"),
+        ({"bbox_2d": ["<|image_pad|>"]}, "got ['< |image_pad|>']."),
+        ({"bbox_2d": "1" * 10_000}, "111..."),
+        ({"bbox_2d": [500, 0, 250, 500]}, "reversed: put the left and upper one first"),
+        ({"bbox_2d": [0, 500, 250, 100]}, "0 <= x1 < x2 <= 1000 and 0 <= y1 < y2 <= 1000, got [0.0, 500.0, 250.0, 100"),
+        ({"bbox_2d": [250, 0, 250, 500]}, "empty: choose a larger one"),
+        ({"bbox_2d": [900, 0, 1100, 500]}, "leaves the image: stay inside"),
+        ({"bbox_2d": [-1, 0, 500, 500]}, "leaves the image: stay inside"),
+        ({"bbox_2d": [0, 0, 1, 1]}, "is only 0 x 0 pixels; choose a larger box"),
+        ({"bbox_2d": [0, 0, 15, 1000]}, "is only 3 x 100 pixels"),
+        (
+            {"bbox_2d": [0, 0, 500, 500], "img_idx": 1},
+            "img_idx 1 does not exist; the conversation has 1 image(s), from 0: use 0 to 0.",
+        ),
         ({"bbox_2d": [0, 0, 500, 500], "img_idx": -1}, "img_idx -1 does not exist"),
         ({"bbox_2d": [0, 0, 500, 500], "img_idx": "0"}, "img_idx must be a whole number"),
         ([0, 0, 500, 500], "arguments must be a JSON object, got list"),
@@ -108,7 +118,7 @@ def test_a_bad_call_is_answered_with_what_is_wrong(parameters: Any, told: str) -
 
 def test_a_conversation_without_images_is_answered() -> None:
     response, _ = call({"bbox_2d": [0, 0, 500, 500]}, None)
-    assert "the conversation has 0 image(s)" in response.text
+    assert "the conversation has 0 image(s), there is nothing to zoom into; answer without this tool" in response.text
 
 
 def test_a_good_call_returns_one_image_and_no_text() -> None:
@@ -117,9 +127,18 @@ def test_a_good_call_returns_one_image_and_no_text() -> None:
     assert metrics == {"ok": True, "error": None}
 
 
-def test_an_unknown_coordinate_mode_is_refused_at_start() -> None:
-    with pytest.raises(ValueError, match=r"got 'percent'; choose from \['relative_1000', 'pixel'\]"):
-        ImageZoomIn({"type": "native", "coord_mode": "percent"})
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"coord_mode": "percent"}, r"got 'percent'; choose from \['relative_1000', 'pixel'\]"),
+        ({"min_pixels": 9, "max_pixels": 8}, "expected 0 < min_pixels <= max_pixels, got 9 and 8"),
+        ({"min_pixels": 0}, "got 0 and 1048576"),
+        ({"coordmode": "pixel"}, r"unknown keys \['coordmode'\].*'coord_mode'"),
+    ],
+)
+def test_a_config_without_sense_is_refused_at_start(config: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        ImageZoomIn({"type": "native", **config})
 
 
 def test_verl_loads_the_tool_and_dumps_the_schema_that_sft_rows_carry() -> None:
@@ -127,3 +146,9 @@ def test_verl_loads_the_tool_and_dumps_the_schema_that_sft_rows_carry() -> None:
     dumped = tool.tool_schema.model_dump(exclude_unset=True, exclude_none=True)
     # Compared as text: the key order is part of the prompt.
     assert json.dumps([dumped]) == json.dumps(prompts.tool_schemas(["image_zoom_in"]))
+
+
+def test_a_line_is_refused_before_the_processor_would() -> None:
+    strip = Image.new("RGB", (1000, 100))
+    with pytest.raises(ZoomError, match=r"is 1000 x 4 pixels, a mere line; .* at most 100 times as long as wide"):
+        zoom([strip], [0, 0, 1000, 40])

@@ -1,0 +1,124 @@
+"""live, record, replay: what is asked, what is answered from disk, and what a report can name."""
+
+import asyncio
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.tools.search.conftest import RESULTS, FaultServer, found
+from verl_axpo.errors import InfraFailure
+from verl_axpo.tools.search.cache import AnswerCache, content_hash, request_key
+from verl_axpo.tools.search.service import ReplayMiss, Search
+from verl_axpo.tools.search.types import Hit
+
+HITS = [Hit(**one) for one in RESULTS]
+
+
+def ask(config: dict[str, Any], query: str = "capital of Norway", number: int = 5) -> list[Hit]:
+    return asyncio.run(Search(config).search(query, number))
+
+
+@pytest.mark.parametrize("mode", ["live", "record"])
+def test_a_second_run_asks_nobody(mode: str, server: FaultServer, tavily: dict[str, Any]) -> None:
+    assert [ask(tavily | {"mode": mode}) for _ in range(2)] == [HITS, HITS]
+    assert len(server.asked) == 1
+
+
+def test_every_part_of_the_request_counts(server: FaultServer, tavily: dict[str, Any]) -> None:
+    ask(tavily)
+    for changed in ({"search_depth": "advanced"}, {"exclude_domains": ["arxiv.org"]}):
+        ask(tavily | changed)
+    ask(tavily, number=6)
+    ask(tavily, query="Capital of Norway")
+    assert len(server.asked) == 5
+
+
+def test_live_asks_again_after_a_while_and_record_does_not(server: FaultServer, tavily: dict[str, Any]) -> None:
+    server.plan = [found(RESULTS[:1]), found(RESULTS[1:])]
+    old = {"max_age_s": 1e-6}
+    assert ask(tavily | old) == HITS[:1]
+    assert ask(tavily | old | {"mode": "record"}) == HITS[:1]
+    assert ask(tavily | old) == HITS[1:]
+    assert ask(tavily | {"mode": "replay"}) == HITS[1:]
+
+
+def test_a_replay_makes_no_call_and_needs_no_key(
+    server: FaultServer, tavily: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(tavily | {"mode": "record"})
+    monkeypatch.delenv("TAVILY_API_KEY")
+    replay = tavily | {"mode": "replay"}
+    assert ask(replay) == HITS
+    with pytest.raises(InfraFailure, match=r"no recorded answer for 'capital of Sweden'"):
+        ask(replay, "capital of Sweden")
+    with pytest.raises(ReplayMiss, match="capital of Sweden"):
+        ask(replay | {"on_miss": "error"}, "capital of Sweden")
+    assert len(server.asked) == 1
+
+
+def test_the_hash_is_of_the_answers_and_not_of_when_they_came(tmp_path: Path) -> None:
+    def recorded(name: str, *answers: tuple[str, list[Hit]]) -> str:
+        cache = AnswerCache(tmp_path / name)
+        for query, hits in answers:
+            cache.put(request_key({"query": query}), {"query": query}, hits)
+        return content_hash(tmp_path / name)
+
+    one = recorded("one", ("a", HITS), ("b", []))
+    assert recorded("other order", ("b", []), ("a", HITS)) == one
+    assert recorded("asked twice", ("a", []), ("b", []), ("a", HITS)) == one
+    assert len({one, recorded("other answer", ("a", HITS[:1]), ("b", [])), recorded("fewer", ("a", HITS))}) == 3
+    with pytest.raises(ValueError, match="holds no answers"):
+        content_hash(tmp_path / "nothing")
+
+
+def test_a_search_tells_the_hash_of_what_answers(tavily: dict[str, Any], tmp_path: Path) -> None:
+    search = Search(tavily)
+    asyncio.run(search.search("capital of Norway", 5))
+    assert search.content_hash() == content_hash(tavily["cache_dir"])
+    assert search.describe().startswith("Tavily, mode live, 1 answers cached in ")
+
+
+def test_a_broken_disk_is_an_infra_failure(tavily: dict[str, Any]) -> None:
+    search = Search(tavily)
+    asyncio.run(search.search("capital of Norway", 5))
+    with sqlite3.connect(Path(tavily["cache_dir"]) / "answers" / "cache.db") as connection:
+        connection.execute("UPDATE Cache SET value = x'00'")  # not zlib
+    with pytest.raises(InfraFailure, match="cannot be used"):
+        asyncio.run(search.search("capital of Norway", 5))
+
+
+def test_one_search_lives_through_several_event_loops(server: FaultServer, tavily: dict[str, Any]) -> None:
+    search = Search(tavily | {"max_concurrency": 1})
+
+    async def three(run: int) -> list[list[Hit]]:
+        return await asyncio.gather(*(search.search(f"{run} {number}", 5) for number in range(3)))
+
+    assert [asyncio.run(three(run)) for run in range(2)] == [[HITS] * 3] * 2
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({}, r"nothing to search with.*TAVILY_API_KEY.*documents.*mode: replay"),
+        ({"engine": "tavily", "documents": "."}, "nothing to search with"),
+        ({"documents": "/no/such/folder"}, "documents: got '/no/such/folder', expected a folder that exists"),
+        ({"engine": "local"}, "documents: got None"),
+        ({"mode": "replay"}, "holds no recorded answer"),
+        ({"mode": "record", "documents": "."}, "mode: got 'record' with the local engine"),
+        ({"mode": "relive"}, r"mode: got 'relive'; choose from \['live', 'record', 'replay'\]"),
+        ({"on_miss": "ignore"}, "on_miss: got 'ignore'"),
+        ({"engine": "bing"}, r"engine: got 'bing'; choose from \['tavily', 'local'\]"),
+        ({"max_token": 9}, r"unknown keys \['max_token'\].*'max_tokens'"),
+        ({"max_tokens": 9}, "max_tokens: got 9, expected a whole number from 64"),
+        ({"timeout_s": 0}, "timeout_s: got 0, expected a number above 0"),
+        ({"exclude_domains": "arxiv.org"}, "exclude_domains: got 'arxiv.org', expected a list"),
+    ],
+)
+def test_what_is_missing_or_wrong_is_said_at_start(
+    config: dict[str, Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TAVILY_API_KEY", raising=False)
+    with pytest.raises(ValueError, match=told):
+        Search({"cache_dir": str(tmp_path), **config})

@@ -1,0 +1,175 @@
+"""Crop a box out of an image of the conversation and magnify it: `image_zoom_in` without verl. Needs Pillow only.
+
+    arguments from the policy -> parse_arguments() -> zoom() -> RGB image
+                                       |                |_ pixel_box(): the box in pixels of the original
+                                       |_ ZoomError: a message for the policy
+
+An image has two sizes: the one in which the conversation holds it (what the dataset handed over, perhaps already
+shrunk for the model) and that of its original. Boxes speak of the first, crops are taken from the second.
+"""
+
+import math
+import threading
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any
+
+from PIL import Image
+
+from verl_axpo.tools.text import quoted
+
+COORD_MODES = ("relative_1000", "pixel")
+MIN_PIXELS = 256 * 256  # area of the returned crop: below this a vision tower sees too few patches to read by
+MAX_PIXELS = 1024 * 1024  # area of the returned crop: bounds the image tokens that one call adds
+MIN_SIDE_PX = 4  # a thinner box holds nothing that magnifying could show
+MAX_ASPECT = 100.0  # Qwen's processor raises above 200; half of it leaves room for its rounding
+_LOADING = threading.Lock()  # rollouts of one question share its image, and Pillow's lazy loading is not thread-safe
+
+
+class ZoomError(ValueError):
+    """The call cannot be carried out; the text is written for the policy."""
+
+
+def parse_arguments(parameters: Any) -> tuple[list[float], int]:
+    """Check the types of a call's arguments. `label` is for whoever reads the trace: nothing depends on it.
+
+    Returns:
+        the box as four finite numbers, and the image index.
+
+    Raises:
+        ZoomError: names the argument, what was expected and what came.
+    """
+    if not isinstance(parameters, Mapping):
+        raise ZoomError(f"arguments must be a JSON object, got {type(parameters).__name__}.")
+    box, index = parameters.get("bbox_2d"), parameters.get("img_idx", 0)
+    if not isinstance(box, list | tuple) or len(box) != 4 or not all(_is_number(value) for value in box):
+        raise ZoomError(f"bbox_2d must be four numbers [x1, y1, x2, y2], got {quoted(box)}.")
+    if isinstance(index, bool) or not isinstance(index, int):
+        raise ZoomError(f"img_idx must be a whole number, got {quoted(index)}.")
+    return [float(value) for value in box], index
+
+
+def _is_number(value: Any) -> bool:
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return False
+
+
+def check_mode(coord_mode: str) -> None:
+    """Refuse an unknown `coord_mode` with a ValueError."""
+    if coord_mode not in COORD_MODES:
+        raise ValueError(f"coord_mode: got {coord_mode!r}; choose from {list(COORD_MODES)}")
+
+
+def check_limits(min_pixels: int, max_pixels: int) -> None:
+    """Refuse, with a ValueError, pixel limits that leave no size."""
+    if not 0 < min_pixels <= max_pixels:
+        raise ValueError(f"expected 0 < min_pixels <= max_pixels, got {min_pixels} and {max_pixels}")
+
+
+def pixel_box(
+    size: tuple[int, int],
+    bbox_2d: Sequence[float],
+    coord_mode: str = "relative_1000",
+    shown: tuple[int, int] | None = None,
+) -> tuple[int, int, int, int]:
+    """The box in whole pixels of an image (left, top, right, bottom; right and bottom excluded).
+
+    Args:
+        size: (width, height) of the image that is cropped.
+        bbox_2d: in thousandths of width and height, or in pixels of `shown`, as `coord_mode` says.
+        coord_mode: one of COORD_MODES.
+        shown: (width, height) in which the conversation holds the image; None: `size`.
+
+    Raises:
+        ZoomError: reversed, outside the image, empty, too thin or too elongated.
+        ValueError: an unknown `coord_mode`.
+    """
+    check_mode(coord_mode)
+    limits = (1000, 1000) if coord_mode == "relative_1000" else (shown or size)
+    x1, y1, x2, y2 = _ordered(bbox_2d, limits)
+    scale_x, scale_y = size[0] / limits[0], size[1] / limits[1]
+    box = (round(x1 * scale_x), round(y1 * scale_y), round(x2 * scale_x), round(y2 * scale_y))
+    sides = (box[2] - box[0], box[3] - box[1])
+    if min(sides) < MIN_SIDE_PX:
+        raise ZoomError(f"bbox_2d {list(bbox_2d)} is only {sides[0]} x {sides[1]} pixels; choose a larger box.")
+    if max(sides) > MAX_ASPECT * min(sides):
+        what = f"bbox_2d {list(bbox_2d)} is {sides[0]} x {sides[1]} pixels, a mere line"
+        raise ZoomError(f"{what}; choose a larger box, at most {MAX_ASPECT:g} times as long as wide.")
+    return box
+
+
+def _ordered(bbox_2d: Sequence[float], limits: tuple[int, int]) -> tuple[float, float, float, float]:
+    x1, y1, x2, y2 = bbox_2d
+    if 0 <= x1 < x2 <= limits[0] and 0 <= y1 < y2 <= limits[1]:
+        return x1, y1, x2, y2
+    if x1 > x2 or y1 > y2:
+        advice = "the corners are reversed: put the left and upper one first"
+    elif x1 == x2 or y1 == y2:
+        advice = "the box is empty: choose a larger one"
+    else:
+        advice = "the box leaves the image: stay inside"
+    raise ZoomError(
+        f"bbox_2d must satisfy 0 <= x1 < x2 <= {limits[0]} and 0 <= y1 < y2 <= {limits[1]}, got {list(bbox_2d)}; "
+        f"{advice}."
+    )
+
+
+def zoom(
+    images: Sequence[Image.Image],
+    bbox_2d: Sequence[float],
+    *,
+    img_idx: int = 0,
+    coord_mode: str = "relative_1000",
+    min_pixels: int = MIN_PIXELS,
+    max_pixels: int = MAX_PIXELS,
+    original: Image.Image | None = None,
+) -> Image.Image:
+    """The crop of `images[img_idx]`, scaled so that its area lies in [min_pixels, max_pixels] (pixels).
+
+    A crop whose area is already inside is returned pixel for pixel. Only the crop is copied, converted and scaled,
+    never the whole image. `original`: that image at its full resolution, to crop from instead.
+
+    Raises:
+        ZoomError: a box or an index that the policy has to correct.
+        ValueError: an unknown `coord_mode` (the configuration's fault, not the policy's).
+    """
+    image = images[checked_index(img_idx, len(images))]
+    source = image if original is None else original
+    with _LOADING:
+        source.load()
+    crop = to_rgb(source.crop(pixel_box(source.size, bbox_2d, coord_mode, shown=image.size)))
+    area = crop.width * crop.height
+    scale = math.sqrt(min(max(area, min_pixels), max_pixels) / area)
+    if scale == 1.0:
+        return crop
+    size = (max(1, round(crop.width * scale)), max(1, round(crop.height * scale)))
+    return crop.resize(size, Image.Resampling.BICUBIC)
+
+
+def checked_index(img_idx: int, number: int) -> int:
+    """`img_idx`, if the conversation has it.
+
+    Raises:
+        ZoomError: it has not.
+    """
+    if number == 0:
+        raise ZoomError("the conversation has 0 image(s), there is nothing to zoom into; answer without this tool.")
+    if not 0 <= img_idx < number:
+        what = f"img_idx {quoted(img_idx)} does not exist; the conversation has {number} image(s), from 0"
+        raise ZoomError(f"{what}: use 0 to {number - 1}.")
+    return img_idx
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """What the model is shown of an image: transparency over white, as Qwen's own preprocessing does."""
+    if image.mode == "RGB":
+        return image
+    if image.mode != "RGBA":
+        return image.convert("RGB")
+    white = Image.new("RGB", image.size, "white")
+    white.paste(image, mask=image.getchannel("A"))
+    return white

@@ -1,0 +1,94 @@
+"""`image_search`: pictures whose captions match a query. The worked example of docs/add_a_tool.md; no recipe uses it.
+
+*.jsonl of {"text": caption, "url": path of the picture, "title": optional} -> LocalIndex
+query -> hits -> pictures, shrunk -> ToolResponse(text=captions and sources, image=[...])
+"""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from verl.tools.base_tool import BaseTool
+from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
+
+from verl_axpo.errors import InfraFailure
+from verl_axpo.tools.crop import to_rgb
+from verl_axpo.tools.search.arguments import SearchArgumentError, parse_arguments
+from verl_axpo.tools.search.config import default_cache_dir
+from verl_axpo.tools.search.local_index import LocalIndex
+from verl_axpo.tools.search.service import STORAGE_ERRORS
+from verl_axpo.tools.search.trim import render
+from verl_axpo.tools.search.types import Hit
+
+NAME = "image_search"
+MAX_PIXELS = 512 * 512  # area of a returned picture; zooming in is another tool's work
+MAX_IMAGES = 3  # per call
+MAX_TOKENS = 256  # of the captions
+SCHEMA = {
+    "type": "function",
+    "function": {
+        "name": NAME,
+        "description": f"Search for pictures by what they show; returns at most {MAX_IMAGES} with their sources.",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "query": {"type": "string", "description": "What the picture shows, in a few words."},
+                "max_results": {"type": "integer", "description": "How many pictures to return."},
+            },
+            "required": ["query"],
+        },
+    },
+}
+
+
+class ImageSearch(BaseTool):
+    """verl tool. Config keys: `documents` (folder of captions and pictures), `cache_dir` (of the index, optional).
+
+    Raises:
+        ValueError: no captions there.
+    """
+
+    def __init__(self, config: dict[str, Any], tool_schema: OpenAIFunctionToolSchema | None = None) -> None:
+        super().__init__(config, tool_schema or OpenAIFunctionToolSchema.model_validate(SCHEMA))
+        documents = config.get("documents")
+        if not documents or not Path(documents).is_dir():
+            raise ValueError(f"{NAME}: documents: got {documents!r}, expected a folder that exists")
+        self.folder = Path(documents).resolve()
+        self.index = LocalIndex(self.folder, Path(config.get("cache_dir") or default_cache_dir()))
+
+    async def execute(
+        self, instance_id: str, parameters: dict[str, Any], **kwargs: Any
+    ) -> tuple[ToolResponse, float, dict[str, Any]]:
+        """Carry out one call.
+
+        Returns:
+            the pictures, best first, with their captions as text; for a bad call a text for the policy.
+
+        Raises:
+            InfraFailure: the index or a picture cannot be read.
+        """
+        try:
+            query, max_results = parse_arguments(parameters)
+        except SearchArgumentError as error:
+            text = f"Error: {error}"
+            return ToolResponse(text=text), 0.0, {"ok": False, "error": text}
+        try:
+            hits, pictures = await asyncio.to_thread(self._find, query, min(max_results, MAX_IMAGES))
+        except STORAGE_ERRORS as error:
+            raise InfraFailure(f"{NAME}: {self.folder} cannot be read: {error!r}") from error
+        return ToolResponse(text=render(hits, MAX_TOKENS), image=pictures), 0.0, {"ok": True, "error": None}
+
+    def _find(self, query: str, number: int) -> tuple[Sequence[Hit], list[Image.Image]]:
+        hits = self.index.search(query, number)
+        return hits, [self._picture(hit.url) for hit in hits]
+
+    def _picture(self, name: str) -> Image.Image:
+        path = (self.folder / name).resolve()
+        if not path.is_relative_to(self.folder):
+            raise InfraFailure(f"{NAME}: {name!r} in the captions leads out of {self.folder}")
+        with Image.open(path) as picture:
+            scale = min(1.0, (MAX_PIXELS / (picture.width * picture.height)) ** 0.5)
+            size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+            return to_rgb(picture).resize(size)

@@ -1,0 +1,91 @@
+"""One rate and one budget of paid calls for all processes of a machine, kept in SQLite.
+
+    wait_for_turn() -> seconds to sleep -> spend() -> the request -> refund(), if the server did not carry it out
+                                                                  -> postpone(), if it said "too many"
+
+Turns are handed out at a fixed distance, so that waiting is a sleep and not a poll, and no burst is let through.
+"""
+
+import time
+from pathlib import Path
+
+import diskcache
+
+from verl_axpo.errors import InfraFailure
+
+_NEXT_TURN = "next_turn"
+
+
+class BudgetSpent(InfraFailure):
+    """The run may make no further paid call."""
+
+
+class Quota:
+    """The shared counters in `folder`; every method is one short transaction and may block on the disk.
+
+    Args:
+        folder: on a local disk; a run and those it shares a key with use the same one.
+        run: the name under which paid calls are counted; a resumed run keeps it and its count.
+        max_paid_calls: per run.
+        calls_per_minute: for all runs that use `folder`.
+        max_wait_s: whoever would wait longer for a turn is refused at once.
+    """
+
+    def __init__(
+        self, folder: Path, *, run: str, max_paid_calls: int, calls_per_minute: float, max_wait_s: float
+    ) -> None:
+        self._store = diskcache.Cache(str(folder), disk=diskcache.JSONDisk, eviction_policy="none")
+        self._paid = f"paid/{run}"
+        self.run, self.max_paid_calls = run, max_paid_calls
+        self._distance_s, self._max_wait_s = 60.0 / calls_per_minute, max_wait_s
+
+    def wait_for_turn(self) -> float:
+        """Take the next free turn; returns the seconds until it.
+
+        Raises:
+            InfraFailure: it is more than `max_wait_s` away; nothing is taken.
+        """
+        with self._store.transact(retry=True):
+            now = time.time()
+            turn = self._next_turn(now)
+            if turn - now > self._max_wait_s:
+                raise InfraFailure(
+                    f"search: the next call may start in {turn - now:.0f} s, more than the {self._max_wait_s:g} s a "
+                    "call may take; raise requests_per_minute if your plan allows it, or run fewer rollouts at once"
+                )
+            self._store[_NEXT_TURN] = turn + self._distance_s
+        return turn - now
+
+    def postpone(self, seconds: float) -> None:
+        """No turn of any process before `seconds` from now; at most `max_wait_s`."""
+        with self._store.transact(retry=True):
+            now = time.time()
+            self._store[_NEXT_TURN] = max(self._next_turn(now), now + min(seconds, self._max_wait_s))
+
+    def _next_turn(self, now: float) -> float:
+        turn = float(self._store.get(_NEXT_TURN, now))
+        # Further away than turns are ever given: the machine's clock was set back
+        return max(now, turn) if turn - now <= 2 * self._max_wait_s + self._distance_s else now
+
+    def spend(self) -> None:
+        """Count one paid call.
+
+        Raises:
+            BudgetSpent: all `max_paid_calls` are counted already.
+        """
+        with self._store.transact(retry=True):
+            if (paid := self.paid_calls()) >= self.max_paid_calls:
+                raise BudgetSpent(
+                    f"search: run {self.run!r} has made its {paid} paid calls (max_paid_calls={self.max_paid_calls}); "
+                    "raise max_paid_calls to go on, or set another `run` to count from zero. Cached queries still work"
+                )
+            self._store[self._paid] = paid + 1
+
+    def refund(self) -> None:
+        """Take back one `spend`: the server did not carry the call out."""
+        with self._store.transact(retry=True):
+            self._store[self._paid] = max(0, self.paid_calls() - 1)
+
+    def paid_calls(self) -> int:
+        """Paid calls of this run so far."""
+        return int(self._store.get(self._paid, 0))

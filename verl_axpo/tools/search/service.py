@@ -1,0 +1,126 @@
+"""`Search`: one question to its hits, whichever engine and mode. Needs no verl; one object per process.
+
+query -> local engine -> hits
+      -> cache -> hit: done
+               -> miss: replay -> ReplayMiss or InfraFailure
+                        live, record -> lock of the request -> Tavily -> cache
+"""
+
+import asyncio
+import os
+import sqlite3
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import diskcache
+
+from verl_axpo.errors import InfraFailure
+from verl_axpo.tools.search.cache import AnswerCache, request_key
+from verl_axpo.tools.search.config import KEY_VARIABLE, SearchConfig
+from verl_axpo.tools.search.local_index import LocalIndex
+from verl_axpo.tools.search.quota import Quota
+from verl_axpo.tools.search.tavily import PerLoop, TavilyEngine, tavily_request
+from verl_axpo.tools.search.types import Hit
+
+# What the disk under cache, quota or index may raise; none of it is the policy's doing
+STORAGE_ERRORS = (OSError, sqlite3.Error, diskcache.Timeout, zlib.error)
+
+
+class ReplayMiss(LookupError):
+    """A replay was asked for what was never recorded, and `on_miss` is `error`."""
+
+
+class Search:
+    """A search engine behind its cache, rate, budget and mode.
+
+    Args:
+        config: see `SearchConfig`; also a mapping of its keys.
+
+    Raises:
+        ValueError: nothing to search with, an empty recording, or a key that is wrong: here, and not at a call.
+
+    Example: `await Search({"documents": "corpus"}).search("capital of Norway", 3)`
+    """
+
+    def __init__(self, config: SearchConfig | Mapping[str, Any]) -> None:
+        self.config = config = config if isinstance(config, SearchConfig) else SearchConfig.parse(config)
+        self._concurrency = PerLoop(lambda: asyncio.Semaphore(config.max_concurrency))
+        self._index: LocalIndex | None = None
+        self._engine: TavilyEngine | None = None
+        if config.chosen_engine == "local":
+            self._index = LocalIndex(Path(str(config.documents)).expanduser(), config.folder)
+            return
+        self.cache = AnswerCache(config.folder)
+        if config.mode != "replay":
+            self._engine = TavilyEngine(config, os.environ[KEY_VARIABLE], _quota(config))
+        elif not len(self.cache):
+            raise ValueError(
+                f"tavily-search: mode: replay, but {config.folder} holds no recorded answer; set `cache_dir` to the "
+                "folder of a run with `mode: record`"
+            )
+
+    async def search(self, query: str, max_results: int) -> list[Hit]:
+        """The hits for a query that `parse_arguments` let through, best first.
+
+        Raises:
+            InfraFailure: no answer within `timeout_s`, the service or the disk failed, the budget is spent, or nothing
+                was recorded.
+            ReplayMiss: nothing was recorded and `on_miss` is `error`.
+        """
+        answer = self._local if self._index else self._cached
+        try:
+            return await asyncio.wait_for(answer(query, max_results), self.config.timeout_s)
+        except asyncio.TimeoutError as error:
+            raise InfraFailure(f"search: no answer within {self.config.timeout_s:g} s") from error
+        except STORAGE_ERRORS as error:
+            raise InfraFailure(f"search: {self.config.folder} cannot be used ({error!r}); look at the disk") from error
+
+    def content_hash(self) -> str:
+        """SHA-256 of what answers: the recorded answers, or the documents. For reports: equal hash, equal answers."""
+        return self._index.content_hash if self._index else self.cache.content_hash()
+
+    def describe(self) -> str:
+        """One line for logs: engine, mode and how much there is to answer from."""
+        if self._index:
+            return f"local index of {self._index.num_documents} documents under {self.config.documents}"
+        return f"Tavily, mode {self.config.mode}, {len(self.cache)} answers cached in {self.config.folder}"
+
+    async def _local(self, query: str, max_results: int) -> list[Hit]:
+        assert self._index is not None
+        async with self._concurrency.get():
+            return await asyncio.to_thread(self._index.search, query, max_results)
+
+    async def _cached(self, query: str, max_results: int) -> list[Hit]:
+        request = tavily_request(self.config, query, max_results)
+        key = request_key(request)
+        if (hits := await self._stored(key)) is not None:
+            return hits
+        if self._engine is None:
+            raise self._miss(query)
+        async with self.cache.lock(key):
+            # Whoever held the lock before has asked the same
+            if (hits := await self._stored(key)) is None:
+                async with self._concurrency.get():
+                    hits = await self._engine.fetch(request)
+                await asyncio.to_thread(self.cache.put, key, request, hits)
+        return hits
+
+    async def _stored(self, key: str) -> list[Hit] | None:
+        max_age_s = self.config.max_age_s if self.config.mode == "live" else None
+        return await asyncio.to_thread(self.cache.get, key, max_age_s=max_age_s)
+
+    def _miss(self, query: str) -> Exception:
+        what = f"search: no recorded answer for {query!r} in {self.config.folder} (mode: replay)"
+        return ReplayMiss(what) if self.config.on_miss == "error" else InfraFailure(what)
+
+
+def _quota(config: SearchConfig) -> Quota:
+    return Quota(
+        config.folder / "quota",
+        run=config.run,
+        max_paid_calls=config.max_paid_calls,
+        calls_per_minute=config.requests_per_minute,
+        max_wait_s=config.timeout_s,
+    )
