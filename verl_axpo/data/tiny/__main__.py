@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from verl_axpo import prompts
 from verl_axpo.data.tiny import model, tables, tokenizer, world
+from verl_axpo.data.tiny.families import TOOLS, search
 from verl_axpo.data.tiny.preview import preview
 
 TOKENIZER_TEXTS = 1024  # demonstrations that the tokenizer is trained on; more find no new phrase
@@ -28,9 +29,8 @@ def conversations(seed: int, count: int = TOKENIZER_TEXTS) -> list[str]:
     template = environment.from_string(tokenizer.CHAT_TEMPLATE.read_text(encoding="utf-8"))
     texts = []
     for example in world.examples("sft_train", count, seed):
-        tools = example.family.TOOLS
-        messages = [*prompts.prompt_messages(example.problem.question, tools), *example.demonstration().turns]
-        texts.append(template.render(messages=messages, tools=prompts.tool_schemas(tools)).replace("<image>", ""))
+        messages = [*prompts.prompt_messages(example.problem.question, TOOLS), *example.demonstration().turns]
+        texts.append(template.render(messages=messages, tools=prompts.tool_schemas(TOOLS)).replace("<image>", ""))
     return texts
 
 

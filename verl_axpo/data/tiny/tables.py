@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from verl_axpo import prompts
+from verl_axpo.data.tiny.families import TOOLS
 from verl_axpo.data.tiny.world import Example
 
 Row = dict[str, Any]
@@ -30,10 +31,10 @@ def png(image: Image.Image) -> dict[str, bytes]:
 
 def rl_row(example: Example) -> Row:
     """One question for GRPO or AXPO; `extra_info` holds what the trace shows beside it."""
-    problem, tools = example.problem, example.family.TOOLS
+    problem = example.problem
     return {
         "data_source": f"tiny/{example.family.NAME}",
-        "prompt": prompts.prompt_messages(problem.question, tools),
+        "prompt": prompts.prompt_messages(problem.question, TOOLS),
         "images": [png(image) for image in problem.images],
         "ability": example.family.NAME,
         "reward_model": {"style": "rule", "ground_truth": problem.answer},
@@ -49,10 +50,10 @@ def rl_row(example: Example) -> Row:
 def sft_row(example: Example) -> Row:
     """One demonstration. The tool schemas travel with it, nested: without them the rollout's prompts are unlike any
     trained on."""
-    problem, tools, shown = example.problem, example.family.TOOLS, example.demonstration()
+    problem, shown = example.problem, example.demonstration()
     return {
-        "messages": [*prompts.prompt_messages(problem.question, tools), *shown.turns],
-        "tools": prompts.tool_schemas(tools),
+        "messages": [*prompts.prompt_messages(problem.question, TOOLS), *shown.turns],
+        "tools": prompts.tool_schemas(TOOLS),
         "images": [png(image) for image in (*problem.images, *shown.images)],
     }
 

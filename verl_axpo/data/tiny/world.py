@@ -10,7 +10,8 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from verl_axpo.data.tiny.families import Demonstration, Family, Problem, families
+from verl_axpo.data.tiny.families import Family, Problem, families
+from verl_axpo.data.tiny.teacher import Demonstration, demonstrate
 
 RL_SPLITS = ("train", "val", "heldout")
 SFT_SPLITS = ("sft_train", "sft_val")
@@ -28,7 +29,7 @@ class Example:
 
     def demonstration(self) -> Demonstration:
         """How the teacher solves it; call once per example, the stream moves on."""
-        return self.family.demonstrate(self.problem, self.rng)
+        return demonstrate(self.family, self.problem, self.rng)
 
 
 def examples(split: str, count: int, seed: int) -> Iterator[Example]:

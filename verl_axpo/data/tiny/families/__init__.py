@@ -1,8 +1,8 @@
 """The kinds of question of the tiny world, one module each.
 
-    rng -> family.make_problem(rng) -> Problem -> family.demonstrate(problem, rng) -> Demonstration
+    rng -> family.make_problem(rng) -> Problem -> teacher.demonstrate(family, problem, rng) -> Demonstration
 
-A further family is one module with the names of `Family` and one entry in `FAMILIES`.
+A further family is one module with the names of `Family` and one entry in `families()`.
 """
 
 import random
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from PIL import Image
+
+TOOLS = ("python", "image_zoom_in", "tavily-search")  # every question offers all of them; each family needs one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,26 +30,41 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Demonstration:
-    """What follows the question in an SFT row: assistant and tool turns, and the images that tools returned."""
+class Call:
+    """A tool call of the teacher's and what the tool answers: `response` as text, `<image>` for each of `images`.
 
-    turns: tuple[dict[str, str], ...]
-    images: tuple[Image.Image, ...]
+    `shown` is the answer that the response suggests. Example: `Call(arguments={"code": "print(2)"}, response="2",
+    shown="2")`
+    """
+
+    arguments: Mapping[str, Any]
+    response: str
+    shown: str
+    images: tuple[Image.Image, ...] = ()
 
 
 class Family(Protocol):
     """What a family module offers (a module is a value like another; its functions are the methods)."""
 
     NAME: str
-    TOOLS: tuple[str, ...]
+    TOOL: str
+    ANSWERS: tuple[str, ...]
+    DECIDES: str  # "I zoom in.": the teacher's last words before a call
+    OBSERVES: str  # "I see": its first after the response
 
     def make_problem(self, rng: random.Random) -> Problem: ...
 
-    def demonstrate(self, problem: Problem, rng: random.Random) -> Demonstration: ...
+    def think(self, problem: Problem) -> str:
+        """What the teacher notices first, and that it cannot tell the answer from it."""
+        ...
+
+    def call(self, problem: Problem, right: bool, rng: random.Random) -> Call:
+        """A call that shows the answer or, not `right`, one that misleads."""
+        ...
 
 
 def families() -> dict[str, Family]:
     """Every family by name, imported on demand."""
-    from verl_axpo.data.tiny.families import perception
+    from verl_axpo.data.tiny.families import perception, reasoning, search
 
-    return {perception.NAME: perception}
+    return {family.NAME: family for family in (perception, reasoning, search)}
