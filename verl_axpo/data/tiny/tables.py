@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from verl_axpo import prompts
-from verl_axpo.data.tiny.families import TOOLS
 from verl_axpo.data.tiny.world import Example
 
 Row = dict[str, Any]
@@ -34,7 +33,7 @@ def rl_row(example: Example) -> Row:
     problem = example.problem
     return {
         "data_source": f"tiny/{example.family.NAME}",
-        "prompt": prompts.prompt_messages(problem.question, TOOLS),
+        "prompt": prompts.prompt_messages(problem.question, example.tools),
         "images": [png(image) for image in problem.images],
         "ability": example.family.NAME,
         "reward_model": {"style": "rule", "ground_truth": problem.answer},
@@ -52,8 +51,8 @@ def sft_row(example: Example) -> Row:
     trained on."""
     problem, shown = example.problem, example.demonstration()
     return {
-        "messages": [*prompts.prompt_messages(problem.question, TOOLS), *shown.turns],
-        "tools": prompts.tool_schemas(TOOLS),
+        "messages": [*prompts.prompt_messages(problem.question, example.tools), *shown.turns],
+        "tools": prompts.tool_schemas(example.tools),
         "images": [png(image) for image in (*problem.images, *shown.images)],
     }
 

@@ -2,18 +2,16 @@
 
     rng -> family.make_problem(rng) -> Problem -> teacher.demonstrate(family, problem, rng) -> Demonstration
 
-A further family is one module with the names of `Family` and one entry in `families()`.
+A further family is one module with the names of `Family` and one entry in `NAMES`.
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Protocol
 
 from PIL import Image
-
-TOOLS = ("python", "image_zoom_in", "tavily-search")  # every question offers all of them; each family needs one
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
@@ -63,8 +61,20 @@ class Family(Protocol):
         ...
 
 
-def families() -> dict[str, Family]:
-    """Every family by name, imported on demand."""
-    from verl_axpo.data.tiny.families import perception, reasoning, search
+NAMES = ("perception", "reasoning", "search")
 
-    return {family.NAME: family for family in (perception, reasoning, search)}
+
+def families(names: Sequence[str] = NAMES) -> tuple[Family, ...]:
+    """The families of these names, imported on demand.
+
+    Raises:
+        ValueError: an unknown name, or none at all.
+    """
+    if not names or set(names) - set(NAMES):
+        raise ValueError(f"families: got {list(names)}; choose one or more of {list(NAMES)}")
+    return tuple(import_module(f"{__name__}.{name}") for name in names)
+
+
+def tools_of(some: Sequence[Family]) -> tuple[str, ...]:
+    """The tools that every question of such a world offers: one per family, whichever the question needs."""
+    return tuple(family.TOOL for family in some)
