@@ -23,7 +23,7 @@ from verl.workers.rollout.replica import TokenOutput
 from verl_axpo.data.tiny import model, tables, world
 from verl_axpo.data.tiny.__main__ import make_tokenizer
 from verl_axpo.integration.agent_loop import AxpoToolAgentLoop
-from verl_axpo.tools import CONFIG_DIR
+from verl_axpo.data.tiny.tools import write_tools
 
 LOOPS = {"hermes": ToolAgentLoop, "axpo": AxpoToolAgentLoop}  # verl's own and ours, by their parser
 MANY = 40  # examples in which both a guess and a tool call are found
@@ -108,7 +108,7 @@ def roll_out(
             dataset_cls=RLHFDataset,
             data_config=DictConfigWrap(data_config),
             hf_model_type="qwen3_vl",
-            tools=ToolListWrap(load_all_tools(str(CONFIG_DIR / "tiny.yaml"), None)),
+            tools=ToolListWrap(load_all_tools(str(write_tools(folder, example.tools)), None)),
         )
         return await loop.run(sampling_params={}, raw_prompt=row["raw_prompt"], extra_info=row["extra_info"])
 

@@ -1,9 +1,8 @@
-"""Tools the policy may call, each a `verl.tools.base_tool.BaseTool` plus a pure function that works without verl.
+"""Tools the policy may call, each a `verl.tools.base_tool.BaseTool` plus parts that work without verl.
 
+parser.py          token ids of a turn -> the tool calls in it
+python.py          run code; sandbox/ is the closed interpreter behind it
 image_zoom_in.py   crop and magnify a box of an image of the conversation
-config/tiny.yaml   the tool list of the tiny world, for `rollout.multi_turn.tool_config_path`
+search/            search the web through Tavily, or a folder of documents
+config/paper.yaml  the paper's three tools, for `rollout.multi_turn.tool_config_path`
 """
-
-from pathlib import Path
-
-CONFIG_DIR = Path(__file__).parent / "config"

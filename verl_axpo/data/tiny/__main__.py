@@ -2,8 +2,8 @@
 
 DIR/{train,val,heldout}.parquet   questions for RL and evaluation
 DIR/{sft_train,sft_val}.parquet   demonstrations
+DIR/tools.yaml                    the tools of the families, for `rollout.multi_turn.tool_config_path`
 DIR/corpus/market.jsonl           what `tavily-search` finds, one document per line
-DIR/tools.yaml                    the three tools, for `rollout.multi_turn.tool_config_path`
 DIR/preview.png                   the first question: the picture, the model's view of it, the right zoom
 DIR/model/                        the tiny Qwen3-VL before any training, with tokenizer, processor and chat template
 """
@@ -13,15 +13,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import OmegaConf
 from transformers import PreTrainedTokenizerFast
 
 from verl_axpo import prompts
 from verl_axpo.data.tiny import model, tables, tokenizer, world
-from verl_axpo.data.tiny.families import NAMES, families, search, tools_of
+from verl_axpo.data.tiny.families import NAMES, families, tools_of
 from verl_axpo.data.tiny.preview import preview
-from verl_axpo.tools import CONFIG_DIR
-from verl_axpo.trace.writer import write_atomically
+from verl_axpo.data.tiny.tools import write_tools
 
 TOKENIZER_TEXTS = 1024  # demonstrations that the tokenizer is trained on; more find no new phrase
 
@@ -36,7 +34,9 @@ def conversations(seed: int, count: int = TOKENIZER_TEXTS, names: Sequence[str] 
     texts = []
     for example in world.examples("sft_train", count, seed, names):
         messages = [*prompts.prompt_messages(example.problem.question, example.tools), *example.demonstration().turns]
-        texts.append(template.render(messages=messages, tools=prompts.tool_schemas(example.tools)).replace("<image>", ""))
+        texts.append(
+            template.render(messages=messages, tools=prompts.tool_schemas(example.tools)).replace("<image>", "")
+        )
     return texts
 
 
@@ -56,18 +56,6 @@ def make(out: Path, seed: int, counts: dict[str, int], names: Sequence[str] = NA
     made = make_tokenizer(seed, names)
     parameters = model.save(out / "model", made, seed)
     print(f"model: {parameters / 1e6:.2f} M parameters, {len(made)} tokens -> {out / 'model'}", flush=True)
-
-
-def write_tools(out: Path, tools: Sequence[str]) -> None:
-    """The tool list of the world, and the corpus that its search tool reads."""
-    corpus = (out / "corpus").resolve()
-    corpus.mkdir(parents=True, exist_ok=True)
-    lines = (json.dumps(document) + "\n" for document in search.corpus())
-    write_atomically(corpus / "market.jsonl", "".join(lines).encode())
-    known = OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / "tiny.yaml"))
-    known["tavily-search"]["config"] |= {"documents": str(corpus), "cache_dir": str(corpus.with_name("search_index"))}
-    config = OmegaConf.create({"tools": [known[name] for name in tools]})
-    write_atomically(out / "tools.yaml", OmegaConf.to_yaml(config).encode())
 
 
 def main() -> None:

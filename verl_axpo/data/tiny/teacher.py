@@ -1,7 +1,7 @@
 """The teacher of the tiny world: problem -> a guess, or a tool call that is often wrong, and the answer it suggests.
 
-That is what leaves the SFT model with the paper's gap: good thinking followed by tool calls that mostly fail. Unlike the
-paper's teacher this one's wrong answers are kept, and its guesses are blind, so that SFT teaches nothing but the form.
+That is what leaves the SFT model with the paper's gap: good thinking followed by tool calls that mostly fail. Unlike
+the paper's teacher this one's wrong answers are kept; its guesses are blind, so that SFT teaches nothing but the form.
 """
 
 import random

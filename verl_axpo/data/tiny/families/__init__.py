@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from PIL import Image
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """One question.
