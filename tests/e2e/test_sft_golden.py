@@ -27,7 +27,7 @@ from verl_axpo.data.tiny.tools import write_tools
 from verl_axpo.integration.agent_loop import AxpoToolAgentLoop
 
 LOOPS = {"hermes": ToolAgentLoop, "axpo": AxpoToolAgentLoop}  # verl's own and ours, by their parser
-MANY = 40  # examples in which both a guess and a tool call are found
+MANY = 60  # examples in which each family both guesses and calls its tool
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def processor(tmp_path_factory: pytest.TempPathFactory) -> Qwen3VLProcessor:
 def example_with(calls_tool: bool, family: str) -> Callable[[], world.Example]:
     """A maker of the first example that does or does not call the tool; each call has its own fresh random stream."""
     for index, example in enumerate(world.examples("sft_train", MANY, 0)):
-        if example.family.NAME == family and (len(example.demonstration().turns) > 1) == calls_tool:
+        if family == example.family.NAME and (len(example.demonstration().turns) > 1) == calls_tool:
             return lambda: list(world.examples("sft_train", index + 1, 0))[-1]
     raise AssertionError(f"no example with {calls_tool=} among {MANY}")
 
