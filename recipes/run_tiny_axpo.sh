@@ -16,6 +16,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 FAST=${FAST:-0}                 # 1: two RL steps, a short SFT; shows that everything works, not that it learns
 SEED=${SEED:-0}                 # of RL: order of questions and every sampling request
 COMPARE=${COMPARE:-}            # arms to run side by side, e.g. grpo,axpo; empty: AXPO alone
+FAMILIES=${FAMILIES:-perception,reasoning,search} # kinds of question, each with its tool
 STEPS=${STEPS:-$([ "$FAST" = 1 ] && echo 2 || echo 30)}
 SAVE_EVERY=${SAVE_EVERY:-$([ "$FAST" = 1 ] && echo 1 || echo 10)}   # steps between checkpoints
 OUT=${OUT:-outputs/tiny_axpo$([ "$FAST" = 1 ] && echo _fast || true)}
@@ -57,7 +58,7 @@ train() { # train ARM RUN [override...]
   VERL_FILE_LOGGER_PATH=$run/metrics_$(date +%s).jsonl quietly "RL ($arm, seed $SEED, $STEPS steps)" "$run/rl.log" \
     python -m verl.trainer.main_ppo --config-name tiny_axpo hydra.run.dir="$run/hydra" \
     data.train_files="$WORLD/train.parquet" data.val_files="$WORLD/heldout.parquet" data.seed="$SEED" \
-    actor_rollout_ref.model.path="$SFT_MODEL" \
+    actor_rollout_ref.model.path="$SFT_MODEL" actor_rollout_ref.rollout.multi_turn.tool_config_path="$WORLD/tools.yaml" \
     algorithm.axpo.budget="$budget" algorithm.axpo.seed="$SEED" algorithm.axpo.trace_dir="$run/trace" \
     trainer.total_training_steps="$STEPS" trainer.total_epochs=1000 trainer.val_before_train=true \
     trainer.test_freq="$STEPS" trainer.save_freq="$SAVE_EVERY" trainer.max_actor_ckpt_to_keep=1 \
@@ -68,7 +69,7 @@ train() { # train ARM RUN [override...]
 }
 
 # ------------------------------ launch ------------------------------
-once "$WORLD/.done" quietly "tiny world and model" "$OUT/world.log" python -m verl_axpo.data.tiny --out "$WORLD" $WORLD_SIZE
+once "$WORLD/.done" quietly "tiny world and model" "$OUT/world.log" python -m verl_axpo.data.tiny --out "$WORLD" --families "$FAMILIES" $WORLD_SIZE
 once "$SFT/.done" env -u STEPS FAST="$FAST" DATA="$WORLD" OUT="$SFT" bash recipes/tiny_sft.sh
 if [ -z "$COMPARE" ]; then
   once "$OUT/.done" train axpo "$OUT" "$@"

@@ -80,6 +80,7 @@ def main_ppo(fast_run: FastRun, tmp_path: Path) -> MainPpo:
             f"data.train_files={fast_run.world}/train.parquet",
             f"data.val_files={fast_run.world}/val.parquet",
             f"actor_rollout_ref.model.path={fast_run.model}",
+            f"actor_rollout_ref.rollout.multi_turn.tool_config_path={fast_run.world}/tools.yaml",
             f"trainer.default_local_dir={folder}/checkpoints",
             "trainer.total_training_steps=1",
             "trainer.save_freq=1",

@@ -29,7 +29,6 @@ PLAIN_GRPO = [
     "actor_rollout_ref.rollout.max_model_len=512",
     "actor_rollout_ref.rollout.max_num_batched_tokens=8192",
     "actor_rollout_ref.rollout.max_num_seqs=128",
-    "actor_rollout_ref.rollout.multi_turn.tool_config_path=${verl_axpo:tools/config/tiny.yaml}",
     "actor_rollout_ref.rollout.multi_turn.max_assistant_turns=3",
     "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=64",
     "actor_rollout_ref.actor.ppo_mini_batch_size=16",

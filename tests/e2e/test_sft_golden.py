@@ -22,11 +22,12 @@ from verl.workers.rollout.replica import TokenOutput
 
 from verl_axpo.data.tiny import model, tables, world
 from verl_axpo.data.tiny.__main__ import make_tokenizer
+from verl_axpo.data.tiny.families import NAMES
+from verl_axpo.data.tiny.tools import write_tools
 from verl_axpo.integration.agent_loop import AxpoToolAgentLoop
-from verl_axpo.tools import CONFIG_DIR
 
 LOOPS = {"hermes": ToolAgentLoop, "axpo": AxpoToolAgentLoop}  # verl's own and ours, by their parser
-MANY = 40  # examples in which both a guess and a tool call are found
+MANY = 60  # examples in which each family both guesses and calls its tool
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +37,10 @@ def processor(tmp_path_factory: pytest.TempPathFactory) -> Qwen3VLProcessor:
     return AutoProcessor.from_pretrained(folder)
 
 
-def example_with(calls_tool: bool) -> Callable[[], world.Example]:
+def example_with(calls_tool: bool, family: str) -> Callable[[], world.Example]:
     """A maker of the first example that does or does not call the tool; each call has its own fresh random stream."""
     for index, example in enumerate(world.examples("sft_train", MANY, 0)):
-        if (len(example.demonstration().turns) > 1) == calls_tool:
+        if family == example.family.NAME and (len(example.demonstration().turns) > 1) == calls_tool:
             return lambda: list(world.examples("sft_train", index + 1, 0))[-1]
     raise AssertionError(f"no example with {calls_tool=} among {MANY}")
 
@@ -108,7 +109,7 @@ def roll_out(
             dataset_cls=RLHFDataset,
             data_config=DictConfigWrap(data_config),
             hf_model_type="qwen3_vl",
-            tools=ToolListWrap(load_all_tools(str(CONFIG_DIR / "tiny.yaml"), None)),
+            tools=ToolListWrap(load_all_tools(str(write_tools(folder, example.tools)), None)),
         )
         return await loop.run(sampling_params={}, raw_prompt=row["raw_prompt"], extra_info=row["extra_info"])
 
@@ -117,8 +118,11 @@ def roll_out(
 
 @pytest.mark.parametrize("parser", LOOPS)
 @pytest.mark.parametrize("calls_tool", [False, True], ids=["guess", "tool"])
-def test_sft_and_rollout_agree(calls_tool: bool, parser: str, processor: Qwen3VLProcessor, tmp_path: Path) -> None:
-    make = example_with(calls_tool)
+@pytest.mark.parametrize("family", NAMES)
+def test_sft_and_rollout_agree(
+    family: str, calls_tool: bool, parser: str, processor: Qwen3VLProcessor, tmp_path: Path
+) -> None:
+    make = example_with(calls_tool, family)
     item = sft_item(make(), processor, tmp_path)
     end_of_turn, newline = processor.tokenizer.eos_token_id, processor.tokenizer("\n")["input_ids"][0]
     turns = teacher_turns(item, end_of_turn)
@@ -139,7 +143,11 @@ def test_sft_and_rollout_agree(calls_tool: bool, parser: str, processor: Qwen3VL
     # Every turn was asked for with exactly the tokens that stand before it in the SFT row.
     starts = [i for i in range(1, len(mask)) if mask[i] and not mask[i - 1]]
     assert server.asked == [trained[:start] for start in starts]
-    # Pixels: prompt image and crop as the model gets them.
+    # Pixels: prompt image and crop as the model gets them; the other families have none.
+    assert bool(output.multi_modal_data.get("images")) == (family == "perception")
+    if family != "perception":
+        assert processor.image_token_id not in trained
+        return
     inputs = processor.image_processor(images=output.multi_modal_data["images"], return_tensors="pt")
     assert torch.equal(inputs["pixel_values"], item["multi_modal_inputs"]["pixel_values"])
     assert torch.equal(inputs["image_grid_thw"], item["multi_modal_inputs"]["image_grid_thw"])
@@ -149,11 +157,11 @@ def test_sft_and_rollout_agree(calls_tool: bool, parser: str, processor: Qwen3VL
 
 def test_without_schemas_the_prompts_would_differ(processor: Qwen3VLProcessor, tmp_path: Path) -> None:
     """The mistake that this file guards against: an SFT row that lost its `tools` column."""
-    example = example_with(False)()
+    example = example_with(False, "perception")()
     row = tables.sft_row(example)
     del row["tools"]
     tables.write(tmp_path / "sft.parquet", [row])
     config = OmegaConf.create({"pad_mode": "no_padding", "max_length": 512, "truncation": "error"})
     item = MultiTurnSFTDataset(str(tmp_path / "sft.parquet"), processor.tokenizer, config, processor)[0]
-    whole = sft_item(example_with(False)(), processor, tmp_path)
+    whole = sft_item(example_with(False, "perception")(), processor, tmp_path)
     assert item["input_ids"].tolist() != whole["input_ids"].tolist()

@@ -30,7 +30,7 @@ def register() -> None:
     for registry, ours in REGISTRATIONS.items():
         when_imported(registry, functools.partial(_import, ours))
     when_imported("verl.utils.config", wrap_validate_config)
-    # `${verl_axpo:tools/config/tiny.yaml}` in a config: a file of the installed package, wherever that is
+    # `${verl_axpo:tools/config/paper.yaml}` in a config: a file of the installed package, wherever that is
     package = Path(__file__).parents[1]
     OmegaConf.register_new_resolver("verl_axpo", lambda path: str(package / path), replace=True)
 

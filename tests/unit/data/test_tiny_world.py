@@ -3,6 +3,8 @@
 import io
 import json
 import random
+from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,15 +16,18 @@ from PIL import Image
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
+from verl.tools.tool_registry import load_all_tools
 
 from verl_axpo import prompts
-from verl_axpo.data.tiny import model, tables, tokenizer, world
+from verl_axpo.data.tiny import model, tables, teacher, tokenizer, world
 from verl_axpo.data.tiny.__main__ import conversations, make, make_tokenizer
-from verl_axpo.data.tiny.families import Problem, families, perception
+from verl_axpo.data.tiny.families import NAMES, Problem, families, perception, reasoning, search, tools_of
 from verl_axpo.data.tiny.preview import GAP_PX, PANEL_PX
+from verl_axpo.data.tiny.tools import write_tools
 from verl_axpo.rewards.outcome import compute_score
 from verl_axpo.tools.image_zoom_in import zoom
 
+TOOLS = tools_of(families())
 COUNTS = {"train": 6, "val": 3, "heldout": 3, "sft_train": 8, "sft_val": 2}
 CELL_AREA = perception.CELL_PX**2
 
@@ -34,8 +39,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def problems(split: str, count: int, seed: int = 0) -> list[Problem]:
-    return [example.problem for example in world.examples(split, count, seed)]
+def problems(split: str, count: int, seed: int = 0, names: Sequence[str] = ("perception",)) -> list[Problem]:
+    return [example.problem for example in world.examples(split, count, seed, names)]
 
 
 def test_the_same_seed_makes_the_same_files(made: Path, tmp_path: Path) -> None:
@@ -96,21 +101,22 @@ def test_every_cell_and_glyph_is_asked_for_equally_often() -> None:
     assert all(abs(sum(glyph == g for _, g in asked) - 400) < 82 for glyph in perception.GLYPHS)
 
 
-async def test_demonstrations_show_the_gap() -> None:
+@pytest.mark.parametrize("name", NAMES)
+async def test_demonstrations_show_the_gap(name: str) -> None:
     """Rates of 2000 demonstrations, within five standard deviations (0.05 and 0.11 for the shares used here)."""
     tool, right, guessed = [], [], []
-    for example in world.examples("sft_train", 2000, 0):
+    for example in world.examples("sft_train", 2000, 0, [name]):
         shown = example.demonstration()
-        result = await compute_score("tiny/perception", shown.turns[-1]["content"], example.problem.answer)
+        result = await compute_score(f"tiny/{name}", shown.turns[-1]["content"], example.problem.answer)
         tool.append(len(shown.turns) > 1)
         (right if tool[-1] else guessed).append(result["score"])
-    assert np.mean(tool) == pytest.approx(perception.TOOL_RATE, abs=0.052)
-    assert np.mean(right) == pytest.approx(perception.AIM_RATE, abs=0.11)
+    assert np.mean(tool) == pytest.approx(teacher.TOOL_RATE, abs=0.052)
+    assert np.mean(right) == pytest.approx(teacher.AIM_RATE, abs=0.11)
     assert np.mean(guessed) == pytest.approx(1 / 3, abs=0.065)
 
 
 def test_a_demonstrations_call_is_carried_out_on_the_picture() -> None:
-    for example in world.examples("sft_train", 40, 0):
+    for example in world.examples("sft_train", 40, 0, ["perception"]):
         shown = example.demonstration()
         if len(shown.turns) == 1:
             continue
@@ -120,13 +126,53 @@ def test_a_demonstrations_call_is_carried_out_on_the_picture() -> None:
         assert crop.tobytes() == shown.images[0].tobytes()
 
 
+def test_every_world_has_its_families_and_their_tools() -> None:
+    assert {example.family.NAME for example in world.examples("train", 3, 0)} == set(NAMES)
+    assert [example.tools for example in world.examples("train", 1, 0, ["search"])] == [("tavily-search",)]
+    with pytest.raises(ValueError, match=r"families: got \['sound'\]; choose one or more of \['perception'"):
+        list(world.examples("train", 1, 0, ["sound"]))
+
+
+def test_answers_are_equally_likely() -> None:
+    # 400 each of 1200 expected; five standard deviations are 82. What is sold is fixed: 256 / 3 places, sd 7.5
+    answers = Counter(problem.answer for problem in problems("train", 1200, names=["reasoning"]))
+    assert set(answers) == set(reasoning.ANSWERS)
+    assert all(abs(count - 400) < 82 for count in answers.values())
+    sold = Counter(search.sold_at(*place) for place in search.PLACES)
+    assert all(abs(count - 256 / 3) < 38 for count in sold.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_right_call_shows_the_answer_and_a_wrong_one_another(name: str) -> None:
+    (family,) = families([name])
+    for problem in problems("heldout", 16, names=[name]):
+        assert family.call(problem, True, random.Random(0)).shown == problem.answer
+        assert family.call(problem, False, random.Random(0)).shown != problem.answer
+
+
+async def test_the_teachers_responses_are_the_tools(tmp_path: Path) -> None:
+    """Word for word: what SFT teaches to expect is what the rollout will bring."""
+    tools = {tool.name: tool for tool in load_all_tools(str(write_tools(tmp_path, TOOLS)), None)}
+    for name in ("reasoning", "search"):
+        (family,) = families([name])
+        for problem in problems("train", 4, names=[name]):
+            for right in (True, False):
+                call = family.call(problem, right, random.Random(1))
+                instance, _ = await tools[family.TOOL].create()
+                response, _, metrics = await tools[family.TOOL].execute(instance, dict(call.arguments))
+                await tools[family.TOOL].release(instance)
+                assert metrics["ok"], response.text
+                assert response.text == call.response
+    await tools["python"].close()
+
+
 def test_every_family_fills_its_image_placeholders() -> None:
-    for name, family in families().items():
+    for family in families():
         for seed in range(8):
             problem = family.make_problem(random.Random(seed))
-            shown = family.demonstrate(problem, random.Random(seed))
+            shown = teacher.demonstrate(family, problem, random.Random(seed))
             text = problem.question + "".join(turn["content"] for turn in shown.turns)
-            assert text.count("<image>") == len(problem.images) + len(shown.images), name
+            assert text.count("<image>") == len(problem.images) + len(shown.images), family.NAME
             json.dumps(dict(problem.facts))
 
 
@@ -134,10 +180,10 @@ def test_rows_carry_the_picture_and_the_schemas(made: Path) -> None:
     row = pq.read_table(made / "train.parquet").to_pylist()[0]
     problem = problems("train", 1)[0]
     assert Image.open(io.BytesIO(row["images"][0]["bytes"])).tobytes() == problem.images[0].tobytes()
-    assert row["prompt"] == prompts.prompt_messages(problem.question, perception.TOOLS)
+    assert row["prompt"] == prompts.prompt_messages(problem.question, TOOLS)
     assert row["reward_model"] == {"style": "rule", "ground_truth": problem.answer}
     tools = pq.read_table(made / "sft_train.parquet").to_pylist()[0]["tools"]
-    assert json.dumps(tools) == json.dumps(prompts.tool_schemas(perception.TOOLS))
+    assert json.dumps(tools) == json.dumps(prompts.tool_schemas(TOOLS))
 
 
 def test_the_preview_enlarges_without_blurring(made: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ from PIL import Image
 from verl.tools.tool_registry import load_all_tools
 
 from verl_axpo import prompts
-from verl_axpo.tools import CONFIG_DIR
+from verl_axpo.data.tiny.tools import write_tools
 from verl_axpo.tools.image_zoom_in import ImageZoomIn, ZoomError, pixel_box, zoom
 
 
@@ -141,8 +142,8 @@ def test_a_config_without_sense_is_refused_at_start(config: dict[str, Any], told
         ImageZoomIn({"type": "native", **config})
 
 
-def test_verl_loads_the_tool_and_dumps_the_schema_that_sft_rows_carry() -> None:
-    (tool,) = load_all_tools(str(CONFIG_DIR / "tiny.yaml"), None)
+def test_verl_loads_the_tool_and_dumps_the_schema_that_sft_rows_carry(tmp_path: Path) -> None:
+    (tool,) = load_all_tools(str(write_tools(tmp_path, ["image_zoom_in"])), None)
     dumped = tool.tool_schema.model_dump(exclude_unset=True, exclude_none=True)
     # Compared as text: the key order is part of the prompt.
     assert json.dumps([dumped]) == json.dumps(prompts.tool_schemas(["image_zoom_in"]))

@@ -2,24 +2,29 @@
 
 DIR/{train,val,heldout}.parquet   questions for RL and evaluation
 DIR/{sft_train,sft_val}.parquet   demonstrations
+DIR/tools.yaml                    the tools of the families, for `rollout.multi_turn.tool_config_path`
+DIR/corpus/market.jsonl           what `tavily-search` finds, one document per line
 DIR/preview.png                   the first question: the picture, the model's view of it, the right zoom
 DIR/model/                        the tiny Qwen3-VL before any training, with tokenizer, processor and chat template
 """
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
 from verl_axpo import prompts
 from verl_axpo.data.tiny import model, tables, tokenizer, world
+from verl_axpo.data.tiny.families import NAMES, families, tools_of
 from verl_axpo.data.tiny.preview import preview
+from verl_axpo.data.tiny.tools import write_tools
 
 TOKENIZER_TEXTS = 1024  # demonstrations that the tokenizer is trained on; more find no new phrase
 
 
-def conversations(seed: int, count: int = TOKENIZER_TEXTS) -> list[str]:
+def conversations(seed: int, count: int = TOKENIZER_TEXTS, names: Sequence[str] = NAMES) -> list[str]:
     """Demonstrations as text, rendered by the chat template alone: there is no tokenizer yet."""
     import jinja2
 
@@ -27,26 +32,28 @@ def conversations(seed: int, count: int = TOKENIZER_TEXTS) -> list[str]:
     environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
     template = environment.from_string(tokenizer.CHAT_TEMPLATE.read_text(encoding="utf-8"))
     texts = []
-    for example in world.examples("sft_train", count, seed):
-        tools = example.family.TOOLS
-        messages = [*prompts.prompt_messages(example.problem.question, tools), *example.demonstration().turns]
-        texts.append(template.render(messages=messages, tools=prompts.tool_schemas(tools)).replace("<image>", ""))
+    for example in world.examples("sft_train", count, seed, names):
+        messages = [*prompts.prompt_messages(example.problem.question, example.tools), *example.demonstration().turns]
+        texts.append(
+            template.render(messages=messages, tools=prompts.tool_schemas(example.tools)).replace("<image>", "")
+        )
     return texts
 
 
-def make_tokenizer(seed: int) -> PreTrainedTokenizerFast:
+def make_tokenizer(seed: int, names: Sequence[str] = NAMES) -> PreTrainedTokenizerFast:
     """The tokenizer of the world of `seed`."""
-    return tokenizer.train(conversations(seed), model.MAX_LENGTH)
+    return tokenizer.train(conversations(seed, names=names), model.MAX_LENGTH)
 
 
-def make(out: Path, seed: int, counts: dict[str, int]) -> None:
+def make(out: Path, seed: int, counts: dict[str, int], names: Sequence[str] = NAMES) -> None:
     """Write every file of the world; `counts` has the rows of each split."""
     for split, count in counts.items():
         to_row = tables.sft_row if split in world.SFT_SPLITS else tables.rl_row
-        rows = tables.write(out / f"{split}.parquet", map(to_row, world.examples(split, count, seed)))
+        rows = tables.write(out / f"{split}.parquet", map(to_row, world.examples(split, count, seed, names)))
         print(f"{split}: {rows} rows -> {out / split}.parquet", flush=True)
-    preview(next(world.examples("train", 1, seed)).problem).save(out / "preview.png", optimize=True)
-    made = make_tokenizer(seed)
+    write_tools(out, tools_of(families(names)))
+    preview(next(world.examples("train", 1, seed, ["perception"])).problem).save(out / "preview.png", optimize=True)
+    made = make_tokenizer(seed, names)
     parameters = model.save(out / "model", made, seed)
     print(f"model: {parameters / 1e6:.2f} M parameters, {len(made)} tokens -> {out / 'model'}", flush=True)
 
@@ -60,8 +67,10 @@ def main() -> None:
     for split, size in sizes.items():
         flags = [f"--{split.replace('_', '-')}"] + (["--sft"] if split == "sft_train" else [])
         parser.add_argument(*flags, dest=split, type=int, default=size, metavar="ROWS", help=f"default {size}")
+    parser.add_argument("--families", type=lambda text: text.split(","), default=NAMES, help="default all: %(default)s")
     arguments = vars(parser.parse_args())
-    make(arguments["out"], arguments["seed"], {split: arguments[split] for split in sizes})
+    counts = {split: arguments[split] for split in sizes}
+    make(arguments["out"], arguments["seed"], counts, arguments["families"])
 
 
 if __name__ == "__main__":

@@ -30,10 +30,10 @@ def png(image: Image.Image) -> dict[str, bytes]:
 
 def rl_row(example: Example) -> Row:
     """One question for GRPO or AXPO; `extra_info` holds what the trace shows beside it."""
-    problem, tools = example.problem, example.family.TOOLS
+    problem = example.problem
     return {
         "data_source": f"tiny/{example.family.NAME}",
-        "prompt": prompts.prompt_messages(problem.question, tools),
+        "prompt": prompts.prompt_messages(problem.question, example.tools),
         "images": [png(image) for image in problem.images],
         "ability": example.family.NAME,
         "reward_model": {"style": "rule", "ground_truth": problem.answer},
@@ -49,10 +49,10 @@ def rl_row(example: Example) -> Row:
 def sft_row(example: Example) -> Row:
     """One demonstration. The tool schemas travel with it, nested: without them the rollout's prompts are unlike any
     trained on."""
-    problem, tools, shown = example.problem, example.family.TOOLS, example.demonstration()
+    problem, shown = example.problem, example.demonstration()
     return {
-        "messages": [*prompts.prompt_messages(problem.question, tools), *shown.turns],
-        "tools": prompts.tool_schemas(tools),
+        "messages": [*prompts.prompt_messages(problem.question, example.tools), *shown.turns],
+        "tools": prompts.tool_schemas(example.tools),
         "images": [png(image) for image in (*problem.images, *shown.images)],
     }
 

@@ -14,7 +14,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import PreTrainedTokenizerFast
 
 CHAT_TEMPLATE = Path(__file__).with_name("chat_template.jinja")
-MAX_VOCABULARY = 3072  # bound; the text of one family needs about half
+MAX_VOCABULARY = 8192  # bound; the text of three families needs about half
 PAD, END_OF_TURN = "<|endoftext|>", "<|im_end|>"
 CONTROL_TOKENS = (
     PAD,
@@ -29,8 +29,8 @@ CONTROL_TOKENS = (
 # Single tokens, yet text: `skip_special_tokens` keeps them, as in Qwen3.
 TAG_TOKENS = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
 
-# A number inside a list or a sentence. Those in names (bbox_2d, x1) belong to their words.
-_NUMBER = r"(?<=[ \[])\d{1,4}(?=[,.\]])"
+# A number inside a list, a sentence or an address. Those in names (bbox_2d, x1) belong to their words.
+_NUMBER = r"(?<=[ \[/])\d{1,4}(?=[,.\]/])"
 # A newline right after a special token stands alone: the generation prompt ends there, so it must not merge with what
 # the policy writes next.
 _CHUNK = rf"\A\n|{_NUMBER}|(?:(?!{_NUMBER})[\s\S])+"

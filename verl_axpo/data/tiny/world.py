@@ -7,10 +7,11 @@ changes no other.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from verl_axpo.data.tiny.families import Demonstration, Family, Problem, families
+from verl_axpo.data.tiny.families import NAMES, Family, Problem, families, tools_of
+from verl_axpo.data.tiny.teacher import Demonstration, demonstrate
 
 RL_SPLITS = ("train", "val", "heldout")
 SFT_SPLITS = ("sft_train", "sft_val")
@@ -23,26 +24,28 @@ class Example:
     split: str
     index: int
     family: Family
+    tools: tuple[str, ...]
     problem: Problem
     rng: random.Random
 
     def demonstration(self) -> Demonstration:
         """How the teacher solves it; call once per example, the stream moves on."""
-        return self.family.demonstrate(self.problem, self.rng)
+        return demonstrate(self.family, self.problem, self.rng)
 
 
-def examples(split: str, count: int, seed: int) -> Iterator[Example]:
-    """The first `count` examples of a split, families taking turns.
+def examples(split: str, count: int, seed: int, names: Sequence[str] = NAMES) -> Iterator[Example]:
+    """The first `count` examples of a split, the named families taking turns.
 
     Raises:
-        ValueError: an unknown split or a negative count.
+        ValueError: an unknown split or family, or a negative count.
     """
     if split not in RL_SPLITS + SFT_SPLITS:
         raise ValueError(f"split: got {split!r}; choose from {list(RL_SPLITS + SFT_SPLITS)}")
     if count < 0:
         raise ValueError(f"count of {split}: got {count}; it cannot be negative")
-    known = list(families().values())
+    some = families(names)
     for index in range(count):
-        family = known[index % len(known)]
+        family = some[index % len(some)]
         rng = random.Random(f"{seed}/{split}/{index}")
-        yield Example(split=split, index=index, family=family, problem=family.make_problem(rng), rng=rng)
+        problem = family.make_problem(rng)
+        yield Example(split=split, index=index, family=family, tools=tools_of(some), problem=problem, rng=rng)

@@ -1,13 +1,14 @@
 """The kinds of question of the tiny world, one module each.
 
-    rng -> family.make_problem(rng) -> Problem -> family.demonstrate(problem, rng) -> Demonstration
+    rng -> family.make_problem(rng) -> Problem -> teacher.demonstrate(family, problem, rng) -> Demonstration
 
-A further family is one module with the names of `Family` and one entry in `FAMILIES`.
+A further family is one module with the names of `Family` and one entry in `NAMES`.
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Protocol
 
 from PIL import Image
@@ -28,26 +29,53 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Demonstration:
-    """What follows the question in an SFT row: assistant and tool turns, and the images that tools returned."""
+class Call:
+    """A tool call of the teacher's and what the tool answers: `response` as text, `<image>` for each of `images`.
 
-    turns: tuple[dict[str, str], ...]
-    images: tuple[Image.Image, ...]
+    `shown` is the answer that the response suggests. Example: `Call(arguments={"code": "print(2)"}, response="2",
+    shown="2")`
+    """
+
+    arguments: Mapping[str, Any]
+    response: str
+    shown: str
+    images: tuple[Image.Image, ...] = ()
 
 
 class Family(Protocol):
     """What a family module offers (a module is a value like another; its functions are the methods)."""
 
     NAME: str
-    TOOLS: tuple[str, ...]
+    TOOL: str
+    ANSWERS: tuple[str, ...]
+    DECIDES: str  # "I zoom in.": the teacher's last words before a call
+    OBSERVES: str  # "I see": its first after the response
 
     def make_problem(self, rng: random.Random) -> Problem: ...
 
-    def demonstrate(self, problem: Problem, rng: random.Random) -> Demonstration: ...
+    def think(self, problem: Problem) -> str:
+        """What the teacher notices first, and that it cannot tell the answer from it."""
+        ...
+
+    def call(self, problem: Problem, right: bool, rng: random.Random) -> Call:
+        """A call that shows the answer or, not `right`, one that misleads."""
+        ...
 
 
-def families() -> dict[str, Family]:
-    """Every family by name, imported on demand."""
-    from verl_axpo.data.tiny.families import perception
+NAMES = ("perception", "reasoning", "search")
 
-    return {perception.NAME: perception}
+
+def families(names: Sequence[str] = NAMES) -> tuple[Family, ...]:
+    """The families of these names, imported on demand.
+
+    Raises:
+        ValueError: an unknown name, or none at all.
+    """
+    if not names or set(names) - set(NAMES):
+        raise ValueError(f"families: got {list(names)}; choose one or more of {list(NAMES)}")
+    return tuple(import_module(f"{__name__}.{name}") for name in names)
+
+
+def tools_of(some: Sequence[Family]) -> tuple[str, ...]:
+    """The tools that every question of such a world offers: one per family, whichever the question needs."""
+    return tuple(family.TOOL for family in some)

@@ -8,8 +8,7 @@ cannot. `image_zoom_in` on the right cell returns it at full resolution.
                                                  -> zoom, read   -> right if the box was right
     The glyph asked for appears in no other frame, so that the crop of a wrong cell always misleads.
 
-The teacher names the cell, often aims badly and believes what the crop shows: that is what leaves the SFT model with
-the paper's gap, good thinking followed by tool calls that mostly fail.
+The teacher names the cell and often aims badly.
 """
 
 import random
@@ -18,11 +17,12 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from verl_axpo import prompts
-from verl_axpo.data.tiny.families import Demonstration, Problem
+from verl_axpo.data.tiny.families import Call, Problem
 
 NAME = "perception"
-TOOLS: tuple[str, ...] = ("image_zoom_in",)
+TOOL = "image_zoom_in"
+ANSWERS = GLYPHS = ("lines", "bars", "checks")
+DECIDES, OBSERVES = "I zoom in.", "I see"
 
 GRID = 4  # cells per side; one cell is one image token of the full view
 CELL_PX = 64  # side of a cell in the picture, twice its side in the model's view
@@ -38,14 +38,10 @@ COLOURS = {
     "purple": (150, 50, 180),
     "cyan": (40, 190, 210),
 }
-GLYPHS = ("lines", "bars", "checks")
 NOTHING = "nothing"  # the teacher's answer to an empty crop; never the right one
 BACKGROUND = (240, 240, 240)
 GREY = 128  # mean of every glyph, so that the half-size view cannot tell them apart
 AMPLITUDE = 100  # of the lines around that mean, in grey levels
-
-TOOL_RATE = 0.30  # share of demonstrations that call the tool (the paper has about 0.25)
-AIM_RATE = 0.36  # share of the calls whose box is the right cell
 
 
 def _glyph(name: str, side: int) -> Image.Image:
@@ -97,27 +93,18 @@ def box_of(cell: int) -> list[int]:
     return [x, y, x + STEP, y + STEP]
 
 
-def demonstrate(problem: Problem, rng: random.Random) -> Demonstration:
-    """What the teacher does: name the place, then guess or zoom."""
-    seen = f"It is in {place(problem.facts['cell'])}. It is too small to read."
-    if rng.random() >= TOOL_RATE:
-        guess = rng.choice(GLYPHS)
-        return Demonstration(turns=(prompts.assistant_turn(f"{seen} I guess.", prompts.answer(guess)),), images=())
-    return _zoom(problem, f"{seen} I zoom in.", rng)
+def think(problem: Problem) -> str:
+    """The place, named."""
+    return f"It is in {place(problem.facts['cell'])}. It is too small to read."
 
 
-def _zoom(problem: Problem, thinking: str, rng: random.Random) -> Demonstration:
-    """One tool call, with a box that is often wrong, and an answer read off the crop, whatever it shows."""
+def call(problem: Problem, right: bool, rng: random.Random) -> Call:
+    """Zoom on the cell, or on any other."""
     from verl_axpo.tools.image_zoom_in import zoom
 
     cell = problem.facts["cell"]
-    aimed = cell if rng.random() < AIM_RATE else rng.choice([c for c in range(GRID * GRID) if c != cell])
+    aimed = cell if right else rng.choice([c for c in range(GRID * GRID) if c != cell])
     box = box_of(aimed)
     crop = zoom(problem.images, box, min_pixels=CELL_PX**2, max_pixels=CELL_PX**2)
     shown = problem.facts["glyphs"].get(aimed, NOTHING)
-    turns = (
-        prompts.assistant_turn(thinking, prompts.tool_call(TOOLS[0], {"bbox_2d": box, "label": "glyph"})),
-        {"role": "tool", "content": "<image>"},
-        prompts.assistant_turn(f"I see {shown}.", prompts.answer(shown)),
-    )
-    return Demonstration(turns=turns, images=(crop,))
+    return Call(arguments={"bbox_2d": box, "label": "glyph"}, response="<image>", shown=shown, images=(crop,))
