@@ -7,9 +7,22 @@ short_text_grade  exact match over the accepted answers, then the judge: VisualP
 import string
 from collections.abc import Mapping, Sequence
 
+from verl_axpo.eval.benchmarks._base import BenchmarkError
 from verl_axpo.eval.scorers import choice, text
 from verl_axpo.eval.scorers.judging import Judge, missing, rule_then_judge
 from verl_axpo.eval.types import Question, Score
+
+
+def checked_letter(truth: str, options: Sequence[str]) -> str:
+    """The label of a choice question.
+
+    Raises:
+        BenchmarkError: it is none of the options' letters.
+    """
+    letters = list(string.ascii_uppercase[: len(options)])
+    if truth not in letters:
+        raise BenchmarkError(f"the right answer is {truth!r}, the options are {letters}")
+    return truth
 
 
 def by_rule(correct: bool, answer: str, truth: str, values: Mapping[str, bool]) -> Score:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from verl_axpo.eval import prompts
-from verl_axpo.eval.benchmarks._base import Benchmark, Row, Source, paper_8b
-from verl_axpo.eval.benchmarks._grading import choice_grade
+from verl_axpo.eval.benchmarks._base import Benchmark, BenchmarkError, Row, Source, paper_8b
+from verl_axpo.eval.benchmarks._grading import checked_letter, choice_grade
 from verl_axpo.eval.benchmarks._images import encoded
 from verl_axpo.eval.types import Question
 
@@ -25,11 +25,11 @@ def first_rotation(cycles: Sequence[Any]) -> list[int]:
     """Rows of the rotation that sorts first among the values of `cycle_category`.
 
     Raises:
-        ValueError: the rotations are not of one size, so the table is only part of the data.
+        BenchmarkError: the rotations are not of one size, so the table is only part of the data.
     """
     sizes = Counter(map(str, cycles))
     if len(set(sizes.values())) > 1:
-        raise ValueError(f"rotations (cycle_category) of different sizes {dict(sizes)}; take the whole split")
+        raise BenchmarkError(f"rotations (cycle_category) of different sizes {dict(sizes)}; take the whole split")
     return [index for index, cycle in enumerate(cycles) if str(cycle) == min(sizes)]
 
 
@@ -39,7 +39,7 @@ def _to_question(name: str, row: Row, uid: str) -> Question:
         benchmark=name,
         uid=uid,
         prompt=prompts.render(text, "choice", options=options, images=1),
-        ground_truth=str(row["answer"]).strip(),
+        ground_truth=checked_letter(str(row["answer"]).strip(), options),
         answer_type="choice",
         images=(encoded(row["image"]),),
         options=options,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from verl_axpo.eval import prompts
 from verl_axpo.eval.benchmarks._base import Benchmark, Row, Source, paper_8b
-from verl_axpo.eval.benchmarks._grading import by_rule
+from verl_axpo.eval.benchmarks._grading import by_rule, checked_letter
 from verl_axpo.eval.benchmarks._images import encoded
 from verl_axpo.eval.scorers import choice, mathematics
 from verl_axpo.eval.scorers.judging import Judge, missing
@@ -25,7 +25,7 @@ def to_question(row: Row, uid: str, folder: Path | None) -> Question:
         benchmark="mathvision",
         uid=uid,
         prompt=prompts.render(str(row["question"]), kind, options=options, images=1),
-        ground_truth=str(row["answer"]),
+        ground_truth=checked_letter(str(row["answer"]), options) if options else str(row["answer"]),
         answer_type=kind,
         images=(encoded(row["decoded_image"], folder),),
         options=options,
@@ -35,7 +35,7 @@ def to_question(row: Row, uid: str, folder: Path | None) -> Question:
 
 def _official(answer: str, truth: str, options: tuple[str, ...]) -> bool:
     text = options[string.ascii_uppercase.index(truth)] if options else ""
-    bare = mathematics.tidy(answer).strip("(){}")
+    bare = mathematics.tidy(mathematics.stated(answer)).strip("(){}")
     return any(mathematics.is_equal(form, truth) or mathematics.is_equal(form, text) for form in (answer, bare))
 
 

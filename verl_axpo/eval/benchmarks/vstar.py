@@ -9,8 +9,8 @@ generated text; the letter is read as for HR-Bench. Its per-image JSON always li
 from pathlib import Path
 
 from verl_axpo.eval import prompts
-from verl_axpo.eval.benchmarks._base import Benchmark, BenchmarkError, Row, Source, paper_8b
-from verl_axpo.eval.benchmarks._grading import choice_grade
+from verl_axpo.eval.benchmarks._base import Benchmark, Row, Source, paper_8b
+from verl_axpo.eval.benchmarks._grading import checked_letter, choice_grade
 from verl_axpo.eval.benchmarks._images import encoded
 from verl_axpo.eval.scorers import choice
 from verl_axpo.eval.types import Question
@@ -18,15 +18,13 @@ from verl_axpo.eval.types import Question
 
 def to_question(row: Row, uid: str, folder: Path | None) -> Question:
     """The text is taken as it stands: it holds the options and its own instruction."""
-    text, truth = str(row["text"]), str(row["label"]).strip()
+    text = str(row["text"])
     options = choice.inline_options(text)
-    if truth not in ("A", "B", "C", "D")[: len(options)]:
-        raise BenchmarkError(f"label {truth!r} is none of the {len(options)} options in the text")
     return Question(
         benchmark="vstar",
         uid=uid,
         prompt=prompts.render(text, "choice", images=1),
-        ground_truth=truth,
+        ground_truth=checked_letter(str(row["label"]).strip(), options),
         answer_type="choice",
         images=(encoded(row["image"], folder),),
         options=options,

@@ -20,8 +20,8 @@ _ANNOUNCED = re.compile(
 )
 _MARKED = re.compile(r"[(\[]([A-Za-z])[)\]]|(?<![A-Za-z0-9.])([A-Z])(?=[).:](?:\s|$))")
 _WORD = re.compile(r"(?<![\w\\])([A-Z])(?![\w'])")
-# "A red car": an article, unless what follows is no ordinary word.
-_ARTICLE = re.compile(r"(?<!\w)A(?=\s+[a-z])")
+# "A red car": an article, unless the next word joins or explains a choice.
+_ARTICLE = re.compile(r"(?<!\w)A(?=\s+(?!(?:or|and|is|because|since|as)\b)[a-z])")
 
 
 def inline_options(question: str) -> tuple[str, ...]:

@@ -7,12 +7,13 @@ answer -> undress() -> tidy() -> equal text | equal tuple | equal value at 2 dec
 
 import re
 
-from verl_axpo.eval.scorers.numeric import value
+from verl_axpo.eval.scorers.numeric import is_number, value
 from verl_axpo.eval.scorers.wrapping import undress
 
 DECIMALS = 2  # MATH-V rounds both values to so many decimals
 VLMEVALKIT_TOLERANCE = 1e-6
 
+_LETTER_OF_A_SENTENCE = re.compile(r"^\(?([A-E])\)?\n| \(?([A-E])\)?\.$")  # first line, or last word
 _SPOKEN = re.compile(r".*\b(?:answer\s+is|answer\s+should\s+be)\s*:?\s*", re.IGNORECASE | re.DOTALL)
 # What MATH-V's answer reading drops or rewrites, in its order, on lower-case text. Fonts are gone by then.
 _REWRITES: tuple[tuple[str, str], ...] = (
@@ -31,9 +32,21 @@ _REWRITES: tuple[tuple[str, str], ...] = (
     (r"^(-?\d+)/(\d+)$", r"\\frac{\1}{\2}"),
 )
 _TUPLE = re.compile(r"([(\[])(.+,.+)([)\]])")
-_ENUMERATOR = re.compile(r"(?:^|(?<=[\s;,]))(?:\(\d\)|\d\)|[①-⑨]|[Pp]art\s*\d\s*:)\s*")
+_ENUMERATOR = re.compile(r"(?:^\d\)|(?:^|(?<=[\s;,]))(?:\(\d\)|[①-⑨]|[Pp]art\s*\d\s*:))\s*", re.MULTILINE)
 _SEPARATORS = (r"[;\n]", r",(?![^(\[{]*[)\]}])", r"\band\b")
 _FULL_WIDTH = str.maketrans("\uff1b\uff0c\uff08\uff09", ";,()")  # the problems are translated from Chinese
+
+
+def stated(answer: str) -> str:
+    """What a sentence states, as MATH-V reads it: its closing letter, the number after "is", what the answer is.
+
+    Example: `stated("So x is 7.") == "7"`, `stated("The answer is (B).") == "B"`
+    """
+    text = answer.strip()
+    if closing := _LETTER_OF_A_SENTENCE.search(text):
+        return closing[1] or closing[2]
+    last = text.split("is ")[-1].rstrip(".")
+    return last if is_number(last) else _SPOKEN.sub("", text)
 
 
 def tidy(text: str) -> str:
@@ -59,7 +72,7 @@ def is_equal(answer: str, truth: str) -> bool:
 
     Example: `is_equal(r"\frac{1}{3}", "0.33")`, `not is_equal("", "")`
     """
-    one, other = tidy(_SPOKEN.sub("", answer)), tidy(truth)
+    one, other = tidy(stated(answer)), tidy(truth)
     if not one or not other:
         return False
     if one == other:
