@@ -168,7 +168,7 @@ def test_bad_base64_and_a_label_that_is_no_option_are_listed(data: dict[str, Pat
 
 def test_part_of_the_rotations_is_refused(data: dict[str, Path], tmp_path: Path) -> None:
     file = rewrite(data, "hrbench_4k", tmp_path, lambda rows: rows.pop())
-    with pytest.raises(BenchmarkError, match="rotations .* of different sizes"):
+    with pytest.raises(BenchmarkError, match=r"rotations .* of different sizes"):
         benchmarks.load("hrbench_4k", file, check_count=False)
 
 
@@ -195,5 +195,5 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
         benchmarks.load("vstar", tmp_path / "absent")
     with pytest.raises(BenchmarkError, match=r"test_questions.jsonl does not exist; the folder holds \[\]"):
         benchmarks.load("vstar", tmp_path)
-    with pytest.raises(BenchmarkError, match="mathvision: could not read .*Offline"):
+    with pytest.raises(BenchmarkError, match=r"mathvision: could not read .*Offline"):
         benchmarks.load("mathvision", tmp_path)

@@ -31,8 +31,13 @@ class Judge:
         return Verdict(self.says)
 
 
+_LOADED: dict[str, list[Question]] = {}
+
+
 def question(data: dict[str, Path], name: str, place: int) -> Question:
-    return benchmarks.load(name, data[name], check_count=False)[place]
+    if name not in _LOADED:
+        _LOADED[name] = benchmarks.load(name, data[name], check_count=False)
+    return _LOADED[name][place]
 
 
 def score(asked: Question, answer: str | None, judge: Judge | None = None) -> Score:
