@@ -14,7 +14,12 @@ HERE = Path(__file__).parent
 # shape since 0.9.1, and 0.x releases of verl move modules: tests/contract says what we lean on before this is raised.
 VERL = "verl[verl-core]>=0.9.1,<0.10"
 
-EVAL = ["math-verify"]
+EVAL = [
+    "datasets",  # benchmark tables, from the hub or local copies
+    "huggingface-hub",  # benchmarks that are files in a repository
+    "latex2sympy2-extended",  # values of LaTeX answers, as the official scorers compare them
+    "math-verify",
+]
 DEV = [
     "hypothesis",
     "matplotlib",

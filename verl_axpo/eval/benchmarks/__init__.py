@@ -13,6 +13,7 @@ _images.py    encoded images out of their columns, checked for being decodable
 import importlib
 import pkgutil
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -55,7 +56,12 @@ def get(name: str) -> Benchmark:
 
 
 def load(
-    name: str, source: str | Path | None = None, *, limit: int | None = None, check_count: bool = True
+    name: str,
+    source: str | Path | None = None,
+    *,
+    revision: str | None = None,
+    limit: int | None = None,
+    check_count: bool = True,
 ) -> list[Question]:
     """The questions of a benchmark, images still encoded but known to decode.
 
@@ -63,6 +69,7 @@ def load(
         name: one of `names()`.
         source: a local copy: a folder laid out as the hub repository, its table as a .parquet file, or its annotation
             file; None: download from the hub.
+        revision: the hub's commit, tag or branch; None: the one in the benchmark's `source`.
         limit: only the first so many questions; the count is that of the whole data all the same.
         check_count: whether the data must have exactly as many questions as documented.
 
@@ -70,7 +77,8 @@ def load(
         BenchmarkError: unknown name, no data, a column missing, another count than documented, corrupt images.
     """
     benchmark = get(name)
-    table = read(name, benchmark.source, None if source is None else Path(source))
+    where = replace(benchmark.source, revision=revision or benchmark.source.revision)
+    table = read(name, where, None if source is None else Path(source))
     kept = _kept(benchmark, table)
     if check_count and benchmark.count is not None and len(kept) != benchmark.count:
         raise BenchmarkError(
