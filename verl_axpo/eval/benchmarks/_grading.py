@@ -35,7 +35,7 @@ def by_rule(correct: bool, answer: str, truth: str, values: Mapping[str, bool]) 
 async def choice_grade(question: Question, answer: str | None, judge: Judge | None) -> Score:
     """Our reading of the letter; VLMEvalKit's and Mini-o3's beside it. No judge: an unreadable choice is wrong."""
     if answer is None:
-        return missing({"vlmevalkit": 0.0, "mini_o3": 0.0})
+        return missing("vlmevalkit", "mini_o3")
     letters = string.ascii_uppercase[: len(question.options)]
     truth = question.ground_truth
     found = choice.letter(answer, letters, question.options)
@@ -57,23 +57,21 @@ def reference(question: Question) -> str:
     return question.ground_truth + (f" (also accepted: {'; '.join(aliases)})" if aliases else "")
 
 
-def short_text_values(answer: str, question: Question) -> Mapping[str, float]:
-    """Token F1 against the right answer alone (MMSearch's official score) and the best over the aliases."""
-    return {
-        "f1": text.token_f1(answer, question.ground_truth),
-        "f1_aliases": text.best_f1(answer, accepted(question)),
-    }
-
-
 async def short_text_grade(question: Question, answer: str | None, judge: Judge | None) -> Score:
-    """Normalised exact match over the accepted answers, else the judge; F1 in `values`."""
+    """Normalised exact match over the accepted answers, else the judge.
+
+    `f1` is against the right answer alone (MMSearch's official score), `f1_aliases` the best over the aliases.
+    """
     if answer is None:
-        return missing({"exact_match": 0.0, **short_text_values("", question)})
+        return missing("exact_match", "f1", "f1_aliases")
     return await rule_then_judge(
         question=str(question.metadata["question"]),
         reference=reference(question),
         answer=answer,
         matches=lambda: text.exact_match(answer, accepted(question)),
         judge=judge,
-        values=short_text_values(answer, question),
+        values={
+            "f1": text.token_f1(answer, question.ground_truth),
+            "f1_aliases": text.best_f1(answer, accepted(question)),
+        },
     )

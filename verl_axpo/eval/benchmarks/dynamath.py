@@ -39,7 +39,7 @@ def to_question(row: Row, uid: str, folder: Path | None) -> Question:
 async def grade(question: Question, answer: str | None, judge: Judge | None) -> Score:
     """The official rule on the undressed answer; a choice by its unique letter."""
     if answer is None:
-        return missing({"official": 0.0, "vlmevalkit": 0.0})
+        return missing("official", "vlmevalkit")
     truth, answer_type = question.ground_truth, str(question.metadata["answer_type"])
     if question.answer_type == "choice":
         correct = choice.letter(answer, _LETTERS, question.options) == truth

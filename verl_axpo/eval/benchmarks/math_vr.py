@@ -59,7 +59,7 @@ def to_question(row: Row, uid: str, folder: Path | None) -> Question:
 async def grade(question: Question, answer: str | None, judge: Judge | None) -> Score:
     """Answer correctness: right when every part is, no credit for some of them."""
     if answer is None:
-        return missing({"exact_match": 0.0})
+        return missing("exact_match")
     count = int(question.metadata["parts"])
     return await rule_then_judge(
         question=str(question.metadata["question"]),

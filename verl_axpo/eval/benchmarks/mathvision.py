@@ -5,6 +5,7 @@
 Official code: `mathllm/MATH-V`, evaluation/evaluate.py and utils.py, models/GPT4V.py (options, merged image).
 """
 
+import re
 import string
 from pathlib import Path
 
@@ -14,7 +15,10 @@ from verl_axpo.eval.benchmarks._grading import by_rule, checked_letter
 from verl_axpo.eval.benchmarks._images import encoded
 from verl_axpo.eval.scorers import choice, mathematics
 from verl_axpo.eval.scorers.judging import Judge, missing
+from verl_axpo.eval.scorers.wrapping import undress
 from verl_axpo.eval.types import AnswerType, Question, Score
+
+_LETTER = re.compile(r"[({]([a-eA-E])[)}]")
 
 
 def to_question(row: Row, uid: str, folder: Path | None) -> Question:
@@ -35,8 +39,8 @@ def to_question(row: Row, uid: str, folder: Path | None) -> Question:
 
 def _official(answer: str, truth: str, options: tuple[str, ...]) -> bool:
     text = options[string.ascii_uppercase.index(truth)] if options else ""
-    bare = mathematics.tidy(mathematics.stated(answer)).strip("(){}")
-    return any(mathematics.is_equal(form, truth) or mathematics.is_equal(form, text) for form in (answer, bare))
+    bare = _LETTER.sub(r"\1", mathematics.stated(undress(answer)))
+    return any(mathematics.is_equal(bare, right) for right in (truth, text))
 
 
 def _vlmevalkit(answer: str, truth: str, options: tuple[str, ...]) -> bool:
@@ -48,7 +52,7 @@ def _vlmevalkit(answer: str, truth: str, options: tuple[str, ...]) -> bool:
 async def grade(question: Question, answer: str | None, judge: Judge | None) -> Score:
     """MATH-V's verdict; for a choice, a letter that only our reading finds ("B. because ...") counts too."""
     if answer is None:
-        return missing({"official": 0.0, "vlmevalkit": 0.0})
+        return missing("official", "vlmevalkit")
     truth, options = question.ground_truth, question.options
     official = _official(answer, truth, options)
     letters = string.ascii_uppercase[: len(options)]

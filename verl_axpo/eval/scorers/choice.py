@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from verl_axpo.eval.scorers.wrapping import undress
 
+MAX_CHARACTERS = 1000  # a longer text is no answer; somewhere it names any option
 # "(A) red (B) blue" and "A. red\nB. blue" inside a question: how DynaMath and V* carry their options.
 _INLINE = re.compile(r"\(([A-Z])\)\s*(.*?)(?=\s*\([A-Z]\)|\n|$)", re.DOTALL)
 _ALONE = re.compile(r"[(\[{]?\s*([a-z])\s*[)\]}]?\s*[.:,;]?", re.IGNORECASE)
@@ -84,6 +85,8 @@ def letter(answer: str, letters: str, options: Sequence[str] = ()) -> str | None
     Returns:
         the letter, or None when the answer names no option or more than one.
     """
+    if len(answer) > MAX_CHARACTERS:
+        return None
     text, texts = undress(answer), () if is_lettered(options) else options
     alone, *other = _named(text, letters)
     for found in (alone, _by_text(text, texts, whole=True), *other, _by_text(text, texts, whole=False)):

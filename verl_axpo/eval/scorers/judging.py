@@ -31,9 +31,9 @@ class Judge(Protocol):
         ...
 
 
-def missing(values: Mapping[str, float]) -> Score:
+def missing(*conventions: str) -> Score:
     """The score of a response without a final answer: wrong by every convention."""
-    return Score(correct=False, by="rule", reason=MISSING, values=dict.fromkeys(values, 0.0))
+    return Score(correct=False, by="rule", reason=MISSING, values=dict.fromkeys(conventions, 0.0))
 
 
 async def rule_then_judge(

@@ -10,11 +10,12 @@ import re
 from verl_axpo.eval.scorers.numeric import is_number, value
 from verl_axpo.eval.scorers.wrapping import undress
 
+MAX_CHARACTERS = 1000  # a longer text is no answer; it would be read for what stands after its last sign
 DECIMALS = 2  # MATH-V rounds both values to so many decimals
 VLMEVALKIT_TOLERANCE = 1e-6
 
 _LETTER_OF_A_SENTENCE = re.compile(r"^\(?([A-E])\)?\n| \(?([A-E])\)?\.$")  # first line, or last word
-_SPOKEN = re.compile(r".*\b(?:answer\s+is|answer\s+should\s+be)\s*:?\s*", re.IGNORECASE | re.DOTALL)
+_SPOKEN = re.compile(r"\banswer\s+(?:is|should\s+be)\s*:?\s*", re.IGNORECASE)
 # What MATH-V's answer reading drops or rewrites, in its order, on lower-case text. Fonts are gone by then.
 _REWRITES: tuple[tuple[str, str], ...] = (
     (r"^.*(?:=|\\approx)", ""),  # the value after the last sign
@@ -46,7 +47,7 @@ def stated(answer: str) -> str:
     if closing := _LETTER_OF_A_SENTENCE.search(text):
         return closing[1] or closing[2]
     last = text.split("is ")[-1].rstrip(".")
-    return last if is_number(last) else _SPOKEN.sub("", text)
+    return last if is_number(last) else _SPOKEN.split(text)[-1]
 
 
 def tidy(text: str) -> str:
@@ -72,6 +73,8 @@ def is_equal(answer: str, truth: str) -> bool:
 
     Example: `is_equal(r"\frac{1}{3}", "0.33")`, `not is_equal("", "")`
     """
+    if len(answer) > MAX_CHARACTERS:
+        return False
     one, other = tidy(stated(answer)), tidy(truth)
     if not one or not other:
         return False
@@ -101,6 +104,8 @@ def parts(text: str, count: int) -> list[str]:
     the first that gives exactly `count` parts. One part, the whole, when none does.
     """
     plain = undress(text).translate(_FULL_WIDTH)
+    if len(plain) > MAX_CHARACTERS:
+        return [plain]
     for pattern in (_ENUMERATOR, *map(re.compile, _SEPARATORS)):
         found = [part for piece in pattern.split(plain) if (part := _ENUMERATOR.sub("", piece).strip(" ;,.\n"))]
         if len(found) == count:

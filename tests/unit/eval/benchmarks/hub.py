@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-COMMIT = hashlib.sha1(b"fixtures").hexdigest()
-_API = re.compile(r"/api/datasets/([^/]+/[^/]+)(?:/(revision|tree|paths-info)/[^/]+(?:/(.*))?)?")
-_FILE = re.compile(r"/datasets/([^/]+/[^/]+)/resolve/[^/]+/(.+)")
+BRANCH, COMMIT = "main", hashlib.sha1(b"fixtures").hexdigest()
+_API = re.compile(r"/api/datasets/([^/]+/[^/]+)(?:/(revision|tree|paths-info)/([^/]+)(?:/(.*))?)?")
+_FILE = re.compile(r"/datasets/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 
 
 def _entry(folder: Path, item: Path) -> dict[str, Any]:
@@ -56,10 +56,13 @@ class _Handler(BaseHTTPRequestHandler):
         api, file = _API.fullmatch(url), _FILE.fullmatch(url)
         found = api or file
         folder = self.repositories.get(found[1]) if found else None
-        if api and folder:
-            self._api(api[1], folder, api[2], api[3] or "")
-        elif file and folder and (folder / file[2]).is_file():
-            body = (folder / file[2]).read_bytes()
+        revision = (api[3] or BRANCH) if api else (file[2] if file else BRANCH)
+        if revision not in (BRANCH, COMMIT):
+            self._send(b"", 404, X_Error_Code="RevisionNotFound")
+        elif api and folder:
+            self._api(api[1], folder, api[2], api[4] or "")
+        elif file and folder and (folder / file[3]).is_file():
+            body = (folder / file[3]).read_bytes()
             self._send(body, ETag=f'"{hashlib.sha1(body).hexdigest()}"', X_Repo_Commit=COMMIT)
         else:
             self._send(b"", 404, X_Error_Code="EntryNotFound" if folder else "RepoNotFound")

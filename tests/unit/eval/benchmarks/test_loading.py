@@ -13,7 +13,7 @@ from PIL import Image
 
 from verl_axpo.eval import benchmarks
 from verl_axpo.eval.benchmarks import BenchmarkError
-from verl_axpo.eval.fixtures import picture
+from verl_axpo.eval.fixtures.rows import picture
 from verl_axpo.eval.types import Question
 
 Rows = list[dict[str, Any]]

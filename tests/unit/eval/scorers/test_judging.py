@@ -70,4 +70,4 @@ def test_without_a_judge_the_rule_decides_and_says_so() -> None:
 
 
 def test_a_missing_answer_is_wrong_by_every_convention() -> None:
-    assert missing({"f1": 0.5}) == Score(correct=False, by="rule", reason=MISSING, values={"f1": 0.0})
+    assert missing("f1") == Score(correct=False, by="rule", reason=MISSING, values={"f1": 0.0})
