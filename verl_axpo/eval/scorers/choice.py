@@ -44,12 +44,7 @@ def _plain(text: str) -> str:
     return " ".join(undress(text).casefold().split()).rstrip(".")
 
 
-def _unique(found: Sequence[str], letters: str) -> str | None:
-    distinct = {mark.upper() for mark in found} & set(letters)
-    return distinct.pop() if len(distinct) == 1 else None
-
-
-def _named(text: str, letters: str) -> list[list[str]]:
+def _named(text: str) -> list[list[str]]:
     """Letters the text names, the plainest way of naming first."""
     alone = _ALONE.fullmatch(text)
     return [
@@ -88,10 +83,10 @@ def letter(answer: str, letters: str, options: Sequence[str] = ()) -> str | None
     if len(answer) > MAX_CHARACTERS:
         return None
     text, texts = undress(answer), () if is_lettered(options) else options
-    alone, *other = _named(text, letters)
+    alone, *other = _named(text)
     for found in (alone, _by_text(text, texts, whole=True), *other, _by_text(text, texts, whole=False)):
-        if valid := [mark for mark in found if mark.upper() in letters]:
-            return _unique(valid, letters)
+        if distinct := {mark.upper() for mark in found} & set(letters):
+            return distinct.pop() if len(distinct) == 1 else None
     return None
 
 

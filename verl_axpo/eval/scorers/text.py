@@ -26,8 +26,13 @@ def normalise(text: str, *, keep_lone_a: bool = False) -> str:
 
 
 def exact_match(answer: str, truths: Iterable[str]) -> bool:
-    """Whether the answer equals one of the truths after normalisation (SenseNova-MARS, `em_check`)."""
+    """Whether the answer equals one of the truths after normalisation (SenseNova-MARS, `em_check`).
+
+    An answer that is nothing but signs ("%") has to be the truth as it stands.
+    """
     plain = normalise(answer, keep_lone_a=True)
+    if not plain:
+        return answer.strip() in (truth.strip() for truth in truths)
     return any(plain == normalise(truth, keep_lone_a=True) for truth in truths)
 
 

@@ -22,7 +22,7 @@ def questions(data: dict[str, Path]) -> list[Question]:
     return QUESTIONS
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(answer=_ANSWERS)
 def test_any_text_is_scored(data: dict[str, Path], answer: str) -> None:
     for question in questions(data):

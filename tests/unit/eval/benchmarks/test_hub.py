@@ -14,33 +14,30 @@ _LOAD = """
 import json, sys
 from verl_axpo.eval import benchmarks
 found = {}
-for name in sys.argv[2:]:
+for name, _, revision in (one.partition("@") for one in sys.argv[1:]):
     try:
-        found[name] = [question.uid for question in benchmarks.load(name, revision=sys.argv[1], check_count=False)]
+        questions = benchmarks.load(name, revision=revision or None, check_count=False)
+        found[name] = [question.uid for question in questions]
     except benchmarks.BenchmarkError as error:
         found[name] = str(error)
 print(json.dumps(found))
 """
 
 
-def load(endpoint: str, home: Path, revision: str, *names: str) -> dict[str, list[str] | str]:
+def load(endpoint: str, home: Path, *asked: str) -> dict[str, list[str] | str]:
+    """The ids of the questions of each NAME or NAME@REVISION, or the error's message."""
     environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", _LOAD, revision, *names],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=True,
-    )
+    command = [sys.executable, "-c", _LOAD, *asked]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=True)
     found: dict[str, list[str] | str] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
 def test_every_benchmark_downloads_from_a_hub(data: dict[str, Path], tmp_path: Path) -> None:
     repositories = {benchmarks.get(name).source.repo: data[name] for name in benchmarks.names()}
+    pinned = [f"vstar@{COMMIT}", f"mathvision@{COMMIT}"]
     with serve(repositories) as endpoint:
-        found = load(endpoint, tmp_path, COMMIT, *benchmarks.names())
+        found = load(endpoint, tmp_path, *benchmarks.names(), *pinned)
     local = {
         name: [question.uid for question in benchmarks.load(name, data[name], check_count=False)]
         for name in benchmarks.names()
@@ -48,19 +45,12 @@ def test_every_benchmark_downloads_from_a_hub(data: dict[str, Path], tmp_path: P
     assert found == local
 
 
-def test_a_hub_without_the_dataset_is_said_with_what_to_do(tmp_path: Path) -> None:
-    names = ("mathvision", "vstar")  # one through datasets, one through huggingface_hub
-    with serve({}) as endpoint:
-        found = load(endpoint, tmp_path, "main", *names)
-    for name in names:
-        repository = benchmarks.get(name).source.repo
-        message = found[name]
-        assert isinstance(message, str)
-        assert message.startswith(f"{name}: could not read {repository}@main")
-        assert f"Copy the dataset {repository} here and give its folder as the source" in message
-
-
-def test_a_revision_that_does_not_exist_is_said(data: dict[str, Path], tmp_path: Path) -> None:
-    with serve({benchmarks.get("vstar").source.repo: data["vstar"]}) as endpoint:
-        found = load(endpoint, tmp_path, "no-such-tag", "vstar")
-    assert str(found["vstar"]).startswith("vstar: could not read craigwu/vstar_bench@no-such-tag")
+def test_what_the_hub_does_not_have_is_said_with_what_to_do(data: dict[str, Path], tmp_path: Path) -> None:
+    # One through `datasets`, two through `huggingface_hub`; the last is there, but not at that revision.
+    with serve({"craigwu/vstar_bench": data["vstar"]}) as endpoint:
+        found = load(endpoint, tmp_path, "mathvision", "visualprobe", "vstar@no-such-tag")
+    for name, message in found.items():
+        source = benchmarks.get(name).source
+        revision = "no-such-tag" if name == "vstar" else "main"
+        assert str(message).startswith(f"{name}: could not read {source.repo}@{revision}")
+        assert f"Copy the dataset {source.repo} here and give its folder as the source" in message

@@ -35,6 +35,8 @@ def test_normalise(given: str, expected: str) -> None:
         ("2024-05-01", ["2024-05-01"], True),
         ("May 1, 2024", ["2024-05-01"], False),  # left to the judge
         ("yes", ["no"], False),
+        ("%", ["%"], True),  # signs that the normalisation would drop
+        ("$", ["%"], False),
     ],
 )
 def test_exact_match(answer: str, truths: list[str], expected: bool) -> None:
