@@ -3,8 +3,8 @@
     text -> arithmetic only? -> parse (latex2sympy2_extended) -> tree -> floats -> value(), or None: not a number
 
 No time-out is needed, and any thread may call this (math-verify's time-outs want the main thread): only short
-arithmetic is parsed, since the parser computes binomials and sums itself and takes long over deep brackets, and the tree
-is evaluated in floats, where `9^{9^{9}}` overflows at once.
+arithmetic is parsed, since the parser computes binomials itself and takes long over deep brackets, and the tree is
+evaluated in floats, where `9^{9^{9}}` overflows at once.
 """
 
 import math
