@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from verl_axpo.eval.scorers.wrapping import undress
 
 MAX_CHARACTERS = 1000  # a longer text is no answer; somewhere it names any option
-# "(A) red (B) blue" and "A. red\nB. blue" inside a question: how DynaMath and V* carry their options.
+# How DynaMath and V* carry options inside the question: "(A) red (B) blue", or lines "A. red", "A: red".
 _INLINE = re.compile(r"\(([A-Z])\)\s*(.*?)(?=\s*\([A-Z]\)|\n|$)", re.DOTALL)
+_LINES = re.compile(r"^([A-Z])[.:]\s*(.*)$", re.MULTILINE)
 _ALONE = re.compile(r"[(\[{]?\s*([a-z])\s*[)\]}]?\s*[.:,;]?", re.IGNORECASE)
 _ANNOUNCED = re.compile(
     r"\b(?:answer|option|choice)(?:\s+is|\s+should\s+be)?\s*[:=]?\s*[(\[*\"']*([A-Za-z])(?![A-Za-z'])", re.IGNORECASE
@@ -26,13 +27,15 @@ _ARTICLE = re.compile(r"(?<!\w)A(?=\s+(?!(?:or|and|is|because|since|as)\b)[a-z])
 
 
 def inline_options(question: str) -> tuple[str, ...]:
-    """The texts of options written inside a question as `(A) ... (B) ...`; empty unless they run from A upwards.
+    """The texts of options written inside a question; empty unless their letters run from A upwards.
 
     Example: `inline_options("Larger? Choices: (A) yes (B) no") == ("yes", "no")`
     """
-    found = _INLINE.findall(question)
-    expected = string.ascii_uppercase[: len(found)]
-    return tuple(text.strip() for _, text in found) if "".join(mark for mark, _ in found) == expected else ()
+    for pattern in (_INLINE, _LINES):
+        found = pattern.findall(question)
+        if found and is_lettered([mark for mark, _ in found]):
+            return tuple(text.strip() for _, text in found)
+    return ()
 
 
 def is_lettered(options: Sequence[str]) -> bool:

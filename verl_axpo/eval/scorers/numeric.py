@@ -21,9 +21,7 @@ _MAX_FACTORIAL = 170  # 171! is past the largest float
 _FUNCTIONS: dict[str, Callable[..., float]] = {
     **{name: getattr(math, name) for name in ("sin", "cos", "tan", "asin", "acos", "atan", "exp", "log")},
     "Abs": abs,
-    "ceiling": math.ceil,
     "factorial": lambda n: float(math.factorial(int(n))) if n == int(n) and n <= _MAX_FACTORIAL else math.inf,
-    "floor": math.floor,
 }
 
 

@@ -85,7 +85,10 @@ def test_a_number_inside_another_number_is_no_option() -> None:
         ("Larger? Choices: (A) yes (B) no", ("yes", "no")),
         ("Colour?\n(A) red\n(B) blue\nAnswer with the option's letter.", ("red", "blue")),
         ("Is f(x) even? choices: (A) odd (B) even (C) neither", ("odd", "even", "neither")),
+        ("Smallest?\nA. Group 1\nB. Group 2", ("Group 1", "Group 2")),
+        ("A and B?\nA: [2, 8]\nB: [1]\n", ("[2, 8]", "[1]")),
         ("See (B) in the picture.", ()),
+        ("See B. in the picture.", ()),
         ("No options.", ()),
     ],
 )
