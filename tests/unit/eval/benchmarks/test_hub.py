@@ -1,0 +1,56 @@
+"""Downloading: the real `datasets` and `huggingface_hub` clients against a hub on this machine."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.unit.eval.benchmarks.hub import COMMIT, serve
+from verl_axpo.eval import benchmarks
+
+# Endpoint and cache are read when the clients are imported: hence a process of its own.
+_LOAD = """
+import json, sys
+from verl_axpo.eval import benchmarks
+found = {}
+for name, _, revision in (one.partition("@") for one in sys.argv[1:]):
+    try:
+        questions = benchmarks.load(name, revision=revision or None, check_count=False)
+        found[name] = [question.uid for question in questions]
+    except benchmarks.BenchmarkError as error:
+        found[name] = str(error)
+print(json.dumps(found))
+"""
+
+
+def load(endpoint: str, home: Path, *asked: str) -> dict[str, list[str] | str]:
+    """The ids of the questions of each NAME or NAME@REVISION, or the error's message."""
+    environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
+    command = [sys.executable, "-c", _LOAD, *asked]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=True)
+    found: dict[str, list[str] | str] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def test_every_benchmark_downloads_from_a_hub(data: dict[str, Path], tmp_path: Path) -> None:
+    repositories = {benchmarks.get(name).source.repo: data[name] for name in benchmarks.names()}
+    pinned = [f"vstar@{COMMIT}", f"mathvision@{COMMIT}"]
+    with serve(repositories) as endpoint:
+        found = load(endpoint, tmp_path, *benchmarks.names(), *pinned)
+    local = {
+        name: [question.uid for question in benchmarks.load(name, data[name], check_count=False)]
+        for name in benchmarks.names()
+    }
+    assert found == local
+
+
+def test_what_the_hub_does_not_have_is_said_with_what_to_do(data: dict[str, Path], tmp_path: Path) -> None:
+    # One through `datasets`, two through `huggingface_hub`; the last is there, but not at that revision.
+    with serve({"craigwu/vstar_bench": data["vstar"]}) as endpoint:
+        found = load(endpoint, tmp_path, "mathvision", "visualprobe", "vstar@no-such-tag")
+    for name, message in found.items():
+        source = benchmarks.get(name).source
+        revision = "no-such-tag" if name == "vstar" else "main"
+        assert str(message).startswith(f"{name}: could not read {source.repo}@{revision}")
+        assert f"Copy the dataset {source.repo} here and give its folder as the source" in message

@@ -1,0 +1,133 @@
+"""Scoring through the registry: which rule each benchmark uses, its conventions by name, judges where they belong."""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from verl_axpo.errors import InfraFailure
+from verl_axpo.eval import benchmarks
+from verl_axpo.eval.types import Question, Score
+
+
+@dataclass
+class Verdict:
+    correct: bool
+    reason: str = "same meaning"
+
+
+@dataclass
+class Judge:
+    """Remembers what it was asked; fails where it has nothing to say."""
+
+    says: bool | None
+    asked: str = ""
+
+    async def judge(self, question: str, reference: str, answer: str) -> Verdict:
+        self.asked = f"{question} | {reference} | {answer}"
+        if self.says is None:
+            raise InfraFailure("HTTP 503")
+        return Verdict(self.says)
+
+
+_LOADED: dict[str, list[Question]] = {}
+
+
+def question(data: dict[str, Path], name: str, place: int) -> Question:
+    if name not in _LOADED:
+        _LOADED[name] = benchmarks.load(name, data[name], check_count=False)
+    return _LOADED[name][place]
+
+
+def score(asked: Question, answer: str | None, judge: Judge | None = None) -> Score:
+    return asyncio.run(benchmarks.score(asked, answer, judge))
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "answer", "correct", "values"),
+    [
+        # MathVision: letter C, its text "1"; letters drawn in the image; a number at 2 decimals.
+        ("mathvision", 0, "C", True, {"official": 1, "vlmevalkit": 1}),
+        ("mathvision", 0, "1.00", True, {"official": 1, "vlmevalkit": 1}),
+        ("mathvision", 0, r"\text{(c)}", True, {"official": 1, "vlmevalkit": 0}),
+        ("mathvision", 0, "C. the whole", True, {"official": 0, "vlmevalkit": 1}),
+        ("mathvision", 0, "B", False, {"official": 0, "vlmevalkit": 0}),
+        ("mathvision", 0, "B or C", False, {"official": 0, "vlmevalkit": 0}),
+        ("mathvision", 1, "(B)", True, {"official": 1, "vlmevalkit": 1}),
+        ("mathvision", 1, "E", False, {"official": 0, "vlmevalkit": 0}),
+        ("mathvision", 2, r"2\cdot 3.14", True, {"official": 1, "vlmevalkit": 1}),
+        ("mathvision", 2, "6.283", True, {"official": 1, "vlmevalkit": 0}),
+        ("mathvision", 2, "6.29", False, {"official": 0, "vlmevalkit": 0}),
+        # DynaMath: 3.1416 as a float; choice B; text "blue"; an int.
+        ("dynamath", 0, "3.142", True, {"official": 1, "vlmevalkit": 1}),
+        ("dynamath", 0, r"\pi", True, {"official": 0, "vlmevalkit": 0}),
+        ("dynamath", 0, "3.14", False, {"official": 0, "vlmevalkit": 0}),
+        ("dynamath", 1, "B", True, {"official": 1, "vlmevalkit": 1}),
+        ("dynamath", 1, "no", True, {"official": 0, "vlmevalkit": 0}),
+        ("dynamath", 1, "The answer is B", True, {"official": 0, "vlmevalkit": 0}),
+        ("dynamath", 1, "B or A", False, {"official": 1, "vlmevalkit": 1}),  # they look at the first 3 characters
+        ("dynamath", 2, "a blue disc", True, {"official": 1, "vlmevalkit": 0}),
+        ("dynamath", 2, "Blue", True, {"official": 0, "vlmevalkit": 1}),
+        ("dynamath", 3, "5", True, {"official": 0, "vlmevalkit": 1}),
+        # V* and HR-Bench: A is red.
+        ("vstar", 0, "A", True, {"vlmevalkit": 1, "mini_o3": 1}),
+        ("vstar", 0, "red", True, {"vlmevalkit": 1, "mini_o3": 0}),
+        ("vstar", 0, "(a)", True, {"vlmevalkit": 0, "mini_o3": 0}),
+        ("vstar", 0, "B", False, {"vlmevalkit": 0, "mini_o3": 0}),
+        ("vstar", 0, "it is small", False, {"vlmevalkit": 0, "mini_o3": 0}),
+        ("hrbench_4k", 0, "A. red", True, {"vlmevalkit": 1, "mini_o3": 1}),
+        ("hrbench_8k", 1, "4", False, {"vlmevalkit": 0, "mini_o3": 0}),
+        # Short text, no judge.
+        ("visualprobe", 0, "Exit.", True, {"exact_match": 1, "f1": 1, "f1_aliases": 1}),
+        ("hr_mmsearch", 0, "The Paris", True, {"exact_match": 1, "f1": 1, "f1_aliases": 1}),
+        ("mmsearch", 0, "Miró", True, {"exact_match": 1, "f1": 2 / 3, "f1_aliases": 1}),
+        ("mmsearch", 1, "1851-05-01", True, {"exact_match": 1, "f1": 1, "f1_aliases": 1}),
+        ("mmsearch", 1, "May 1, 1851", False, {"exact_match": 0, "f1": 0, "f1_aliases": 0}),
+        ("mmsearch", 2, "Invalid question", True, {"exact_match": 1, "f1": 1, "f1_aliases": 1}),
+        # Several parts: 4 and 4+5=9.
+        ("math_vr", 1, "(1) 4 (2) 9", True, {"exact_match": 1}),
+        ("math_vr", 1, "4, 8", False, {"exact_match": 0}),
+        ("math_vr", 1, "9", False, {"exact_match": 0}),
+    ],
+)
+def test_rule(
+    data: dict[str, Path], name: str, place: int, answer: str, correct: bool, values: dict[str, float]
+) -> None:
+    found = score(question(data, name, place), answer)
+    assert (found.correct, found.by) == (correct, "rule")
+    assert dict(found.values) == pytest.approx(values)
+
+
+@pytest.mark.parametrize("name", benchmarks.names())
+@pytest.mark.parametrize("answer", [None, "", " \n"])
+def test_no_answer_is_wrong_and_no_judge_is_asked(data: dict[str, Path], name: str, answer: str | None) -> None:
+    asked, judge = question(data, name, 0), Judge(True)
+    found = score(asked, answer, judge)
+    assert (found.correct, found.by, found.reason, judge.asked) == (False, "rule", "no final answer", "")
+    assert set(found.values) == set(score(asked, asked.ground_truth).values)
+    assert not any(found.values.values())
+
+
+@pytest.mark.parametrize("name", ["visualprobe", "hr_mmsearch", "mmsearch", "math_vr"])
+def test_the_judge_is_asked_where_the_text_differs(data: dict[str, Path], name: str) -> None:
+    asked = question(data, name, 1)
+    for says in (True, False, None):
+        judge = Judge(says)
+        found = score(asked, "something else", judge)
+        assert (found.correct, found.by) == (says, "nobody" if says is None else "judge")
+        assert judge.asked.startswith(str(asked.metadata["question"]))
+        assert judge.asked.endswith(f"{asked.ground_truth} | something else")
+
+
+def test_the_judge_is_told_the_aliases(data: dict[str, Path]) -> None:
+    judge = Judge(True)
+    score(question(data, "mmsearch", 0), "the Catalan painter Miró", judge)
+    assert "Joan Miró (also accepted: Miró; Joan Miro)" in judge.asked
+
+
+@pytest.mark.parametrize("name", ["mathvision", "dynamath", "vstar", "hrbench_4k"])
+def test_mathematics_and_choices_are_left_to_the_rule(data: dict[str, Path], name: str) -> None:
+    judge = Judge(True)
+    found = score(question(data, name, 0), "quite another thing", judge)
+    assert (found.correct, found.by, judge.asked) == (False, "rule", "")

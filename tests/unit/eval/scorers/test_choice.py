@@ -1,0 +1,137 @@
+"""Which option an answer names: letters in every dress, option texts, and what is not unique."""
+
+import pytest
+
+from verl_axpo.eval.scorers import choice
+
+COLOURS = ("red", "light blue", "blue", "a cat")
+LETTERED = ("A", "B", "C", "D")
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        # The letter alone.
+        ("B", "B"),
+        ("b", "B"),
+        (" B ", "B"),
+        ("(B)", "B"),
+        ("[B]", "B"),
+        ("{B}", "B"),
+        ("B.", "B"),
+        ("B)", "B"),
+        ("(b).", "B"),
+        ("$B$", "B"),
+        (r"\text{B}", "B"),
+        (r"$\mathrm{(B)}$", "B"),
+        (r"\boxed{B}", "B"),
+        (r"\boxed{A} or rather \boxed{B}", "B"),
+        ("**B**", "B"),
+        # The letter and its text.
+        ("B. light blue", "B"),
+        ("(B) light blue", "B"),
+        ("B: light blue", "B"),
+        ("**(B)** light blue", "B"),
+        ("(B) red", "B"),  # the letter is what was chosen
+        # Announced.
+        ("The answer is B", "B"),
+        ("The answer is b", "B"),
+        ("the correct answer is: (B)", "B"),
+        ("Answer: B", "B"),
+        ("Option B", "B"),
+        ("The answer is **B** because of the hat", "B"),
+        ("I would choose B", "B"),
+        # The text alone.
+        ("light blue", "B"),
+        ("Light Blue.", "B"),
+        ("red", "A"),
+        ("a cat", "D"),
+        ("It is red", "A"),
+        ("A red car", "A"),  # "A" is an article, "red" the option
+        ("A cat", "D"),
+        # Not unique, or nothing.
+        ("A or B", None),
+        ("A, B", None),
+        ("(A) or (B)", None),
+        ("A. red, B. light blue", None),
+        ("red and blue", None),
+        ("it is light blue", None),  # holds "blue" too
+        ("green", None),
+        ("E", None),
+        ("infrared", None),  # no word "red"
+        ("", None),
+        ("not sure", None),
+    ],
+)
+def test_letter(answer: str, expected: str | None) -> None:
+    assert choice.letter(answer, "ABCD", COLOURS) == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"), [("C", "C"), ("(c)", "C"), ("figure C", "C"), ("E", None), ("x", None)]
+)
+def test_letter_of_options_that_are_only_letters(answer: str, expected: str | None) -> None:
+    assert choice.letter(answer, "ABCD", LETTERED) == expected
+
+
+def test_a_number_inside_another_number_is_no_option() -> None:
+    assert choice.letter("1.5", "AB", ("5", "1.5")) == "B"
+    assert choice.letter("about 1.5 m", "AB", ("5", "7")) is None
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("Larger? Choices: (A) yes (B) no", ("yes", "no")),
+        ("Colour?\n(A) red\n(B) blue\nAnswer with the option's letter.", ("red", "blue")),
+        ("Is f(x) even? choices: (A) odd (B) even (C) neither", ("odd", "even", "neither")),
+        ("Smallest?\nA. Group 1\nB. Group 2", ("Group 1", "Group 2")),
+        ("A and B?\nA: [2, 8]\nB: [1]\n", ("[2, 8]", "[1]")),
+        ("See (B) in the picture.", ()),
+        ("See B. in the picture.", ()),
+        ("No options.", ()),
+    ],
+)
+def test_inline_options(question: str, expected: tuple[str, ...]) -> None:
+    assert choice.inline_options(question) == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("B", "B"),
+        ("b", None),  # case counts, and "b" is no option's text
+        ("(B)", "B"),
+        ("B. light blue", "B"),
+        ("The answer is B", "B"),
+        ("I pick B for one two three four five reasons", None),  # not among the last five words
+        ("The correct answer is **B** for one two three four five", "B"),
+        ("A or B", None),
+        ("red", "A"),
+        ("Red", "A"),
+        ("blue", "C"),
+        ("light blue", None),  # holds two options
+        ("red " * 12, None),  # 48 characters > 2 * (3 + 10 + 4 + 5)
+        ("Z", "Z"),
+        ("Cannot determine the answer: A", "Z"),
+        ("", None),
+    ],
+)
+def test_vlmevalkit(answer: str, expected: str | None) -> None:
+    assert choice.vlmevalkit(answer, COLOURS) == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("B", True),
+        (" B\n", True),
+        ("(B) blue", True),
+        ("B. blue", True),
+        ("b", False),
+        ("B) blue", False),
+        ("blue", False),
+    ],
+)
+def test_mini_o3(answer: str, expected: bool) -> None:
+    assert choice.mini_o3(answer, "B") is expected

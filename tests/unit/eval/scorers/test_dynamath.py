@@ -1,0 +1,102 @@
+"""DynaMath's rules: floats within 0.001, π, letters, substrings; and where we read more than the official code."""
+
+import math
+
+import pytest
+
+from verl_axpo.eval.scorers import dynamath
+
+FLOAT, CHOICE, TEXT = "float", "multiple choice", "text"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("12", 12.0),
+        ("12.5 cm", 12.5),
+        ("-3", -3.0),
+        ("1e-3", 0.001),
+        ("2π", 2 * math.pi),
+        ("-0.5π", -0.5 * math.pi),
+        ("2π/3", 2 * math.pi),  # what follows π is ignored, as in the official code
+        ("π", None),
+        ("12cm", None),
+        ("1,000", None),
+        ("²", None),  # a digit by its Unicode class, no number
+        ("", None),
+    ],
+)
+def test_as_float(text: str, expected: float | None) -> None:
+    assert dynamath.as_float(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "truth", "answer_type", "expected"),
+    [
+        ("2.094", "2.0944", FLOAT, True),  # off by 0.0004
+        ("2.093", "2.0944", FLOAT, False),  # off by 0.0014
+        ("2.001", "2", FLOAT, True),
+        ("2.0011", "2", FLOAT, False),
+        ("2π", "6.2832", FLOAT, True),
+        ("6.283 cm", "6.2832", FLOAT, True),
+        ("6.283cm", "6.2832", FLOAT, False),
+        ("nan", "1", FLOAT, False),
+        ("", "1", FLOAT, False),
+        ("A", "A", CHOICE, True),
+        ("a", "A", CHOICE, False),
+        ("(A) yes", "A", CHOICE, True),
+        ("A. yes", "A", CHOICE, True),
+        ("B or A", "A", CHOICE, False),  # "B o"
+        ("Any", "A", CHOICE, True),  # the first three characters hold an A
+        ("The answer is A", "A", CHOICE, False),
+        ("", "A", CHOICE, False),
+        ("May", "May", TEXT, True),
+        ("in May 2020", "May", TEXT, True),
+        ("may", "May", TEXT, False),
+        ("", "May", TEXT, False),
+        ("(3,-5)", "(3, -5)", TEXT, False),
+        ("5", "5.000000000000001", "int", False),  # by the official code an int is text
+        ("149 people", "49", "single answer", True),  # a substring
+    ],
+)
+def test_official(answer: str, truth: str, answer_type: str, expected: bool) -> None:
+    assert dynamath.official(answer, truth, answer_type) is expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "truth", "answer_type", "expected"),
+    [
+        ("2.094", "2.0944", FLOAT, True),
+        ("2π/3", "2.0944", FLOAT, False),
+        ("b", "B", CHOICE, True),
+        ("the answer: B", "B", CHOICE, False),  # A, B and E all occur in it
+        ("Or B", "B", CHOICE, True),
+        ("Ma", "May", TEXT, True),  # the answer inside the truth
+        ("May 1", "May", TEXT, False),
+        ("MAY", "May", TEXT, True),
+    ],
+)
+def test_vlmevalkit(answer: str, truth: str, answer_type: str, expected: bool) -> None:
+    assert dynamath.vlmevalkit(answer, truth, answer_type) is expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "truth", "answer_type", "expected"),
+    [
+        (r"$2.094$", "2.0944", FLOAT, True),
+        (r"\frac{2\pi}{3}", "2.0944", FLOAT, True),  # the official code cannot read it
+        (r"2\pi", "6.2832", FLOAT, True),
+        ("2π/3", "2.0944", FLOAT, False),  # it reads this, as 2π
+        (r"\sqrt{2}", "1.4142", FLOAT, True),
+        (r"\text{May}", "May", TEXT, True),
+        ("(3,-5)", "(3, -5)", TEXT, True),
+        ("may", "May", TEXT, True),
+        ("may be", "May", TEXT, False),
+        ("5", "5.000000000000001", "int", True),
+        ("-15.7", "-15.700000000000001", "int", True),
+        ("-15.6", "-15.700000000000001", "int", False),
+        ("49", "49", "single answer", True),
+    ],
+)
+def test_lenient(answer: str, truth: str, answer_type: str, expected: bool) -> None:
+    assert dynamath.lenient(answer, truth, answer_type) is expected

@@ -1,0 +1,139 @@
+r"""Mathematical equality as MATH-V and VLMEvalKit define it, and answers of several parts."""
+
+import pytest
+
+from verl_axpo.eval.scorers import mathematics as m
+
+
+@pytest.mark.parametrize(
+    ("answer", "truth", "expected"),
+    [
+        # Text and plain numbers; both sides are rounded to 2 decimals.
+        ("42", "42", True),
+        ("42.0", "42", True),
+        ("42.004", "42", True),
+        ("41.996", "42", True),
+        ("42.01", "42", False),
+        ("-3", "3", False),
+        ("- 3", "-3", True),
+        (".5", "0.5", True),
+        ("1,000", "1000", True),
+        (r"7\,000", "7000", True),
+        ("ABC", "abc", True),
+        ("seven", "7", False),
+        ("", "", False),
+        (" ", "7", False),
+        ("7", "", False),
+        # LaTeX.
+        (r"\frac{1}{3}", "0.33", True),
+        ("1/3", "0.33", True),
+        (r"\dfrac{1}{2}", "0.5", True),
+        (r"\frac12", "0.5", True),
+        (r"2\pi", "6.28", True),
+        (r"2\pi", "6.27", False),
+        (r"\sqrt{2}", "1.41", True),
+        (r"3\sqrt3", "5.2", True),  # 5.196 rounds to 5.2
+        (r"\frac{\sqrt{3}}{2}", "0.87", True),  # 0.866
+        ("2^{10}", "1024", True),
+        ("10!", "3628800", True),
+        (r"\log_{2}{8}", "3", True),
+        ("4:3", "8:6", True),  # a ratio is a quotient
+        # Wrapping, units, signs.
+        ("$7$", "7", True),
+        (r"\text{7}", "7", True),
+        (r"\mathbf{7}", "7", True),
+        (r"\boxed{6}, no: \boxed{7}", "7", True),
+        (r"\boxed{7}, no: \boxed{6}", "7", False),
+        ("7.", "7", True),
+        (r"\$7", "7", True),
+        (r"50\%", "50", True),
+        ("50%", "50", True),
+        (r"45^\circ", "45", True),
+        ("45°", "45", True),
+        (r"45^{\circ}", "45", True),
+        ("5 km", "5", True),
+        ("8m^3", "8", True),
+        ("3 units", "3", True),
+        (r"5\text{ cm}", "5", False),  # a unit that the official code does not know
+        # After the last sign, after the announcing words.
+        ("x=7", "7", True),
+        ("x=y=7", "7", True),
+        (r"x\approx 7.004", "7", True),
+        (r"x=\frac{14}{2}", "7", True),
+        ("The answer is 7", "7", True),
+        ("the final answer is: 7.", "7", True),
+        ("So it is 7.", "7", True),
+        ("7 and 8", "7", False),
+        # Tuples and intervals, element by element; brackets count.
+        ("(1,2)", "(1,2)", True),
+        ("( 1, 2 )", "(1,2)", True),
+        ("(1.0,2.001)", "(1,2)", True),
+        (r"\left(\frac{1}{2},2\right)", "(0.5,2)", True),
+        ("[1,2]", "(1,2)", False),
+        ("(1,3)", "(1,2)", False),
+        ("(1,2,3)", "(1,2)", False),
+        # What has no value.
+        ("2x+1", "2x+1", True),
+        ("2x+1", "1+2x", False),  # the official code evaluates, it does not simplify
+        (r"+\infty", r"\infty", True),
+        ("e", "2.718", False),  # a letter, not the constant
+        ("9^{9^{9}}", "1", False),  # overflows at once instead of hanging
+    ],
+)
+def test_is_equal(answer: str, truth: str, expected: bool) -> None:
+    assert m.is_equal(answer, truth) is expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "truth", "expected"),
+    [
+        ("7", "7.0", True),
+        ("7.0000001", "7", True),
+        ("7.00001", "7", False),  # 1e-5 is past 1e-6
+        (r"\frac{1}{2}", "0.5", True),
+        ("Blue", "blue", True),
+        ("0.33", r"\frac{1}{3}", False),
+        ("", "7", False),
+    ],
+)
+def test_vlmevalkit_equal(answer: str, truth: str, expected: bool) -> None:
+    assert m.vlmevalkit_equal(answer, truth) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "expected"),
+    [
+        ("3", 1, ["3"]),
+        ("(1) 3 (2) 5", 2, ["3", "5"]),
+        ("(1) 3; (2) 5", 2, ["3", "5"]),
+        ("① 3 ② 5", 2, ["3", "5"]),
+        ("Part 1: 3, Part 2: 5", 2, ["3", "5"]),
+        ("3; 5", 2, ["3", "5"]),
+        ("3\uff1b5", 2, ["3", "5"]),  # a full-width semicolon
+        ("3\n5", 2, ["3", "5"]),
+        ("1) 3\n2) 5", 2, ["3", "5"]),
+        ("3, 5", 2, ["3", "5"]),
+        ("(1,2), (3,4)", 2, ["(1,2)", "(3,4)"]),
+        ("3 and 5", 2, ["3", "5"]),
+        (r"\boxed{3; 5}", 2, ["3", "5"]),
+        ("3, 5", 3, ["3, 5"]),  # not three parts: the whole
+    ],
+)
+def test_parts(text: str, count: int, expected: list[str]) -> None:
+    assert m.parts(text, count) == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "truth", "count", "expected"),
+    [
+        ("(1) 3 (2) 5", "3; $x=5$", 2, True),
+        (r"\frac{1}{2}, 5", "0.5; 5", 2, True),
+        ("5; 3", "3; 5", 2, False),  # order counts
+        ("3", "3; 5", 2, False),
+        ("3; 6", "3; 5", 2, False),
+        ("(1,2)", "(1,2)", 1, True),
+        ("", "3; 5", 2, False),
+    ],
+)
+def test_every_part_must_be_right(answer: str, truth: str, count: int, expected: bool) -> None:
+    assert m.all_equal(answer, truth, count) is expected

@@ -1,0 +1,50 @@
+"""What typesetting added to an answer, and the way from a whole response to what is scored."""
+
+import pytest
+
+from verl_axpo.eval.scorers.wrapping import undress
+from verl_axpo.rewards.outcome import final_answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("7", "7"),
+        (" 7 ", "7"),
+        ("$7$", "7"),
+        ("$$7$$", "7"),
+        (r"\(7\)", "7"),
+        (r"\[7\]", "7"),
+        ("**7**", "7"),
+        ("`7`", "7"),
+        ('"Paris"', "Paris"),
+        (r"\boxed{7}", "7"),
+        (r"\boxed{\boxed{7}}", "7"),
+        (r"\boxed{6} \boxed{7}", "7"),
+        (r"\text{B}", "B"),
+        (r"$\mathbf{B}$", "B"),
+        (r"\textbf{(B)} blue", "(B) blue"),
+        ("$5$ and $6$", "$5$ and $6$"),  # two formulas, no pair around the whole
+        (r"\frac{1}{2}", r"\frac{1}{2}"),
+        ("$", "$"),
+        ("", ""),
+    ],
+)
+def test_undress(answer: str, expected: str) -> None:
+    assert undress(answer) == expected
+
+
+@pytest.mark.parametrize(
+    ("response", "expected"),
+    [
+        (r"so B.</think><answer>\boxed{B}</answer>", "B"),
+        (r"<answer>\boxed{A}</answer></think><answer>\boxed{B}</answer>", "B"),  # the first is thinking
+        (r"<answer>\boxed{A}</answer></think>", None),
+        (r"x</think><answer>\boxed{A}, no, \boxed{B}</answer>", "B"),
+        ("x</think><answer>B</answer>", "B"),
+        (r"x</think>\boxed{B}", None),  # no answer tags
+        ("x</think><answer></answer>", ""),
+    ],
+)
+def test_from_a_response_to_the_answer_that_is_scored(response: str, expected: str | None) -> None:
+    assert final_answer(response) == expected

@@ -1,0 +1,119 @@
+"""Equality of mathematical answers.
+
+answer -> undress() -> tidy() -> equal text | equal tuple | equal value at 2 decimals   (MATH-V, `is_equal`)
+                              -> equal text | values within 1e-6                        (VLMEvalKit)
+"(1) 3; (2) $x=5$" -> parts() -> one by one                                             (several answers)
+"""
+
+import re
+
+from verl_axpo.eval.scorers.numeric import is_number, value
+from verl_axpo.eval.scorers.wrapping import undress
+
+MAX_CHARACTERS = 1000  # a longer text is no answer; it would be read for what stands after its last sign
+DECIMALS = 2  # MATH-V rounds both values to so many decimals
+VLMEVALKIT_TOLERANCE = 1e-6
+
+_LETTER_OF_A_SENTENCE = re.compile(r"^\(?([A-E])\)?\n| \(?([A-E])\)?\.$")  # first line, or last word
+_SPOKEN = re.compile(r"\banswer\s+(?:is|should\s+be)\s*:?\s*", re.IGNORECASE)
+# What MATH-V's answer reading drops or rewrites, in its order, on lower-case text. Fonts are gone by then.
+_REWRITES: tuple[tuple[str, str], ...] = (
+    (r"^.*(?:=|\\approx)", ""),  # the value after the last sign
+    (r"\s|\\,|\\!|\\;|\\ ", ""),
+    (r"∞", r"\\infty"),
+    (r"\+\\infty", r"\\infty"),
+    (r"\\left|\\right", ""),
+    (r"\^\{?\\circ\}?|°", ""),
+    (r"\{?m\}?\^\{?3\}?$|\{?units?\}?$|\{?km\}?$", ""),
+    (r"\\\$|\$|\\?%", ""),
+    (r"[dt]frac", "frac"),
+    (r"\\frac(\d)(\d)", r"\\frac{\1}{\2}"),
+    (r"\\sqrt(\d)", r"\\sqrt{\1}"),
+    (r"^\.(?=\d)", "0."),
+    (r"^(-?\d+)/(\d+)$", r"\\frac{\1}{\2}"),
+)
+_TUPLE = re.compile(r"([(\[])(.+,.+)([)\]])")
+_ENUMERATOR = re.compile(r"(?:^\d\)|(?:^|(?<=[\s;,]))(?:\(\d\)|[①-⑨]|[Pp]art\s*\d\s*:))\s*", re.MULTILINE)
+_SEPARATORS = (r"[;\n]", r",(?![^(\[{]*[)\]}])", r"\band\b")
+_FULL_WIDTH = str.maketrans("\uff1b\uff0c\uff08\uff09", ";,()")  # the problems are translated from Chinese
+
+
+def stated(answer: str) -> str:
+    """What a sentence states, as MATH-V reads it: its closing letter, the number after "is", what the answer is.
+
+    Example: `stated("So x is 7.") == "7"`, `stated("The answer is (B).") == "B"`
+    """
+    text = answer.strip()
+    if closing := _LETTER_OF_A_SENTENCE.search(text):
+        return closing[1] or closing[2]
+    last = text.split("is ")[-1].rstrip(".")
+    return last if is_number(last) else _SPOKEN.split(text)[-1]
+
+
+def tidy(text: str) -> str:
+    r"""An answer as MATH-V compares it: lower case, no white space, units, degree and percent signs.
+
+    Example: `tidy(r"x = \dfrac12^{\circ}") == r"\frac{1}{2}"`
+    """
+    text = undress(text).lower()
+    for pattern, replacement in _REWRITES:
+        text = re.sub(pattern, replacement, text, flags=re.DOTALL)
+    return text.lstrip(":").rstrip(".")
+
+
+def _same_value(one: str, other: str) -> bool:
+    if any(len(text) == 1 and text.isalpha() for text in (one, other)):
+        return False  # a letter, not the constant e
+    first, second = value(one), value(other)
+    return first is not None and second is not None and round(first, DECIMALS) == round(second, DECIMALS)
+
+
+def is_equal(answer: str, truth: str) -> bool:
+    r"""MATH-V's verdict on two answers: equal text, equal tuple or interval, or equal value at 2 decimals.
+
+    Example: `is_equal(r"\frac{1}{3}", "0.33")`, `not is_equal("", "")`
+    """
+    if len(answer) > MAX_CHARACTERS:
+        return False
+    one, other = tidy(stated(answer)), tidy(truth)
+    if not one or not other:
+        return False
+    if one == other:
+        return True
+    tuples = _TUPLE.fullmatch(one), _TUPLE.fullmatch(other)
+    if all(tuples):
+        (open_a, inside_a, close_a), (open_b, inside_b, close_b) = (found.groups() for found in tuples if found)
+        items = inside_a.split(","), inside_b.split(",")
+        same = len(items[0]) == len(items[1]) and (open_a, close_a) == (open_b, close_b)
+        return same and all(a == b or _same_value(a, b) for a, b in zip(*items, strict=True))
+    return _same_value(one, other)
+
+
+def vlmevalkit_equal(answer: str, truth: str) -> bool:
+    """VLMEvalKit's verdict on a free answer: equal text without case, or values closer than 1e-6."""
+    one, other = answer.strip().lower(), truth.strip().lower()
+    first, second = value(one), value(other)
+    close = first is not None and second is not None and abs(first - second) < VLMEVALKIT_TOLERANCE
+    return one == other or close
+
+
+def parts(text: str, count: int) -> list[str]:
+    """The sub-answers of an answer that has `count` of them.
+
+    Split at enumerators `(1)`, `①`, `Part 1:`, else at semicolons and lines, commas outside brackets, the word "and":
+    the first that gives exactly `count` parts. One part, the whole, when none does.
+    """
+    plain = undress(text).translate(_FULL_WIDTH)
+    if len(plain) > MAX_CHARACTERS:
+        return [plain]
+    for pattern in (_ENUMERATOR, *map(re.compile, _SEPARATORS)):
+        found = [part for piece in pattern.split(plain) if (part := _ENUMERATOR.sub("", piece).strip(" ;,.\n"))]
+        if len(found) == count:
+            return found
+    return [plain]
+
+
+def all_equal(answer: str, truth: str, count: int) -> bool:
+    """Whether every sub-answer equals its counterpart; a different number of them is unequal."""
+    ours, theirs = parts(answer, count), parts(truth, count)
+    return len(ours) == len(theirs) and all(is_equal(one, other) for one, other in zip(ours, theirs, strict=True))
