@@ -1,0 +1,110 @@
+"""The settings of an evaluation: what may not change between two runs into the same folder.
+
+    settings of this run -> open_manifest(folder) -> written, or compared with what is there: differences by name
+
+Benchmarks may be added later; each is held to the questions that it had the first time. Where the server listens and
+how many requests it gets at a time may change freely.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from verl_axpo.eval.types import Question
+from verl_axpo.trace.writer import write_atomically
+
+FILE_NAME = "manifest.json"
+HASH_CHARACTERS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """`settings`: nested values by name. `benchmarks`: name -> number and fingerprint of its questions."""
+
+    settings: Mapping[str, Any]
+    benchmarks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def read_manifest(folder: str | Path) -> Manifest:
+    """The manifest of an evaluation.
+
+    Raises:
+        ValueError: the folder holds no evaluation.
+    """
+    path = Path(folder) / FILE_NAME
+    if not path.exists():
+        raise ValueError(f"{folder}: no {FILE_NAME} there; expected the --out folder of `verl-axpo eval run`")
+    return Manifest(**orjson.loads(path.read_bytes()))
+
+
+def open_manifest(folder: Path, settings: Mapping[str, Any], questions: Mapping[str, Sequence[Question]]) -> Manifest:
+    """Write the manifest, or hold this run to the one that is there.
+
+    Raises:
+        ValueError: it was made with other settings or questions; each difference is named.
+    """
+    plain = orjson.loads(orjson.dumps(settings))
+    ours = {name: fingerprint(some) for name, some in questions.items()}
+    known: Mapping[str, Any] = {}
+    if (folder / FILE_NAME).exists():
+        there = read_manifest(folder)
+        known = there.benchmarks
+        problems = [*differences(there.settings, plain), *_changed(known, ours)]
+        if problems:
+            told = "\n".join(f"- {problem}" for problem in problems)
+            raise ValueError(f"{folder} was made with other settings; set them back or use another --out:\n{told}")
+    manifest = Manifest(settings=plain, benchmarks={**known, **ours})
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / FILE_NAME, orjson.dumps(manifest, option=orjson.OPT_INDENT_2) + b"\n")
+    return manifest
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """One line for each setting that differs, by its dotted name."""
+    before, now = dict(_flat(there)), dict(_flat(here))
+    names = [*before, *(name for name in now if name not in before)]
+    return [
+        f"{name}: there {_shown(before, name)}, this run {_shown(now, name)}"
+        for name in names
+        if before.get(name) != now.get(name) or (name in before) != (name in now)
+    ]
+
+
+def fingerprint(questions: Sequence[Question]) -> dict[str, Any]:
+    """How many, and a hash of all that the policy or the scorer sees of them."""
+    digest = hashlib.sha256()
+    for one in questions:
+        images = [hashlib.sha256(image).hexdigest() for image in one.images]
+        seen = [one.uid, one.prompt, one.ground_truth, one.answer_type, one.options, images, dict(one.metadata)]
+        digest.update(orjson.dumps(seen, default=str, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS))
+    return {"questions": len(questions), "sha256": digest.hexdigest()[:HASH_CHARACTERS]}
+
+
+def text_hash(text: str) -> str:
+    """Names a text in a manifest or a report."""
+    return hashlib.sha256(text.encode()).hexdigest()[:HASH_CHARACTERS]
+
+
+def _changed(known: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    shared = [name for name in ours if name in known and known[name] != ours[name]]
+    return [
+        f"questions of {name}: there {known[name]['questions']} ({known[name]['sha256']}), "
+        f"this run {ours[name]['questions']} ({ours[name]['sha256']})"
+        for name in shared
+    ]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _shown(values: Mapping[str, Any], name: str) -> str:
+    return f"{values[name]!r}" if name in values else "nothing"
