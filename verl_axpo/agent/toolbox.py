@@ -23,7 +23,7 @@ from verl.tools.tool_registry import initialize_tools_from_config
 from verl_axpo.agent.types import Limits, Response
 from verl_axpo.integration.agent_loop import BadCall, call_record, function_call
 from verl_axpo.integration.trajectory_tool import TrajectoryTool
-from verl_axpo.tools import CONFIG_DIR
+from verl_axpo.tools.configs import config_path
 from verl_axpo.tools.parser import ParsedCall
 from verl_axpo.trace.records import ToolCall
 
@@ -75,17 +75,13 @@ class Toolbox:
 
 
 def load_tools(config: str | Path) -> list[BaseTool]:
-    """The tools of a YAML file as `rollout.multi_turn.tool_config_path` names one, or of one of ours by its name.
+    """The tools of a config, see `config_path`.
 
     Raises:
-        ValueError: no such file, and none of ours has that name.
+        ValueError: no such config.
     """
-    ours = {path.stem: path for path in sorted(CONFIG_DIR.glob("*.yaml"))}
-    path = ours.get(str(config), Path(config))
-    if not path.is_file():
-        raise ValueError(f"tools: got {str(config)!r}, expected a YAML file or one of {list(ours)}")
     with contextlib.redirect_stdout(io.StringIO()):  # verl prints the schema of every tool it makes
-        tools: list[BaseTool] = initialize_tools_from_config(str(path))
+        tools: list[BaseTool] = initialize_tools_from_config(str(config_path(config)))
     return tools
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.unit.agent.scripted import MODEL, Scripts, ScriptedServer
+from tests.unit.agent.scripted import MODEL, ScriptedServer, Scripts
 from verl_axpo.agent.loop import Agent
 from verl_axpo.agent.server import ChatServer
 from verl_axpo.agent.toolbox import load_tools

@@ -2,8 +2,8 @@
 
     ScriptedServer(scripts, folder) -> `python scripted.py` -> POST /v1/chat/completions, GET /v1/models
 
-A question whose text has `script:NAME` gets, at its assistant turn t, step t of that script. A step is an answer (`text`
-or a whole `message`, `finish`, `prompt_tokens`, `completion_tokens`, further fields of the reply in `extra`) or a
+A question whose text has `script:NAME` gets, at its assistant turn t, step t of that script. A step is an answer
+(`text` or a whole `message`, `finish`, `prompt_tokens`, `completion_tokens`, other fields of the reply in `extra`) or a
 mishap: `status` (an HTTP error), `drop` (the connection), each for the first `times` requests; `sleep` seconds come
 before either. Every request is a line in `requests.jsonl`.
 """
@@ -18,7 +18,7 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 MODEL = "scripted"
 Step = dict[str, Any]
@@ -60,7 +60,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     folder: Path
     scripts: Scripts
-    mishaps: Counter[tuple[str, int]] = Counter()
+    mishaps: ClassVar[Counter[tuple[str, int]]] = Counter()
 
     def do_GET(self) -> None:
         self.reply(200, {"object": "list", "data": [{"id": MODEL, "object": "model", "max_model_len": 4096}]})

@@ -110,7 +110,7 @@ def test_a_turn_cut_by_its_length_truncates(serve: Any) -> None:
 
 
 def test_an_answer_beyond_the_response_limit_does_not_count(serve: Any) -> None:
-    # first turn 30 of 100 tokens; the crop takes 60, so that 10 are left, of which the server was not told: it writes 20
+    # first turn 30 of 100 tokens; the crop takes 60, so that 10 are left; the server, not told of it, writes 20
     server = serve(
         {"late": [step(THINKS + ZOOM, completion_tokens=30), step(FINAL, prompt_tokens=190, completion_tokens=20)]}
     )
@@ -132,9 +132,7 @@ def test_token_ids_show_whether_the_conversation_was_rendered_as_it_was_written(
 
 
 @pytest.mark.parametrize(("prompt", "thinks"), [("user\nassistant\n<think>\n", True), ("user\nassistant\n", False)])
-def test_the_rendered_prompt_says_whether_a_turn_begins_inside_thinking(
-    serve: Any, prompt: str, thinks: bool
-) -> None:
+def test_the_rendered_prompt_says_whether_a_turn_begins_inside_thinking(serve: Any, prompt: str, thinks: bool) -> None:
     # without a closing tag the text alone cannot tell: is the call thought or acted?
     server = serve({"open": [step(ZOOM, extra={"reply": {"prompt_text": prompt}}), step(FINAL)]})
     assert ask(server, "open").uses_tool is not thinks
