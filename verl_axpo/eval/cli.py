@@ -147,8 +147,8 @@ def compare(
 
 def _judge(model: str, url: str, out: Path) -> Any:
     """The reward's own judge, its verdicts kept beside the evaluation."""
-    from verl_axpo.rewards.judge import Judge  # type: ignore[import-not-found]
-    from verl_axpo.rewards.judge_config import JudgeConfig  # type: ignore[import-not-found]
+    from verl_axpo.rewards.judge import Judge  # type: ignore[import-untyped,unused-ignore]
+    from verl_axpo.rewards.judge_config import JudgeConfig  # type: ignore[import-untyped,unused-ignore]
 
     return Judge(JudgeConfig(base_url=url, model=model, cache_dir=str(out / "judge")))
 
