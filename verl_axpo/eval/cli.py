@@ -49,6 +49,7 @@ def run(
     tool_response_chars: Annotated[int, typer.Option(help="As in training: max_tool_response_length.")] = 256,
     dialect: Annotated[str, typer.Option(help="text: a served checkpoint; server: a hosted model.")] = "text",
     concurrency: Annotated[int, typer.Option(help="Trajectories at a time; above the server's batch.")] = 128,
+    retries: Annotated[int, typer.Option(help="Of a request, with growing pauses, before it has failed.")] = 6,
     api_key: Annotated[str | None, typer.Option(envvar=KEY_VARIABLE)] = None,
     judge_model: Annotated[str | None, typer.Option(help="Judges where rules do not decide.")] = None,
     judge_url: Annotated[str, typer.Option(help="The judge's server.")] = "https://api.openai.com/v1",
@@ -103,6 +104,7 @@ def run(
                 tools=tools if agent else None,
                 judge=judge,
                 concurrency=concurrency,
+                retries=retries,
                 console=console,
             )
         finally:

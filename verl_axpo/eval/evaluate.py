@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from verl_axpo.agent.server import ChatServer
 from verl_axpo.eval.live import Live
 from verl_axpo.eval.manifest import open_manifest, pin_prompt
 from verl_axpo.eval.runner import Job, Plan, Runner, Runs
@@ -35,6 +36,7 @@ async def evaluate(
     tools: str | None,
     judge: Any,
     concurrency: int,
+    retries: int,
     console: Console,
 ) -> bool:
     """Sample and score what `out` does not have yet.
@@ -47,6 +49,7 @@ async def evaluate(
         tools: a tool config, or one of ours by name; None without tools.
         judge: handed to the registry's `score`; None: rules alone.
         concurrency: trajectories at a time.
+        retries: of a request, with growing pauses, before its rollout counts as failed.
         console: shows the progress.
 
     Returns:
@@ -66,7 +69,11 @@ async def evaluate(
         for name, some in questions.items():
             store.add_questions(name, some)
         plan = Plan.of(questions, settings.rollouts, store)
-        agent: Runs = await _agent(stack, settings, out, base_url, api_key, tools) if plan.sample else _Nobody()
+        agent: Runs = _Nobody()
+        if plan.sample:
+            server = ChatServer(base_url, settings.model, api_key=api_key, retries=retries)
+            stack.push_async_callback(server.close)
+            agent = await _agent(settings, out, server, tools)
         runner = Runner(
             agent=agent,
             scorer=scorer,
@@ -84,21 +91,16 @@ def _complete(left: Plan) -> bool:
     return not left.sample and not left.score
 
 
-async def _agent(
-    stack: AsyncExitStack, settings: Settings, out: Path, base_url: str, api_key: str, tools: str | None
-) -> "Agent":
+async def _agent(settings: Settings, out: Path, server: ChatServer, tools: str | None) -> "Agent":
     from verl_axpo.agent.loop import Agent
-    from verl_axpo.agent.server import ChatServer
     from verl_axpo.agent.toolbox import load_tools, schema_of
 
     loaded = load_tools(tools) if tools is not None else []
     pin_prompt(out, [schema_of(tool) for tool in loaded])
-    server = ChatServer(base_url, settings.model, api_key=api_key)
-    stack.push_async_callback(server.close)
     context = await server.context_length()
     if context is not None and context <= settings.limits.response_tokens:
         raise ValueError(
-            f"{base_url}: its context is {context} tokens, expected more than response_tokens="
+            f"{server.base_url}: its context is {context} tokens, expected more than response_tokens="
             f"{settings.limits.response_tokens}; serve it with a longer one (vLLM: --max-model-len), room for the "
             "prompt's images included, or lower --response-tokens"
         )

@@ -8,6 +8,7 @@ mishap: `status` (an HTTP error), `drop` (the connection), each for the first `t
 before either. Every request is a line in `requests.jsonl`.
 """
 
+import contextlib
 import json
 import re
 import socket
@@ -92,6 +93,11 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
+
+    def handle(self) -> None:
+        # A client that was killed in the middle of its request
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            super().handle()
 
     def log_message(self, *_: Any) -> None:
         """Quiet."""
