@@ -74,7 +74,9 @@ def load(name: str, source: str | Path | None = None, *, limit: int | None = Non
     """`source` repeats every question so many times, under a uid of its own."""
     times = int(str(source or 1))
     found = [
-        question(name, colour, colour if at == 0 else f"{colour}{at}") for colour in COLOURS[name] for at in range(times)
+        question(name, colour, colour if at == 0 else f"{colour}{at}")
+        for colour in COLOURS[name]
+        for at in range(times)
     ]
     return found[:limit]
 
