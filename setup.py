@@ -44,9 +44,11 @@ setup(
         "hydra-core>=1.3",  # the search-path plugin interface
         "jinja2",  # the HTML report
         "matplotlib",  # its plots
+        "openai",  # the client of judge, teacher and evaluated model: any server that speaks its protocol
         "orjson",  # the trace: a step of 1,000 long rows in a second, NumPy arrays as they are
         "pillow",  # images of tools and traces
         "psutil",  # memory figures of the CPU platform
+        "pyyaml",  # tool configs, read without importing the tools
         "rich",  # progress bars, tables, `verl-axpo view`
         "typer",  # the command line
     ],
