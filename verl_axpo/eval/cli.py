@@ -86,12 +86,12 @@ def run(
     benchmarks = _registry(registry)
     names = benchmark or list(benchmarks.names())
     sources = _sources(source or (), names)
-    from verl_axpo.eval.evaluate import evaluate
+    from verl_axpo.eval.evaluate import Done, evaluate
 
     with console.status("reading questions"):
         questions = {name: benchmarks.load(name, sources.get(name), limit=limit) for name in names}
 
-    async def whole() -> bool:
+    async def whole() -> Done:
         judge = _judge(judge_model, judge_url, out) if judge_model else None
         try:
             return await evaluate(
@@ -116,8 +116,11 @@ def run(
     except InfraFailure as failure:
         console.print(f"[bold red]stopped[/] {escape(str(failure))}", soft_wrap=True)
         raise typer.Exit(UNFINISHED) from None
-    _report(out, paper, in_full)
-    if not done:
+    if done.worked or not (out / "report.md").exists():
+        _report(out, paper, in_full)
+    else:
+        console.print(f"nothing to do; the report is {out / 'report.md'}", soft_wrap=True)
+    if not done.complete:
         raise typer.Exit(UNFINISHED)
 
 
@@ -156,17 +159,14 @@ def _judge(model: str, url: str, out: Path) -> Any:
 
 
 def _report(folder: Path, paper: bool, in_full: int, title: str = "Evaluation") -> None:
-    from verl_axpo.eval.report.build import build_report, notes
-    from verl_axpo.eval.report.results import load_evaluation
-    from verl_axpo.eval.report.tables import paper_table, summary
+    from verl_axpo.eval.report.build import build_report
 
     with console.status("writing the report"):
-        path = build_report(folder, title=title, with_paper=paper, in_full=in_full)
-    evaluation = load_evaluation(folder)
-    _print(paper_table(evaluation, summary(evaluation), with_paper=paper))
-    for note in notes(evaluation):
+        built = build_report(folder, title=title, with_paper=paper, in_full=in_full)
+    _print(built.table)
+    for note in built.notes:
         console.print(f"[yellow]note[/] {escape(note)}", soft_wrap=True)
-    console.print(f"wrote {path} and {path.with_suffix('.html').name}", soft_wrap=True)
+    console.print(f"wrote {built.path} and {built.path.with_suffix('.html').name}", soft_wrap=True)
 
 
 def _print(rows: list[list[str]]) -> None:

@@ -7,6 +7,7 @@ Verl and the tools are imported when there is something to sample: running a fin
 
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,14 @@ if TYPE_CHECKING:  # verl and torch behind it
     from verl_axpo.agent.loop import Agent
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """`complete`: every rollout is there and scored. `worked`: this run sampled or scored any."""
+
+    complete: bool
+    worked: bool
+
+
 async def evaluate(
     settings: Settings,
     questions: Mapping[str, Sequence[Question]],
@@ -38,7 +47,7 @@ async def evaluate(
     concurrency: int,
     retries: int,
     console: Console,
-) -> bool:
+) -> Done:
     """Sample and score what `out` does not have yet.
 
     Args:
@@ -51,9 +60,6 @@ async def evaluate(
         concurrency: trajectories at a time.
         retries: of a request, with growing pauses, before its rollout counts as failed.
         console: shows the progress.
-
-    Returns:
-        whether everything is there now; False when rollouts failed or verdicts are missing.
 
     Raises:
         ServerLost: too many failures in a row.
@@ -84,11 +90,8 @@ async def evaluate(
             watcher=stack.enter_context(Live(console)),
         )
         await runner.run(plan)
-        return _complete(Plan.of(questions, settings.rollouts, store))
-
-
-def _complete(left: Plan) -> bool:
-    return not left.sample and not left.score
+        left = Plan.of(questions, settings.rollouts, store)
+        return Done(complete=left.empty, worked=not plan.empty)
 
 
 async def _agent(settings: Settings, out: Path, server: ChatServer, tools: str | None) -> "Agent":

@@ -67,6 +67,10 @@ class Plan:
     sample: tuple[Job, ...]
     score: tuple[Job, ...]
 
+    @property
+    def empty(self) -> bool:
+        return not self.sample and not self.score
+
     @classmethod
     def of(cls, questions: Mapping[str, Sequence[Question]], rollouts: int, store: Store) -> "Plan":
         """Question by question, so that the k rollouts of one find its prompt in the server's prefix cache.

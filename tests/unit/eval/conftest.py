@@ -48,7 +48,7 @@ def evaluate(
     console: Console | None = None,
     **changes: Any,
 ) -> bool:
-    """One run of `verl-axpo eval run`, in this process."""
+    """One run of `verl-axpo eval run`, in this process; whether everything is done."""
     questions = {name: colours.load(name, source) for name in benchmarks}
     return asyncio.run(
         module.evaluate(
@@ -64,4 +64,4 @@ def evaluate(
             retries=0,
             console=console or Console(file=io.StringIO()),
         )
-    )
+    ).complete

@@ -213,7 +213,7 @@ def test_runs_without_a_common_benchmark_or_with_other_questions_are_refused(
 
 @pytest.fixture(scope="module")
 def report(folder: Path) -> Path:
-    return build_report(folder, title="Colours", with_paper=True)
+    return build_report(folder, title="Colours", with_paper=True).path
 
 
 def test_the_files(report: Path) -> None:

@@ -72,6 +72,10 @@ def test_a_finished_evaluation_imports_neither_verl_nor_torch(serve: Serve, tmp_
     line = command(server.url, out, "--benchmark", "warm", "--rollouts", "2")
     done = run_cli([line[0], "-X", "importtime", *line[1:]])
     assert done.returncode == 0, done.stdout
+    assert "wrote" in done.stdout  # the report, which the run in this process has not made
+    again = run_cli(line)
+    assert again.returncode == 0
+    assert "nothing to do; the report is" in again.stdout
     imported = {row.rpartition("|")[2].strip() for row in done.stderr.splitlines()}
     assert "verl_axpo.eval.evaluate" in imported
     assert not imported & {"verl", "torch", "transformers"}

@@ -1,12 +1,13 @@
 """An evaluation's folder -> report.json (every number), report.md, report.html and plots/."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from verl_axpo.eval.manifest import read_manifest
 from verl_axpo.eval.report.compare import Comparison, comparison_table
 from verl_axpo.eval.report.page import QUESTIONS_IN_FULL, Page
 from verl_axpo.eval.report.plots import draw_all
@@ -25,21 +26,25 @@ from verl_axpo.report.render import environment, read_figure
 from verl_axpo.trace.writer import write_atomically
 
 PACKAGE = "verl_axpo.eval.report"  # whose templates these are
+REPORT = "report.md"  # written last: where it is, the others are
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """What was written: report.md, and of it the paper's table and the notes."""
+
+    path: Path
+    table: Table
+    notes: list[str]
 
 
 def build_report(
-    folder: str | Path,
-    *,
-    store: Store | None = None,
-    title: str = "Evaluation",
-    with_paper: bool = False,
-    in_full: int = QUESTIONS_IN_FULL,
-) -> Path:
-    """Write the report into the evaluation's folder; returns report.md.
+    folder: str | Path, *, title: str = "Evaluation", with_paper: bool = False, in_full: int = QUESTIONS_IN_FULL
+) -> Built:
+    """Write the report into the evaluation's folder.
 
     Args:
         folder: of `verl-axpo eval run`.
-        store: the folder's, where it is open already.
         title: the headline.
         with_paper: put the paper's numbers below ours, named as the paper's.
         in_full: questions per benchmark whose rollouts the HTML page carries.
@@ -47,17 +52,23 @@ def build_report(
     Raises:
         ValueError: no evaluation there, or a damaged line.
     """
-    store = store or Store(folder).load()
+    read_manifest(folder)  # an evaluation at all?
+    store = Store(folder).load()
     evaluation = load_evaluation(folder, store)
     numbers = summary(evaluation)
     out = evaluation.folder
     words = draw_all(evaluation, numbers, out / "plots")
+    built = Built(
+        path=out / REPORT,
+        table=paper_table(evaluation, numbers, with_paper=with_paper),
+        notes=notes(evaluation),
+    )
     context: dict[str, Any] = {
         "title": title,
-        "table": paper_table(evaluation, numbers, with_paper=with_paper),
+        "table": built.table,
         "names": list(columns(evaluation)),
         "benchmarks": [result.name for result in evaluation.results],
-        "notes": notes(evaluation),
+        "notes": built.notes,
         "details": detail_tables(evaluation),
         "figures": [read_figure(out, f"plots/{name}.png", *some) for name, some in words.items()],
         "settings": settings_table(evaluation),
@@ -65,11 +76,11 @@ def build_report(
     }
     _write_json(out / "report.json", report_json(evaluation, numbers))
     templates = environment(PACKAGE)
-    (out / "report.md").write_text(templates.get_template("report.md.jinja").render(context))
     context["page"] = Page(evaluation, store, in_full)
     # In pieces: the page may have 100 MB
     templates.get_template("report.html.jinja").stream(context).dump(str(out / "report.html"), encoding="utf-8")
-    return out / "report.md"
+    built.path.write_text(templates.get_template("report.md.jinja").render(context), encoding="utf-8")
+    return built
 
 
 def write_comparison(comparison: Comparison, out: Path) -> Path:

@@ -83,11 +83,10 @@ def _usable(parts: Sequence[Array]) -> list[Array]:
 
 
 def _resampled_means(values: Array, draws: int, generator: np.random.Generator) -> Array:
-    """(D,): how often each question is drawn, times its value."""
+    """(D,): the mean of as many questions, each drawn with replacement."""
     count = len(values)
-    shares = np.full(count, 1 / count)
-    pieces = [generator.multinomial(count, shares, size=size) @ values for size in _sizes(draws, count)]
-    means: Array = np.concatenate(pieces) / count
+    pieces = [values[generator.integers(0, count, size=(size, count))].mean(axis=1) for size in _sizes(draws, count)]
+    means: Array = np.concatenate(pieces)
     return means
 
 
