@@ -1,4 +1,4 @@
-"""The `verl-axpo` command: `doctor`, `audit`, `view`, `report`; words in, Rich tables out.
+"""The `verl-axpo` command: `doctor`, `audit`, `view`, `report`, `eval`; words in, Rich tables out.
 
 A user's mistake (`ValueError`, a missing file) prints its fix without a traceback and exits with 2; a finding (an audit
 difference, an unhealthy environment) exits with 1. Heavy imports wait until their command runs.
@@ -11,6 +11,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from verl_axpo.eval.cli import app as evaluation
+
 FINDING, MISTAKE = 1, 2  # exit statuses
 MOST_LINES = 50  # of differences; the first ones say what is wrong
 
@@ -18,6 +20,7 @@ app = typer.Typer(
     name="verl-axpo", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="AXPO for verl."
 )
 console = Console()
+app.add_typer(evaluation, name="eval")
 
 RunOrTrace = Annotated[Path, typer.Argument(help="A run's folder, or its trace folder.", metavar="DIR")]
 

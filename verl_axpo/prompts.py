@@ -71,6 +71,10 @@ _SYSTEM = """You answer questions about images. You may use tools, any number of
 {advice}
 Think and plan before each call. Give the final answer as <answer>\\boxed{{...}}</answer>."""
 
+# Evaluation without tools must not speak of any
+_SYSTEM_WITHOUT_TOOLS = """You answer questions about images.
+Give the final answer as <answer>\\boxed{...}</answer>."""
+
 
 def _known(tools: Sequence[str]) -> Sequence[str]:
     unknown = sorted(set(tools) - set(_SCHEMAS))
@@ -80,11 +84,13 @@ def _known(tools: Sequence[str]) -> Sequence[str]:
 
 
 def system_prompt(tools: Sequence[str]) -> str:
-    """The system turn: names each tool, when to prefer it, and the answer format.
+    """The system turn: names each tool, when to prefer it, and the answer format; without tools only the last.
 
     Raises:
         ValueError: a tool without a schema here.
     """
+    if not tools:
+        return _SYSTEM_WITHOUT_TOOLS
     return _SYSTEM.format(advice="\n".join(_ADVICE[name] for name in _known(tools)))
 
 

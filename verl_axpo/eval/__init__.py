@@ -5,4 +5,13 @@ benchmarks/   loading questions and scoring answers, one module per benchmark
 scorers/      the scoring parts they share
 prompts.py    the user turn, one prompt per answer type
 fixtures.py   a few rows of every benchmark in its exact schema, made here
+settings.py   what an evaluation is asked to do, and what it asks of a benchmark's module
+manifest.py   the settings on disk; another run with other ones is refused
+records.py    questions, rollouts and scores as lines of JSON
+store.py      the folder that they are kept in, crash-safe
+runner.py     questions x k rollouts through an agent, scored: what is missing is done
+live.py       the progress bar
+evaluate.py   all of it for one run
+report/       numbers, tables, comparison, plots, the HTML page
+cli.py        `verl-axpo eval run | report | compare`
 """

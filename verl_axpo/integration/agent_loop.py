@@ -57,10 +57,10 @@ class ThinkAwareToolParser(ToolParser):
         """(text before the first call, calls); an undecodable call is a `BadCall`."""
         spans = self.calls.spans(responses_ids)
         content = self.tokenizer.decode(responses_ids[: spans[0].open] if spans else responses_ids)
-        return content, [_function_call(self.calls.parse(responses_ids, span)) for span in spans]
+        return content, [function_call(self.calls.parse(responses_ids, span)) for span in spans]
 
 
-def _function_call(call: ParsedCall) -> FunctionCall:
+def function_call(call: ParsedCall) -> FunctionCall:
     if call.problem is not None:
         return BadCall(name=call.name, arguments=json.dumps({"raw": call.raw}), problem=call.problem)
     return FunctionCall(name=call.name, arguments=json.dumps(call.arguments, ensure_ascii=False))
@@ -163,7 +163,7 @@ class AxpoToolAgentLoop(ToolAgentLoop):
             response, reward, metrics = await super()._call_tool(tool_call, tools_kwargs, agent_data)
         if response.text:  # a page, a program or an echoed argument must not add an image token or end the turn
             response = response.model_copy(update={"text": inert(response.text)})
-        self.calls.append(_call_record(tool_call, response, metrics, time.monotonic() - started))
+        self.calls.append(call_record(tool_call, response, metrics, time.monotonic() - started))
         return response, reward, metrics
 
     # ------------------------------ the episode ------------------------------
@@ -202,7 +202,7 @@ class AxpoToolAgentLoop(ToolAgentLoop):
         return Status.TRUNCATED if client.stopped_by_length or unanswered else Status.OK
 
 
-def _call_record(call: FunctionCall, response: ToolResponse, metrics: dict[str, Any], seconds: float) -> ToolCall:
+def call_record(call: FunctionCall, response: ToolResponse, metrics: dict[str, Any], seconds: float) -> ToolCall:
     text = response.text or ""
     ok = bool(metrics.get("ok", not text.startswith(HOST_REFUSALS)))
     arguments = json.loads(call.arguments)

@@ -1,22 +1,18 @@
 """The report of one run or of a comparison: runs -> numbers, plots, one example -> report.md and report.html."""
 
-import base64
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
-
-import jinja2
 
 from verl_axpo.audit import audit
 from verl_axpo.report.curves import by_arm, ends
 from verl_axpo.report.example import Example, count_restored, find_example
 from verl_axpo.report.heldout import Evaluation
 from verl_axpo.report.plots import draw_all
+from verl_axpo.report.render import Table, environment, read_figure
 from verl_axpo.report.runs import Run, load_run
 
-Table = list[list[str]]  # the header first
+PACKAGE = "verl_axpo.report"  # whose templates these are
 
 # What the table of training says, in its order: metric, words. A metric that a run lacks is left out.
 TRAINING = (
@@ -36,16 +32,6 @@ TRAINING = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """A plot and its words; `path` is relative to the report."""
-
-    path: str
-    title: str
-    caption: str
-    data: str  # base64, so that the HTML stands alone
-
-
 def build_report(run_dirs: Sequence[str | Path], out_dir: str | Path, title: str = "AXPO run") -> Path:
     """Write report.md, report.html and plots/ into `out_dir`; returns report.md.
 
@@ -61,11 +47,11 @@ def build_report(run_dirs: Sequence[str | Path], out_dir: str | Path, title: str
         "training": training_table(runs),
         "heldout": heldout_table(runs),
         "heldout_runs": heldout_runs_table(runs),
-        "figures": [_figure(out, f"plots/{name}.png", *some) for name, some in words.items()],
+        "figures": [read_figure(out, f"plots/{name}.png", *some) for name, some in words.items()],
         "example": _example(runs, out),
     }
     for name in ("report.md", "report.html"):
-        (out / name).write_text(_environment().get_template(f"{name}.jinja").render(context))
+        (out / name).write_text(environment(PACKAGE).get_template(f"{name}.jinja").render(context))
     return out / "report.md"
 
 
@@ -153,39 +139,6 @@ def _audited(run: Run) -> str:
         return "no trace"
     result = audit(run.trace_dir)
     return f"{len(result.differences) or 'no'} differences in {result.trajectories} trajectories"
-
-
-def _figure(out: Path, path: str, title: str, caption: str) -> Figure:
-    data = base64.b64encode((out / path).read_bytes()).decode()
-    return Figure(path=path, title=title, caption=caption, data=data)
-
-
-def _environment() -> jinja2.Environment:
-    folder = resources.files("verl_axpo.report") / "templates"
-    loader = jinja2.FunctionLoader(lambda name: (folder / name).read_text())
-    environment = jinja2.Environment(
-        loader=loader,
-        autoescape=jinja2.select_autoescape(["html.jinja"]),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["markdown_table"] = markdown_table
-    environment.filters["cell"] = _cell
-    return environment
-
-
-def markdown_table(table: Table) -> str:
-    """A table in Markdown."""
-    header, *rows = table
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(_cell(text) for text in line) + " |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    """What the policy wrote must not end a table's cell or row."""
-    return " ".join(text.replace("|", "\\|").replace("`", "'").split())
 
 
 def _example(runs: Sequence[Run], out: Path) -> Example | None:

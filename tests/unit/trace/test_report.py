@@ -14,9 +14,10 @@ from PIL import Image
 
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.core.types import Status
-from verl_axpo.report.build import build_report, heldout_table, markdown_table, runs_table, training_table
+from verl_axpo.report.build import build_report, heldout_table, runs_table, training_table
 from verl_axpo.report.curves import Scatter, curve, ends, pearson, smoothed
 from verl_axpo.report.heldout import Evaluation, Question, read_heldout, write_heldout
+from verl_axpo.report.render import markdown_table
 from verl_axpo.report.runs import Run, load_run, write_run_info
 from verl_axpo.trace import TraceWriter, store_image
 

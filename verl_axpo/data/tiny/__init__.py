@@ -6,6 +6,7 @@ tables.py        -> the parquet files of verl's SFT and RL datasets
 tokenizer.py     byte-level BPE with Qwen's special tokens, trained on the world's own text
 chat_template.jinja   Qwen3-VL-Thinking's shape
 model.py         a Qwen3-VL of about a million parameters, as a Hugging Face checkpoint
+benchmark.py     -> held-out questions for `verl-axpo eval`
 preview.py       a question as a person wants to see it
 __main__.py      python -m verl_axpo.data.tiny --out DIR --seed 0
 """

@@ -1,0 +1,157 @@
+"""`verl-axpo eval` on the real stack: the tiny SFT model behind vLLM's own OpenAI server, real tools, the report."""
+
+import asyncio
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from transformers import AutoProcessor, AutoTokenizer
+
+from tests.e2e.conftest import FastRun
+from verl_axpo import prompts
+from verl_axpo.agent.conversation import TextConversation
+from verl_axpo.agent.server import ChatServer
+from verl_axpo.agent.types import Sampling
+from verl_axpo.core.types import Status
+from verl_axpo.data.tiny import benchmark
+from verl_axpo.eval.store import Store
+
+START_TIMEOUT_S = 300.0  # vLLM's engine on two busy cores
+STOP_TIMEOUT_S = 60.0
+RUN_TIMEOUT_S = 600.0
+QUESTIONS, ROLLOUTS = 6, 4
+# max_prompt_length 192 and max_response_length 128 in training; 640 leaves room for a tool response besides
+SERVER_OPTIONS = [
+    *("--served-model-name", "tiny", "--host", "127.0.0.1", "--dtype", "float32", "--max-model-len", "640"),
+    *("--max-num-seqs", "32", "--max-num-batched-tokens", "8192", "--enforce-eager", "--block-size", "16"),
+    *("--kv-cache-memory-bytes", "1073741824", "--skip-mm-profiling", "--no-enable-chunked-prefill"),
+    *("--limit-mm-per-prompt", '{"image": 8, "video": 0}', "--generation-config", "vllm"),
+]
+
+
+@pytest.fixture(scope="module")
+def server(fast_run: FastRun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The base URL of vLLM's server with the recipe's SFT model."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = tmp_path_factory.mktemp("server") / "vllm.log"
+    command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(fast_run.model), "--port", str(port)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, *SERVER_OPTIONS],
+            cwd=log.parent,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "VLLM_NO_USAGE_STATS": "1"},
+            start_new_session=True,  # its engine is a child of its own: both are stopped by their group
+        )
+    try:
+        wait_until_healthy(f"http://127.0.0.1:{port}/health", process, log)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        stop(process)
+
+
+def wait_until_healthy(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(1.0)
+    pytest.fail("vLLM's server did not start:\n" + log.read_text(errors="replace")[-4000:])
+
+
+def stop(process: "subprocess.Popen[bytes]") -> None:
+    os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def run_eval(url: str, fast_run: FastRun, out: Path, *options: str) -> "subprocess.CompletedProcess[str]":
+    fixed = [
+        *("--model", "tiny", "--base-url", url, "--out", str(out), "--limit", str(QUESTIONS)),
+        *("--registry", "verl_axpo.data.tiny.benchmark", "--source", f"perception={fast_run.world}"),
+        *("--rollouts", str(ROLLOUTS), "--temperature", "1.0", "--top-p", "1.0", "--top-k", "0"),
+        *("--presence-penalty", "0", "--max-turns", "3", "--response-tokens", "128"),
+    ]
+    command = [sys.executable, "-c", "from verl_axpo.cli import main; main()", "eval", "run", *fixed, *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=RUN_TIMEOUT_S, check=False)
+
+
+def test_the_prompt_that_vllm_renders_is_the_one_of_training(server: str, fast_run: FastRun) -> None:
+    """Token for token: system turn, schemas, image tokens, question, generation prompt."""
+    question = benchmark.load("perception", fast_run.world, limit=1)[0]
+    conversation = TextConversation(question.prompt, question.images, prompts.tool_schemas(["image_zoom_in"]))
+
+    async def ask() -> list[int]:
+        client = ChatServer(server, "tiny", retries=0)
+        try:
+            sampling = Sampling(temperature=0.0, top_p=None, top_k=None, presence_penalty=None)
+            completion = await client.complete(
+                conversation.messages, max_tokens=1, sampling=sampling, options=conversation.options()
+            )
+            return list(completion.prompt_ids or ())
+        finally:
+            await client.close()
+
+    tokenizer = AutoTokenizer.from_pretrained(fast_run.model)
+    system, user = prompts.prompt_messages(question.prompt, ["image_zoom_in"])
+    text_part = {"type": "text", "text": user["content"].removeprefix("<image>")}
+    messages = [system, {**user, "content": [{"type": "image"}, text_part]}]
+    schemas = prompts.tool_schemas(["image_zoom_in"])
+    text = tokenizer.apply_chat_template(messages, tools=schemas, add_generation_prompt=True, tokenize=False)
+    picture = Image.open(io.BytesIO(question.images[0])).convert("RGB")
+    expected = AutoProcessor.from_pretrained(fast_run.model)(text=[text], images=[picture], return_tensors="pt")
+    assert asyncio.run(ask()) == expected["input_ids"][0].tolist()
+
+
+def test_an_evaluation_with_tools_ends_in_a_report_and_is_not_run_twice(
+    server: str, fast_run: FastRun, tmp_path: Path
+) -> None:
+    out = tmp_path / "agent"
+    done = run_eval(server, fast_run, out, "--tools", "tiny")
+    assert done.returncode == 0, done.stdout + done.stderr
+    store = Store(out).load()
+    rollouts = list(store.rollouts())
+    assert len(rollouts) == QUESTIONS * ROLLOUTS == len(store.scores)
+    assert all(one.status is not Status.INFRA_FAILURE for one in rollouts)
+    called = [one for one in rollouts if one.uses_tool]
+    assert called, "no rollout called the tool, so that this test would only be about single turns"
+    # ids came back: what was rendered again could be compared with what was sampled
+    assert all(one.token_exact is not None for one in rollouts if len(one.turns) > 1)
+    assert all(one.token_exact is None for one in rollouts if len(one.turns) == 1)
+    report = json.loads((out / "report.json").read_text())
+    share = sum(score.correct is True for score in store.scores.values()) / len(rollouts)
+    assert report["measures"]["pass_1"]["perception"]["value"] == pytest.approx(share)
+    assert (out / "report.html").stat().st_size > 0
+    again = run_eval("http://127.0.0.1:9/v1", fast_run, out, "--tools", "tiny")  # nobody listens there
+    assert again.returncode == 0, again.stdout
+    assert "0 to sample" in again.stdout
+
+
+def test_the_non_agent_mode_takes_one_turn(server: str, fast_run: FastRun, tmp_path: Path) -> None:
+    done = run_eval(server, fast_run, tmp_path / "plain", "--no-agent")
+    assert done.returncode == 0, done.stdout + done.stderr
+    rollouts = list(Store(tmp_path / "plain").load().rollouts())
+    assert len(rollouts) == QUESTIONS * ROLLOUTS
+    assert {len(one.turns) for one in rollouts} == {1}
+    assert not any(turn.calls for one in rollouts for turn in one.turns)

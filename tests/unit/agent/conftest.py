@@ -1,0 +1,52 @@
+"""An agent on a scripted server: pictures, tools and `ask`."""
+
+import asyncio
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.unit.agent.scripted import MODEL, ScriptedServer, Scripts
+from verl_axpo.agent.loop import Agent
+from verl_axpo.agent.server import ChatServer
+from verl_axpo.agent.toolbox import load_tools
+from verl_axpo.agent.types import Trajectory
+
+Ask = Callable[..., Trajectory]
+
+
+def png(size: tuple[int, int] = (256, 256), colour: str = "red") -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Any:
+    """`serve(scripts)`: a server of its own process, stopped at the end of the test."""
+    servers: list[ScriptedServer] = []
+
+    def start(scripts: Scripts) -> ScriptedServer:
+        servers.append(ScriptedServer(scripts, tmp_path / f"server{len(servers)}"))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.kill()
+
+
+def ask(server: ScriptedServer, script: str, *, tools: bool = True, retries: int = 0, **agent: Any) -> Trajectory:
+    """One trajectory of the question `script:NAME` about a red picture."""
+
+    async def run() -> Trajectory:
+        chat = ChatServer(server.url, agent.pop("model", MODEL), retries=retries, timeout_s=agent.pop("timeout_s", 10))
+        try:
+            one = Agent(server=chat, tools=load_tools("tiny") if tools else (), **agent)
+            return await one.run(f"<image>script:{script}", [png()], lambda turn: 7 + turn)
+        finally:
+            await chat.close()
+
+    return asyncio.run(run())

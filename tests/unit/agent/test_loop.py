@@ -1,0 +1,197 @@
+"""Trajectories against a real server process: turns, tools, limits, statuses, failures."""
+
+import base64
+import io
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.unit.agent.conftest import ask
+from verl_axpo import prompts
+from verl_axpo.agent.types import Limits, Sampling
+from verl_axpo.core.types import Status
+
+ZOOM = '<tool_call>\n{"name": "image_zoom_in", "arguments": {"bbox_2d": [0, 0, 500, 500], "label": "x"}}\n</tool_call>'
+THINKS = "I look closer.\n</think>\n\n"
+FINAL = "I see.\n</think>\n\n<answer>\\boxed{B}</answer>"
+
+
+def step(text: str, **fields: Any) -> dict[str, Any]:
+    return {"text": text, **fields}
+
+
+def test_a_tool_call_its_crop_and_the_answer(serve: Any) -> None:
+    server = serve({"zoom": [step(THINKS + ZOOM), step(FINAL, prompt_tokens=150, completion_tokens=20)]})
+    trajectory = ask(server, "zoom")
+    assert trajectory.status is Status.OK
+    assert trajectory.uses_tool
+    first, last = trajectory.turns
+    # the generation prompt held the opening tag; the text has it back
+    assert first.text == "<think>\n" + THINKS + ZOOM
+    assert trajectory.last_text == last.text == "<think>\n" + FINAL
+    assert (first.calls[0].name, first.calls[0].ok, first.calls[0].infra) == ("image_zoom_in", True, False)
+    assert first.responses[0].images[0].size == (64, 64)
+    assert trajectory.response_tokens == 150 - 100 + 20  # tool response and last turn behind the first prompt
+    assert trajectory.token_exact is None  # this server returns no ids
+
+    request, second = server.requests()
+    system, user = request["messages"]
+    assert system["content"] == prompts.system_prompt(["image_zoom_in"])
+    assert [part["type"] for part in user["content"]] == ["image_url", "text"]
+    assert user["content"][1]["text"] == "script:zoom"
+    assert request["tools"] == prompts.tool_schemas(["image_zoom_in"])
+    assert request["tool_choice"] == "none"
+    sent = second["messages"][2:]
+    assert sent[0] == {"role": "assistant", "content": first.text}  # thinking and call as they were written
+    assert sent[1]["role"] == "tool"
+    assert picture(sent[1]["content"][0]).size == (64, 64)
+
+
+def picture(part: dict[str, Any]) -> Image.Image:
+    head, _, data = part["image_url"]["url"].partition(",")
+    assert head == "data:image/png;base64"
+    return Image.open(io.BytesIO(base64.b64decode(data)))
+
+
+def test_requests_carry_the_papers_sampling_their_seed_and_what_is_left(serve: Any) -> None:
+    server = serve({"zoom": [step(THINKS + ZOOM, completion_tokens=30), step(FINAL, prompt_tokens=180)]})
+    ask(server, "zoom")
+    fields = ("temperature", "top_p", "top_k", "presence_penalty", "seed", "max_completion_tokens")
+    sent = [[request[name] for name in fields] for request in server.requests()]
+    assert sent == [[0.7, 0.8, 20, 1.5, 7, 32_768], [0.7, 0.8, 20, 1.5, 8, 32_768 - 30]]
+    ask(server, "zoom", sampling=Sampling(top_k=None, temperature=0.0))
+    assert "top_k" not in server.requests()[-1]
+
+
+def test_without_tools_there_is_one_turn_and_no_schema(serve: Any) -> None:
+    server = serve({"plain": [step(FINAL)]})
+    trajectory = ask(server, "plain", tools=False)
+    assert (trajectory.status, len(trajectory.turns), trajectory.uses_tool) == (Status.OK, 1, False)
+    (request,) = server.requests()
+    assert "tools" not in request
+    assert "tool_choice" not in request
+    assert "tool" not in request["messages"][0]["content"]
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        ("<tool_call>{oops</tool_call>", "not valid JSON"),
+        ('<tool_call>{"name": "zap", "arguments": {}}</tool_call>', "Unknown function 'zap'"),
+        ('<tool_call>{"name": "image_zoom_in", "arguments": {"bbox_2d": [9, 9, 1, 1]}}</tool_call>', "must satisfy"),
+    ],
+)
+def test_a_bad_call_is_answered_and_the_trajectory_goes_on(serve: Any, call: str, says: str) -> None:
+    trajectory = ask(serve({"bad": [step(THINKS + call), step(FINAL)]}), "bad")
+    assert trajectory.status is Status.OK
+    assert says in trajectory.turns[0].responses[0].text
+    assert not trajectory.turns[0].calls[0].ok
+    assert len(trajectory.turns) == 2
+
+
+def test_only_the_allowed_number_of_calls_of_a_turn_is_carried_out(serve: Any) -> None:
+    server = serve({"two": [step(THINKS + ZOOM + ZOOM), step(FINAL)]})
+    assert len(ask(server, "two").turns[0].calls) == 1
+    assert len(ask(server, "two", limits=Limits(parallel_calls=2)).turns[0].calls) == 2
+
+
+def test_a_call_on_the_last_turn_is_left_unanswered(serve: Any) -> None:
+    server = serve({"loop": [step(THINKS + ZOOM)] * 5})
+    trajectory = ask(server, "loop", limits=Limits(max_turns=2))
+    assert trajectory.status is Status.TRUNCATED
+    assert [(len(turn.calls), turn.unanswered) for turn in trajectory.turns] == [(1, 0), (0, 1)]
+    assert len(server.requests()) == 2
+
+
+def test_a_turn_cut_by_its_length_truncates(serve: Any) -> None:
+    trajectory = ask(serve({"long": [step("still thinking", finish="length")]}), "long")
+    assert trajectory.status is Status.TRUNCATED
+
+
+def test_an_answer_beyond_the_response_limit_does_not_count(serve: Any) -> None:
+    # first turn 30 of 100 tokens; the crop takes 60, so that 10 are left; the server, not told of it, writes 20
+    server = serve(
+        {"late": [step(THINKS + ZOOM, completion_tokens=30), step(FINAL, prompt_tokens=190, completion_tokens=20)]}
+    )
+    trajectory = ask(server, "late", limits=Limits(response_tokens=100))
+    assert (trajectory.status, trajectory.response_tokens) == (Status.TRUNCATED, 110)
+    assert trajectory.over_limit
+    assert trajectory.last_text is None
+
+
+def test_token_ids_show_whether_the_conversation_was_rendered_as_it_was_written(serve: Any) -> None:
+    def script(second_prompt: list[int]) -> list[dict[str, Any]]:
+        first = {"choice": {"token_ids": [3, 4]}, "reply": {"prompt_token_ids": [1, 2], "prompt_text": "<think>\n"}}
+        then = {"choice": {"token_ids": [9]}, "reply": {"prompt_token_ids": second_prompt, "prompt_text": None}}
+        return [step(THINKS + ZOOM, extra=first), step(FINAL, extra=then)]
+
+    server = serve({"same": script([1, 2, 3, 4, 5]), "other": script([1, 2, 3, 7, 5])})
+    assert ask(server, "same").token_exact is True
+    assert ask(server, "other").token_exact is False
+
+
+@pytest.mark.parametrize(("prompt", "thinks"), [("user\nassistant\n<think>\n", True), ("user\nassistant\n", False)])
+def test_the_rendered_prompt_says_whether_a_turn_begins_inside_thinking(serve: Any, prompt: str, thinks: bool) -> None:
+    # without a closing tag the text alone cannot tell: is the call thought or acted?
+    server = serve({"open": [step(ZOOM, extra={"reply": {"prompt_text": prompt}}), step(FINAL)]})
+    assert ask(server, "open").uses_tool is not thinks
+
+
+def test_a_reasoning_parser_is_undone(serve: Any) -> None:
+    message = {"role": "assistant", "content": ZOOM, "reasoning": "I look closer."}
+    server = serve({"parsed": [{"message": message}, step(FINAL)]})
+    first = ask(server, "parsed").turns[0]
+    assert first.text == "<think>\n" + THINKS + ZOOM
+    assert server.requests()[1]["messages"][2]["content"] == first.text
+
+
+def test_a_hosted_model_parses_its_own_calls_and_sees_pictures_as_the_users(serve: Any) -> None:
+    call = {
+        "id": "call_1",
+        "type": "function",
+        "function": {"name": "image_zoom_in", "arguments": '{"bbox_2d": [0, 0, 500, 500], "label": "x"}'},
+    }
+    message = {"role": "assistant", "content": None, "reasoning_content": "Closer.", "tool_calls": [call]}
+    server = serve({"hosted": [{"message": message, "finish": "tool_calls"}, step("<answer>B</answer>")]})
+    trajectory = ask(server, "hosted", dialect="server")
+    assert trajectory.status is Status.OK
+    assert trajectory.turns[0].calls[0].ok
+    assert "<think>\nCloser.\n</think>" in trajectory.turns[0].text
+    assert "<tool_call>" in trajectory.turns[0].text
+    first, second = server.requests()
+    assert first["tool_choice"] == "auto"
+    assert "return_token_ids" not in first  # no field that a hosted API would refuse
+    assistant, tool, user = second["messages"][2:]
+    assert assistant["tool_calls"] == [call]
+    assert assistant["reasoning_content"] == "Closer."
+    assert (tool["role"], tool["tool_call_id"]) == ("tool", "call_1")
+    assert picture(user["content"][0]).size == (64, 64)
+
+
+def test_a_failing_server_is_retried_and_then_an_infra_failure(serve: Any) -> None:
+    server = serve({"twice": [{"status": 500, "times": 2, "text": FINAL}], "always": [{"status": 500}]})
+    assert ask(server, "twice", retries=2).status is Status.OK
+    assert len(server.requests()) == 3
+    failed = ask(server, "always", retries=1)
+    assert failed.status is Status.INFRA_FAILURE
+    assert "scripted failure" in str(failed.error)
+    assert failed.last_text is None
+
+
+def test_a_dropped_connection_keeps_the_turns_before_it(serve: Any) -> None:
+    trajectory = ask(serve({"drop": [step(THINKS + ZOOM), {"drop": True}]}), "drop")
+    assert trajectory.status is Status.INFRA_FAILURE
+    assert len(trajectory.turns) == 1
+    assert "Connection" in str(trajectory.error)
+
+
+def test_a_server_that_is_too_slow_is_an_infra_failure(serve: Any) -> None:
+    trajectory = ask(serve({"slow": [step(FINAL, sleep=5)]}), "slow", timeout_s=0.3)
+    assert trajectory.status is Status.INFRA_FAILURE
+    assert "Timeout" in str(trajectory.error)
+
+
+def test_an_unknown_model_stops_the_run_with_the_fix(serve: Any) -> None:
+    with pytest.raises(ValueError, match=r"has no model 'other'.*check --model"):
+        ask(serve({"x": [step(FINAL)]}), "x", model="other")

@@ -1,0 +1,49 @@
+"""The tiny world's held-out file as a benchmark."""
+
+import asyncio
+import io
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from verl_axpo.data.tiny import benchmark, tables, world
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    tables.write(tmp_path / "heldout.parquet", (tables.rl_row(one) for one in world.examples("heldout", 3, 0)))
+    return tmp_path
+
+
+def test_questions_are_those_of_the_world(folder: Path) -> None:
+    problems = [one.problem for one in world.examples("heldout", 3, 0)]
+    questions = benchmark.load("perception", folder)
+    assert [(one.uid, one.prompt, one.ground_truth) for one in questions] == [
+        (str(at), problem.question, problem.answer) for at, problem in enumerate(problems)
+    ]
+    picture = Image.open(io.BytesIO(questions[0].images[0]))
+    assert picture.tobytes() == problems[0].images[0].tobytes()
+    assert benchmark.load("perception", folder / "heldout.parquet", limit=2) == questions[:2]
+
+
+@pytest.mark.parametrize(("answer", "right"), [("Lines ", True), ("bars", False), (None, False)])
+def test_scores_are_exact_match(folder: Path, answer: str | None, right: bool) -> None:
+    from dataclasses import replace
+
+    question = replace(benchmark.load("perception", folder)[0], ground_truth="lines")
+    assert asyncio.run(benchmark.score(question, answer, None)).correct is right
+
+
+def test_bad_sources_say_what_was_expected(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"--source perception="):
+        benchmark.load("perception")
+    with pytest.raises(ValueError, match="no file"):
+        benchmark.load("perception", folder / "nowhere")
+    with pytest.raises(ValueError, match="choose from"):
+        benchmark.load("chess", folder)
+    pq.write_table(pa.table({"prompt": ["x"]}), folder / "other.parquet")
+    with pytest.raises(ValueError, match=r"columns \['data_source'.* are missing"):
+        benchmark.load("perception", folder / "other.parquet")

@@ -1,0 +1,279 @@
+"""The report: every number by hand from rollouts written here, the files, and the page in a real browser."""
+
+import asyncio
+import json
+import math
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.unit.eval import colours
+from tests.unit.eval.test_store import record, turn
+from verl_axpo.core.types import Status
+from verl_axpo.eval.manifest import open_manifest
+from verl_axpo.eval.records import ResponseRecord
+from verl_axpo.eval.report.build import build_report, notes, write_comparison
+from verl_axpo.eval.report.compare import compare, comparison_table
+from verl_axpo.eval.report.page import Page
+from verl_axpo.eval.report.results import Evaluation, load_evaluation
+from verl_axpo.eval.report.tables import breakdown, columns, paper_table, summary
+from verl_axpo.eval.settings import about
+from verl_axpo.eval.store import Store
+from verl_axpo.eval.types import Score
+from verl_axpo.trace.records import ToolCall
+from verl_axpo.trace.writer import store_image
+
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
+)
+
+# outcome of each rollout: c correct, w wrong, u unscored, f failed; a capital letter: with a tool call
+OUTCOMES = {
+    ("warm", "red"): "CwfW",
+    ("warm", "pink"): "wwww",
+    ("cold", "green"): "ccCu",
+    ("cold", "blue"): "ffff",
+}
+ZOOM = ToolCall(name="image_zoom_in", arguments={"bbox_2d": [0, 0, 9, 9]}, ok=True, seconds=0.5)
+BAD = ToolCall(name="", arguments={"raw": "{oops"}, ok=False, seconds=0.0, error="not valid JSON")
+HOSTILE = "<think>\n</script><script>document.title='owned'</script>\n</think>\n\n<answer>\\boxed{a|b}</answer>"
+
+
+def write(folder: Path, outcomes: dict[tuple[str, str], str], **settings: Any) -> Path:
+    """An evaluation as a run leaves it: 2 questions in each of 2 benchmarks, 4 rollouts each."""
+    questions = {
+        name: [colours.question(name, colour) for benchmark, colour in OUTCOMES if benchmark == name]
+        for name in ("warm", "cold")
+    }
+    values = {"model": "m", "rollouts": 4, "sampling": {"temperature": 0.7}} | settings
+    open_manifest(folder, values, questions, about(colours, list(questions)))
+    with Store(folder) as store:
+        for name, some in questions.items():
+            store.add_questions(name, some)
+        picture = store_image(folder, colours.Image.new("RGB", (32, 32), "yellow"))
+        for (benchmark, uid), marks in outcomes.items():
+            for at, mark in enumerate(marks):
+                asyncio.run(add(store, benchmark, uid, at, mark, picture))
+    return folder
+
+
+async def add(store: Store, benchmark: str, uid: str, at: int, mark: str, picture: str) -> None:
+    calls = (ZOOM, BAD) if mark.isupper() else ()
+    responses = tuple(ResponseRecord(text="seen", images=(picture,) if call.ok else ()) for call in calls)
+    one = record(
+        uid,
+        at,
+        benchmark=benchmark,
+        status=Status.INFRA_FAILURE if mark == "f" else Status.OK,
+        answer=None if mark == "f" else "a|b",
+        uses_tool=mark.isupper(),
+        response_tokens=100 + at,
+        turns=() if mark == "f" else (turn(text=HOSTILE, calls=calls, responses=responses),),
+        error="server gone" if mark == "f" else None,
+    )
+    await store.add_rollout(one)
+    if mark != "f":
+        correct = {"c": True, "w": False, "u": None}[mark.lower()]
+        by = "nobody" if correct is None else "judge" if mark == "C" else "rule"
+        score = Score(correct=correct, by=by, reason=f"verdict {mark}", values={"f1": 0.5})
+        await store.add_score(one.key, score)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("evaluation"), OUTCOMES)
+
+
+@pytest.fixture(scope="module")
+def evaluation(folder: Path) -> Evaluation:
+    return load_evaluation(folder)
+
+
+def test_failed_and_unscored_rollouts_are_neither_right_nor_wrong(evaluation: Evaluation) -> None:
+    cold, warm = evaluation.results  # cold has place 0
+    # red: 1 of 3 scored; pink: 0 of 4
+    assert warm.per_question("pass_1").tolist() == [1 / 3, 0.0]
+    assert warm.per_question("pass_k").tolist() == [1.0, 0.0]
+    # red used a tool in 2 of the 3 that did not fail
+    assert warm.per_question("tool_use").tolist() == [2 / 3, 0.0]
+    # green: 3 of 3 scored, the unscored one counts for tool use alone; blue says nothing at all
+    np.testing.assert_array_equal(cold.per_question("pass_1"), [1.0, math.nan])
+    np.testing.assert_array_equal(cold.per_question("pass_k"), [1.0, math.nan])
+    np.testing.assert_array_equal(cold.per_question("tool_use"), [0.25, math.nan])
+    assert (warm.incomplete, cold.incomplete) == (1, 2)
+    with pytest.raises(ValueError, match="choose from"):
+        warm.per_question("pass_9")
+
+
+def test_the_papers_table_with_averages_of_benchmarks(evaluation: Evaluation) -> None:
+    assert list(columns(evaluation)) == ["cold", "warm", "average"]  # groups of one need no average
+    numbers = summary(evaluation)
+    assert numbers["pass_1"]["warm"].value == pytest.approx(1 / 6)
+    assert numbers["pass_1"]["average"].value == pytest.approx((1 + 1 / 6) / 2)
+    assert numbers["pass_k"]["average"].value == pytest.approx((1 + 1 / 2) / 2)
+    assert numbers["tool_use"]["average"].value == pytest.approx((1 / 4 + 1 / 3) / 2)
+    table = paper_table(evaluation, numbers)
+    assert table[0] == ["%", "Cold", "Warm", "average"]
+    assert table[1] == ["Pass@1", "100.0 [100.0, 100.0]", "16.7 [0.0, 33.3]", table[1][3]]
+    assert table[1][3].startswith("58.3 [")
+    assert [row[0] for row in table[2:]] == ["Pass@4", "tool use"]
+
+
+def test_the_papers_numbers_are_shown_only_when_asked_and_named(evaluation: Evaluation) -> None:
+    numbers = summary(evaluation)
+    assert "paper" not in str(paper_table(evaluation, numbers))
+    rows = {row[0]: row[1:] for row in paper_table(evaluation, numbers, with_paper=True)}
+    assert rows["Pass@1, paper's SFT+AXPO (8B)"] == ["", "12.3", ""]
+    assert rows["Pass@4, paper's SFT+AXPO (8B)"] == ["", "45.6", ""]
+    assert rows["tool use, paper's SFT+AXPO (8B)"] == ["", "78.9", ""]
+
+
+def test_groups_of_several_benchmarks_have_an_average(evaluation: Evaluation) -> None:
+    from dataclasses import replace
+
+    cold, warm = evaluation.results
+    third = replace(warm, name="hot", column="Hot")
+    names = columns(replace(evaluation, results=(cold, warm, third)))
+    assert list(names) == ["cold", "warm", "hot", "near average", "average"]
+    assert names["near average"] == [warm, third]
+
+
+def test_what_is_behind_the_numbers(evaluation: Evaluation) -> None:
+    cold, warm = (breakdown(result) for result in evaluation.results)
+    assert warm["statuses"] == {"ok": 7, "truncated": 0, "infra_failure": 1}
+    assert warm["scored_by"] == {"rule": 6, "judge": 1, "nobody": 0}
+    assert cold["scored_by"] == {"rule": 2, "judge": 1, "nobody": 1}
+    assert warm["outcome"] == {
+        "tool": {"correct": 1, "wrong": 1, "unscored": 0},
+        "no_tool": {"correct": 0, "wrong": 5, "unscored": 0},
+    }
+    # two rollouts with a tool, each with one good zoom and one call that nobody could read
+    assert warm["tools"] == {
+        "?": {"calls": 2, "errors": 2, "rollouts": 2, "seconds": 0.0},
+        "image_zoom_in": {"calls": 2, "errors": 0, "rollouts": 2, "seconds": 0.5},
+    }
+    # red 100, 101, 103 (the failed one left out) and pink 100 to 103
+    assert warm["response_tokens"]["mean"] == pytest.approx((100 + 101 + 103 + 100 + 101 + 102 + 103) / 7)
+    assert warm["response_tokens"]["max"] == 103
+    assert warm["turns"] == {1: 7}
+    assert warm["values"] == {"f1": 0.5}
+    assert warm["token_exact"] == {"exact": 0, "differs": 0, "unknown": 7}
+    assert cold["incomplete_questions"] == 2
+
+
+def test_notes_say_what_is_missing(evaluation: Evaluation, tmp_path: Path) -> None:
+    assert notes(evaluation)[0].startswith("5 of 16 rollouts failed")
+    assert notes(evaluation)[1].startswith("1 of 16 rollouts could not be scored")
+    started = write(tmp_path, {("warm", "red"): "cc"})
+    assert notes(load_evaluation(started)) == ["14 of 16 rollouts are still to be sampled."]
+
+
+def test_a_comparison_pairs_questions(evaluation: Evaluation, tmp_path: Path) -> None:
+    # B: red 2 of 4 (A 1 of 3), pink 4 of 4 (A 0 of 4); blue is in neither, green is the same
+    better = OUTCOMES | {("warm", "red"): "ccww", ("warm", "pink"): "cccc"}
+    other = load_evaluation(write(tmp_path / "b", better, sampling={"temperature": 1.0}))
+    found = compare(evaluation, other)
+    warm = found.differences["pass_1"]["warm"]
+    assert warm.delta.value == pytest.approx((1 / 6 + 1) / 2)
+    assert warm.questions == 2
+    # of 4 signings of (1/6, 1) only all plus and all minus are as extreme
+    assert warm.p_value == pytest.approx(1 / 2, abs=0.02)
+    average = found.differences["pass_1"]["average"]
+    assert average.delta.value == pytest.approx((0 + 7 / 12) / 2)
+    assert average.questions == 3
+    assert found.settings == ("sampling.temperature: there 0.7, this run 1.0",)
+    rows = {(row[0], row[1]): row[2:] for row in comparison_table(found)}
+    assert rows["Warm", "Pass@1"][:3] == ["16.7", "75.0", "+58.3"]
+    assert rows["Cold", "Pass@1"][:5] == ["100.0", "100.0", "+0.0", "[+0.0, +0.0]", "1.0000"]
+    path = write_comparison(found, tmp_path / "compared")
+    assert "| Warm | Pass@1 | 16.7 | 75.0 | +58.3 |" in path.read_text()
+    assert "sampling.temperature" in path.read_text()
+    saved = json.loads(path.with_suffix(".json").read_text())
+    assert saved["differences"]["pass_1"]["warm"]["delta"]["value"] == pytest.approx(7 / 12)
+
+
+def test_runs_without_a_common_benchmark_or_with_other_questions_are_refused(
+    evaluation: Evaluation, tmp_path: Path
+) -> None:
+    from dataclasses import replace
+
+    cold, warm = evaluation.results
+    with pytest.raises(ValueError, match="expected a benchmark in common"):
+        compare(replace(evaluation, results=(cold,)), replace(evaluation, results=(warm,)))
+    changed = {name: {**values, "sha256": "x"} for name, values in evaluation.manifest.benchmarks.items()}
+    other = replace(evaluation, manifest=replace(evaluation.manifest, benchmarks=changed))
+    with pytest.raises(ValueError, match="has other questions"):
+        compare(evaluation, other)
+
+
+@pytest.fixture(scope="module")
+def report(folder: Path) -> Path:
+    return build_report(folder, title="Colours", with_paper=True).path
+
+
+def test_the_files(report: Path) -> None:
+    text, html = report.read_text(), report.with_suffix(".html").read_text()
+    assert "| Pass@1 | 100.0 [100.0, 100.0] | 16.7 [0.0, 33.3] |" in text
+    assert "not measured here" in text
+    assert "5 of 16 rollouts failed" in text
+    for name in re.findall(r"\((plots/\w+\.png)\)", text):
+        assert (report.parent / name).stat().st_size > 0
+    assert text.count("(plots/") == 3
+    saved = json.loads(report.with_suffix(".json").read_text())
+    assert saved["measures"]["pass_1"]["warm"]["value"] == pytest.approx(1 / 6)
+    assert saved["bootstrap"] == {"unit": "question", "draws": 10_000, "level": 0.95, "seed": 0}
+    assert not re.search(r'(src|href)="(?!data:|#)', html)  # self-contained
+    assert "owned" not in html  # what the policy wrote is compressed, never markup
+
+
+def test_the_page_carries_as_many_questions_in_full_as_asked(evaluation: Evaluation, folder: Path) -> None:
+    page = Page(evaluation, Store(folder).load(), in_full=1)
+    assert [blob.id for blob in page.blobs()] == ["q0-0", "q1-0"]
+    shown = {one["name"]: [question[4] for question in one["questions"]] for one in json.loads(page.index())}
+    assert shown == {"cold": ["q0-0", None], "warm": ["q1-0", None]}
+    # the two questions' pictures and the crop that red's and green's tool calls share
+    assert len(list(page.pictures())) == 3
+
+
+def browse(report: Path, place: str, profile: Path) -> str:
+    """The page's DOM after its scripts have run, in a real browser."""
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    command += [f"--user-data-dir={profile}", "--virtual-time-budget=10000", "--dump-dom"]
+    url = report.with_suffix(".html").as_uri() + place
+    done = subprocess.run([*command, url], capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr
+    return re.sub(r"<script.*?</script>", "", done.stdout, flags=re.DOTALL)
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine (apt-get install chromium)")
+def test_a_reader_gets_from_a_cell_to_a_rollout(report: Path, tmp_path: Path) -> None:
+    front = browse(report, "", tmp_path / "a")
+    assert "How rollouts ended" in front
+    cell = re.search(r'<a href="(#warm)">\s*16\.7 \[0\.0, 33\.3\]', front)
+    assert cell
+    questions = browse(report, cell[1], tmp_path / "b")
+    assert "Warm: 2 questions" in questions
+    assert questions.count('class="mark c"') == 1
+    link = re.search(r'<a href="(#warm/red)">red</a>', questions)
+    assert link
+    detail = browse(report, link[1], tmp_path / "c")
+    assert "<title>Colours</title>" in detail  # the policy's script did not run
+    assert "&lt;script&gt;document.title" in detail
+    assert detail.count('class="rollout c"') == 1
+    assert detail.count('class="rollout w"') == 2
+    assert detail.count('class="rollout f"') == 1
+    assert "by judge: verdict C" in detail
+    assert "image_zoom_in: ok, 0.50 s" in detail
+    assert "unreadable call: failed" in detail
+    assert "server gone" in detail
+    assert '<details class="thinking"' in detail
+    assert detail.count('src="data:image/jpeg;base64,') == 3  # the question's picture and two crops
+    wrong = browse(report, "#warm~none%20right", tmp_path / "d")
+    assert "Warm: 1 questions" in wrong
+    assert ">pink</a>" in wrong

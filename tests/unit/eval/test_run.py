@@ -1,0 +1,247 @@
+"""Evaluations against a real server process: what is done, kept, resumed, retried, refused."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from tests.unit.agent.scripted import MODEL, ScriptedServer
+from tests.unit.eval import colours
+from tests.unit.eval.conftest import evaluate
+from verl_axpo.agent.types import Sampling
+from verl_axpo.core.types import Status
+from verl_axpo.eval.runner import STOP_AFTER, ServerLost
+from verl_axpo.eval.store import Store
+
+Serve = Callable[..., ScriptedServer]
+REPO = Path(__file__).parents[3]
+MAIN = [sys.executable, "-c", "from verl_axpo.cli import main; main()", "eval"]
+# `colours` by its own folder: "tests" may also be the name of an installed package
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join((str(Path(__file__).parent), str(REPO)))}
+
+
+def test_every_rollout_is_sampled_scored_and_kept(serve: Serve, tmp_path: Path) -> None:
+    server = serve()
+    assert evaluate(server.url, tmp_path / "out")
+    store = Store(tmp_path / "out").load()
+    scores = {key: score.correct for key, score in store.scores.items()}
+    assert scores == {
+        ("warm", "red", 0): True, ("warm", "red", 1): True, ("cold", "green", 0): True, ("cold", "green", 1): True,
+        ("cold", "blue", 0): False, ("cold", "blue", 1): False,
+    }  # fmt: skip
+    green = next(one for one in store.rollouts() if one.uid == "green")
+    assert (green.status, green.answer, green.uses_tool, len(green.turns)) == (Status.OK, "green", True, 2)
+    assert (tmp_path / "out" / green.turns[0].responses[0].images[0]).exists()
+    (question,) = store.questions("warm")
+    assert (tmp_path / "out" / question.images[0]).read_bytes() == colours.question("warm", "red").images[0]
+    assert len(server.requests()) == 2 + 2 * 2 + 2  # red once, green twice, blue once; two rollouts each
+
+
+def test_a_finished_evaluation_asks_for_nothing(serve: Serve, tmp_path: Path) -> None:
+    server = serve()
+    evaluate(server.url, tmp_path / "out")
+    asked = len(server.requests())
+    server.kill()  # nobody is there to be asked
+    assert evaluate(server.url, tmp_path / "out")
+    assert len(server.requests()) == asked
+
+
+def command(url: str, out: Path, *options: str) -> list[str]:
+    """`verl-axpo eval run` in a process of its own, on the colours."""
+    fixed = ["--model", MODEL, "--base-url", url, "--out", str(out), "--registry", "colours", "--tools", "tiny"]
+    return [*MAIN, "run", *fixed, "--response-tokens", "1000", *options]
+
+
+def run_cli(line: list[str]) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(line, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+
+
+def test_a_finished_evaluation_imports_neither_verl_nor_torch(serve: Serve, tmp_path: Path) -> None:
+    server, out = serve(), tmp_path / "out"
+    evaluate(server.url, out, benchmarks=("warm",))
+    server.kill()
+    line = command(server.url, out, "--benchmark", "warm", "--rollouts", "2")
+    done = run_cli([line[0], "-X", "importtime", *line[1:]])
+    assert done.returncode == 0, done.stdout
+    assert "wrote" in done.stdout  # the report, which the run in this process has not made
+    again = run_cli(line)
+    assert again.returncode == 0
+    assert "nothing to do; the report is" in again.stdout
+    imported = {row.rpartition("|")[2].strip() for row in done.stderr.splitlines()}
+    assert "verl_axpo.eval.evaluate" in imported
+    assert not imported & {"verl", "torch", "transformers"}
+
+
+def test_a_killed_run_goes_on_where_it_was(serve: Serve, tmp_path: Path) -> None:
+    """SIGKILL in the middle of 24 slow rollouts, a torn line on top; then every rollout exactly once."""
+    slow = {name: [{**steps[0], "sleep": 0.15}, *steps[1:]] for name, steps in colours.SCRIPTS.items()}
+    server, out = serve(**slow), tmp_path / "out"
+    line = command(server.url, out, "--benchmark", "cold", "--source", "cold=3", "--concurrency", "2")
+    process = subprocess.Popen(line, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    wait_for_lines(out / "rollouts.jsonl", 5, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    with (out / "rollouts.jsonl").open("ab") as file:
+        file.write(b'{"benchmark": "cold", "uid": "gre')
+    before = [json.loads(line) for line in (out / "rollouts.jsonl").read_bytes().splitlines()[:-1]]
+    assert 5 <= len(before) < 24
+
+    done = run_cli(line)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(before)} on disk, {24 - len(before)} to sample" in done.stdout
+    lines = [json.loads(line) for line in (out / "rollouts.jsonl").read_bytes().splitlines()]
+    keys = [(line["uid"], line["rollout"]) for line in lines]
+    assert lines[: len(before)] == before
+    assert len(keys) == len(set(keys)) == 24
+    assert len(Store(out).load().scores) == 24
+    assert "50.0" in (out / "report.md").read_text()  # green right, blue wrong
+
+
+def wait_for_lines(path: Path, count: int, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 120  # importing verl takes its time on a busy machine
+    while time.monotonic() < deadline:
+        if path.exists() and path.read_bytes().count(b"\n") >= count:
+            return
+        assert process.poll() is None, process.communicate()[1].decode()
+        time.sleep(0.05)
+    pytest.fail(f"{path} has not {count} lines")
+
+
+def test_infra_failures_are_marked_and_tried_again(serve: Serve, tmp_path: Path) -> None:
+    refused = {"status": 400, "error": "too many images", "times": 2, "text": colours.says("blue")}
+    server, out = serve(blue=[refused]), tmp_path / "out"
+    assert not evaluate(server.url, out)
+    store = Store(out).load()
+    assert store.statuses["cold", "blue", 0] is Status.INFRA_FAILURE
+    assert ("cold", "blue", 0) not in store.scores
+    (error, _) = [one.error for one in store.rollouts() if one.uid == "blue"]
+    assert "too many images" in str(error)
+    asked = len(server.requests())
+    assert evaluate(server.url, out)  # the server has recovered
+    assert len(server.requests()) == asked + 2  # the two that failed, and no other
+    again = Store(out).load()
+    assert again.statuses["cold", "blue", 0] is Status.OK
+    assert again.scores["cold", "blue", 0].correct is True
+
+
+def test_a_lost_server_stops_the_run_and_keeps_what_is_finished(serve: Serve, tmp_path: Path) -> None:
+    gone = [{"drop": True}]
+    server, out = serve(green=gone, blue=gone), tmp_path / "out"
+    with pytest.raises(ServerLost, match=r"16 rollouts in a row failed.*run the same command again"):
+        evaluate(server.url, out, source=20, concurrency=1, benchmarks=("warm", "cold"))
+    statuses = list(Store(out).load().statuses.values())
+    assert statuses.count(Status.OK) == 40  # the warm ones came first
+    assert statuses.count(Status.INFRA_FAILURE) == STOP_AFTER  # of 80: the rest was not tried in vain
+    back = serve()
+    assert evaluate(back.url, out, source=20, concurrency=8)  # on another port, which is no setting
+    assert len(back.requests()) == 40 * 2 + 40  # green asks twice
+
+
+def test_a_judges_failure_is_unscored_and_scored_again_without_sampling(serve: Serve, tmp_path: Path) -> None:
+    server, out = serve(), tmp_path / "out"
+    assert not evaluate(server.url, out, benchmarks=("warm",), judge=colours.broken_judge)
+    score = Store(out).load().scores["warm", "red", 0]
+    assert (score.correct, score.by) == (None, "nobody")
+    assert "asleep" in score.reason
+    asked = len(server.requests())
+    assert evaluate(server.url, out, benchmarks=("warm",), judge=colours.kind_judge)
+    assert len(server.requests()) == asked
+    assert Store(out).load().scores["warm", "red", 0].by == "judge"
+
+
+def test_other_settings_are_refused_by_name(serve: Serve, tmp_path: Path) -> None:
+    url, out = serve().url, tmp_path / "out"
+    evaluate(url, out, benchmarks=("warm",))
+    with pytest.raises(ValueError, match=r"sampling.temperature: there 0.7, this run 1.0"):
+        evaluate(url, out, benchmarks=("warm",), sampling=Sampling(temperature=1.0))
+    with pytest.raises(ValueError, match=r"rollouts: there 2, this run 4"):
+        evaluate(url, out, benchmarks=("warm",), rollouts=4)
+    with pytest.raises(ValueError, match=r"questions of warm: there 1 .*, this run 2 "):
+        evaluate(url, out, benchmarks=("warm",), source=2)
+    assert evaluate(url, out, benchmarks=("warm", "cold"))  # another benchmark may come later
+
+
+def test_another_prompt_is_refused_before_anything_is_sampled(serve: Serve, tmp_path: Path) -> None:
+    server, out = serve(), tmp_path / "out"
+    evaluate(server.url, out, benchmarks=("warm",))
+    manifest = json.loads((out / "manifest.json").read_text())
+    manifest["prompt"]["sha256"] = "another"
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    asked = len(server.requests())
+    with pytest.raises(ValueError, match="another system prompt"):
+        evaluate(server.url, out, benchmarks=("warm", "cold"))
+    assert len(server.requests()) == asked
+
+
+def test_a_context_that_is_too_short_is_refused_at_once(serve: Serve, tmp_path: Path) -> None:
+    from verl_axpo.agent.types import Limits
+
+    server = serve()
+    with pytest.raises(ValueError, match=r"context is 4096 tokens.*--max-model-len"):
+        evaluate(server.url, tmp_path / "out", limits=Limits())
+    assert server.requests() == []
+
+
+def test_a_corrupt_picture_fails_its_question_alone(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = colours.question
+    broken = {"green": b"\x89PNG no more"}
+
+    def torn(benchmark: str, colour: str, uid: str | None = None) -> Any:
+        from dataclasses import replace
+
+        one = whole(benchmark, colour, uid)
+        return replace(one, images=(broken.get(colour, one.images[0]),))
+
+    monkeypatch.setattr(colours, "question", torn)
+    assert not evaluate(serve().url, tmp_path / "out", benchmarks=("cold",))
+    store = Store(tmp_path / "out").load()
+    assert {key[1]: status for key, status in store.statuses.items()} == {
+        "green": Status.INFRA_FAILURE,
+        "blue": Status.OK,
+    }
+    assert "cannot be read" in str(next(one.error for one in store.rollouts() if one.uid == "green"))
+
+
+def test_progress_says_what_is_left_and_how_fast_it_goes(serve: Serve, tmp_path: Path) -> None:
+    server, out = serve(), tmp_path / "out"
+    evaluate(server.url, out, benchmarks=("warm",))
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, width=160, color_system=None)
+    evaluate(server.url, out, console=console)
+    assert "6 rollouts: 2 on disk, 4 to sample" in text.getvalue()
+    last = text.getvalue()[text.getvalue().rindex("6/6") :]
+    assert "50.0 % correct" in last  # of the four of this run: green right, blue wrong
+    assert "tokens/s" in last
+
+
+def test_rollouts_run_side_by_side_and_nobody_waits_for_a_slow_one(serve: Serve, tmp_path: Path) -> None:
+    slow = [{"text": colours.says("blue"), "sleep": 3.0}]
+    server, out = serve(blue=slow), tmp_path / "out"
+    evaluate(server.url, out, source=10, rollouts=1, benchmarks=("cold", "warm"), concurrency=12)
+    finished = {one.uid: one.finished - one.started for one in Store(out).load().rollouts()}
+    lines = [json.loads(line)["uid"] for line in (out / "rollouts.jsonl").read_text().splitlines()]
+    slow_ones = [at for at, uid in enumerate(lines) if uid.startswith("blue")]
+    # ten slow ones hold ten of twelve workers; the warm questions, which stand behind them, are finished first
+    assert min(slow_ones) >= 18
+    assert finished["blue"] >= 3.0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="flock")
+def test_two_runs_cannot_write_into_one_folder(tmp_path: Path) -> None:
+    with (
+        Store(tmp_path / "out"),
+        pytest.raises(ValueError, match="another evaluation is writing there"),
+        Store(tmp_path / "out"),
+    ):
+        pass

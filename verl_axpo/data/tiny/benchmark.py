@@ -1,0 +1,88 @@
+"""The tiny world's held-out questions as benchmarks, one per family: what `verl-axpo eval --registry` asks for.
+
+heldout.parquet -> load() -> [Question] -> answer -> score(): exact match, as the reward
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from verl_axpo.data.tiny.families import families
+from verl_axpo.eval.settings import PaperRow
+from verl_axpo.eval.types import Question, Score
+from verl_axpo.rewards.outcome import normalise
+
+FILE_NAME = "heldout.parquet"
+COLUMNS = ("data_source", "prompt", "images", "reward_model", "extra_info")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TinyBenchmark:
+    """A family's place in the report; the paper has no numbers for it."""
+
+    column: str
+    place: int
+    group: str = "tiny"
+    paper: Mapping[str, PaperRow] = field(default_factory=dict)
+
+
+def names() -> Sequence[str]:
+    """The families."""
+    return tuple(families())
+
+
+def get(name: str) -> TinyBenchmark:
+    """One family; see `TinyBenchmark`."""
+    return TinyBenchmark(column=name, place=_known(name))
+
+
+def load(name: str, source: str | Path | None = None, *, limit: int | None = None) -> list[Question]:
+    """The held-out questions of a family.
+
+    Args:
+        name: of the family.
+        source: the world's folder, or its `heldout.parquet`.
+        limit: only the first so many.
+
+    Raises:
+        ValueError: an unknown family, no such file, or a file of another kind.
+    """
+    _known(name)
+    if source is None:
+        raise ValueError(f"{name}: got no source; pass --source {name}=FOLDER of `python -m verl_axpo.data.tiny`")
+    path = Path(source) / FILE_NAME if Path(source).is_dir() else Path(source)
+    if not path.is_file():
+        raise ValueError(f"{name}: no file {path}; make one with `python -m verl_axpo.data.tiny --out DIR`")
+    missing = sorted(set(COLUMNS) - set(pq.read_schema(path).names))
+    if missing:
+        raise ValueError(f"{path}: columns {missing} are missing, expected {list(COLUMNS)}")
+    rows = pq.read_table(path, columns=list(COLUMNS)).to_pylist()
+    return [_question(name, row) for row in rows if row["data_source"] == f"tiny/{name}"][:limit]
+
+
+async def score(question: Question, answer: str | None, judge: Any) -> Score:
+    """Right if it is the ground truth, whatever its case and spaces; nobody needs a judge for that."""
+    if answer is None:
+        return Score(correct=False, by="rule", reason="no final answer")
+    right = normalise(answer) == normalise(question.ground_truth)
+    return Score(correct=right, by="rule", reason=f"{answer!r} {'=' if right else 'is not'} {question.ground_truth!r}")
+
+
+def _question(name: str, row: Mapping[str, Any]) -> Question:
+    return Question(
+        benchmark=name,
+        uid=str(row["extra_info"]["index"]),
+        prompt=row["prompt"][-1]["content"],
+        ground_truth=row["reward_model"]["ground_truth"],
+        answer_type="short_text",
+        images=tuple(image["bytes"] for image in row["images"]),
+    )
+
+
+def _known(name: str) -> int:
+    if name not in families():
+        raise ValueError(f"benchmark: got {name!r}; choose from {list(families())}")
+    return list(families()).index(name)

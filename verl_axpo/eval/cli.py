@@ -1,0 +1,195 @@
+"""`verl-axpo eval run | report | compare`: a model behind a server -> rollouts on disk -> the paper's tables.
+
+Exit statuses as in `verl_axpo.cli`: 2 for a mistake of the user's, 1 where services failed and a second run is needed.
+"""
+
+import asyncio
+import importlib
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as RichTable
+
+from verl_axpo.errors import InfraFailure
+from verl_axpo.eval.settings import Registry, Settings
+
+UNFINISHED = 1  # exit status: services failed, the same command goes on from here
+REGISTRY = "verl_axpo.eval.benchmarks"
+KEY_VARIABLE = "OPENAI_API_KEY"
+
+app = typer.Typer(no_args_is_help=True, help="Nine benchmarks, Pass@1 and Pass@4, as the paper reports them.")
+console = Console()
+
+Folder = Annotated[Path, typer.Argument(help="The --out folder of an evaluation.", metavar="DIR")]
+InFull = Annotated[int, typer.Option(help="Questions per benchmark whose rollouts the HTML page carries.")]
+Paper = Annotated[bool, typer.Option("--paper", help="Put the paper's numbers below ours, labelled as the paper's.")]
+
+
+@app.command()
+def run(
+    model: Annotated[str, typer.Option(help="The model's name on the server.")],
+    out: Annotated[Path, typer.Option(help="The evaluation's folder; the same one again goes on from there.")],
+    base_url: Annotated[str, typer.Option(help="The server, up to /v1.")] = "http://localhost:8000/v1",
+    benchmark: Annotated[list[str] | None, typer.Option(help="One of them; all without it. Repeat for more.")] = None,
+    source: Annotated[list[str] | None, typer.Option(help="NAME=PATH: a local copy. Repeat for more.")] = None,
+    tools: Annotated[str | None, typer.Option(help="A tool config, or one of ours by name; needed with tools.")] = None,
+    agent: Annotated[bool, typer.Option("--agent/--no-agent", help="With tools, or one turn without.")] = True,
+    rollouts: Annotated[int, typer.Option(help="Of each question: the k of Pass@k.")] = 4,
+    temperature: Annotated[float, typer.Option()] = 0.7,
+    top_p: Annotated[float, typer.Option()] = 0.8,
+    top_k: Annotated[int, typer.Option(help="0: not sent, for servers that do not know it.")] = 20,
+    presence_penalty: Annotated[float, typer.Option()] = 1.5,
+    seed: Annotated[int | None, typer.Option(help="Seeds every request; none by default.")] = None,
+    max_turns: Annotated[int, typer.Option()] = 5,
+    response_tokens: Annotated[int, typer.Option(help="After the prompt, tool responses included.")] = 32_768,
+    parallel_calls: Annotated[int, typer.Option(help="As in training: multi_turn.max_parallel_calls.")] = 1,
+    tool_response_chars: Annotated[int, typer.Option(help="As in training: max_tool_response_length.")] = 256,
+    dialect: Annotated[str, typer.Option(help="text: a served checkpoint; server: a hosted model.")] = "text",
+    concurrency: Annotated[int, typer.Option(help="Trajectories at a time; above the server's batch.")] = 128,
+    retries: Annotated[int, typer.Option(help="Of a request, with growing pauses, before it has failed.")] = 6,
+    api_key: Annotated[str | None, typer.Option(envvar=KEY_VARIABLE)] = None,
+    judge_model: Annotated[str | None, typer.Option(help="Judges where rules do not decide.")] = None,
+    judge_url: Annotated[str, typer.Option(help="The judge's server.")] = "https://api.openai.com/v1",
+    limit: Annotated[int | None, typer.Option(help="Only the first questions of each benchmark.")] = None,
+    registry: Annotated[str, typer.Option(help="A module with names, get, load and score.")] = REGISTRY,
+    paper: Paper = False,
+    in_full: InFull = 100,
+) -> None:
+    """Evaluate a served model; what is on disk already is not done again."""
+    from verl_axpo.agent.types import Limits, Sampling
+
+    settings = Settings(
+        model=model,
+        rollouts=rollouts,
+        agent=agent,
+        dialect=cast(Any, dialect),
+        sampling=Sampling(
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k or None,
+            presence_penalty=presence_penalty,
+            seed=seed,
+        ),
+        limits=Limits(
+            max_turns=max_turns if agent else 1,
+            response_tokens=response_tokens,
+            parallel_calls=parallel_calls,
+            tool_response_chars=tool_response_chars,
+        ),
+        judge=judge_model,
+    )
+    if agent and tools is None:
+        raise ValueError("eval run: got no --tools; name a tool config, or evaluate without tools by --no-agent")
+    benchmarks = _registry(registry)
+    names = benchmark or list(benchmarks.names())
+    sources = _sources(source or (), names)
+    from verl_axpo.eval.evaluate import Done, evaluate
+
+    with console.status("reading questions"):
+        questions = {name: benchmarks.load(name, sources.get(name), limit=limit) for name in names}
+
+    async def whole() -> Done:
+        judge = _judge(judge_model, judge_url, out) if judge_model else None
+        try:
+            return await evaluate(
+                settings,
+                questions,
+                registry=benchmarks,
+                out=out,
+                base_url=base_url,
+                api_key=api_key or "none",
+                tools=tools if agent else None,
+                judge=judge,
+                concurrency=concurrency,
+                retries=retries,
+                console=console,
+            )
+        finally:
+            if judge is not None:
+                await judge.close()
+
+    try:
+        done = asyncio.run(whole())
+    except InfraFailure as failure:
+        console.print(f"[bold red]stopped[/] {escape(str(failure))}", soft_wrap=True)
+        raise typer.Exit(UNFINISHED) from None
+    if done.worked or not (out / "report.md").exists():
+        _report(out, paper, in_full)
+    else:
+        console.print(f"nothing to do; the report is {out / 'report.md'}", soft_wrap=True)
+    if not done.complete:
+        raise typer.Exit(UNFINISHED)
+
+
+@app.command()
+def report(folder: Folder, paper: Paper = False, in_full: InFull = 100, title: str = "Evaluation") -> None:
+    """Write report.md, report.json and report.html of an evaluation, finished or not."""
+    _report(folder, paper, in_full, title)
+
+
+@app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(metavar="A")],
+    after: Annotated[Path, typer.Argument(metavar="B")],
+    out: Annotated[Path | None, typer.Option(help="Also write compare.md and compare.json there.")] = None,
+) -> None:
+    """Paired differences B - A: delta, 95 % interval, permutation p-value."""
+    from verl_axpo.eval.report.build import write_comparison
+    from verl_axpo.eval.report.compare import compare as pair
+    from verl_axpo.eval.report.compare import comparison_table
+    from verl_axpo.eval.report.results import load_evaluation
+
+    comparison = pair(load_evaluation(before), load_evaluation(after))
+    _print(comparison_table(comparison))
+    for line in comparison.settings:
+        console.print(f"[yellow]other setting[/] {escape(line)}", soft_wrap=True)
+    if out is not None:
+        console.print(f"wrote {write_comparison(comparison, out)}", soft_wrap=True)
+
+
+def _judge(model: str, url: str, out: Path) -> Any:
+    """The reward's own judge, its verdicts kept beside the evaluation."""
+    from verl_axpo.rewards.judge import Judge  # type: ignore[import-untyped,unused-ignore]
+    from verl_axpo.rewards.judge_config import JudgeConfig  # type: ignore[import-untyped,unused-ignore]
+
+    return Judge(JudgeConfig(base_url=url, model=model, cache_dir=str(out / "judge")))
+
+
+def _report(folder: Path, paper: bool, in_full: int, title: str = "Evaluation") -> None:
+    from verl_axpo.eval.report.build import build_report
+
+    with console.status("writing the report"):
+        built = build_report(folder, title=title, with_paper=paper, in_full=in_full)
+    _print(built.table)
+    for note in built.notes:
+        console.print(f"[yellow]note[/] {escape(note)}", soft_wrap=True)
+    console.print(f"wrote {built.path} and {built.path.with_suffix('.html').name}", soft_wrap=True)
+
+
+def _print(rows: list[list[str]]) -> None:
+    table = RichTable(*rows[0])
+    for row in rows[1:]:
+        table.add_row(*map(escape, row))
+    console.print(table)
+
+
+def _registry(name: str) -> Registry:
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"registry: got {name!r}, which cannot be imported: {error}") from error
+    missing = [one for one in ("names", "get", "load", "score") if not hasattr(module, one)]
+    if missing:
+        raise ValueError(f"registry: {name} has no {missing}; expected what {REGISTRY} has")
+    return cast(Registry, module)
+
+
+def _sources(given: Any, names: list[str]) -> dict[str, str]:
+    pairs = dict(one.partition("=")[::2] for one in given)
+    wrong = [name for name, path in pairs.items() if name not in names or not path]
+    if wrong:
+        raise ValueError(f"source: got {wrong}; expected NAME=PATH with a name of {names}")
+    return pairs

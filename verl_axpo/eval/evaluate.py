@@ -1,0 +1,135 @@
+"""One evaluation from settings to finished rollouts: manifest -> plan -> runner.
+
+    Settings, questions -> open_manifest -> Plan -> Agent (only if something is left to sample) -> Runner -> folder
+
+Verl and the tools are imported when there is something to sample: running a finished evaluation again takes seconds.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from verl_axpo.agent.server import ChatServer
+from verl_axpo.eval.live import Live
+from verl_axpo.eval.manifest import open_manifest, pin_prompt
+from verl_axpo.eval.runner import Job, Plan, Runner, Runs
+from verl_axpo.eval.settings import Registry, Settings, about
+from verl_axpo.eval.store import Store
+from verl_axpo.eval.types import Question, Score
+from verl_axpo.rewards.outcome import final_answer
+
+if TYPE_CHECKING:  # verl and torch behind it
+    from verl_axpo.agent.loop import Agent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """`complete`: every rollout is there and scored. `worked`: this run sampled or scored any."""
+
+    complete: bool
+    worked: bool
+
+
+async def evaluate(
+    settings: Settings,
+    questions: Mapping[str, Sequence[Question]],
+    *,
+    registry: Registry,
+    out: Path,
+    base_url: str,
+    api_key: str,
+    tools: str | None,
+    judge: Any,
+    concurrency: int,
+    retries: int,
+    console: Console,
+) -> Done:
+    """Sample and score what `out` does not have yet.
+
+    Args:
+        settings: what the numbers depend on.
+        questions: of each benchmark.
+        registry: scores the answers.
+        base_url, api_key: of the server.
+        tools: a tool config, or one of ours by name; None without tools.
+        judge: handed to the registry's `score`; None: rules alone.
+        concurrency: trajectories at a time.
+        retries: of a request, with growing pauses, before its rollout counts as failed.
+        console: shows the progress.
+
+    Raises:
+        ServerLost: too many failures in a row.
+        ValueError: other settings than those that the folder was made with, or a server that refuses.
+    """
+
+    async def scorer(question: Question, answer: str | None) -> Score:
+        return await registry.score(question, answer, judge)
+
+    async with AsyncExitStack() as stack:
+        store = stack.enter_context(Store(out))
+        open_manifest(out, settings.for_manifest(tools), questions, about(registry, list(questions)))
+        for name, some in questions.items():
+            store.add_questions(name, some)
+        plan = Plan.of(questions, settings.rollouts, store)
+        agent: Runs = _Nobody()
+        if plan.sample:
+            server = ChatServer(base_url, settings.model, api_key=api_key, retries=retries)
+            stack.push_async_callback(server.close)
+            agent = await _agent(settings, out, server, tools)
+        runner = Runner(
+            agent=agent,
+            scorer=scorer,
+            read_answer=final_answer,
+            store=store,
+            concurrency=concurrency,
+            seed=_seeds(settings.sampling.seed),
+            watcher=stack.enter_context(Live(console)),
+        )
+        await runner.run(plan)
+        left = Plan.of(questions, settings.rollouts, store)
+        return Done(complete=left.empty, worked=not plan.empty)
+
+
+async def _agent(settings: Settings, out: Path, server: ChatServer, tools: str | None) -> "Agent":
+    from verl_axpo.agent.loop import Agent
+    from verl_axpo.agent.toolbox import load_tools, schema_of
+
+    loaded = load_tools(tools) if tools is not None else []
+    pin_prompt(out, [schema_of(tool) for tool in loaded])
+    context = await server.context_length()
+    if context is not None and context <= settings.limits.response_tokens:
+        raise ValueError(
+            f"{server.base_url}: its context is {context} tokens, expected more than response_tokens="
+            f"{settings.limits.response_tokens}; serve it with a longer one (vLLM: --max-model-len), room for the "
+            "prompt's images included, or lower --response-tokens"
+        )
+    return Agent(
+        server=server,
+        tools=tuple(loaded),
+        sampling=settings.sampling,
+        limits=settings.limits,
+        dialect=settings.dialect,
+    )
+
+
+def _seeds(run_seed: int | None) -> Any:
+    """(job, turn) -> seed of a request: a function of what is asked, not of when."""
+    if run_seed is None:
+        return lambda job, turn: None
+    from verl_axpo.integration.agent_loop import request_seed
+
+    def seed(job: Job, turn: int) -> int | None:
+        return request_seed(run_seed, 0, f"{job.question.benchmark}/{job.question.uid}", job.rollout, turn)
+
+    return seed
+
+
+class _Nobody:
+    """The agent of a plan that samples nothing."""
+
+    async def run(self, *_: Any) -> Any:
+        raise AssertionError("nothing was planned")

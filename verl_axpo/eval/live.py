@@ -1,0 +1,87 @@
+"""What a running evaluation shows: finished rollouts -> one bar with rate, estimate and the score so far.
+
+Without a terminal it prints a line a minute instead.
+"""
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from verl_axpo.core.types import Status
+from verl_axpo.eval.records import RolloutRecord
+from verl_axpo.eval.runner import Plan
+from verl_axpo.eval.types import Score
+
+LINE_EVERY_S = 60.0
+RATE_OVER_S = 300.0  # long rollouts finish in bursts: a shorter window would make the estimate jump
+
+
+class Live:
+    """A `verl_axpo.eval.runner.Watcher`; a context, so that the terminal is left as it was."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.sampled = self.failed = self.tokens = self.correct = self.judged = 0
+        columns = (
+            TextColumn("rollouts"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[words]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        self._bar = Progress(
+            *columns, console=console, disable=not console.is_terminal, speed_estimate_period=RATE_OVER_S
+        )
+        self._task = self._bar.add_task("rollouts", total=None, words="")
+        self._began = self._told = time.monotonic()
+        self._plan = Plan(total=0, sample=(), score=())
+
+    def __enter__(self) -> "Live":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def planned(self, plan: Plan) -> None:
+        """Says what an earlier run has left to do."""
+        self._plan, self._began = plan, time.monotonic()
+        done = plan.total - len(plan.sample)
+        self._bar.update(self._task, total=plan.total, completed=done, words=self.words())
+        unscored = f", {len(plan.score)} to score again" if plan.score else ""
+        self.console.print(f"{plan.total} rollouts: {done} on disk, {len(plan.sample)} to sample{unscored}")
+
+    def rolled_out(self, record: RolloutRecord) -> None:
+        self.sampled += 1
+        self.failed += record.status is Status.INFRA_FAILURE
+        self.tokens += sum(turn.completion_tokens for turn in record.turns)
+        self._bar.update(self._task, advance=1, words=self.words())
+        if not self.console.is_terminal and time.monotonic() - self._told > LINE_EVERY_S:
+            self._told = time.monotonic()
+            self.console.print(f"{self.sampled}/{len(self._plan.sample)} rollouts, {self.words()}, {self.estimate()}")
+
+    def scored(self, score: Score) -> None:
+        self.judged += score.correct is not None
+        self.correct += score.correct is True
+        self._bar.update(self._task, words=self.words())
+
+    def words(self) -> str:
+        """Rates and results of this run."""
+        seconds = max(time.monotonic() - self._began, 1e-9)
+        words = [f"{60 * self.sampled / seconds:.1f}/min", f"{self.tokens / seconds:.0f} tokens/s"]
+        if self.judged:
+            words.append(f"{100 * self.correct / self.judged:.1f} % correct")
+        if self.failed:
+            words.append(f"{self.failed} failed")
+        return ", ".join(words)
+
+    def estimate(self) -> str:
+        """The time left at this run's mean rate."""
+        seconds = (time.monotonic() - self._began) / max(self.sampled, 1) * (len(self._plan.sample) - self.sampled)
+        return f"about {seconds / 60:.0f} min left"

@@ -1,0 +1,164 @@
+"""An evaluation's folder -> report.json (every number), report.md, report.html and plots/."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from verl_axpo.eval.manifest import read_manifest
+from verl_axpo.eval.report.compare import Comparison, comparison_table
+from verl_axpo.eval.report.page import QUESTIONS_IN_FULL, Page
+from verl_axpo.eval.report.plots import draw_all
+from verl_axpo.eval.report.results import Evaluation, all_rows, load_evaluation
+from verl_axpo.eval.report.stats import DRAWS, LEVEL, SEED, Estimate
+from verl_axpo.eval.report.tables import (
+    Table,
+    breakdown,
+    columns,
+    detail_tables,
+    paper_table,
+    summary,
+)
+from verl_axpo.eval.store import Store
+from verl_axpo.report.render import environment, read_figure
+from verl_axpo.trace.writer import write_atomically
+
+PACKAGE = "verl_axpo.eval.report"  # whose templates these are
+REPORT = "report.md"  # written last: where it is, the others are
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """What was written: report.md, and of it the paper's table and the notes."""
+
+    path: Path
+    table: Table
+    notes: list[str]
+
+
+def build_report(
+    folder: str | Path, *, title: str = "Evaluation", with_paper: bool = False, in_full: int = QUESTIONS_IN_FULL
+) -> Built:
+    """Write the report into the evaluation's folder.
+
+    Args:
+        folder: of `verl-axpo eval run`.
+        title: the headline.
+        with_paper: put the paper's numbers below ours, named as the paper's.
+        in_full: questions per benchmark whose rollouts the HTML page carries.
+
+    Raises:
+        ValueError: no evaluation there, or a damaged line.
+    """
+    read_manifest(folder)  # an evaluation at all?
+    store = Store(folder).load()
+    evaluation = load_evaluation(folder, store)
+    numbers = summary(evaluation)
+    out = evaluation.folder
+    words = draw_all(evaluation, numbers, out / "plots")
+    built = Built(
+        path=out / REPORT,
+        table=paper_table(evaluation, numbers, with_paper=with_paper),
+        notes=notes(evaluation),
+    )
+    context: dict[str, Any] = {
+        "title": title,
+        "table": built.table,
+        "names": list(columns(evaluation)),
+        "benchmarks": [result.name for result in evaluation.results],
+        "notes": built.notes,
+        "details": detail_tables(evaluation),
+        "figures": [read_figure(out, f"plots/{name}.png", *some) for name, some in words.items()],
+        "settings": settings_table(evaluation),
+        "with_paper": with_paper,
+    }
+    _write_json(out / "report.json", report_json(evaluation, numbers))
+    templates = environment(PACKAGE)
+    context["page"] = Page(evaluation, store, in_full)
+    # In pieces: the page may have 100 MB
+    templates.get_template("report.html.jinja").stream(context).dump(str(out / "report.html"), encoding="utf-8")
+    built.path.write_text(templates.get_template("report.md.jinja").render(context), encoding="utf-8")
+    return built
+
+
+def write_comparison(comparison: Comparison, out: Path) -> Path:
+    """Write compare.md and compare.json into `out`; returns compare.md."""
+    out.mkdir(parents=True, exist_ok=True)
+    context = {
+        "before": str(comparison.before.folder),
+        "after": str(comparison.after.folder),
+        "table": comparison_table(comparison),
+        "settings": comparison.settings,
+        "draws": DRAWS,
+    }
+    (out / "compare.md").write_text(environment(PACKAGE).get_template("compare.md.jinja").render(context))
+    _write_json(
+        out / "compare.json",
+        {
+            "A": context["before"],
+            "B": context["after"],
+            "differences": {
+                measure: {name: asdict(one) for name, one in some.items()}
+                for measure, some in comparison.differences.items()
+            },
+            "settings": list(comparison.settings),
+            "bootstrap": _bootstrap(),
+        },
+    )
+    return out / "compare.md"
+
+
+def report_json(evaluation: Evaluation, numbers: Mapping[str, Mapping[str, Estimate]]) -> dict[str, Any]:
+    """Every number of the report; shares in [0, 1], NaN as null."""
+    return {
+        "settings": evaluation.manifest.settings,
+        "prompt": evaluation.manifest.prompt,
+        "benchmarks": {
+            result.name: {"column": result.column, "group": result.group, "paper": result.paper, **breakdown(result)}
+            for result in evaluation.results
+        },
+        "measures": {measure: {name: asdict(one) for name, one in some.items()} for measure, some in numbers.items()},
+        "bootstrap": _bootstrap(),
+    }
+
+
+def notes(evaluation: Evaluation) -> list[str]:
+    """What a reader must know before the numbers: what is missing, failed or unscored."""
+    rows = list(all_rows(evaluation))
+    planned = sum(len(result.uids) * result.rollouts for result in evaluation.results)
+    failed = sum(not row.usable for row in rows)
+    unscored = sum(row.usable and row.correct is None for row in rows)
+    said = (
+        (planned - len(rows), "are still to be sampled"),
+        (failed, "failed for no fault of the policy; they count nowhere, and the next run tries them again"),
+        (unscored, "could not be scored; they count neither as right nor as wrong, and the next run scores them again"),
+    )
+    return [f"{count} of {planned} rollouts {words}." for count, words in said if count]
+
+
+def settings_table(evaluation: Evaluation) -> Table:
+    """The settings that the numbers were made with, one line each."""
+    table = [["setting", "value"]]
+    for name, value in evaluation.manifest.settings.items():
+        entries = value.items() if isinstance(value, Mapping) else [("", value)]
+        table.extend([f"{name}.{key}" if key else name, _plain(one)] for key, one in entries)
+    for name, about in evaluation.manifest.benchmarks.items():
+        table.append([f"questions of {name}", f"{about['questions']} (SHA-256 {about['sha256']})"])
+    prompt = evaluation.manifest.prompt
+    if prompt is not None:
+        table.append(["system prompt", f"{prompt['system']} (with the tools' schemas SHA-256 {prompt['sha256']})"])
+    return table
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
+
+
+def _bootstrap() -> dict[str, Any]:
+    return {"unit": "question", "draws": DRAWS, "level": LEVEL, "seed": SEED}
+
+
+def _write_json(path: Path, value: Any) -> None:
+    write_atomically(path, orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS) + b"\n")

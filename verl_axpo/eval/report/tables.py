@@ -1,0 +1,237 @@
+"""Arrays -> tables: the paper's (Pass@1, Pass@k, tool use), and what is behind it. Numbers first, words last.
+
+Evaluation -> summary() -> {measure: {column: Estimate}} -> paper_table() -> rows of text
+           -> breakdown() -> per benchmark: statuses, scoring, tools, lengths, turns
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from verl_axpo.core.types import Status
+from verl_axpo.eval.report.results import MEASURES, Evaluation, Result, Row
+from verl_axpo.eval.report.stats import Estimate, estimate
+
+Table = list[list[str]]  # the header first
+OVERALL = "average"
+
+
+def columns(evaluation: Evaluation) -> dict[str, list[Result]]:
+    """The table's columns: each benchmark, each group of several, all of several."""
+    found = {result.name: [result] for result in evaluation.results}
+    groups = evaluation.groups()
+    if len(groups) > 1:
+        found |= {f"{name} average": some for name, some in groups.items() if len(some) > 1}
+    if len(evaluation.results) > 1:
+        found[OVERALL] = list(evaluation.results)
+    return found
+
+
+def summary(evaluation: Evaluation) -> dict[str, dict[str, Estimate]]:
+    """Measure -> column -> mean with its 95 % bootstrap interval over questions."""
+    return {
+        measure: {
+            name: estimate([result.per_question(measure) for result in some])
+            for name, some in columns(evaluation).items()
+        }
+        for measure in MEASURES
+    }
+
+
+def measure_words(rollouts: int) -> dict[str, str]:
+    """What the measures are called."""
+    return {"pass_1": "Pass@1", "pass_k": f"Pass@{rollouts}", "tool_use": "tool use"}
+
+
+def paper_table(
+    evaluation: Evaluation, numbers: Mapping[str, Mapping[str, Estimate]], *, with_paper: bool = False
+) -> Table:
+    """Rows of percent with intervals; the paper's own numbers below ours if asked, and named as the paper's."""
+    titles = {result.name: result.column for result in evaluation.results}
+    names = list(columns(evaluation))
+    table = [["%", *(titles.get(name, name) for name in names)]]
+    for measure, word in measure_words(evaluation.rollouts).items():
+        table.append([word, *(interval(numbers[measure][name]) for name in names)])
+        if with_paper:
+            table.extend(_paper_rows(evaluation, measure, word, names))
+    return table
+
+
+def _paper_rows(evaluation: Evaluation, measure: str, word: str, names: Sequence[str]) -> Table:
+    key = {"pass_1": "pass_1", "pass_k": "pass_4", "tool_use": "tool_use"}[measure]
+    if measure == "pass_k" and evaluation.rollouts != 4:  # the paper has Pass@4 alone
+        return []
+    papers = {result.name: result.paper for result in evaluation.results}
+    models = list(dict.fromkeys(model for paper in papers.values() for model in paper))
+    return [
+        [f"{word}, paper's {model} (8B)", *(_paper_cell(papers.get(name, {}), model, key) for name in names)]
+        for model in models
+    ]
+
+
+def _paper_cell(paper: Mapping[str, Mapping[str, float]], model: str, key: str) -> str:
+    return f"{paper[model][key]:.1f}" if model in paper else ""
+
+
+def breakdown(result: Result) -> dict[str, Any]:
+    """Everything countable about one benchmark, as report.json has it."""
+    rows = result.rows
+    usable = [row for row in rows if row.usable]
+    return {
+        "questions": len(result.uids),
+        "rollouts": {"planned": len(result.uids) * result.rollouts, "done": len(rows)},
+        "incomplete_questions": result.incomplete,
+        "statuses": {status.value: sum(row.status is status for row in rows) for status in Status},
+        "scored_by": scored_by(usable),
+        "values": _values(usable),
+        "outcome": outcome_matrix(usable),
+        "tools": tool_counts(usable),
+        "response_tokens": quantiles([row.response_tokens for row in usable]),
+        "turns": dict(sorted(Counter(row.turns for row in usable).items())),
+        "seconds": quantiles([row.seconds for row in usable]),
+        "model_seconds": quantiles([row.model_seconds for row in usable]),
+        "token_exact": _exactness(usable),
+    }
+
+
+def scored_by(rows: Sequence[Row]) -> dict[str, int]:
+    """How many rollouts the rule, the judge and nobody decided; the last are unscored, not wrong."""
+    found = Counter(row.score.by if row.correct is not None and row.score else "nobody" for row in rows)
+    return {name: found[name] for name in ("rule", "judge", "nobody")}
+
+
+def outcome_matrix(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
+    """Tool use x outcome."""
+    matrix = {use: dict.fromkeys(("correct", "wrong", "unscored"), 0) for use in ("tool", "no_tool")}
+    for row in rows:
+        outcome = "unscored" if row.correct is None else "correct" if row.correct else "wrong"
+        matrix["tool" if row.uses_tool else "no_tool"][outcome] += 1
+    return matrix
+
+
+def tool_counts(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
+    """Per tool: calls, calls that failed, rollouts with a call, mean seconds; a call without a readable name is "?"."""
+    counts: dict[str, dict[str, float]] = {}
+    for row in rows:
+        for name in {call.name or "?" for call in row.calls}:
+            counts.setdefault(name, {"calls": 0, "errors": 0, "rollouts": 0, "seconds": 0.0})["rollouts"] += 1
+        for call in row.calls:
+            one = counts[call.name or "?"]
+            one["calls"] += 1
+            one["errors"] += not call.ok
+            one["seconds"] += call.seconds
+    return {name: {**one, "seconds": one["seconds"] / one["calls"]} for name, one in sorted(counts.items())}
+
+
+def quantiles(values: Sequence[float]) -> dict[str, float]:
+    """Mean, median, 90th percentile and maximum; {} of nothing."""
+    if not values:
+        return {}
+    median, ninetieth, highest = np.quantile(values, [0.5, 0.9, 1.0])
+    return {"mean": float(np.mean(values)), "p50": float(median), "p90": float(ninetieth), "max": float(highest)}
+
+
+def _values(rows: Sequence[Row]) -> dict[str, float]:
+    """The mean of each further number of the scores (another convention, F1)."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        for name, value in (row.score.values if row.score else {}).items():
+            found.setdefault(name, []).append(value)
+    return {name: float(np.mean(some)) for name, some in sorted(found.items())}
+
+
+def _exactness(rows: Sequence[Row]) -> dict[str, int]:
+    found = Counter(row.token_exact for row in rows)
+    return {"exact": found[True], "differs": found[False], "unknown": found[None]}
+
+
+# ------------------------------ words ------------------------------
+
+
+def interval(one: Estimate) -> str:
+    """Percent with its interval: `56.1 [51.0, 61.2]`."""
+    return "-" if math.isnan(one.value) else f"{percent(one.value)} [{percent(one.low)}, {percent(one.high)}]"
+
+
+def percent(share: float) -> str:
+    """One decimal."""
+    return f"{100 * share:.1f}"
+
+
+def detail_tables(evaluation: Evaluation) -> dict[str, Table]:
+    """Title -> table, one line per benchmark or tool."""
+    found = {result.column: breakdown(result) for result in evaluation.results}
+    return {
+        "How rollouts ended and who scored them": _status_table(found),
+        "Tool use and outcome": _outcome_table(found),
+        "Tools": _tool_table(found),
+        "Lengths and turns": _length_table(found),
+        **({"Other conventions of the scorers, %": table} if len(table := _value_table(found)) > 1 else {}),
+    }
+
+
+def _status_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
+    head = ["benchmark", "questions", "rollouts", *(status.value for status in Status)]
+    table = [[*head, "by rule %", "by judge %", "unscored %", "incomplete questions"]]
+    for name, one in found.items():
+        done, scored = one["rollouts"], one["scored_by"]
+        total = max(1, sum(scored.values()))
+        shares = [percent(scored[key] / total) for key in ("rule", "judge", "nobody")]
+        counts = [str(one["statuses"][status.value]) for status in Status]
+        questions = [str(one["questions"]), f"{done['done']} of {done['planned']}"]
+        table.append([name, *questions, *counts, *shares, str(one["incomplete_questions"])])
+    return table
+
+
+def _outcome_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
+    cells = [(use, outcome) for use in ("tool", "no_tool") for outcome in ("correct", "wrong", "unscored")]
+    words = [f"{'tool' if use == 'tool' else 'no tool'}, {outcome}" for use, outcome in cells]
+    rates = ["correct with tool %", "correct without %"]
+    table = [["benchmark", *words, *rates]]
+    for name, one in found.items():
+        matrix = one["outcome"]
+        counts = [str(matrix[use][outcome]) for use, outcome in cells]
+        table.append([name, *counts, *(_correct_rate(matrix[use]) for use in ("tool", "no_tool"))])
+    return table
+
+
+def _correct_rate(outcomes: Mapping[str, int]) -> str:
+    decided = outcomes["correct"] + outcomes["wrong"]
+    return percent(outcomes["correct"] / decided) if decided else "-"
+
+
+def _tool_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
+    table = [["benchmark", "tool", "calls", "rollouts with a call", "failed %", "seconds per call"]]
+    for name, one in found.items():
+        for tool, counts in one["tools"].items():
+            numbers = [str(int(counts["calls"])), str(int(counts["rollouts"]))]
+            failed = percent(counts["errors"] / counts["calls"])
+            table.append([name, tool, *numbers, failed, f"{counts['seconds']:.3g}"])
+    return table
+
+
+def _length_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
+    spread = ("mean", "p50", "p90", "max")
+    head = [f"tokens, {word}" for word in spread]
+    table = [["benchmark", *head, "turns: rollouts", "seconds, mean", "of these the model", "re-rendered exactly"]]
+    for name, one in found.items():
+        tokens = [f"{one['response_tokens'].get(word, math.nan):.0f}" for word in spread]
+        turns = ", ".join(f"{turns}: {count}" for turns, count in one["turns"].items())
+        seconds = [f"{one[key].get('mean', math.nan):.1f}" for key in ("seconds", "model_seconds")]
+        exact = one["token_exact"]
+        known = exact["exact"] + exact["differs"]
+        table.append([name, *tokens, turns, *seconds, f"{exact['exact']} of {known}" if known else "-"])
+    return table
+
+
+def _value_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
+    names = list(dict.fromkeys(name for one in found.values() for name in one["values"]))
+    table = [["benchmark", *names]]
+    for benchmark, one in found.items():
+        if one["values"]:
+            cells = [percent(one["values"][name]) if name in one["values"] else "" for name in names]
+            table.append([benchmark, *cells])
+    return table

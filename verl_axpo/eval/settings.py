@@ -1,0 +1,93 @@
+"""What an evaluation is asked to do, and the benchmarks that it is asked with.
+
+options -> Settings -> the manifest's values
+Registry (names, get, load, score): `verl_axpo.eval.benchmarks`, or any module that has the same four
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from verl_axpo.agent.conversation import CONVERSATIONS, Dialect
+from verl_axpo.agent.types import Limits, Sampling
+from verl_axpo.eval.types import Question, Score
+from verl_axpo.tools.configs import settings_of
+
+
+class PaperRow(Protocol):
+    """The paper's numbers for one model on one benchmark, in percent."""
+
+    @property
+    def pass_1(self) -> float: ...
+    @property
+    def pass_4(self) -> float: ...
+    @property
+    def tool_use(self) -> float: ...
+
+
+class Described(Protocol):
+    """A benchmark's place in the report: its column, the group that averages are taken over, its order, the paper's
+    numbers by model name."""
+
+    @property
+    def column(self) -> str: ...
+    @property
+    def group(self) -> str: ...
+    @property
+    def place(self) -> int: ...
+    @property
+    def paper(self) -> Mapping[str, PaperRow]: ...
+
+
+class Registry(Protocol):
+    """The benchmarks, as `verl_axpo.eval.benchmarks` has them."""
+
+    def names(self) -> Sequence[str]: ...
+    def get(self, name: str) -> Described: ...
+    def load(self, name: str, source: str | Path | None = None, *, limit: int | None = None) -> list[Question]: ...
+    async def score(self, question: Question, answer: str | None, judge: Any) -> Score: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What may not change between two runs into one folder; the defaults are the paper's (section 4).
+
+    Attributes:
+        model: the name that the server has it under.
+        rollouts: of each question (Pass@k's k).
+        agent: with tools; False is the non-agent mode.
+        dialect: see `verl_axpo.agent.conversation`.
+        judge: the judge's model; None: rules alone.
+    """
+
+    model: str
+    rollouts: int = 4
+    agent: bool = True
+    dialect: Dialect = "text"
+    sampling: Sampling = field(default_factory=Sampling)
+    limits: Limits = field(default_factory=Limits)
+    judge: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.rollouts < 1:
+            raise ValueError(f"rollouts: got {self.rollouts}, expected at least 1")
+        if self.dialect not in CONVERSATIONS:
+            raise ValueError(f"dialect: got {self.dialect!r}; choose from {sorted(CONVERSATIONS)}")
+
+    def for_manifest(self, tools: str | None) -> dict[str, Any]:
+        """Plain values, with the options of each tool."""
+        return {**asdict(self), "tools": {} if tools is None else settings_of(tools)}
+
+
+def about(registry: Registry, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What the manifest keeps of each benchmark, so that a report needs no registry."""
+    return {name: _about(registry.get(name)) for name in names}
+
+
+def _about(one: Described) -> dict[str, Any]:
+    paper = {
+        model: {"pass_1": row.pass_1, "pass_4": row.pass_4, "tool_use": row.tool_use}
+        for model, row in one.paper.items()
+    }
+    return {"column": one.column, "group": one.group, "place": one.place, "paper": paper}
