@@ -16,6 +16,7 @@ from torchvision.transforms.v2.functional import resize
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
 from verl_axpo import prompts
+from verl_axpo.data import parquet
 from verl_axpo.data.tiny import model, tables, tokenizer, world
 from verl_axpo.data.tiny.__main__ import conversations, make, make_tokenizer
 from verl_axpo.data.tiny.families import Problem, families, perception
@@ -153,7 +154,7 @@ def test_an_interrupted_write_leaves_no_file(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        tables.write(tmp_path / "x.parquet", rows())  # type: ignore[arg-type]
+        parquet.write(tmp_path / "x.parquet", rows())  # type: ignore[arg-type]
     assert not (tmp_path / "x.parquet").exists()
 
 
