@@ -1,7 +1,7 @@
-"""The `verl-axpo` command: `doctor`, `audit`, `view`, `report`; words in, Rich tables out.
+"""The `verl-axpo` command: `doctor`, `data`, `audit`, `view`, `report`; words in, Rich tables out.
 
-A user's mistake (`ValueError`, a missing file) prints its fix without a traceback and exits with 2; a finding (an audit
-difference, an unhealthy environment) exits with 1. Heavy imports wait until their command runs.
+A user's mistake (`ValueError`) or the failure of a disk or a service prints its fix without a traceback and exits with
+2; a finding (an audit difference, an unhealthy environment) exits with 1. Heavy imports wait until their command runs.
 """
 
 from pathlib import Path
@@ -11,12 +11,16 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from verl_axpo.data import cli as data
+from verl_axpo.errors import InfraFailure
+
 FINDING, MISTAKE = 1, 2  # exit statuses
 MOST_LINES = 50  # of differences; the first ones say what is wrong
 
 app = typer.Typer(
     name="verl-axpo", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="AXPO for verl."
 )
+app.add_typer(data.app)
 console = Console()
 
 RunOrTrace = Annotated[Path, typer.Argument(help="A run's folder, or its trace folder.", metavar="DIR")]
@@ -26,7 +30,7 @@ def main() -> None:
     """Entry point: every command, with users' mistakes told in one line."""
     try:
         app()
-    except (ValueError, FileNotFoundError, PermissionError) as error:
+    except (ValueError, OSError, InfraFailure) as error:
         console.print(f"[bold red]error[/] {escape(str(error))}")
         raise SystemExit(MISTAKE) from None
 

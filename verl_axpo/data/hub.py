@@ -17,7 +17,7 @@ from huggingface_hub import HfApi, hf_hub_url
 from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.file_download import http_get
 from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import build_hf_headers
+from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, not in __all__
 from huggingface_hub.utils.sha import git_hash
 
 from verl_axpo.data.files import sha256_of

@@ -17,7 +17,7 @@ import orjson
 from verl_axpo.data.files import replacing, sha256_of
 
 RECORD = "stage.json"
-_FORMAT = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS
+_FORMAT = orjson.OPT_INDENT_2
 
 Numbers = dict[str, Any]
 

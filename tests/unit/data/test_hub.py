@@ -124,8 +124,11 @@ def test_a_disk_without_room_is_refused_before_the_first_byte(
 
 
 def test_the_mirror_of_the_environment_is_used(hub: Hub, tmp_path: Path) -> None:
-    code = "import sys, pathlib; from verl_axpo.data.hub import fetch; fetch(sys.argv[1], ['*'], pathlib.Path(sys.argv[2]))"
+    code = (
+        "import sys, pathlib; from verl_axpo.data.hub import fetch; "
+        "fetch(sys.argv[1], ['*'], pathlib.Path(sys.argv[2]))"
+    )
     environment = {**os.environ, "HF_ENDPOINT": hub.url}
     subprocess.run([sys.executable, "-c", code, REPO, str(tmp_path)], env=environment, check=True)
     assert names(tmp_path) == {"README.md", "data/rows.parquet"}
-    assert constants.ENDPOINT != hub.url  # not by accident of this process
+    assert hub.url != constants.ENDPOINT  # not by accident of this process

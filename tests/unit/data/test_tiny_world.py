@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 
 from verl_axpo import prompts
 from verl_axpo.data import parquet
-from verl_axpo.data.tiny import model, tables, tokenizer, world
+from verl_axpo.data.tiny import model, tokenizer, world
 from verl_axpo.data.tiny.__main__ import conversations, make, make_tokenizer
 from verl_axpo.data.tiny.families import Problem, families, perception
 from verl_axpo.data.tiny.preview import GAP_PX, PANEL_PX

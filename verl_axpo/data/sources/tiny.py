@@ -46,7 +46,7 @@ def draft(row: Row) -> Draft:
 
 SOURCE = Source(
     name="tiny",
-    repo="",
+    repo="python -m verl_axpo.data.tiny",
     licence="apache-2.0",
     files=(),
     tables=("train.parquet",),
