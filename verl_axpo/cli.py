@@ -31,7 +31,7 @@ def main() -> None:
     try:
         app()
     except (ValueError, OSError, InfraFailure) as error:
-        console.print(f"[bold red]error[/] {escape(str(error))}")
+        console.print(f"[bold red]error[/] {escape(str(error))}", soft_wrap=True)
         raise SystemExit(MISTAKE) from None
 
 

@@ -250,7 +250,7 @@ def test_a_truncated_parquet_says_to_fetch_it_again(raw: Path, share: float) -> 
     path = raw / "fvqa/fvqa_train.parquet"
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(ValueError, match="bytes that are not a whole parquet file .* fetch it again"):
+    with pytest.raises(ValueError, match=r"bytes that are not a whole parquet file .* fetch it again"):
         run("fvqa", raw / "fvqa")
 
 
@@ -259,14 +259,14 @@ def test_a_parquet_damaged_in_its_middle_says_so_too(raw: Path) -> None:
     content = bytearray(path.read_bytes())
     content[4:400] = bytes(396)  # pages of the first columns; the footer is sound
     path.write_bytes(bytes(content))
-    with pytest.raises(ValueError, match="39Krelease.parquet: got .* that are not a whole parquet file"):
+    with pytest.raises(ValueError, match=r"39Krelease.parquet: got .* that are not a whole parquet file"):
         run("virl39k", raw / "virl39k")
 
 
 def test_a_truncated_archive_is_one_message(raw: Path) -> None:
     path = raw / "virl39k/images.zip"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ValueError, match="images.zip: got .* bytes that are not a whole zip archive"):
+    with pytest.raises(ValueError, match=r"images.zip: got .* bytes that are not a whole zip archive"):
         run("virl39k", raw / "virl39k")
 
 
@@ -292,7 +292,7 @@ def test_json_that_is_not_the_documented_list(raw: Path, content: str, told: str
 
 
 def test_a_folder_without_the_files_says_what_was_looked_for(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="got no 39Krelease.parquet in .*verl-axpo data fetch virl39k"):
+    with pytest.raises(ValueError, match=r"got no 39Krelease.parquet in .*verl-axpo data fetch virl39k"):
         run("virl39k", tmp_path)
 
 
