@@ -41,12 +41,17 @@ setup(
     package_data={"": ["*.yaml", "*.yml", "*.json", "*.jinja", "*.txt", "py.typed"]},
     install_requires=[
         VERL,
+        "httpx",  # the errors of huggingface-hub's transfers
+        "huggingface-hub>=1.0",  # datasets from a hub or a mirror
         "hydra-core>=1.3",  # the search-path plugin interface
         "jinja2",  # the HTML report
         "matplotlib",  # its plots
+        "numpy>=2.0",  # near image hashes (bitwise_count)
         "orjson",  # the trace: a step of 1,000 long rows in a second, NumPy arrays as they are
         "pillow",  # images of tools and traces
         "psutil",  # memory figures of the CPU platform
+        "pyarrow",  # parquet, a row group at a time
+        "pydantic>=2",  # rows of data sets, checked one by one
         "rich",  # progress bars, tables, `verl-axpo view`
         "typer",  # the command line
     ],

@@ -1,6 +1,7 @@
 """Which rule scores an answer, for sources that do not say.
 
 question, answer -> infer() -> "choice" | "math" | "short_text"
+                 -> typed() -> the type, and the answer as its rule wants it (a choice's letter)
 """
 
 import re
@@ -20,6 +21,12 @@ def letter_of(answer: str) -> str | None:
     """The option's letter in upper case when the answer is nothing else, as in `B`, `(b)` or `B.`."""
     match = _LETTER.fullmatch(answer.strip())
     return match[1].upper() if match else None
+
+
+def typed(question: str, answer: str) -> tuple[AnswerType, str]:
+    """The answer's type and the answer itself, a choice's reduced to its letter."""
+    kind, letter = infer(question, answer), letter_of(answer)
+    return kind, letter if kind == "choice" and letter else answer.strip()
 
 
 def infer(question: str, answer: str) -> AnswerType:

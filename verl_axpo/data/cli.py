@@ -1,6 +1,6 @@
 """`verl-axpo data`: from raw files to the SFT and RL sets, a command per stage.
 
-sources -> fetch -> check -> ingest -> dedup -> (the teacher runs) -> sft -> (the SFT model runs) -> filter
+sources -> fetch -> check -> ingest -> benchmarks -> dedup -> teacher runs -> sft -> SFT model runs -> filter
 
 Every stage says what it did or that there was nothing to do; all files lie below `--work`.
 """
@@ -27,7 +27,7 @@ MaxBad = Annotated[float, typer.Option(help="Share of bad rows that is skipped."
 SourceName = Annotated[str, typer.Argument(help="One of `verl-axpo data sources`.", metavar="SOURCE")]
 Tools = Annotated[list[str], typer.Option("--tool", help="A tool of the prompt; repeat.")]
 Rollouts = Annotated[list[Path], typer.Option("--rollouts", help="A file of rollouts; repeat.", metavar="FILE")]
-Embed = Annotated[bool, typer.Option(help="Images inside the parquet, or paths into this machine's image store.")]
+Embed = Annotated[bool, typer.Option(help="Images inside the parquet, instead of paths into the image store.")]
 
 
 @app.command()
@@ -87,7 +87,8 @@ def check(
     sound = sum(1 for _ in read(source_of(source), root or Workspace(work).raw(source), None, result))
     for one in result.bad[:rows]:
         console.print(f"[red]bad[/] {escape(one.place)}: {escape(one.reason)}", soft_wrap=True)
-    show(result.summary(sound, 0), skipped=False)
+    numbers = result.summary(sound, 0, source_of(source).rows)
+    show({name: value for name, value in numbers.items() if name != "images"}, skipped=False)
     check_share(result, max_bad)
 
 
@@ -100,9 +101,38 @@ def ingest(source: SourceName, work: Work = DEFAULT_WORK, root: Root = None, max
 
     space = Workspace(work)
     with console.status(f"{source}: starting") as status:
-        progress = lambda done: status.update(f"{source}: {done:,} rows") if done % EVERY_ROWS == 0 else None  # noqa: E731
+
+        def progress(done: int) -> None:
+            if done % EVERY_ROWS == 0:
+                status.update(f"{source}: {done:,} rows")
+
         numbers, skipped = ingest_source(space, source_of(source), root or space.raw(source), max_bad, progress)
     show(numbers, skipped)
+
+
+@app.command()
+def benchmarks(
+    work: Work = DEFAULT_WORK,
+    benchmark: Annotated[list[str] | None, typer.Option(help="One of them; all without it. Repeat for more.")] = None,
+    source: Annotated[list[str] | None, typer.Option(help="NAME=PATH: a local copy. Repeat for more.")] = None,
+    registry: Annotated[str, typer.Option(help="A module with names and load.")] = "verl_axpo.eval.benchmarks",
+) -> None:
+    """Note what the benchmarks ask and show, for `dedup` to keep out of training."""
+    from importlib import import_module
+
+    from verl_axpo.data.dedup import write_references
+    from verl_axpo.data.workspace import Workspace
+
+    known, space = import_module(registry), Workspace(work)
+    names = benchmark or list(known.names())
+    unknown = sorted(set(names) - set(known.names()))
+    if unknown or any("=" not in one for one in source or ()):
+        raise ValueError(f"benchmarks: got {unknown or source}, expected NAME of {list(known.names())}, and NAME=PATH")
+    copies = dict(one.split("=", 1) for one in source or ())
+    questions = (question for name in names for question in known.load(name, copies.get(name)))
+    with console.status("reading the benchmarks"):
+        count = write_references(space.benchmarks, questions)
+    console.print(f"{count:,} questions of {', '.join(names)} in {space.benchmarks}", soft_wrap=True)
 
 
 @app.command()
@@ -112,7 +142,7 @@ def dedup(
         list[str] | None, typer.Option(help="A source; repeat. Earlier ones keep what both have.")
     ] = None,
     against: Annotated[
-        list[Path] | None, typer.Option(help="A file of benchmark entries; repeat.", metavar="FILE")
+        list[Path] | None, typer.Option(help="Benchmark entries from elsewhere; repeat.", metavar="FILE")
     ] = None,
     inside: Annotated[str, typer.Option(help="both, either, image or question.")] = "both",
     outside: Annotated[str, typer.Option("--benchmarks", help="Likewise, against the benchmarks.")] = "either",
@@ -126,15 +156,17 @@ def dedup(
     from verl_axpo.data.workspace import Workspace
 
     space = Workspace(work)
-    if not against and not without_benchmarks:
+    noted = [space.benchmarks] if space.benchmarks.exists() else []
+    entries = [] if without_benchmarks else against or noted
+    if not entries and not without_benchmarks:
         raise ValueError(
-            "dedup: got no benchmark entries, expected --against FILE; training data that holds the test makes every "
-            "result void (--without-benchmarks if no result is to be reported)"
+            f"dedup: got no benchmark entries, expected {space.benchmarks} (`verl-axpo data benchmarks`) or --against; "
+            "training on the test makes every result void (--without-benchmarks if none is to be reported)"
         )
     chosen = source or [name for name in SOURCES if name in space.ingested()]
     config = DedupConfig(inside=inside, against=outside, most_bits=most_bits)  # type: ignore[arg-type]  # checks itself
     with console.status("comparing"):
-        numbers, skipped = dedup_sources(space, chosen, against or [], config)
+        numbers, skipped = dedup_sources(space, chosen, entries, config)
     show(numbers, skipped)
 
 
@@ -148,7 +180,7 @@ def sft(
     per_problem: Annotated[int, typer.Option(help="Trajectories of one problem at most.")] = 1,
     val: Annotated[int, typer.Option(help="Problems held out.")] = 128,
     seed: int = 0,
-    embed: Embed = True,
+    embed: Embed = False,
 ) -> None:
     """Choose correct teacher trajectories and write verl's SFT schema."""
     from verl_axpo.data.pipeline import make_sft
@@ -174,7 +206,7 @@ def filter_(
     val: Annotated[int, typer.Option(help="Problems held out.")] = 256,
     undecided: Annotated[str, typer.Option(help="With fewer attempts: error, keep or drop.")] = "error",
     seed: int = 0,
-    embed: Embed = True,
+    embed: Embed = False,
 ) -> None:
     """Drop what is too easy or out of reach, add the hard set, and write verl's RL schema."""
     from verl_axpo.data.pipeline import make_rl

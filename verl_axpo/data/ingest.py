@@ -44,11 +44,12 @@ class Ingested:
     bad: list[BadRow] = field(default_factory=list)
     unwanted: Counter[str] = field(default_factory=Counter)
 
-    def summary(self, problems: int, images: int) -> dict[str, Any]:
+    def summary(self, problems: int, images: int, documented: int | None) -> dict[str, Any]:
         """The numbers for the data card."""
         return {
             "source": self.source,
             "rows": self.rows,
+            "rows_documented": documented,
             "bad": len(self.bad),
             "bad_reasons": dict(Counter(one.reason.split(":")[0] for one in self.bad)),
             "unwanted": dict(self.unwanted),
@@ -84,7 +85,7 @@ def ingest(
         progress(result.rows)
     write_lines(out / "bad_rows.jsonl", (orjson.dumps(one) for one in result.bad))
     check_share(result, max_bad, out / "bad_rows.jsonl")
-    return result.summary(write_problems(out / "problems.jsonl", problems), len(images))
+    return result.summary(write_problems(out / "problems.jsonl", problems), len(images), source.rows)
 
 
 def check_share(result: Ingested, max_bad: float, listed: Path | None = None) -> None:

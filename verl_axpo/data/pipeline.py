@@ -114,7 +114,7 @@ def make_sft(
         name="sft",
         out=work.sft,
         inputs=hashes([problems_path, *rollouts]),
-        settings={**asdict(config), "teacher": teacher, "embed": embed, **_prompt_settings(tools)},
+        settings={**asdict(config), "teacher": teacher, **_row_settings(work, tools, embed)},
         outputs=("train.parquet", "val.parquet", "selected.jsonl"),
     )
 
@@ -150,7 +150,7 @@ def make_rl(
         name="rl",
         out=work.rl,
         inputs=hashes([*names, *rollouts]),
-        settings={**asdict(config), "teacher": teacher, "student": student, "embed": embed, **_prompt_settings(tools)},
+        settings={**asdict(config), "teacher": teacher, "student": student, **_row_settings(work, tools, embed)},
         outputs=("train.parquet", "val.parquet"),
     )
 
@@ -181,7 +181,8 @@ def _rl_rows(
         yield rl_row(problem, index, split, tools, store, embed)
 
 
-def _prompt_settings(tools: Sequence[str]) -> Numbers:
-    """What of `verl_axpo.prompts` is in the rows: another wording is another data set."""
+def _row_settings(work: Workspace, tools: Sequence[str], embed: bool) -> Numbers:
+    """What else is in the rows: the words of `verl_axpo.prompts`, and the images or where they lie."""
     words = [prompts.system_prompt(tools), prompts.tool_schemas(tools)]
-    return {"tools": list(tools), "prompt_sha256": card.hash_of(words)}
+    images = "embedded" if embed else str(work.store().folder.resolve())
+    return {"tools": list(tools), "prompt_sha256": card.hash_of(words), "images": images}

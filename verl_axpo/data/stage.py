@@ -96,14 +96,14 @@ def _sizes(stage: Stage) -> dict[str, int] | None:
 
 
 def hashes(paths: Iterable[Path]) -> dict[str, str]:
-    """The inputs of a stage that are files, each by its content.
+    """The inputs of a stage that are files, in order, each by its content: moving the whole folder changes nothing.
 
     Raises:
         FileNotFoundError: one is missing; says which.
     """
     found = {}
-    for path in paths:
+    for number, path in enumerate(paths):
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file; run the stage that makes it first")
-        found[str(path)] = sha256_of(path)
+        found[f"{number} {path.resolve().parent.name}/{path.name}"] = sha256_of(path)
     return found

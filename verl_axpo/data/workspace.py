@@ -3,6 +3,7 @@
 raw/<source>/        as downloaded
 images/              every image, once
 problems/<source>/   problems.jsonl, bad_rows.jsonl
+benchmarks.jsonl     what must not be trained on
 dedup/               problems.jsonl, hard.jsonl, dropped.jsonl, report.md
 sft/  rl/            parquet, data card
 """
@@ -49,3 +50,8 @@ class Workspace:
     def ingested(self) -> list[str]:
         """The sources that have problems, sorted."""
         return sorted(path.parent.name for path in self.root.glob("problems/*/problems.jsonl"))
+
+    @property
+    def benchmarks(self) -> Path:
+        """The benchmarks' entries, for `dedup`."""
+        return self.root / "benchmarks.jsonl"

@@ -16,7 +16,6 @@ from tests.unit.data.hub_server import Hub, serving
 from verl_axpo import prompts
 from verl_axpo.cli import main
 from verl_axpo.data import fixtures, parquet
-from verl_axpo.data.dedup import write_references
 from verl_axpo.data.fixtures import encoded, picture
 from verl_axpo.data.images import ImageStore
 from verl_axpo.data.problem import Problem, read_problems
@@ -52,14 +51,17 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     return Cli(monkeypatch, capsys, tmp_path)
 
 
-def leak(path: Path) -> Path:
-    """Benchmark entries: one question on FVQA's first picture."""
-    images = (encoded(picture("fvqa/0/0"), "JPEG"),)
-    question = Question(
-        benchmark="vstar", uid="0", prompt="<image>Else?", ground_truth="A", answer_type="choice", images=images
-    )
-    write_references(path, [question])
-    return path
+def names() -> tuple[str, ...]:
+    """This module is a registry of benchmarks, as `--registry` takes it."""
+    return ("vstar", "hrbench")
+
+
+def load(name: str, source: str | None = None) -> list[Question]:
+    """One question, on a picture of FVQA for `vstar`, on the file at `source` for the other."""
+    data = Path(source).read_bytes() if source else encoded(picture("fvqa/0/0"), "JPEG")
+    return [
+        Question(benchmark=name, uid="0", prompt="<image>Else?", ground_truth="A", answer_type="choice", images=(data,))
+    ]
 
 
 def crop(store: ImageStore) -> str:
@@ -114,7 +116,8 @@ def prepared(cli: Cli) -> tuple[Path, Path]:
     """Ingested and de-duplicated; the two models' rollouts."""
     for name in SOURCES:
         cli("ingest", name)
-    cli("dedup", "--against", leak(cli.work / "vstar.jsonl"))
+    cli("benchmarks", "--registry", __name__, "--benchmark", "vstar")
+    cli("dedup")
     problems = list(read_problems(cli.work / "dedup/problems.jsonl"))
     image = crop(ImageStore(cli.work / "images"))
     teacher = write(cli.work / "teacher.jsonl", teacher_lines(problems, image))
@@ -132,8 +135,8 @@ def stage(folder: Path) -> dict[str, Any]:
 
 def test_the_funnel_from_raw_files_to_the_card(cli: Cli) -> None:
     teacher, student = prepared(cli)
-    cli("sft", "--rollouts", teacher, *SFT)
-    cli("filter", "--rollouts", teacher, "--rollouts", student, *RL)
+    cli("sft", "--rollouts", teacher, *SFT, "--embed")
+    cli("filter", "--rollouts", teacher, "--rollouts", student, *RL, "--embed")
 
     # 12 rows of three sources; FVQA's first is on a benchmark's picture: 35. Of MMFineReason 6 are hard, the first of
     # which repeats ViRL39K's first: 5.
@@ -192,24 +195,36 @@ def test_a_second_run_does_nothing_and_a_changed_input_does_what_follows(cli: Cl
     made = {path: path.stat().st_mtime_ns for path in cli.work.rglob("*.parquet")}
     for name in SOURCES:
         assert "nothing has changed" in cli("ingest", name)
-    assert "nothing has changed" in cli("dedup", "--against", cli.work / "vstar.jsonl")
+    assert "nothing has changed" in cli("dedup")
     assert "nothing has changed" in cli("sft", "--rollouts", teacher, *SFT)
     assert made == {path: path.stat().st_mtime_ns for path in cli.work.rglob("*.parquet")}
     assert "nothing has changed" not in cli("sft", "--rollouts", teacher, *SFT, "--seed", 1)
     fixtures.fvqa(cli.work / "raw/fvqa", ROWS + 1, 0)
     assert "nothing has changed" not in cli("ingest", "fvqa")
-    assert "nothing has changed" not in cli("dedup", "--against", cli.work / "vstar.jsonl")
+    assert "nothing has changed" not in cli("dedup")
 
 
-def test_images_can_stay_in_the_store(cli: Cli) -> None:
+def test_images_stay_in_the_store_unless_asked_for(cli: Cli) -> None:
     teacher, student = prepared(cli)
-    cli("sft", "--rollouts", teacher, *SFT, "--no-embed")
-    cli("filter", "--rollouts", teacher, "--rollouts", student, *RL, "--no-embed")
+    cli("sft", "--rollouts", teacher, *SFT)
+    cli("filter", "--rollouts", teacher, "--rollouts", student, *RL)
     for file in ("sft/train.parquet", "rl/train.parquet"):
         row = next(parquet.iter_rows(cli.work / file))
         (image,) = row["images"][:1]
         assert Path(image["image"]).parent.parent == cli.work / "images"
         assert Path(image["image"]).is_file()
+
+
+def test_a_local_copy_of_a_benchmark_is_kept_out(cli: Cli) -> None:
+    for name in SOURCES:
+        cli("ingest", name)
+    (cli.work / "copy.png").write_bytes(encoded(picture("pyvision/0/3").resize((320, 320))))
+    told = cli("benchmarks", "--registry", __name__, "--source", f"hrbench={cli.work / 'copy.png'}")
+    assert "2 questions of vstar, hrbench" in told
+    cli("dedup")
+    dropped = (cli.work / "dedup/dropped.jsonl").read_text().splitlines()
+    assert [json.loads(line)["id"] for line in dropped[:2]] == ["fvqa/fvqa_train_0", "pyvision/deepeyes/3"]
+    assert "dropped_against: 0" in cli("dedup", "--without-benchmarks")
 
 
 def test_fetch_brings_a_source_and_check_reads_it(cli: Cli) -> None:
@@ -220,7 +235,7 @@ def test_fetch_brings_a_source_and_check_reads_it(cli: Cli) -> None:
         told = cli("fetch", "virl39k", "--endpoint", hub.url)
         assert f"images.zip: {len(files['images.zip']):,} bytes" in told
         assert "0 bytes brought" in cli("fetch", "virl39k", "--endpoint", hub.url)
-    assert "rows: 12 bad: 0" in cli("check", "virl39k")
+    assert "rows: 12 rows_documented: 38870 bad: 0" in cli("check", "virl39k")
     with pytest.raises(SystemExit, match="the same command goes on from there"):  # the server is gone
         cli("fetch", "fvqa", "--endpoint", hub.url)
     with pytest.raises(SystemExit, match=r"tiny: nothing to fetch, it is made by `python -m verl_axpo.data.tiny`"):
@@ -228,8 +243,12 @@ def test_fetch_brings_a_source_and_check_reads_it(cli: Cli) -> None:
 
 
 def test_users_mistakes_are_told_in_a_line(cli: Cli) -> None:
-    with pytest.raises(SystemExit, match=r"dedup: got no benchmark entries, expected --against FILE"):
+    with pytest.raises(SystemExit, match=r"dedup: got no benchmark entries, expected .*benchmarks.jsonl"):
         cli("dedup")
+    with pytest.raises(SystemExit, match=r"benchmarks: got \['mmmu'\], expected NAME of \['vstar', 'hrbench'\]"):
+        cli("benchmarks", "--registry", __name__, "--benchmark", "mmmu")
+    with pytest.raises(SystemExit, match=r"benchmarks: got \['copy'\], expected NAME of"):
+        cli("benchmarks", "--registry", __name__, "--source", "copy")
     with pytest.raises(SystemExit, match=r"problems.jsonl: no such file; run the stage that makes it first"):
         cli("sft", "--rollouts", cli.work / "none.jsonl", *SFT)
     prepared(cli)

@@ -58,6 +58,7 @@ def test_virl39k(raw: Path) -> None:
     assert numbers == {
         "source": "virl39k",
         "rows": 4,
+        "rows_documented": 38_870,
         "bad": 0,
         "bad_reasons": {},
         "unwanted": {},

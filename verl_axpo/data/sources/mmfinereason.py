@@ -7,7 +7,7 @@ Its long distilled solutions are not read. It shares problems with ViRL39K: de-d
 
 from pydantic import AliasChoices, BaseModel, Field
 
-from verl_axpo.data.answer_types import infer, letter_of
+from verl_axpo.data.answer_types import typed
 from verl_axpo.data.problem import with_placeholders
 from verl_axpo.data.sources.base import Draft, Source, Unwanted
 from verl_axpo.data.sources.fields import Identifier, Pictures, Text
@@ -36,12 +36,11 @@ def draft(row: Row) -> Draft:
     """
     if row.pass_rate > 0:
         raise Unwanted("pass rate of Qwen3-VL-4B above 0")
-    kind = infer(row.question, row.answer)
-    letter = letter_of(row.answer)
+    kind, answer = typed(row.question, row.answer)
     return Draft(
         id=f"{row.source}/{row.id}",
         question=with_placeholders(row.question, len(row.image)),
-        answer=letter if kind == "choice" and letter else row.answer.strip(),
+        answer=answer,
         answer_type=kind,
         pictures=tuple(picture.data for picture in row.image),
         metadata={"from": row.source, "qwen3vl_4b_pass_rate": row.pass_rate},

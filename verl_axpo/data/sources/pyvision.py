@@ -9,7 +9,7 @@ card's example is a row of the V* benchmark: de-duplicate against the benchmarks
 
 from pydantic import BaseModel
 
-from verl_axpo.data.answer_types import infer, letter_of
+from verl_axpo.data.answer_types import typed
 from verl_axpo.data.problem import with_placeholders
 from verl_axpo.data.sources.base import Draft, Source
 from verl_axpo.data.sources.fields import Identifier, Text
@@ -28,12 +28,11 @@ class Row(BaseModel):
 
 def draft(row: Row) -> Draft:
     """The row's problem; a choice's answer reduced to its letter."""
-    kind = infer(row.question, row.answer)
-    letter = letter_of(row.answer)
+    kind, answer = typed(row.question, row.answer)
     return Draft(
         id=f"{row.data_source}/{row.id}",  # ids count from 0 in each of the sets it is made of
         question=with_placeholders(row.question, 1),
-        answer=letter if kind == "choice" and letter else row.answer.strip(),
+        answer=answer,
         answer_type=kind,
         pictures=(row.image_path,),
         metadata={"category": row.ability, "from": row.data_source},

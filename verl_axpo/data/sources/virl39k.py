@@ -8,7 +8,7 @@ Answers are wrapped in `\boxed{}`; a pass rate of -1 means "not measured".
 
 from pydantic import BaseModel
 
-from verl_axpo.data.answer_types import infer
+from verl_axpo.data.answer_types import typed
 from verl_axpo.data.problem import with_placeholders
 from verl_axpo.data.sources.base import Draft, Source
 from verl_axpo.data.sources.fields import Text
@@ -34,14 +34,15 @@ def draft(row: Row) -> Draft:
     Raises:
         ValueError: an answer without a closed `\boxed{}`.
     """
-    answer = boxed(row.answer)
-    if answer is None:
+    inside = boxed(row.answer)
+    if inside is None:
         raise ValueError(f"answer: got {row.answer!r}, expected \\boxed{{...}}")
+    kind, answer = typed(row.question, inside)
     return Draft(
         id=row.qid,
         question=with_placeholders(row.question, len(row.image)),
-        answer=answer.strip(),
-        answer_type=infer(row.question, answer),
+        answer=answer,
+        answer_type=kind,
         pictures=tuple(row.image),
         metadata={
             "category": row.category,
