@@ -1,6 +1,6 @@
 """`verl-axpo data`: from raw files to the SFT and RL sets, a command per stage.
 
-sources -> fetch -> check -> ingest -> benchmarks -> dedup -> teacher runs -> sft -> SFT model runs -> filter
+sources -> fetch -> check -> ingest -> benchmarks -> dedup -> teacher, collect -> sft -> SFT model, collect -> filter
 
 Every stage says what it did or that there was nothing to do; all files lie below `--work`.
 """
@@ -168,6 +168,22 @@ def dedup(
     with console.status("comparing"):
         numbers, skipped = dedup_sources(space, chosen, entries, config)
     show(numbers, skipped)
+
+
+@app.command()
+def collect(
+    folder: Annotated[Path, typer.Argument(help="The --out folder of an agent run.", metavar="DIR")],
+    out: Annotated[Path, typer.Option(help="Where to write the rollouts.", metavar="FILE")],
+    model: Annotated[str, typer.Option(help="The name that `sft` and `filter` will know the model by.")],
+    work: Work = DEFAULT_WORK,
+) -> None:
+    """Turn an agent run over the problems into rollouts; what has no verdict yet is counted and left out."""
+    from verl_axpo.data.collect import collect as gather
+    from verl_axpo.data.workspace import Workspace
+
+    with console.status("collecting"):
+        numbers = gather(folder, model, out, Workspace(work).store())
+    show(dict(numbers), skipped=False)
 
 
 @app.command()

@@ -33,7 +33,7 @@ class Turn(BaseModel):
 
 
 class Attempt(BaseModel):
-    """Who attempted what, and what came of it."""
+    """Who attempted what, and what came of it. `trainable` is False for what can be counted but is no SFT row."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -42,6 +42,7 @@ class Attempt(BaseModel):
     sample: int = Field(ge=0)
     correct: bool | None
     tool_calls: int = Field(ge=0)
+    trainable: bool = True
 
     @property
     def key(self) -> Key:

@@ -51,7 +51,7 @@ def select(attempts: Iterable[Attempt], config: SftConfig) -> SftSelection:
         ValueError: no trajectory is correct, or the target needs a kind of which there is none.
     """
     everything = sorted(attempts, key=lambda one: one.key)
-    correct = [one for one in everything if one.correct]
+    correct = [one for one in everything if one.correct and one.trainable]
     if not correct:
         raise ValueError(f"got {len(everything)} trajectories of which none is correct, expected some")
     rng = random.Random(f"sft/{config.seed}")
@@ -113,6 +113,7 @@ def _numbers(
         "trajectories": len(everything),
         "unscored": sum(one.correct is None for one in everything),
         "wrong": sum(one.correct is False for one in everything),
+        "not_for_sft": sum(one.correct is True and not one.trainable for one in everything),
         "correct": len(correct),
         "correct_tool_share": _share(correct),
         "dropped_per_problem_cap": len(correct) - len(capped),

@@ -98,6 +98,7 @@ def test_problems_solved_both_ways_go_to_the_kind_that_is_behind() -> None:
         "trajectories": 12,
         "unscored": 0,
         "wrong": 0,
+        "not_for_sft": 0,
         "correct": 12,
         "correct_tool_share": 0.3333,
         "dropped_per_problem_cap": 4,
