@@ -81,7 +81,7 @@ def dedup_sources(
         write_problems(stage.out / "hard.jsonl", (one for one in kept if one.source == HARD))
         write_lines(stage.out / "dropped.jsonl", (orjson.dumps(drop) for drop in drops))
         numbers = _dedup_numbers(problems, drops, kept, sorted({one.source for one in references}))
-        (stage.out / "report.md").write_text(card.dedup_report(numbers, drops, config), encoding="utf-8")
+        write_lines(stage.out / "report.md", card.dedup_report(numbers, drops, config).encode().splitlines())
         return numbers
 
     return run(stage, work_it)
