@@ -99,8 +99,8 @@ def dedup_report(numbers: Mapping[str, Any], drops: Sequence[Drop], config: Dedu
         "# De-duplication",
         "",
         f"Against the benchmarks a problem is dropped for: {config.against} (an image within {config.most_bits} of 256 "
-        f"bits; the same question of at least {config.least_words} words). Inside the training data for: "
-        f"{config.inside}, where every image must be near.",
+        f"bits; the same question of at least {config.least_words} words, or one without an image). "
+        f"Inside the training data for: {config.inside}, where every image must be near.",
         "",
         *_table(("", ""), _flat({name: value for name, value in numbers.items() if name != "dropped_by"})),
         "",

@@ -7,8 +7,8 @@ benchmark questions -> references --'-> inside: the question and all images of a
 Two conditions, each written out:
   image     perceptual hashes differ in at most `most_bits` of 256. Inside, every image in its place; against a
             benchmark, any image: one shared picture is a leak.
-  question  equal after `normalised`. Against a benchmark only when it has at least `least_words` words: "what is
-            shown in the image" is nobody's question.
+  question  equal after `normalised`. Against a benchmark without options and what follows them, and only when it has
+            at least `least_words` words or no image that goes with it: "what is the colour of the car" is nobody's.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from verl_axpo.data.files import write_lines
-from verl_axpo.data.fingerprint import distance, normalised, perceptual_hash
+from verl_axpo.data.fingerprint import distance, normalised, perceptual_hash, stem
 from verl_axpo.data.images import ImageLimits, ImageRecord, check
 from verl_axpo.data.near import MOST_DISTANCE, near_pairs, words
 from verl_axpo.data.problem import Problem
@@ -40,7 +40,7 @@ class DedupConfig:
     inside: Rule = "both"
     against: Rule = "either"
     most_bits: int = 12
-    least_words: int = 6
+    least_words: int = 12
 
     def __post_init__(self) -> None:
         for name in ("inside", "against"):
@@ -57,6 +57,7 @@ class Entry:
     id: str
     source: str
     question: str  # normalised
+    stem: str  # likewise, before the options
     phashes: tuple[str, ...]
 
 
@@ -87,7 +88,12 @@ def entry_of(problem: Problem, records: Mapping[str, ImageRecord]) -> Entry:
     if missing:
         raise ValueError(f"{problem.id}: image {missing[0]} is not in the store; ingest {problem.source} again")
     phashes = tuple(records[one].phash for one in problem.images)
-    return Entry(id=problem.id, source=problem.source, question=normalised(problem.question), phashes=phashes)
+    return _entry(problem.id, problem.source, problem.question, phashes)
+
+
+def _entry(name: str, source: str, question: str, phashes: tuple[str, ...]) -> Entry:
+    said, asked = normalised(question), normalised(stem(question))
+    return Entry(id=name, source=source, question=said, stem=asked, phashes=phashes)
 
 
 def write_references(path: Path, questions: Iterable[Question], limits: ImageLimits | None = None) -> int:
@@ -97,8 +103,9 @@ def write_references(path: Path, questions: Iterable[Question], limits: ImageLim
 
 def _reference(question: Question, limits: ImageLimits) -> Entry:
     phashes = tuple(perceptual_hash(check(data, limits)) for data in question.images)
-    text = normalised(question.prompt)
-    return Entry(id=f"{question.benchmark}/{question.uid}", source=question.benchmark, question=text, phashes=phashes)
+    # The benchmark's own text where the loader keeps it: a prompt ends with an instruction
+    text = str(question.metadata.get("question") or question.prompt)
+    return _entry(f"{question.benchmark}/{question.uid}", question.benchmark, text, phashes)
 
 
 def read_references(path: Path) -> list[Entry]:
@@ -131,12 +138,12 @@ def _against(entries: Sequence[Entry], references: Sequence[Entry], config: Dedu
     by_image = _image_matches(entries, references, config.most_bits)
     by_question: dict[str, Ordered] = {}
     for index, reference in enumerate(references):
-        if len(reference.question.split()) >= config.least_words:
-            by_question.setdefault(reference.question, {})[index] = None
+        if not reference.phashes or len(reference.stem.split()) >= config.least_words:
+            by_question.setdefault(reference.stem, {})[index] = None
     drops = {}
     for index, entry in enumerate(entries):
         images = by_image.get(index, {})
-        chosen = _decide(config.against, images, by_question.get(entry.question, {}))
+        chosen = _decide(config.against, images, by_question.get(entry.stem, {}))
         if chosen is not None:
             other, by = chosen
             drops[entry.id] = _drop(entry, references[other], "against", by, images.get(other))

@@ -2,6 +2,7 @@
 
 picture  -> perceptual_hash() -> 256 bits that survive another size, another encoder and a little noise
 question -> normalised()      -> text without case, spacing and punctuation that carries no meaning
+         -> stem()            -> what stands before the list of options and its instructions
 """
 
 import hashlib
@@ -63,6 +64,16 @@ def distance(first: str, second: str) -> int:
 _PLACEHOLDERS = re.compile(r"<image\d*>")
 # A point or comma inside a number carries meaning; signs of arithmetic and brackets always do.
 _SILENT = re.compile(r"(?<!\d)[.,]|[.,](?!\d)|[;:!?'\"`$]|\s+")
+
+
+# An option A, later an option B, however they are marked; "Choices:" before them belongs to the list
+_OPTIONS = re.compile(r"\s(?:(?i:choices|options)\s*:\s*)?\(?A\s?[.:)]\s.*?\s\(?B\s?[.:)]\s", re.DOTALL)
+
+
+def stem(question: str) -> str:
+    """The question without its options and all that follows them: sources list and instruct in their own ways."""
+    options = _OPTIONS.search(question + "\n")
+    return question[: options.start()] if options else question
 
 
 def normalised(question: str) -> str:

@@ -13,7 +13,7 @@ from verl_axpo.data.problem import Problem
 from verl_axpo.eval.types import Question
 
 A, B = "a" * 64, "5" * 64  # 256 bits apart: 1010 and 0101 differ everywhere
-LONG = "how many red boxes are left of the tree"
+LONG = "how many of the red boxes are to the left of the tall tree"  # 14 words
 
 
 def bits(base: str, count: int) -> str:
@@ -22,7 +22,7 @@ def bits(base: str, count: int) -> str:
 
 
 def entry(name: str, question: str, *phashes: str) -> Entry:
-    return Entry(id=name, source=name[0], question=question, phashes=phashes)
+    return Entry(id=name, source=name[0], question=question, stem=question, phashes=phashes)
 
 
 def dropped(entries: list[Entry], references: list[Entry] | None = None, **config: object) -> list[tuple[object, ...]]:
@@ -86,13 +86,38 @@ def test_against_a_benchmark_each_rule_means_what_it_says(rule: str, expected: l
         entry("p3", LONG, B),
         entry("p4", "what is it", B),  # so short that the question alone says nothing
     ]
-    references = [entry("b1", LONG, A), entry("b2", "what is it")]
+    references = [entry("b1", LONG, A), entry("b2", "what is it", bits(A, 100))]
     assert dropped(entries, references, against=rule) == expected
+
+
+def test_a_benchmark_question_without_an_image_is_the_whole_problem() -> None:
+    entries = [entry("p1", "who won in 1968", B), entry("p2", "who won in 1969")]
+    assert dropped(entries, [entry("b1", "who won in 1968")]) == [("p1", "b1", "question", None)]
 
 
 def test_a_leak_is_dropped_with_its_repetitions() -> None:
     entries = [entry("p1", LONG, A), entry("p2", LONG, bits(A, 2)), entry("p3", LONG, B)]
     assert dropped(entries, [entry("b1", "other", A)]) == [("p1", "b1", "image", 0), ("p2", "b1", "image", 2)]
+
+
+def entry_with(phash: str, question: str, stem: str | None = None) -> Entry:
+    return Entry(id="vstar/7", source="vstar", question=question, stem=stem or question, phashes=(phash,))
+
+
+def test_a_benchmarks_own_words_count_and_not_our_instruction(tmp_path: Path) -> None:
+    question = Question(
+        benchmark="vstar",
+        uid="7",
+        prompt="<image>\nWhich one?\nA. red\nB. green\nGive only the letter.",
+        ground_truth="A",
+        answer_type="choice",
+        images=(encoded(picture("a")),),
+        metadata={"question": "Which one? Choices: (A) red (B) green"},
+    )
+    write_references(tmp_path / "r.jsonl", [question])
+    (read,) = read_references(tmp_path / "r.jsonl")
+    said = "which one choices (a) red (b) green"
+    assert read == entry_with(perceptual_hash(picture("a")), said, "which one")
 
 
 def test_benchmark_questions_become_entries_and_come_back(tmp_path: Path) -> None:
@@ -107,8 +132,10 @@ def test_benchmark_questions_become_entries_and_come_back(tmp_path: Path) -> Non
     assert write_references(tmp_path / "r.jsonl", [question]) == 1
     (read,) = read_references(tmp_path / "r.jsonl")
     phash = perceptual_hash(picture("a"))
-    assert read == Entry(id="vstar/7", source="vstar", question="what colour is the glove", phashes=(phash,))
-    (tmp_path / "r.jsonl").write_text(json.dumps({"id": "x", "source": "v", "question": 3, "phashes": []}) + "\n")
+    assert read == entry_with(phash, "what colour is the glove")
+    (tmp_path / "r.jsonl").write_text(
+        json.dumps({"id": "x", "source": "v", "question": 3, "stem": "", "phashes": []}) + "\n"
+    )
     with pytest.raises(ValueError, match=r"r.jsonl line 1: question: got 3, expected: Input should be a valid string"):
         read_references(tmp_path / "r.jsonl")
 

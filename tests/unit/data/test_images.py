@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from verl_axpo.data.fingerprint import HASH_BITS, distance, normalised, perceptual_hash
+from verl_axpo.data.fingerprint import HASH_BITS, distance, normalised, perceptual_hash, stem
 from verl_axpo.data.fixtures import encoded, picture
 from verl_axpo.data.images import ImageLimits, ImageRefused, ImageStore, check
 
@@ -113,6 +113,21 @@ def test_flat_pictures_are_equal_only_to_themselves() -> None:
     white, grey = Image.new("RGB", (50, 50), "white"), Image.new("RGB", (50, 50), (250, 250, 250))
     assert perceptual_hash(white) == perceptual_hash(white.copy())
     assert distance(perceptual_hash(white), perceptual_hash(grey)) > HASH_BITS // 4
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("Which?\n(A) red\n(B) green\nAnswer with the letter.", "Which?"),
+        ("Which? A. red B. green", "Which?"),
+        ("Which? Choices: (A) red (B) green", "Which?"),
+        ("Which?\nOptions:\nA: 3\nB: 4", "Which?"),
+        ("Is angle A: 30 degrees?", "Is angle A: 30 degrees?"),  # no B
+        ("Find (a) the area, (b) the height.", "Find (a) the area, (b) the height."),  # parts, not options
+    ],
+)
+def test_a_question_ends_where_its_options_begin(question: str, expected: str) -> None:
+    assert stem(question) == expected
 
 
 @pytest.mark.parametrize(
