@@ -1,7 +1,7 @@
-"""The `verl-axpo` command: `doctor`, `audit`, `view`, `report`, `eval`; words in, Rich tables out.
+"""The `verl-axpo` command: `doctor`, `data`, `eval`, `audit`, `view`, `report`; words in, Rich tables out.
 
-A user's mistake (`ValueError`, a missing file) prints its fix without a traceback and exits with 2; a finding (an audit
-difference, an unhealthy environment) exits with 1. Heavy imports wait until their command runs.
+A user's mistake (`ValueError`) or the failure of a disk or a service prints its fix without a traceback and exits with
+2; a finding (an audit difference, an unhealthy environment) exits with 1. Heavy imports wait until their command runs.
 """
 
 from pathlib import Path
@@ -11,6 +11,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from verl_axpo.data import cli as data
+from verl_axpo.errors import InfraFailure
 from verl_axpo.eval.cli import app as evaluation
 
 FINDING, MISTAKE = 1, 2  # exit statuses
@@ -19,8 +21,9 @@ MOST_LINES = 50  # of differences; the first ones say what is wrong
 app = typer.Typer(
     name="verl-axpo", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="AXPO for verl."
 )
-console = Console()
+app.add_typer(data.app)
 app.add_typer(evaluation, name="eval")
+console = Console()
 
 RunOrTrace = Annotated[Path, typer.Argument(help="A run's folder, or its trace folder.", metavar="DIR")]
 
@@ -29,8 +32,8 @@ def main() -> None:
     """Entry point: every command, with users' mistakes told in one line."""
     try:
         app()
-    except (ValueError, FileNotFoundError, PermissionError) as error:
-        console.print(f"[bold red]error[/] {escape(str(error))}")
+    except (ValueError, OSError, InfraFailure) as error:
+        console.print(f"[bold red]error[/] {escape(str(error))}", soft_wrap=True)
         raise SystemExit(MISTAKE) from None
 
 

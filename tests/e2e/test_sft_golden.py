@@ -20,6 +20,7 @@ from verl.utils.dataset.multiturn_sft_dataset import MultiTurnSFTDataset
 from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.workers.rollout.replica import TokenOutput
 
+from verl_axpo.data import parquet
 from verl_axpo.data.tiny import model, tables, world
 from verl_axpo.data.tiny.__main__ import make_tokenizer
 from verl_axpo.data.tiny.families import NAMES
@@ -47,7 +48,7 @@ def example_with(calls_tool: bool, family: str) -> Callable[[], world.Example]:
 
 def sft_item(example: world.Example, processor: Qwen3VLProcessor, folder: Path) -> dict[str, Any]:
     """The row as verl's SFT trainer gets it."""
-    tables.write(folder / "sft.parquet", [tables.sft_row(example)])
+    parquet.write(folder / "sft.parquet", [tables.sft_row(example)])
     config = OmegaConf.create({"pad_mode": "no_padding", "max_length": 512, "truncation": "error"})
     return MultiTurnSFTDataset(str(folder / "sft.parquet"), processor.tokenizer, config, processor)[0]
 
@@ -93,7 +94,7 @@ def roll_out(
     example: world.Example, turns: list[list[int]], parser: str, processor: Qwen3VLProcessor, folder: Path
 ) -> tuple[AgentLoopOutput, ScriptedServer]:
     """The row as verl's rollout treats it, the policy writing `turns`."""
-    tables.write(folder / "rl.parquet", [tables.rl_row(example)])
+    parquet.write(folder / "rl.parquet", [tables.rl_row(example)])
     data_config = OmegaConf.create(
         {"filter_overlong_prompts": False, "cache_dir": str(folder), "return_raw_chat": True}
     )
@@ -160,7 +161,7 @@ def test_without_schemas_the_prompts_would_differ(processor: Qwen3VLProcessor, t
     example = example_with(False, "perception")()
     row = tables.sft_row(example)
     del row["tools"]
-    tables.write(tmp_path / "sft.parquet", [row])
+    parquet.write(tmp_path / "sft.parquet", [row])
     config = OmegaConf.create({"pad_mode": "no_padding", "max_length": 512, "truncation": "error"})
     item = MultiTurnSFTDataset(str(tmp_path / "sft.parquet"), processor.tokenizer, config, processor)[0]
     whole = sft_item(example_with(False, "perception")(), processor, tmp_path)

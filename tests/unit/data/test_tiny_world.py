@@ -19,7 +19,8 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 from verl.tools.tool_registry import load_all_tools
 
 from verl_axpo import prompts
-from verl_axpo.data.tiny import model, tables, teacher, tokenizer, world
+from verl_axpo.data import parquet
+from verl_axpo.data.tiny import model, teacher, tokenizer, world
 from verl_axpo.data.tiny.__main__ import conversations, make, make_tokenizer
 from verl_axpo.data.tiny.families import NAMES, Problem, families, perception, reasoning, search, tools_of
 from verl_axpo.data.tiny.preview import GAP_PX, PANEL_PX
@@ -199,7 +200,7 @@ def test_an_interrupted_write_leaves_no_file(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        tables.write(tmp_path / "x.parquet", rows())  # type: ignore[arg-type]
+        parquet.write(tmp_path / "x.parquet", rows())  # type: ignore[arg-type]
     assert not (tmp_path / "x.parquet").exists()
 
 

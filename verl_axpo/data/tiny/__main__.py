@@ -16,6 +16,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerFast
 
 from verl_axpo import prompts
+from verl_axpo.data import parquet
 from verl_axpo.data.tiny import model, tables, tokenizer, world
 from verl_axpo.data.tiny.families import NAMES, families, tools_of
 from verl_axpo.data.tiny.preview import preview
@@ -49,7 +50,7 @@ def make(out: Path, seed: int, counts: dict[str, int], names: Sequence[str] = NA
     """Write every file of the world; `counts` has the rows of each split."""
     for split, count in counts.items():
         to_row = tables.sft_row if split in world.SFT_SPLITS else tables.rl_row
-        rows = tables.write(out / f"{split}.parquet", map(to_row, world.examples(split, count, seed, names)))
+        rows = parquet.write(out / f"{split}.parquet", map(to_row, world.examples(split, count, seed, names)))
         print(f"{split}: {rows} rows -> {out / split}.parquet", flush=True)
     write_tools(out, tools_of(families(names)))
     preview(next(world.examples("train", 1, seed, ["perception"])).problem).save(out / "preview.png", optimize=True)

@@ -2,23 +2,17 @@
 
 Example -> rl_row()  -> RLHFDataset         (verl/utils/dataset/rl_dataset.py)
         -> sft_row() -> MultiTurnSFTDataset (verl/utils/dataset/multiturn_sft_dataset.py)
-rows -> write() -> one parquet file, images inside as PNG
+rows    -> verl_axpo.data.parquet.write() -> one file, images inside as PNG
 """
 
 import io
 import json
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
 from verl_axpo import prompts
+from verl_axpo.data.parquet import Row
 from verl_axpo.data.tiny.world import Example
-
-Row = dict[str, Any]
 
 
 def png(image: Image.Image) -> dict[str, bytes]:
@@ -55,13 +49,3 @@ def sft_row(example: Example) -> Row:
         "tools": prompts.tool_schemas(example.tools),
         "images": [png(image) for image in (*problem.images, *shown.images)],
     }
-
-
-def write(path: Path, rows: Iterable[Row]) -> int:
-    """Write one parquet file, whole or not at all; returns the number of rows."""
-    table = pa.Table.from_pylist(list(rows))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
-    pq.write_table(table, unfinished)
-    unfinished.replace(path)
-    return int(table.num_rows)

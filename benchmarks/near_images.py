@@ -1,0 +1,112 @@
+"""How far copies and other pictures are apart in hash bits, and how long the search for near ones takes.
+
+    python benchmarks/near_images.py --pictures 150 --hashes 200000
+
+drawn pictures -> copies (smaller, encoded again, cropped) -> distances of copies, distances of different pictures
+random hashes  -> near_pairs() against themselves -> seconds, also with a share of them in one bucket
+
+The figures in docs/data.md are from here. Drawn pictures are no photographs.
+"""
+
+import argparse
+import io
+import random
+import time
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from verl_axpo.data.dedup import DedupConfig
+from verl_axpo.data.fingerprint import distance, perceptual_hash
+from verl_axpo.data.fixtures import picture
+from verl_axpo.data.near import near_pairs
+
+SIZE_PX = 400
+IN_ONE_BUCKET = 0.05  # share of hashes that agree in a band, as near-white diagrams do
+COPIES = 1000  # known near pairs among the random hashes
+
+
+def boxes(seed: int) -> Image.Image:
+    """Coloured boxes and discs."""
+    return picture(f"near/{seed}").resize((SIZE_PX, SIZE_PX))
+
+
+def lines(seed: int) -> Image.Image:
+    """A quadrilateral with lettered corners on white: what geometry problems look like."""
+    rng, image = random.Random(seed), Image.new("RGB", (SIZE_PX, SIZE_PX), "white")
+    draw = ImageDraw.Draw(image)
+    corners = [(rng.randrange(20, SIZE_PX - 20), rng.randrange(20, SIZE_PX - 20)) for _ in range(4)]
+    draw.line([*corners, corners[0]], fill="black", width=2)
+    for corner, letter in zip(corners, "ABCD", strict=True):
+        draw.text(corner, letter, fill="black")
+    return image
+
+
+def jpeg(image: Image.Image, quality: int) -> Image.Image:
+    """The picture encoded again."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return Image.open(buffer)
+
+
+def half(image: Image.Image) -> Image.Image:
+    """The picture at half its size."""
+    return image.resize((image.width // 2, image.height // 2))
+
+
+def cropped(image: Image.Image) -> Image.Image:
+    """The picture without 1 % of its width and height."""
+    return image.crop((image.width // 100, image.height // 100, image.width, image.height))
+
+
+CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "JPEG quality 50": lambda image: jpeg(image, 50),
+    "JPEG quality 20": lambda image: jpeg(image, 20),
+    "half size": half,
+    "half size, JPEG quality 60": lambda image: jpeg(half(image), 60),
+    "1 % cropped": cropped,
+}
+
+
+def distances(kind: Callable[[int], Image.Image], count: int) -> None:
+    """Print the largest and the median distance of each change, and the smallest between different pictures."""
+    pictures = [kind(seed) for seed in range(count)]
+    hashes = [perceptual_hash(one) for one in pictures]
+    for name, change in CHANGES.items():
+        found = [distance(before, perceptual_hash(change(one))) for one, before in zip(pictures, hashes, strict=True)]
+        print(f"{kind.__name__}, {name}: largest {max(found)}, median {np.median(found):g} bits", flush=True)
+    others = [distance(a, b) for index, a in enumerate(hashes) for b in hashes[:index]]
+    print(f"{kind.__name__}, different pictures: smallest {min(others)}, median {np.median(others):g} bits", flush=True)
+
+
+def speed(count: int) -> None:
+    """Print the seconds of a search among random hashes, and among the same with a crowded bucket."""
+    rng, most = np.random.default_rng(0), DedupConfig().most_bits
+    hashes = rng.integers(0, 2**63, size=(count, 4), dtype=np.uint64)
+    hashes[:COPIES] = hashes[COPIES : 2 * COPIES] ^ np.uint64(0b1011)  # 3 bits in each of 4 words: 12 in all
+    for name in ("random", f"{IN_ONE_BUCKET:.0%} in one bucket"):
+        began, cpu = time.perf_counter(), time.process_time()
+        found = len(near_pairs(hashes, hashes, most)[0])
+        took, used = time.perf_counter() - began, time.process_time() - cpu
+        print(
+            f"{count:,} hashes, {name}: {found - count:,} ordered pairs in {took:.1f} s ({used:.1f} s of CPU)",
+            flush=True,
+        )
+        crowd = hashes[-int(count * IN_ONE_BUCKET) :]
+        crowd[:, 0] &= np.uint64(0xFFFFFFFFFFFF0000)
+
+
+def main() -> None:
+    """Parse the command line and print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=int, default=150, help="of each kind, default 150")
+    parser.add_argument("--hashes", type=int, default=200_000, help="default 200000")
+    arguments = parser.parse_args()
+    for kind in (boxes, lines):
+        distances(kind, arguments.pictures)
+    speed(arguments.hashes)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""An agent run's folder becomes attempts: verdicts joined, later lines win, pictures stored, odd ones only counted."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from verl_axpo.data.collect import collect
+from verl_axpo.data.fixtures import encoded, picture
+from verl_axpo.data.images import ImageStore
+from verl_axpo.data.rollouts import Rollout, RolloutFiles
+
+CALL = {"name": "image_zoom_in", "arguments": {}, "ok": True, "infra": False, "seconds": 0.1, "error": None}
+
+
+def run(uid: str, rollout: int = 0, status: str = "ok", turns: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    """A line of rollouts.jsonl, with fields that are not read."""
+    told = turns if turns is not None else [turn("<think>\nso\n</think>\n\n<answer>1</answer>")]
+    return {"benchmark": "problems", "uid": uid, "rollout": rollout, "status": status, "turns": told, "error": None}
+
+
+def turn(text: str, responses: list[dict[str, Any]] | None = None, unanswered: int = 0) -> dict[str, Any]:
+    calls = [CALL for _ in responses or ()]
+    return {"text": text, "calls": calls, "responses": responses or [], "unanswered": unanswered, "seconds": 1.0}
+
+
+def score(uid: str, correct: bool | None, rollout: int = 0) -> dict[str, Any]:
+    verdict = {"correct": correct, "by": "rule", "reason": "", "values": {}}
+    return {"benchmark": "problems", "uid": uid, "rollout": rollout, "score": verdict}
+
+
+def write(folder: Path, runs: list[dict[str, Any]], scores: list[dict[str, Any]], torn: str = "") -> None:
+    for name, lines in (("rollouts.jsonl", runs), ("scores.jsonl", scores)):
+        (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines) + torn)
+
+
+def collected(folder: Path) -> tuple[dict[str, Any], dict[str, Rollout]]:
+    numbers = collect(folder, "teacher", folder / "out.jsonl", ImageStore(folder / "store"))
+    files = RolloutFiles([folder / "out.jsonl"])
+    return numbers, {one.problem_id: one for one in files.read(list(files.attempts()))}
+
+
+def test_turns_and_pictures_come_in_the_order_the_model_saw_them(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/a.png").write_bytes(encoded(picture("a")))
+    call = turn("<think>\nlook\n</think>\n\n<tool_call>...</tool_call>", [{"text": "crop", "images": ["images/a.png"]}])
+    write(tmp_path, [run("p", turns=[call, turn("done", unanswered=1)])], [score("p", True)])
+    numbers, found = collected(tmp_path)
+    assert numbers == {"written": 1, "correct": 1, "infra_failures": 0, "without_verdict": 0, "not_for_sft": 0}
+    rollout = found["p"]
+    assert [(one.role, one.content) for one in rollout.turns] == [
+        ("assistant", call["text"]),
+        ("tool", "<image>crop"),
+        ("assistant", "done"),
+    ]
+    assert (rollout.tool_calls, rollout.correct, rollout.model) == (2, True, "teacher")
+    assert ImageStore(tmp_path / "store").read(rollout.images[0]) == encoded(picture("a"))
+
+
+def test_the_last_line_of_a_rollout_and_of_a_verdict_counts(tmp_path: Path) -> None:
+    runs = [run("p", status="infra_failure", turns=[]), run("p"), run("q"), run("r", status="infra_failure"), run("s")]
+    write(tmp_path, runs, [score("p", False), score("p", True), score("q", None)], torn='{"benchmark": "pro')
+    numbers, found = collected(tmp_path)
+    # r failed and needs no verdict, q's judge failed, s has none yet
+    assert {name: one.correct for name, one in found.items()} == {"p": True, "q": None, "r": None}
+    assert numbers == {"written": 3, "correct": 1, "infra_failures": 2, "without_verdict": 1, "not_for_sft": 0}
+
+
+def test_what_is_no_sft_row_still_counts(tmp_path: Path) -> None:
+    (tmp_path / "thin.png").write_bytes(encoded(Image.new("RGB", (300, 2))))
+    thin = turn("look", [{"text": "", "images": ["thin.png"]}])
+    runs = [run("literal", turns=[turn("I see an <image>")]), run("thin", turns=[thin, turn("done")])]
+    write(tmp_path, runs, [score("literal", True), score("thin", True)])
+    numbers, found = collected(tmp_path)
+    assert (numbers["correct"], numbers["not_for_sft"]) == (2, 2)
+    assert [(one.trainable, one.turns, one.images) for one in found.values()] == [(False, (), ())] * 2
+
+
+@pytest.mark.parametrize(
+    ("runs", "told"),
+    [
+        ([{**run("p"), "turns": "none"}], r"rollouts.jsonl at byte 0: turns: got 'none', expected"),
+        ([{"uid": "p"}], r"rollouts.jsonl at byte 0: benchmark: missing; rollout: missing; status: missing"),
+    ],
+)
+def test_another_kind_of_file_is_named(tmp_path: Path, runs: list[dict[str, Any]], told: str) -> None:
+    write(tmp_path, runs, [])
+    with pytest.raises(ValueError, match=told):
+        collected(tmp_path)
+
+
+def test_a_folder_without_rollouts_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"scores.jsonl: no such file; expected the folder of an agent run"):
+        collected(tmp_path)
+    assert not (tmp_path / "out.jsonl").exists()

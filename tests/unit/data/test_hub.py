@@ -1,0 +1,134 @@
+"""Downloads from a hub that speaks the real protocol: what comes, what is verified, what a broken transfer keeps."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+from tests.unit.data.hub_server import COMMIT, Hub, serving
+from verl_axpo.data import hub as hub_module
+from verl_axpo.data.hub import PIECES, fetch
+from verl_axpo.errors import InfraFailure
+
+REPO = "some/set"
+MIB = 1 << 20
+LARGE = bytes(range(256)) * 4096 * 24  # 24 MiB: "large", so on the CDN with a SHA-256
+WRITTEN = constants.DOWNLOAD_CHUNK_SIZE  # the client writes whole chunks: of 15 MiB received, 10 are kept
+FILES = {"README.md": b"# a set\n", "data/rows.parquet": LARGE, "cache.pkl": b"never"}
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with serving(Hub(REPO, dict(FILES))) as started:
+        yield started
+
+
+def names(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_files_arrive_through_the_redirect_and_pickles_never_do(hub: Hub, tmp_path: Path) -> None:
+    told: list[str] = []
+    got = fetch(REPO, ["*"], tmp_path, endpoint=hub.url, tell=told.append)
+    assert got.commit == COMMIT
+    assert got.bytes_brought == len(LARGE) + len(FILES["README.md"])
+    assert (tmp_path / "data/rows.parquet").read_bytes() == LARGE
+    assert names(tmp_path) == {"README.md", "data/rows.parquet"}
+    assert told == ["README.md: 8 bytes", "data/rows.parquet: 25,165,824 bytes"]
+
+
+def test_what_is_there_is_verified_and_not_fetched_again(hub: Hub, tmp_path: Path) -> None:
+    fetch(REPO, ["*"], tmp_path, endpoint=hub.url)
+    asked = len(hub.asked)
+    assert fetch(REPO, ["*"], tmp_path, endpoint=hub.url).bytes_brought == 0
+    assert len(hub.asked) == asked
+    (tmp_path / "data/rows.parquet").write_bytes(bytes(len(LARGE)))  # as long, but damaged
+    assert fetch(REPO, ["*"], tmp_path, endpoint=hub.url).bytes_brought == len(LARGE)
+    assert (tmp_path / "data/rows.parquet").read_bytes() == LARGE
+
+
+def test_a_dropped_connection_goes_on_where_it_ended(hub: Hub, tmp_path: Path) -> None:
+    hub.cut_after, hub.cuts = 15 * MIB, 1
+    fetch(REPO, ["data/*.parquet"], tmp_path, endpoint=hub.url)
+    assert hub.asked == [("data/rows.parquet", None), ("data/rows.parquet", f"bytes={WRITTEN}-")]
+    assert (tmp_path / "data/rows.parquet").read_bytes() == LARGE
+
+
+def test_a_killed_download_goes_on_in_the_next_process(hub: Hub, tmp_path: Path) -> None:
+    hub.cut_after, hub.cuts = 15 * MIB, 1
+    code = (
+        "import sys, pathlib; from verl_axpo.data.hub import fetch; "
+        "fetch(sys.argv[1], ['data/*'], pathlib.Path(sys.argv[2]), endpoint=sys.argv[3])"
+    )
+    first = subprocess.Popen([sys.executable, "-c", code, REPO, str(tmp_path), hub.url], stderr=subprocess.PIPE)
+    assert first.stderr is not None
+    while b"resume download" not in first.stderr.readline():  # it has lost the connection and waits a second
+        assert first.poll() is None
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    first.stderr.close()
+    (piece,) = (tmp_path / PIECES).iterdir()
+    assert piece.stat().st_size == WRITTEN
+    assert names(tmp_path) == {f"{PIECES}/{piece.name}"}
+    hub.asked.clear()
+    fetch(REPO, ["data/*"], tmp_path, endpoint=hub.url)
+    assert hub.asked == [("data/rows.parquet", f"bytes={WRITTEN}-")]
+    assert (tmp_path / "data/rows.parquet").read_bytes() == LARGE
+
+
+def test_other_bytes_than_announced_are_not_taken(hub: Hub, tmp_path: Path) -> None:
+    hub.lie = True
+    with pytest.raises(InfraFailure, match=r"data/rows.parquet: got 25,165,824 bytes with another hash"):
+        fetch(REPO, ["data/*"], tmp_path, endpoint=hub.url)
+    assert names(tmp_path) == set()
+    hub.lie = False
+    fetch(REPO, ["data/*"], tmp_path, endpoint=hub.url)
+    assert (tmp_path / "data/rows.parquet").read_bytes() == LARGE
+
+
+@pytest.mark.parametrize(
+    ("repo", "patterns", "revision", "told"),
+    [
+        ("no/such", ["*"], None, "no/such at its default branch"),
+        (REPO, ["*"], "v9", "some/set at v9"),
+        (REPO, ["images.zip"], None, "expected images.zip; the dataset has changed its layout"),
+        (REPO, ["*.pkl"], None, r"expected \*.pkl"),
+    ],
+)
+def test_what_does_not_exist_is_named(
+    hub: Hub, tmp_path: Path, repo: str, patterns: list[str], revision: str | None, told: str
+) -> None:
+    with pytest.raises(ValueError, match=told):
+        fetch(repo, patterns, tmp_path, revision=revision, endpoint=hub.url)
+
+
+def test_a_hub_that_is_gone_says_how_to_go_on(tmp_path: Path) -> None:
+    with serving(Hub(REPO, {})) as gone:
+        pass
+    with pytest.raises(InfraFailure, match="the same command goes on from there"):
+        fetch(REPO, ["*"], tmp_path, endpoint=gone.url)
+
+
+def test_a_disk_without_room_is_refused_before_the_first_byte(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_module, "SPARE_BYTES", 10**18)  # more than any disk has left
+    with pytest.raises(ValueError, match=r"GB free, expected 1000000000.0 GB; free some space"):
+        fetch(REPO, ["*"], tmp_path, endpoint=hub.url)
+    assert hub.asked == []
+
+
+def test_the_mirror_of_the_environment_is_used(hub: Hub, tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib; from verl_axpo.data.hub import fetch; "
+        "fetch(sys.argv[1], ['*'], pathlib.Path(sys.argv[2]))"
+    )
+    environment = {**os.environ, "HF_ENDPOINT": hub.url}
+    subprocess.run([sys.executable, "-c", code, REPO, str(tmp_path)], env=environment, check=True)
+    assert names(tmp_path) == {"README.md", "data/rows.parquet"}
+    assert hub.url != constants.ENDPOINT  # not by accident of this process

@@ -1,0 +1,338 @@
+"""Each source in its documented files and columns; what is wrong with a row or a file is said with its place."""
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from verl_axpo.data import fixtures, parquet
+from verl_axpo.data.answer_types import infer
+from verl_axpo.data.fixtures import encoded, picture
+from verl_axpo.data.images import ImageLimits, ImageStore
+from verl_axpo.data.ingest import ingest
+from verl_axpo.data.problem import Problem, read_problems
+from verl_axpo.data.sources import SOURCES, source_of
+from verl_axpo.data.tiny import tables, world
+
+ROWS = 4
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    fixtures.make(tmp_path / "raw", ROWS, 0)
+    return tmp_path / "raw"
+
+
+def run(name: str, root: Path, max_bad: float = 0.0, **limits: int) -> tuple[dict[str, Any], list[Problem]]:
+    """Ingest a source's folder beside it: the numbers and the problems."""
+    out = root.parent / "out" / name
+    store = ImageStore(root.parent / "images", ImageLimits(**limits))
+    numbers = ingest(source_of(name), root, out, store, max_bad)
+    return numbers, list(read_problems(out / "problems.jsonl"))
+
+
+def bad_rows(root: Path, name: str) -> list[dict[str, str]]:
+    lines = (root.parent / "out" / name / "bad_rows.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def stored(root: Path, problem: Problem) -> list[bytes]:
+    store = ImageStore(root.parent / "images")
+    return [store.read(one) for one in problem.images]
+
+
+def change(path: Path, index: int, edit: Callable[[dict[str, Any]], None]) -> None:
+    """Edit one row of a parquet file."""
+    rows = list(parquet.iter_rows(path))
+    edit(rows[index])
+    pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+def test_virl39k(raw: Path) -> None:
+    numbers, problems = run("virl39k", raw / "virl39k")
+    assert numbers == {
+        "source": "virl39k",
+        "rows": 4,
+        "rows_documented": 38_870,
+        "bad": 0,
+        "bad_reasons": {},
+        "unwanted": {},
+        "problems": 4,
+        "images": 4,
+    }
+    assert problems[3] == Problem(
+        id="virl39k/fixture-3",
+        source="virl39k",
+        question="<image>\nHow many shapes of figure 3 are red?",
+        answer="3",
+        answer_type="math",
+        images=problems[3].images,
+        metadata={
+            "category": "Broader STEM Topics",
+            "from": "fixture",
+            "pass_rate_32b_trained": 0.5,
+            "pass_rate_7b_base": -1.0,
+        },
+    )
+    assert stored(raw / "virl39k", problems[3]) == [encoded(picture("virl39k/0/3"))]
+
+
+def test_virl39k_with_the_archive_extracted(raw: Path) -> None:
+    packed = run("virl39k", raw / "virl39k")[1]
+    with zipfile.ZipFile(raw / "virl39k/images.zip") as archive:
+        archive.extractall(raw / "virl39k")
+    (raw / "virl39k/images.zip").unlink()
+    assert run("virl39k", raw / "virl39k")[1] == packed
+
+
+def test_fvqa_gets_a_placeholder_and_its_candidate_answers_as_aliases(raw: Path) -> None:
+    numbers, problems = run("fvqa", raw / "fvqa")
+    assert (numbers["rows"], numbers["problems"]) == (4, 4)
+    assert problems[1].question == "<image>Which town is landmark 1 in?"
+    assert (problems[1].answer, problems[1].aliases) == ("Town 1", ("the town of 1",))
+    assert (problems[1].answer_type, problems[1].metadata["category"]) == ("short_text", "search_required")
+    assert stored(raw / "fvqa", problems[1]) == [encoded(picture("fvqa/0/1"))]
+
+
+def test_pyvision_finds_pictures_in_its_folder_and_in_an_archive(raw: Path) -> None:
+    root = raw / "pyvision"
+    problems = run("pyvision", root)[1]
+    assert [(one.id, one.answer, one.answer_type) for one in problems[:2]] == [
+        ("pyvision/deepeyes/0", "A", "choice"),
+        ("pyvision/deepeyes/1", "B", "choice"),
+    ]
+    assert stored(root, problems[1]) == [encoded(picture("pyvision/0/1"))]
+    with zipfile.ZipFile(root / "part1.zip", "w") as archive:
+        for path in sorted((root / "pyvision_image_rl_data").rglob("*.png")):
+            archive.write(path, path.relative_to(root))
+            path.unlink()
+    assert run("pyvision", root)[1] == problems
+
+
+def test_mmfinereason_keeps_the_hard_rows(raw: Path) -> None:
+    numbers, problems = run("mmfinereason", raw / "mmfinereason")
+    assert numbers["unwanted"] == {"pass rate of Qwen3-VL-4B above 0": 2}  # rows 1 and 3
+    assert [(one.id, one.answer, one.answer_type) for one in problems] == [
+        ("mmfinereason/fixture/0", "0", "math"),
+        ("mmfinereason/fixture/2", "\\frac{2}{2}", "math"),
+    ]
+
+
+def test_mmfinereason_under_the_other_name_of_the_rate_and_with_a_list_of_pictures(raw: Path) -> None:
+    path = raw / "mmfinereason/data/train-00000-of-00001.parquet"
+    rows = list(parquet.iter_rows(path))
+    for row in rows:
+        row["pass_rate"] = row.pop("qwen3vl_4b_pass_rate")
+        row["image"] = [row["image"]]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    assert run("mmfinereason", raw / "mmfinereason")[0]["problems"] == 2
+
+
+def test_the_tiny_world_is_a_source_too(tmp_path: Path) -> None:
+    examples = list(world.examples("train", 3, 0))
+    parquet.write(tmp_path / "tiny/train.parquet", map(tables.rl_row, examples))
+    problems = run("tiny", tmp_path / "tiny")[1]
+    assert [one.question for one in problems] == [one.problem.question for one in examples]
+    assert [one.answer for one in problems] == [one.problem.answer for one in examples]
+    assert [one.id for one in problems] == ["tiny/train/0", "tiny/train/1", "tiny/train/2"]
+
+
+def set_to(**values: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda row: row.update(values)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "edit", "told"),
+    [
+        ("virl39k", "39Krelease.parquet", set_to(answer="17"), "answer: got '17', expected \\boxed{...}"),
+        ("virl39k", "39Krelease.parquet", set_to(answer="\\boxed{ }"), "answer: got an empty text, expected one"),
+        ("virl39k", "39Krelease.parquet", set_to(qid=None), "qid: got None, expected: Input should be a valid string"),
+        ("virl39k", "39Krelease.parquet", set_to(qid="fixture-0"), "id: got 'fixture-0' again, first in 39Krelease"),
+        (
+            "virl39k",
+            "39Krelease.parquet",
+            set_to(image=["images/no.png"]),
+            "image: got path 'images/no.png', which is nei",
+        ),
+        (
+            "virl39k",
+            "39Krelease.parquet",
+            set_to(image=["../../secret"]),
+            "image: got path '../../secret', expected one i",
+        ),
+        (
+            "virl39k",
+            "39Krelease.parquet",
+            set_to(image=["/etc/passwd"]),
+            "image: got path '/etc/passwd', expected one ins",
+        ),
+        (
+            "virl39k",
+            "39Krelease.parquet",
+            set_to(image=[]),
+            "question: got 1 <image> for 0 image(s), expected one each",
+        ),
+        (
+            "fvqa",
+            "fvqa_train.parquet",
+            set_to(images=[{"bytes": b"GIF89a"}]),
+            "image: got 6 bytes that cannot be decoded",
+        ),
+        (
+            "fvqa",
+            "fvqa_train.parquet",
+            lambda row: row["reward_model"].update(candidate_answers="Malta"),
+            "reward_model.candidate_answers: got 'Malta', expected: Value error",
+        ),
+        (
+            "fvqa",
+            "fvqa_train.parquet",
+            set_to(category="maybe"),
+            "category: got 'maybe', expected: Input should be 'search_required' or 'search_free'",
+        ),
+        (
+            "mmfinereason",
+            "data/train-00000-of-00001.parquet",
+            set_to(qwen3vl_4b_pass_rate=1.5),
+            "qwen3vl_4b_pass_rate: got 1.5, expected: Input should be less than or equal to 1",
+        ),
+    ],
+)
+def test_a_bad_row_is_listed_with_its_place_and_reason(
+    raw: Path, name: str, file: str, edit: Callable[[dict[str, Any]], None], told: str
+) -> None:
+    change(raw / name / file, 2, edit)
+    numbers, problems = run(name, raw / name, max_bad=0.25)  # 1 of 4 is just allowed
+    assert numbers["bad"] == 1
+    assert f"{name}/fixture-2" not in {one.id for one in problems}
+    (bad,) = bad_rows(raw / name, name)
+    assert bad["place"] == f"{file} row 2"
+    assert bad["reason"].startswith(told)
+
+
+def test_an_answer_of_the_wrong_type_in_the_whole_column(raw: Path) -> None:
+    path = raw / "virl39k/39Krelease.parquet"
+    rows = [{**row, "answer": 17} for row in parquet.iter_rows(path)]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    with pytest.raises(ValueError, match="virl39k: got 4 bad rows of 4") as caught:
+        run("virl39k", raw / "virl39k", max_bad=0.01)
+    told = str(caught.value)
+    assert "(100.00%), expected at most 1.00% (--max-bad)" in told
+    assert "39Krelease.parquet row 0: answer: got 17, expected: Input should be a valid string" in told
+    assert told.endswith("bad_rows.jsonl")
+    assert len(bad_rows(raw / "virl39k", "virl39k")) == 4
+    assert not (raw / "out/virl39k/problems.jsonl").exists()
+
+
+def test_a_wrong_column_is_said_before_any_row_is_read(raw: Path) -> None:
+    path = raw / "virl39k/39Krelease.parquet"
+    pq.write_table(pq.read_table(path).rename_columns({"answer": "solution"}), path)
+    with pytest.raises(
+        ValueError, match="'answer' is missing: not the virl39k file that its documentation describes"
+    ) as caught:
+        run("virl39k", raw / "virl39k")
+    assert "got columns ['question', 'solution'" in str(caught.value)
+
+
+def test_either_name_of_the_rate_is_named_when_both_are_missing(raw: Path) -> None:
+    path = raw / "mmfinereason/data/train-00000-of-00001.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["qwen3vl_4b_pass_rate"]), path)
+    with pytest.raises(ValueError, match="'qwen3vl_4b_pass_rate or pass_rate' is missing"):
+        run("mmfinereason", raw / "mmfinereason")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.95])
+def test_a_truncated_parquet_says_to_fetch_it_again(raw: Path, share: float) -> None:
+    path = raw / "fvqa/fvqa_train.parquet"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(ValueError, match=r"bytes that are not a whole parquet file .* fetch it again"):
+        run("fvqa", raw / "fvqa")
+
+
+def test_a_parquet_damaged_in_its_middle_says_so_too(raw: Path) -> None:
+    path = raw / "virl39k/39Krelease.parquet"
+    content = bytearray(path.read_bytes())
+    content[4:400] = bytes(396)  # pages of the first columns; the footer is sound
+    path.write_bytes(bytes(content))
+    with pytest.raises(ValueError, match=r"39Krelease.parquet: got .* that are not a whole parquet file"):
+        run("virl39k", raw / "virl39k")
+
+
+def test_a_truncated_archive_is_one_message(raw: Path) -> None:
+    path = raw / "virl39k/images.zip"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"images.zip: got .* bytes that are not a whole zip archive"):
+        run("virl39k", raw / "virl39k")
+
+
+def test_an_image_too_large_for_the_limit_is_not_unpacked(raw: Path) -> None:
+    with pytest.raises(ValueError, match=r"image: got [\d,]+ bytes in 'images/fixture-0-0.png', expected at most 100"):
+        run("virl39k", raw / "virl39k", max_bytes=100)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ('[{"id": "0"', "are not JSON"),
+        ('{"id": "0"}', "got a JSON dict, expected a list of objects"),
+        ("[]", "pyvision: got no rows at all"),
+        ("[3]", "row: got 3, expected: Input should be a valid dictionary"),
+        ('[{"id": "0"}]', "question: missing; answer: missing; ability: missing"),
+    ],
+)
+def test_json_that_is_not_the_documented_list(raw: Path, content: str, told: str) -> None:
+    (raw / "pyvision/pyvision_image_rl_data.json").write_text(content)
+    with pytest.raises(ValueError, match=told):
+        run("pyvision", raw / "pyvision")
+
+
+def test_a_folder_without_the_files_says_what_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"got no 39Krelease.parquet in .*verl-axpo data fetch virl39k"):
+        run("virl39k", tmp_path)
+
+
+def test_an_unknown_source_lists_the_known_ones() -> None:
+    with pytest.raises(
+        ValueError, match=r"got 'imagenet'; choose from \['virl39k', 'fvqa', 'pyvision', 'mmfinereason', 'tiny'\]"
+    ):
+        source_of("imagenet")
+    assert all(SOURCES[name].name == name for name in SOURCES)
+
+
+def test_the_same_seed_makes_the_same_fixtures(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        fixtures.make(tmp_path / name, 2, 5)
+    for path in ("virl39k/39Krelease.parquet", "pyvision/pyvision_image_rl_data/deepeyes/1.png"):
+        assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes()
+
+
+CHOICES = "Which one?\n(A) red\n(B) green"
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "expected"),
+    [
+        (CHOICES, "B", "choice"),
+        (CHOICES, "(b)", "choice"),
+        ("Which? A. 3 B. 4", "B.", "choice"),
+        (CHOICES, "C", "short_text"),  # not among the options
+        ("Which vertex?", "B", "short_text"),
+        ("How long?", "12 cm", "math"),
+        ("How much?", "\\frac{1}{2}", "math"),
+        ("Which set?", "[1, 3)", "math"),
+        ("Solve", "x+y", "math"),
+        ("Solve", "x = y", "math"),
+        ("Who?", "Ada Lovelace", "short_text"),
+        ("True?", "yes", "short_text"),
+        ("When was it?", "in the summer of the year 1968", "short_text"),
+        ("Angle?", "\\angle BAC = 30^\\circ", "math"),
+    ],
+)
+def test_the_answers_type(question: str, answer: str, expected: str) -> None:
+    assert infer(question, answer) == expected

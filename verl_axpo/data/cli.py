@@ -1,0 +1,249 @@
+"""`verl-axpo data`: from raw files to the SFT and RL sets, a command per stage.
+
+sources -> fetch -> check -> ingest -> benchmarks -> dedup -> teacher, collect -> sft -> SFT model, collect -> filter
+
+Every stage says what it did or that there was nothing to do; all files lie below `--work`.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+app = typer.Typer(name="data", no_args_is_help=True, help="Sources, de-duplication, SFT and RL sets.")
+console = Console()
+
+DEFAULT_WORK = Path("outputs/data")
+EVERY_ROWS = 500  # between two signs of life
+
+Work = Annotated[Path, typer.Option(help="Folder of all files.", metavar="DIR")]
+Root = Annotated[
+    Path | None, typer.Option(help="The source's files; without it where `fetch` put them.", metavar="DIR")
+]
+MaxBad = Annotated[float, typer.Option(help="Share of bad rows that is skipped.")]
+SourceName = Annotated[str, typer.Argument(help="One of `verl-axpo data sources`.", metavar="SOURCE")]
+Tools = Annotated[list[str], typer.Option("--tool", help="A tool of the prompt; repeat.")]
+Rollouts = Annotated[list[Path], typer.Option("--rollouts", help="A file of rollouts; repeat.", metavar="FILE")]
+Embed = Annotated[bool, typer.Option(help="Images inside the parquet, instead of paths into the image store.")]
+
+
+@app.command()
+def sources() -> None:
+    """What can be read, where it comes from, and who vouches for its schema."""
+    from verl_axpo.data.sources import SOURCES
+
+    table = Table("source", "repository", "licence", "rows", "schema known from")
+    for one in SOURCES.values():
+        table.add_row(one.name, one.repo, one.licence, f"{one.rows:,}" if one.rows else "", one.known_from)
+    console.print(table)
+
+
+@app.command()
+def fetch(
+    source: SourceName,
+    work: Work = DEFAULT_WORK,
+    repo: Annotated[str | None, typer.Option(help="Another repository with the same files.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="A mirror's URL; else HF_ENDPOINT.")] = None,
+) -> None:
+    """Download a source; goes on where it ended, verifies every file, fetches nothing twice."""
+    from verl_axpo.data import hub
+    from verl_axpo.data.sources import source_of
+    from verl_axpo.data.workspace import Workspace
+
+    chosen, out = source_of(source), Workspace(work).raw(source)
+    if not chosen.files:
+        raise ValueError(f"{source}: nothing to fetch, it is made by `{chosen.repo}`; give its folder with --root")
+    got = hub.fetch(
+        repo or chosen.repo,
+        chosen.files,
+        out,
+        revision=revision,
+        endpoint=endpoint,
+        tell=lambda line: console.print(line),
+    )
+    console.print(
+        f"{source}: {len(got.files)} files of {got.commit[:12]} in {out}, {got.bytes_brought:,} bytes brought"
+    )
+
+
+@app.command()
+def check(
+    source: SourceName,
+    work: Work = DEFAULT_WORK,
+    root: Root = None,
+    rows: Annotated[int, typer.Option(help="Bad rows to show.")] = 20,
+    max_bad: MaxBad = 0.01,
+) -> None:
+    """Validate every row of a source without writing anything; images are not looked at."""
+    from verl_axpo.data.ingest import Ingested, check_share, read
+    from verl_axpo.data.sources import source_of
+    from verl_axpo.data.workspace import Workspace
+
+    result = Ingested(source=source)
+    sound = sum(1 for _ in read(source_of(source), root or Workspace(work).raw(source), None, result))
+    for one in result.bad[:rows]:
+        console.print(f"[red]bad[/] {escape(one.place)}: {escape(one.reason)}", soft_wrap=True)
+    numbers = result.summary(sound, 0, source_of(source).rows)
+    show({name: value for name, value in numbers.items() if name != "images"}, skipped=False)
+    check_share(result, max_bad)
+
+
+@app.command()
+def ingest(source: SourceName, work: Work = DEFAULT_WORK, root: Root = None, max_bad: MaxBad = 0.01) -> None:
+    """Turn a source's rows into problems, its images into the store."""
+    from verl_axpo.data.pipeline import ingest_source
+    from verl_axpo.data.sources import source_of
+    from verl_axpo.data.workspace import Workspace
+
+    space = Workspace(work)
+    with console.status(f"{source}: starting") as status:
+
+        def progress(done: int) -> None:
+            if done % EVERY_ROWS == 0:
+                status.update(f"{source}: {done:,} rows")
+
+        numbers, skipped = ingest_source(space, source_of(source), root or space.raw(source), max_bad, progress)
+    show(numbers, skipped)
+
+
+@app.command()
+def benchmarks(
+    work: Work = DEFAULT_WORK,
+    benchmark: Annotated[list[str] | None, typer.Option(help="One of them; all without it. Repeat for more.")] = None,
+    source: Annotated[list[str] | None, typer.Option(help="NAME=PATH: a local copy. Repeat for more.")] = None,
+    registry: Annotated[str, typer.Option(help="A module with names and load.")] = "verl_axpo.eval.benchmarks",
+) -> None:
+    """Note what the benchmarks ask and show, for `dedup` to keep out of training."""
+    from importlib import import_module
+
+    from verl_axpo.data.dedup import write_references
+    from verl_axpo.data.workspace import Workspace
+
+    known, space = import_module(registry), Workspace(work)
+    names = benchmark or list(known.names())
+    unknown = sorted(set(names) - set(known.names()))
+    if unknown or any("=" not in one for one in source or ()):
+        raise ValueError(f"benchmarks: got {unknown or source}, expected NAME of {list(known.names())}, and NAME=PATH")
+    copies = dict(one.split("=", 1) for one in source or ())
+    questions = (question for name in names for question in known.load(name, copies.get(name)))
+    with console.status("reading the benchmarks"):
+        count = write_references(space.benchmarks, questions)
+    console.print(f"{count:,} questions of {', '.join(names)} in {space.benchmarks}", soft_wrap=True)
+
+
+@app.command()
+def dedup(
+    work: Work = DEFAULT_WORK,
+    source: Annotated[
+        list[str] | None, typer.Option(help="A source; repeat. Earlier ones keep what both have.")
+    ] = None,
+    against: Annotated[
+        list[Path] | None, typer.Option(help="Benchmark entries from elsewhere; repeat.", metavar="FILE")
+    ] = None,
+    inside: Annotated[str, typer.Option(help="both, either, image or question.")] = "both",
+    outside: Annotated[str, typer.Option("--benchmarks", help="Likewise, against the benchmarks.")] = "either",
+    most_bits: Annotated[int, typer.Option(help="Of 256, in which near images may differ.")] = 12,
+    without_benchmarks: Annotated[bool, typer.Option(help="Go on without benchmark entries.")] = False,
+) -> None:
+    """Drop repetitions, and what the benchmarks have."""
+    from verl_axpo.data.dedup import DedupConfig
+    from verl_axpo.data.pipeline import dedup_sources
+    from verl_axpo.data.sources import SOURCES
+    from verl_axpo.data.workspace import Workspace
+
+    space = Workspace(work)
+    noted = [space.benchmarks] if space.benchmarks.exists() else []
+    entries = [] if without_benchmarks else against or noted
+    if not entries and not without_benchmarks:
+        raise ValueError(
+            f"dedup: got no benchmark entries, expected {space.benchmarks} (`verl-axpo data benchmarks`) or --against; "
+            "training on the test makes every result void (--without-benchmarks if none is to be reported)"
+        )
+    chosen = source or [name for name in SOURCES if name in space.ingested()]
+    config = DedupConfig(inside=inside, against=outside, most_bits=most_bits)  # type: ignore[arg-type]  # checks itself
+    with console.status("comparing"):
+        numbers, skipped = dedup_sources(space, chosen, entries, config)
+    show(numbers, skipped)
+
+
+@app.command()
+def collect(
+    folder: Annotated[Path, typer.Argument(help="The --out folder of an agent run.", metavar="DIR")],
+    out: Annotated[Path, typer.Option(help="Where to write the rollouts.", metavar="FILE")],
+    model: Annotated[str, typer.Option(help="The name that `sft` and `filter` will know the model by.")],
+    work: Work = DEFAULT_WORK,
+) -> None:
+    """Turn an agent run over the problems into rollouts; what has no verdict yet is counted and left out."""
+    from verl_axpo.data.collect import collect as gather
+    from verl_axpo.data.workspace import Workspace
+
+    with console.status("collecting"):
+        numbers = gather(folder, model, out, Workspace(work).store())
+    show(dict(numbers), skipped=False)
+
+
+@app.command()
+def sft(
+    rollouts: Rollouts,
+    tool: Tools,
+    teacher: Annotated[str, typer.Option(help="The teacher's name in the rollouts.")],
+    work: Work = DEFAULT_WORK,
+    tool_share: Annotated[str, typer.Option(help="Share of trajectories with a tool call, or none.")] = "0.25",
+    per_problem: Annotated[int, typer.Option(help="Trajectories of one problem at most.")] = 1,
+    val: Annotated[int, typer.Option(help="Problems held out.")] = 128,
+    seed: int = 0,
+    embed: Embed = False,
+) -> None:
+    """Choose correct teacher trajectories and write verl's SFT schema."""
+    from verl_axpo.data.pipeline import make_sft
+    from verl_axpo.data.select_sft import SftConfig
+    from verl_axpo.data.workspace import Workspace
+
+    share = None if tool_share == "none" else float(tool_share)
+    config = SftConfig(tool_share=share, per_problem=per_problem, val=val, seed=seed)
+    with console.status("choosing trajectories"):
+        numbers, skipped = make_sft(Workspace(work), rollouts, teacher, tool, config, embed)
+    show(numbers, skipped)
+
+
+@app.command("filter")
+def filter_(
+    rollouts: Rollouts,
+    tool: Tools,
+    teacher: Annotated[str, typer.Option(help="The teacher's name in the rollouts.")],
+    student: Annotated[str, typer.Option(help="The SFT model's name in the rollouts.")],
+    work: Work = DEFAULT_WORK,
+    attempts: Annotated[int, typer.Option(help="Scored attempts that decide about a problem.")] = 4,
+    hard: Annotated[int, typer.Option(help="Problems drawn from the hard set; -1 for all.")] = 22_000,
+    val: Annotated[int, typer.Option(help="Problems held out.")] = 256,
+    undecided: Annotated[str, typer.Option(help="With fewer attempts: error, keep or drop.")] = "error",
+    seed: int = 0,
+    embed: Embed = False,
+) -> None:
+    """Drop what is too easy or out of reach, add the hard set, and write verl's RL schema."""
+    from verl_axpo.data.pipeline import make_rl
+    from verl_axpo.data.select_rl import RlConfig
+    from verl_axpo.data.workspace import Workspace
+
+    config = RlConfig(
+        attempts=attempts,
+        hard=None if hard < 0 else hard,
+        val=val,
+        undecided=undecided,  # type: ignore[arg-type]  # checks itself
+        seed=seed,
+    )
+    with console.status("filtering"):
+        numbers, skipped = make_rl(Workspace(work), rollouts, teacher, student, tool, config, embed)
+    show(numbers, skipped)
+
+
+def show(numbers: dict[str, Any], skipped: bool) -> None:
+    """A stage's numbers, and whether there was anything to do."""
+    if skipped:
+        console.print("[dim]nothing has changed, the stage is done; its numbers:[/]")
+    for name, value in numbers.items():
+        console.print(f"  {escape(name)}: {escape(str(value))}", soft_wrap=True, highlight=False)

@@ -1,0 +1,141 @@
+"""An agent run's folder into rollouts for the selections: who solved what, and what the teacher wrote.
+
+<folder>/rollouts.jsonl (turns, calls, responses) --.-> one attempt per line, in the form of `rollouts.py`
+<folder>/scores.jsonl   (verdicts)                --'   pictures of tools -> the image store
+
+The runner's `uid` is the problem's id. Of its lines only the fields below are read; a later line of the same rollout
+replaces an earlier one. Rollouts without a verdict are not collected yet.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import orjson
+from pydantic import BaseModel, ValidationError
+
+from verl_axpo.data.files import write_lines
+from verl_axpo.data.images import ImageRefused, ImageStore
+from verl_axpo.data.problem import PLACEHOLDER
+from verl_axpo.data.rollouts import Rollout, Turn
+from verl_axpo.data.stage import Numbers
+from verl_axpo.data.validation import reasons
+
+INFRA_FAILURE = "infra_failure"  # `verl_axpo.core.types.Status`: nobody's answer
+
+Key = tuple[str, str, int]
+
+
+class _Response(BaseModel):
+    text: str
+    images: list[str] = []
+
+
+class _Turn(BaseModel):
+    text: str
+    calls: list[object] = []
+    responses: list[_Response] = []
+    unanswered: int = 0
+
+
+class _Line(BaseModel):
+    benchmark: str
+    uid: str
+    rollout: int
+
+    @property
+    def key(self) -> Key:
+        return self.benchmark, self.uid, self.rollout
+
+
+class _Run(_Line):
+    status: str
+    turns: list[_Turn]
+
+
+class _Verdict(BaseModel):
+    correct: bool | None
+
+
+class _Scored(_Line):
+    score: _Verdict
+
+
+LineT = TypeVar("LineT", bound=_Line)
+
+
+def collect(folder: Path, model: str, out: Path, store: ImageStore) -> Numbers:
+    """Write the rollouts of an agent run to `out`, whole or not at all.
+
+    Returns:
+        how many were written, correct, not scorable, without a verdict yet, and not usable for SFT.
+
+    Raises:
+        ValueError: a line or a picture that is not what the runner writes; names the file.
+        FileNotFoundError: the folder has no rollouts.
+    """
+    verdicts = {one.key: one.score.correct for _, one in _lines(folder / "scores.jsonl", _Scored)}
+    offsets = {one.key: offset for offset, one in _lines(folder / "rollouts.jsonl", _Run)}
+    counts = dict.fromkeys(("written", "correct", "infra_failures", "without_verdict", "not_for_sft"), 0)
+
+    def made() -> Iterator[bytes]:
+        for offset, run in _lines(folder / "rollouts.jsonl", _Run):
+            if offsets[run.key] != offset:
+                continue
+            failed = run.status == INFRA_FAILURE
+            if run.key not in verdicts and not failed:
+                counts["without_verdict"] += 1
+                continue
+            rollout = _rollout(run, None if failed else verdicts[run.key], model, folder, store)
+            counts["written"] += 1
+            counts["correct"] += rollout.correct is True
+            counts["infra_failures"] += rollout.correct is None
+            counts["not_for_sft"] += not rollout.trainable
+            yield orjson.dumps(rollout.model_dump())
+
+    write_lines(out, made())
+    return counts
+
+
+def _rollout(run: _Run, correct: bool | None, model: str, folder: Path, store: ImageStore) -> Rollout:
+    turns: list[Turn] = []
+    images: list[str] = []
+    for turn in run.turns:
+        turns.append(Turn(role="assistant", content=turn.text))
+        for response in turn.responses:
+            # as the agent loop renders it: the pictures, then the words
+            turns.append(Turn(role="tool", content=PLACEHOLDER * len(response.images) + response.text))
+            images += response.images
+    # Who writes the placeholder itself would get a picture there
+    trainable = sum(turn.content.count(PLACEHOLDER) for turn in turns) == len(images)
+    kept: list[str] = []
+    try:
+        kept = [store.add((folder / name).read_bytes()).sha256 for name in images]
+    except ImageRefused:
+        trainable = False  # a crop too thin to be an image; the attempt still counts
+    return Rollout(
+        problem_id=run.uid,
+        model=model,
+        sample=run.rollout,
+        correct=correct,
+        tool_calls=sum(len(turn.calls) + turn.unanswered for turn in run.turns),
+        trainable=trainable,
+        turns=tuple(turns) if trainable else (),
+        images=tuple(kept) if trainable else (),
+    )
+
+
+def _lines(path: Path, kind: type[LineT]) -> Iterator[tuple[int, LineT]]:
+    """Whole lines with their place in the file; a torn last one is not there yet."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; expected the folder of an agent run (its --out)")
+    offset = 0
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            try:
+                yield offset, kind.model_validate_json(line)
+            except ValidationError as error:
+                raise ValueError(f"{path} at byte {offset}: {reasons(error)}") from None
+            offset += len(line)

@@ -1,0 +1,229 @@
+"""The same problem twice, or a benchmark's problem among the training data: found, dropped, reported.
+
+problems, image records -> entries --.-> against the benchmarks: an image near one of theirs, or their question
+benchmark questions -> references --'-> inside: the question and all images of an earlier problem
+                                                                                -> kept problems, drops with reasons
+
+Two conditions, each written out:
+  image     perceptual hashes differ in at most `most_bits` of 256. Inside, every image in its place; against a
+            benchmark, any image: one shared picture is a leak.
+  question  equal after `normalised`. Against a benchmark without options and what follows them, and only when it has
+            at least `least_words` words or no image that goes with it: "what is the colour of the car" is nobody's.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from verl_axpo.data.files import write_lines
+from verl_axpo.data.fingerprint import distance, normalised, perceptual_hash, stem
+from verl_axpo.data.images import ImageLimits, ImageRecord, check
+from verl_axpo.data.near import MOST_DISTANCE, near_pairs, words
+from verl_axpo.data.problem import Problem
+from verl_axpo.data.validation import reasons
+from verl_axpo.eval.types import Question
+
+Ordered = dict[int, None]  # a set of indices in order of arrival
+Rule = Literal["both", "either", "image", "question"]
+RULES: tuple[Rule, ...] = ("both", "either", "image", "question")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DedupConfig:
+    """Which conditions drop a problem; see the module for their meaning."""
+
+    inside: Rule = "both"
+    against: Rule = "either"
+    most_bits: int = 12
+    least_words: int = 12
+
+    def __post_init__(self) -> None:
+        for name in ("inside", "against"):
+            if getattr(self, name) not in RULES:
+                raise ValueError(f"{name}: got {getattr(self, name)!r}; choose from {list(RULES)}")
+        if not 0 <= self.most_bits <= MOST_DISTANCE:
+            raise ValueError(f"most_bits: got {self.most_bits}, expected 0 to {MOST_DISTANCE} of 256")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A problem, or a benchmark's question, as far as sameness goes."""
+
+    id: str
+    source: str
+    question: str  # normalised
+    stem: str  # likewise, before the options
+    phashes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drop:
+    """A problem left out: whom it repeats, by which condition, and in how many bits the images differ (None: by the
+    question alone)."""
+
+    id: str
+    source: str
+    scope: Literal["inside", "against"]
+    same_as: str
+    in_source: str
+    by: str
+    bits: int | None
+
+
+_ENTRY = TypeAdapter(Entry)
+
+
+def entry_of(problem: Problem, records: Mapping[str, ImageRecord]) -> Entry:
+    """A problem's entry, by the hashes made when its images were stored.
+
+    Raises:
+        ValueError: an image that is not in the store.
+    """
+    missing = [one for one in problem.images if one not in records]
+    if missing:
+        raise ValueError(f"{problem.id}: image {missing[0]} is not in the store; ingest {problem.source} again")
+    phashes = tuple(records[one].phash for one in problem.images)
+    return _entry(problem.id, problem.source, problem.question, phashes)
+
+
+def _entry(name: str, source: str, question: str, phashes: tuple[str, ...]) -> Entry:
+    said, asked = normalised(question), normalised(stem(question))
+    return Entry(id=name, source=source, question=said, stem=asked, phashes=phashes)
+
+
+def write_references(path: Path, questions: Iterable[Question], limits: ImageLimits | None = None) -> int:
+    """Write the entries of benchmark questions, one JSON object per line, for `dedup` to read; returns how many."""
+    return write_lines(path, (orjson.dumps(_reference(one, limits or ImageLimits())) for one in questions))
+
+
+def _reference(question: Question, limits: ImageLimits) -> Entry:
+    phashes = tuple(perceptual_hash(check(data, limits)) for data in question.images)
+    # The benchmark's own text where the loader keeps it: a prompt ends with an instruction
+    text = str(question.metadata.get("question") or question.prompt)
+    return _entry(f"{question.benchmark}/{question.uid}", question.benchmark, text, phashes)
+
+
+def read_references(path: Path) -> list[Entry]:
+    """The entries that `write_references` wrote.
+
+    Raises:
+        ValueError: a line that is none; names file and line.
+    """
+    entries = []
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        try:
+            entries.append(_ENTRY.validate_json(line))
+        except ValidationError as error:
+            raise ValueError(f"{path} line {number}: {reasons(error)}") from None
+    return entries
+
+
+def find_drops(entries: Sequence[Entry], references: Sequence[Entry], config: DedupConfig) -> list[Drop]:
+    """What to leave out, in the order of `entries`: of two equal problems the earlier one stays.
+
+    A problem that a benchmark has is dropped first and protects nobody: its repetitions are dropped by the same rule.
+    """
+    leaks = _against(entries, references, config)
+    clean = [entry for entry in entries if entry.id not in leaks]
+    repeats = _inside(clean, config)
+    return [found for entry in entries if (found := leaks.get(entry.id) or repeats.get(entry.id)) is not None]
+
+
+def _against(entries: Sequence[Entry], references: Sequence[Entry], config: DedupConfig) -> dict[str, Drop]:
+    by_image = _image_matches(entries, references, config.most_bits)
+    by_question: dict[str, Ordered] = {}
+    for index, reference in enumerate(references):
+        if not reference.phashes or len(reference.stem.split()) >= config.least_words:
+            by_question.setdefault(reference.stem, {})[index] = None
+    drops = {}
+    for index, entry in enumerate(entries):
+        images = by_image.get(index, {})
+        chosen = _decide(config.against, images, by_question.get(entry.stem, {}))
+        if chosen is not None:
+            other, by = chosen
+            drops[entry.id] = _drop(entry, references[other], "against", by, images.get(other))
+    return drops
+
+
+def _image_matches(entries: Sequence[Entry], others: Sequence[Entry], most: int) -> dict[int, dict[int, int]]:
+    """For each entry the others that share any image with it, and in how many bits the nearest pair differs."""
+    owner_A, hashes_A = _flat(entries)
+    owner_B, hashes_B = _flat(others)
+    if not hashes_A or not hashes_B:
+        return {}
+    a_P, b_P = near_pairs(words(hashes_A), words(hashes_B), most)
+    found: dict[int, dict[int, int]] = {}
+    for a, b in zip(a_P.tolist(), b_P.tolist(), strict=True):
+        matches, bits = found.setdefault(owner_A[a], {}), distance(hashes_A[a], hashes_B[b])
+        matches[owner_B[b]] = min(bits, matches.get(owner_B[b], bits))
+    return found
+
+
+def _flat(entries: Sequence[Entry]) -> tuple[list[int], list[str]]:
+    """Every image of every entry: whose it is, and its hash."""
+    owners = [index for index, entry in enumerate(entries) for _ in entry.phashes]
+    return owners, [phash for entry in entries for phash in entry.phashes]
+
+
+def _decide(rule: Rule, images: Mapping[int, int], questions: Ordered) -> tuple[int, str] | None:
+    """The other that an entry is dropped for, and by which condition; None keeps it."""
+    both = [other for other in images if other in questions]  # images are few, a common question has thousands
+    if both:
+        return min(both), "image and question"
+    if rule in ("either", "image") and images:
+        return min(images, key=lambda other: (images[other], other)), "image"
+    if rule in ("either", "question") and questions:
+        return next(iter(questions)), "question"
+    return None
+
+
+def _drop(entry: Entry, other: Entry, scope: Literal["inside", "against"], by: str, bits: int | None) -> Drop:
+    return Drop(
+        id=entry.id, source=entry.source, scope=scope, same_as=other.id, in_source=other.source, by=by, bits=bits
+    )
+
+
+def _inside(entries: Sequence[Entry], config: DedupConfig) -> dict[str, Drop]:
+    earlier = _earlier_images(entries, config)
+    kept: dict[str, Ordered] = {}  # by question
+    texts: dict[str, int] = {}  # by question, of problems without an image: the question is the whole problem
+    drops: dict[str, Drop] = {}
+    for index, entry in enumerate(entries):
+        images = {other: bits for other, bits in earlier.get(index, {}).items() if entries[other].id not in drops}
+        chosen = _decide(config.inside, images, kept.get(entry.question, {}))
+        if chosen is None and not entry.phashes and entry.question in texts:
+            chosen = texts[entry.question], "question"
+        if chosen is not None:
+            drops[entry.id] = _drop(entry, entries[chosen[0]], "inside", chosen[1], images.get(chosen[0]))
+            continue
+        kept.setdefault(entry.question, {})[index] = None
+        if not entry.phashes:
+            texts[entry.question] = index
+    return drops
+
+
+def _earlier_images(entries: Sequence[Entry], config: DedupConfig) -> dict[int, dict[int, int]]:
+    """For each entry the earlier ones with the same number of images, near in every place, and the largest distance.
+
+    Where the rule asks for the question too, only entries with the same one are compared.
+    """
+    numbers: dict[str, int] = {}
+    keys = np.array([numbers.setdefault(entry.question, len(numbers)) for entry in entries], dtype=np.int64)
+    found: dict[int, dict[int, int]] = {}
+    for count in sorted({len(entry.phashes) for entry in entries} - {0}):
+        indices = [index for index, entry in enumerate(entries) if len(entry.phashes) == count]
+        asked = keys[indices] if config.inside == "both" else None
+        places = [words([entries[index].phashes[place] for index in indices]) for place in range(count)]
+        a_P, b_P = near_pairs(places[0], places[0], config.most_bits, asked, asked)
+        a_P, b_P = a_P[b_P < a_P], b_P[b_P < a_P]
+        bits_P = [np.bitwise_count(place[a_P] ^ place[b_P]).sum(axis=1, dtype=np.int64) for place in places]
+        worst_P = np.max(bits_P, axis=0)
+        for a, b, bits in zip(a_P.tolist(), b_P.tolist(), worst_P.tolist(), strict=True):
+            if bits <= config.most_bits:
+                found.setdefault(indices[a], {})[indices[b]] = bits
+    return found

@@ -1,0 +1,50 @@
+"""Files that are whole or not there, and what they hash to.
+
+with replacing(path) as unfinished: write it -> flushed to the disk -> renamed to path
+path -> sha256_of() -> hex
+"""
+
+import hashlib
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+CHUNK_BYTES = 1 << 20
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A place to write the next `path` to; it becomes `path` when the block ends without an error.
+
+    A killed writer leaves the old file, or none, and a `.<name>.*.unfinished` beside it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.unfinished")
+    try:
+        yield unfinished
+        with unfinished.open("rb") as file:
+            os.fsync(file.fileno())  # a rename may reach the disk before the content does
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_lines(path: Path, lines: Iterable[bytes]) -> int:
+    """Write lines (without their newline) as one file, whole or not at all; returns how many there were."""
+    count = 0
+    with replacing(path) as unfinished, unfinished.open("wb") as file:
+        for line in lines:
+            file.write(line + b"\n")
+            count += 1
+    return count
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content, as hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()

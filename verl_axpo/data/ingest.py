@@ -1,0 +1,148 @@
+"""A source's folder into problems: every row validated, every image checked and stored.
+
+rows -> row model -> draft -> pictures -> ImageStore -> Problem -> problems.jsonl
+           |            |________|_________________________|
+           bad rows, with place and reason -> bad_rows.jsonl; too many of them and nothing is written
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+
+from verl_axpo.data.files import write_lines
+from verl_axpo.data.images import ImageStore
+from verl_axpo.data.problem import Problem, write_problems
+from verl_axpo.data.reading import PictureFolder, rows
+from verl_axpo.data.sources.base import Draft, Source, Unwanted
+from verl_axpo.data.validation import reasons, shown
+
+MAX_BAD = 0.01  # share of bad rows that is skipped without asking; more means that the schema is not what we think
+TOLD_ROWS = 3  # bad rows quoted in the message; the file has all of them
+
+Progress = Callable[[int], None]  # rows done so far
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BadRow:
+    """A row that is no problem: where it stands and why."""
+
+    place: str
+    reason: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Ingested:
+    """What came of a source's rows; `unwanted` counts by reason what the source's own selection left out."""
+
+    source: str
+    rows: int = 0
+    bad: list[BadRow] = field(default_factory=list)
+    unwanted: Counter[str] = field(default_factory=Counter)
+
+    def summary(self, problems: int, images: int, documented: int | None) -> dict[str, Any]:
+        """The numbers for the data card."""
+        return {
+            "source": self.source,
+            "rows": self.rows,
+            "rows_documented": documented,
+            "bad": len(self.bad),
+            "bad_reasons": dict(Counter(one.reason.split(":")[0] for one in self.bad)),
+            "unwanted": dict(self.unwanted),
+            "problems": problems,
+            "images": images,
+        }
+
+
+def ingest(
+    source: Source,
+    root: Path,
+    out: Path,
+    store: ImageStore,
+    max_bad: float = MAX_BAD,
+    progress: Progress = lambda done: None,
+) -> dict[str, Any]:
+    """Write `problems.jsonl` and `bad_rows.jsonl` into `out`, images into `store`.
+
+    Returns:
+        the numbers of the funnel's first step.
+
+    Raises:
+        ValueError: files that cannot be read, or more than `max_bad` of the rows are bad (the list is written first).
+        OSError: the disk is full; stored images stay and are not checked again.
+    """
+    if not 0 <= max_bad <= 1:
+        raise ValueError(f"max_bad: got {max_bad}, expected a share between 0 and 1")
+    result, images = Ingested(source=source.name), set[str]()
+    problems = []
+    for problem in read(source, root, store, result):
+        problems.append(problem)
+        images.update(problem.images)
+        progress(result.rows)
+    write_lines(out / "bad_rows.jsonl", (orjson.dumps(one) for one in result.bad))
+    check_share(result, max_bad, out / "bad_rows.jsonl")
+    return result.summary(write_problems(out / "problems.jsonl", problems), len(images), source.rows)
+
+
+def check_share(result: Ingested, max_bad: float, listed: Path | None = None) -> None:
+    """Refuse a source with too many bad rows, or without a single row.
+
+    Raises:
+        ValueError: quotes the first bad rows.
+    """
+    if not result.rows:
+        raise ValueError(f"{result.source}: got no rows at all")
+    share = len(result.bad) / result.rows
+    if share > max_bad:
+        quoted = "\n".join(f"  {one.place}: {one.reason}" for one in result.bad[:TOLD_ROWS])
+        raise ValueError(
+            f"{result.source}: got {len(result.bad)} bad rows of {result.rows} ({share:.2%}), "
+            f"expected at most {max_bad:.2%} (--max-bad)\n{quoted}" + (f"\nall of them: {listed}" if listed else "")
+        )
+
+
+def read(source: Source, root: Path, store: ImageStore | None, result: Ingested) -> Iterator[Problem]:
+    """The source's problems one by one; bad and unwanted rows go into `result`.
+
+    Without a store the images are not looked at: a check of the rows alone, of which the images are left out.
+    """
+    folder = PictureFolder(root, source.folders, store.limits.max_bytes if store else 0)
+    if store is not None:
+        folder.archives()  # a damaged archive is one message about a file, not one about every row
+    seen: dict[str, str] = {}
+    for place, row in rows(root, source):
+        result.rows += 1
+        try:
+            made = source.draft(source.row.model_validate(row))
+            if made.id in seen:
+                raise ValueError(f"id: got {shown(made.id)} again, first in {seen[made.id]}")
+            seen[made.id] = place
+            yield _problem(source, made, folder, store)
+        except Unwanted as left_out:
+            result.unwanted[str(left_out)] += 1
+        except ValidationError as error:
+            result.bad.append(BadRow(place=place, reason=reasons(error)))
+        except ValueError as error:
+            result.bad.append(BadRow(place=place, reason=str(error)))
+
+
+def _problem(source: Source, made: Draft, folder: PictureFolder, store: ImageStore | None) -> Problem:
+    if store is None:
+        images = tuple("unread" for _ in made.pictures)
+    else:
+        encoded = [folder.read(one) if isinstance(one, str) else one for one in made.pictures]
+        images = tuple(store.add(data).sha256 for data in encoded)
+    return Problem(
+        id=f"{source.name}/{made.id}",
+        source=source.name,
+        question=made.question,
+        answer=made.answer,
+        answer_type=made.answer_type,
+        images=images,
+        aliases=made.aliases,
+        metadata=dict(made.metadata),
+    )

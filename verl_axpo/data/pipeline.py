@@ -1,0 +1,188 @@
+"""The stages between raw files and the two parquet sets; each is skipped while what it is made from stays the same.
+
+raw/<source> -> ingest_source() -> problems/<source> -.
+                                   benchmarks' entries -+-> dedup_sources() -> dedup/
+dedup/ + teacher's trajectories                          -> make_sft()     -> sft/
+dedup/ + sft/ + both models' rollouts + the hard set     -> make_rl()      -> rl/
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import orjson
+
+from verl_axpo import prompts
+from verl_axpo.data import card, parquet, select_rl, select_sft
+from verl_axpo.data.dedup import DedupConfig, Drop, entry_of, find_drops, read_references
+from verl_axpo.data.files import sha256_of, write_lines
+from verl_axpo.data.images import ImageStore
+from verl_axpo.data.ingest import Progress, ingest
+from verl_axpo.data.parquet import Row
+from verl_axpo.data.problem import Problem, read_problems, write_problems
+from verl_axpo.data.reading import tables
+from verl_axpo.data.rollouts import RolloutFiles, solve_counts
+from verl_axpo.data.rows import rl_row, rl_schema, sft_row, sft_schema
+from verl_axpo.data.select_rl import RlConfig
+from verl_axpo.data.select_sft import SftConfig
+from verl_axpo.data.sources import HARD
+from verl_axpo.data.sources.base import Source
+from verl_axpo.data.stage import Numbers, Stage, hashes, run
+from verl_axpo.data.workspace import Workspace
+
+
+def ingest_source(
+    work: Workspace, source: Source, root: Path, max_bad: float, progress: Progress = lambda done: None
+) -> tuple[Numbers, bool]:
+    """A source's rows into problems; see `ingest`. Loose pictures count by name and size, archives by content."""
+    store = work.store()
+    stage = Stage(
+        name=f"ingest {source.name}",
+        out=work.problems(source.name),
+        inputs=_source_hashes(root, source),
+        settings={"max_bad": max_bad, "limits": asdict(store.limits)},
+        outputs=("problems.jsonl", "bad_rows.jsonl"),
+    )
+    return run(stage, lambda: ingest(source, root, stage.out, store, max_bad, progress))
+
+
+def _source_hashes(root: Path, source: Source) -> dict[str, str]:
+    whole = [*tables(root, source), *sorted(root.rglob("*.zip"))]
+    found = {path.relative_to(root).as_posix(): sha256_of(path) for path in whole}
+    if source.folders:
+        loose = (path for path in sorted(root.rglob("*")) if path.is_file() and path not in whole)
+        found["pictures"] = card.hash_of([(path.relative_to(root).as_posix(), path.stat().st_size) for path in loose])
+    return found
+
+
+def dedup_sources(
+    work: Workspace, sources: Sequence[str], against: Sequence[Path], config: DedupConfig
+) -> tuple[Numbers, bool]:
+    """Drop repetitions inside the sources, and what the benchmarks have; of two equal problems the one of the source
+    named first stays."""
+    paths = [work.problems(name) / "problems.jsonl" for name in sources]
+    stage = Stage(
+        name="dedup",
+        out=work.dedup,
+        inputs=hashes([*paths, *against]),
+        settings={"sources": list(sources), **asdict(config)},
+        outputs=("problems.jsonl", "hard.jsonl", "dropped.jsonl", "report.md"),
+    )
+
+    def work_it() -> Numbers:
+        problems = [problem for path in paths for problem in read_problems(path)]
+        references = [entry for path in against for entry in read_references(path)]
+        records = work.store().records
+        drops = find_drops([entry_of(problem, records) for problem in problems], references, config)
+        gone = {drop.id for drop in drops}
+        kept = [problem for problem in problems if problem.id not in gone]
+        write_problems(stage.out / "problems.jsonl", (one for one in kept if one.source != HARD))
+        write_problems(stage.out / "hard.jsonl", (one for one in kept if one.source == HARD))
+        write_lines(stage.out / "dropped.jsonl", (orjson.dumps(drop) for drop in drops))
+        numbers = _dedup_numbers(problems, drops, kept, sorted({one.source for one in references}))
+        write_lines(stage.out / "report.md", card.dedup_report(numbers, drops, config).encode().splitlines())
+        return numbers
+
+    return run(stage, work_it)
+
+
+def _dedup_numbers(
+    problems: Sequence[Problem], drops: Sequence[Drop], kept: Sequence[Problem], benchmarks: list[str]
+) -> Numbers:
+    return {
+        "problems": len(problems),
+        "dropped_inside": sum(drop.scope == "inside" for drop in drops),
+        "dropped_against": sum(drop.scope == "against" for drop in drops),
+        "kept": len(kept),
+        "kept_by_source": dict(Counter(problem.source for problem in kept)),
+        "dropped_by": {" | ".join(key): count for key, count in sorted(_by_reason(drops).items())},
+        "benchmarks": benchmarks,
+    }
+
+
+def _by_reason(drops: Sequence[Drop]) -> Counter[tuple[str, str, str, str]]:
+    return Counter((drop.source, drop.scope, drop.in_source, drop.by) for drop in drops)
+
+
+def make_sft(
+    work: Workspace, rollouts: Sequence[Path], teacher: str, tools: Sequence[str], config: SftConfig, embed: bool
+) -> tuple[Numbers, bool]:
+    """Choose the teacher's trajectories and write them in verl's SFT schema, with their data card."""
+    problems_path = work.dedup / "problems.jsonl"
+    stage = Stage(
+        name="sft",
+        out=work.sft,
+        inputs=hashes([problems_path, *rollouts]),
+        settings={**asdict(config), "teacher": teacher, **_row_settings(work, tools, embed)},
+        outputs=("train.parquet", "val.parquet", "selected.jsonl"),
+    )
+
+    def work_it() -> Numbers:
+        problems, store = {one.id: one for one in read_problems(problems_path)}, work.store()
+        files = RolloutFiles(rollouts)
+        known = (one for one in files.attempts() if one.model == teacher and one.problem_id in problems)
+        chosen = select_sft.select(known, config)
+        for split, part in (("train", chosen.train), ("val", chosen.val)):
+            made = (sft_row(problems[one.problem_id], one, tools, store, embed) for one in files.read(part))
+            parquet.write(stage.out / f"{split}.parquet", made, sft_schema(embed))
+        picked = (orjson.dumps(one.model_dump()) for one in (*chosen.train, *chosen.val))
+        write_lines(stage.out / "selected.jsonl", picked)
+        return chosen.numbers
+
+    result = run(stage, work_it)
+    card.write(work, stage.out)
+    return result
+
+
+def make_rl(
+    work: Workspace,
+    rollouts: Sequence[Path],
+    teacher: str,
+    student: str,
+    tools: Sequence[str],
+    config: RlConfig,
+    embed: bool,
+) -> tuple[Numbers, bool]:
+    """Filter by solve counts, add the hard set, and write verl's RL schema, with its data card."""
+    names = (work.dedup / "problems.jsonl", work.dedup / "hard.jsonl", work.sft / "selected.jsonl")
+    stage = Stage(
+        name="rl",
+        out=work.rl,
+        inputs=hashes([*names, *rollouts]),
+        settings={**asdict(config), "teacher": teacher, "student": student, **_row_settings(work, tools, embed)},
+        outputs=("train.parquet", "val.parquet"),
+    )
+
+    def work_it() -> Numbers:
+        attempts = list(RolloutFiles(rollouts).attempts())
+        chosen = select_rl.select(
+            list(read_problems(names[0])),
+            list(read_problems(names[1])),
+            {one.problem_id for one in RolloutFiles([names[2]]).attempts()},
+            solve_counts(attempts, teacher),
+            solve_counts(attempts, student),
+            config,
+        )
+        store = work.store()
+        for split, part in (("train", chosen.train), ("val", chosen.val)):
+            parquet.write(stage.out / f"{split}.parquet", _rl_rows(part, split, tools, store, embed), rl_schema(embed))
+        return chosen.numbers
+
+    result = run(stage, work_it)
+    card.write(work, stage.out)
+    return result
+
+
+def _rl_rows(
+    problems: Sequence[Problem], split: str, tools: Sequence[str], store: ImageStore, embed: bool
+) -> Iterator[Row]:
+    for index, problem in enumerate(problems):
+        yield rl_row(problem, index, split, tools, store, embed)
+
+
+def _row_settings(work: Workspace, tools: Sequence[str], embed: bool) -> Numbers:
+    """What else is in the rows: the words of `verl_axpo.prompts`, and the images or where they lie."""
+    words = [prompts.system_prompt(tools), prompts.tool_schemas(tools)]
+    images = "embedded" if embed else str(work.store().folder.resolve())
+    return {"tools": list(tools), "prompt_sha256": card.hash_of(words), "images": images}

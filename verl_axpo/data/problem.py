@@ -1,0 +1,78 @@
+"""Problem: the one record that every source is turned into, and every later stage speaks.
+
+source row -> Problem -> problems.jsonl (one object per line) -> read_problems() -> dedup, teacher, filter
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from verl_axpo.data.files import write_lines
+from verl_axpo.data.validation import reasons
+from verl_axpo.eval.types import AnswerType
+
+PLACEHOLDER = "<image>"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One question with its ground truth.
+
+    `question` is the user turn, `<image>` standing for the next of `images` (SHA-256 of the encoded file, in the
+    `ImageStore`). `aliases` are further answers that count as right. `metadata` holds what a source knows beyond that
+    and nothing depends on: category, pass rates, the dataset it came from.
+
+    Example: `Problem(id="fvqa/fvqa_train_3", source="fvqa", question="<image>Which city is this?",
+    images=("9f86d0...",), answer="Sochi", answer_type="short_text")`
+    """
+
+    id: str
+    source: str
+    question: str
+    answer: str
+    answer_type: AnswerType
+    images: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("id", "question", "answer"):
+            if not getattr(self, name).strip():
+                raise ValueError(f"{name}: got an empty text, expected one")
+        placeholders = self.question.count(PLACEHOLDER)
+        if placeholders != len(self.images):
+            raise ValueError(
+                f"question: got {placeholders} {PLACEHOLDER} for {len(self.images)} image(s), expected one each"
+            )
+
+
+_ADAPTER = TypeAdapter(Problem)
+
+
+def with_placeholders(question: str, images: int) -> str:
+    """The question with one `<image>` per image in front, where the source leaves them out altogether."""
+    return question if PLACEHOLDER in question else PLACEHOLDER * images + question
+
+
+def write_problems(path: Path, problems: Iterable[Problem]) -> int:
+    """Write one JSON object per line, whole or not at all; returns how many."""
+    return write_lines(path, (orjson.dumps(problem) for problem in problems))
+
+
+def read_problems(path: Path) -> Iterator[Problem]:
+    """The problems of a file.
+
+    Raises:
+        ValueError: a line that is no problem; names file, line and what is wrong.
+        FileNotFoundError: no such file.
+    """
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield _ADAPTER.validate_json(line)
+            except ValidationError as error:
+                raise ValueError(f"{path} line {number}: {reasons(error)}") from None

@@ -1,0 +1,157 @@
+"""The rows and pictures of a source's folder, as they lie there.
+
+folder -> tables() -> columns checked once per file -> rows() -> (where it stands, row as a dict)
+path or bytes of a row -> PictureFolder.read() -> encoded image
+"""
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import orjson
+from pydantic import AliasChoices, BaseModel
+
+from verl_axpo.data import parquet
+from verl_axpo.data.sources.base import Source
+
+Row = dict[str, Any]
+
+
+def tables(root: Path, source: Source) -> list[Path]:
+    """The files with the source's rows, sorted.
+
+    Raises:
+        ValueError: none; says where they were looked for.
+    """
+    found = sorted(path for pattern in source.tables for path in root.glob(pattern))
+    if not found:
+        raise ValueError(
+            f"{source.name}: got no {' or '.join(source.tables)} in {root}, expected the files of {source.repo}; "
+            f"fetch it (`verl-axpo data fetch {source.name}`) or give its folder with --root"
+        )
+    return found
+
+
+def names_of(model: type[BaseModel]) -> dict[str, tuple[tuple[str, ...], bool]]:
+    """For each field of a row model: the column names it accepts, and whether it must be there."""
+    accepted = {}
+    for name, field in model.model_fields.items():
+        alias = field.validation_alias
+        choices = tuple(str(one) for one in alias.choices) if isinstance(alias, AliasChoices) else (str(alias or name),)
+        accepted[name] = choices, field.is_required()
+    return accepted
+
+
+def wanted_columns(path: Path, source: Source) -> list[str]:
+    """The columns of a parquet file that the row model reads.
+
+    Raises:
+        ValueError: a required column is missing; lists what is there and what was expected.
+    """
+    present, wanted = parquet.columns_of(path), []
+    for choices, required in names_of(source.row).values():
+        here = [name for name in choices if name in present]
+        if required and not here:
+            expected = [" or ".join(names) for names, must in names_of(source.row).values() if must]
+            raise ValueError(
+                f"{path}: got columns {present}, expected {expected}; {' or '.join(choices)!r} is missing: "
+                f"not the {source.name} file that its documentation describes"
+            )
+        wanted += here[:1]
+    return wanted
+
+
+def rows(root: Path, source: Source) -> Iterator[tuple[str, Any]]:
+    """Every row with its place (`file row number`, from 0), a dictionary in a sound file.
+
+    Raises:
+        ValueError: a file that is cut off, no JSON list, or without a required column.
+    """
+    for path in tables(root, source):
+        name = path.relative_to(root)
+        for number, row in enumerate(_json_rows(path) if path.suffix == ".json" else _parquet_rows(path, source)):
+            yield f"{name} row {number}", row
+
+
+def _parquet_rows(path: Path, source: Source) -> Iterator[Row]:
+    return parquet.iter_rows(path, wanted_columns(path, source))
+
+
+def _json_rows(path: Path) -> list[Any]:
+    content = path.read_bytes()
+    try:
+        found = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise ValueError(
+            f"{path}: got {len(content):,} bytes that are not JSON ({error}); delete it and fetch it again"
+        ) from None
+    if not isinstance(found, list):
+        raise ValueError(f"{path}: got a JSON {type(found).__name__}, expected a list of objects")
+    return found
+
+
+class PictureFolder:
+    """Pictures beside the tables: plain files, or members of zip archives. Nothing is extracted.
+
+    A path may not leave the folder: rows are data, and `../../.ssh/id_rsa` is a path too.
+    """
+
+    def __init__(self, root: Path, folders: tuple[str, ...], max_bytes: int) -> None:
+        self.root = root
+        self.folders = folders
+        self.max_bytes = max_bytes  # of one picture, before it is unpacked
+        self._archives: dict[str, tuple[zipfile.ZipFile, zipfile.ZipInfo]] | None = None
+
+    def read(self, name: str) -> bytes:
+        """The encoded bytes of the picture called `name` in its row.
+
+        Raises:
+            ValueError: an unsafe path, no such picture, too large, or damaged in its archive.
+        """
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts:
+            raise ValueError(f"image: got path {name!r}, expected one inside the source's folder")
+        for folder in self.folders:
+            if (self.root / folder / path).is_file():
+                return self._plain(self.root / folder / path)
+        for folder in self.folders:
+            member = str(PurePosixPath(folder) / path)
+            if member in self.archives():
+                return self._packed(member)
+        raise ValueError(f"image: got path {name!r}, which is neither in {self.root} nor in its zip archives")
+
+    def archives(self) -> dict[str, tuple[zipfile.ZipFile, zipfile.ZipInfo]]:
+        """Every picture of every zip archive below the folder by its name; opened once."""
+        if self._archives is None:
+            self._archives = {}
+            for path in sorted(self.root.rglob("*.zip")):
+                self._archives.update(_members(path))
+        return self._archives
+
+    def _plain(self, path: Path) -> bytes:
+        self._check_size(str(path), path.stat().st_size)
+        return path.read_bytes()
+
+    def _packed(self, member: str) -> bytes:
+        archive, info = self.archives()[member]
+        self._check_size(member, info.file_size)
+        try:
+            return archive.read(info)
+        except (zipfile.BadZipFile, OSError, EOFError) as error:
+            raise ValueError(f"image: {member!r} in {archive.filename} is damaged ({error})") from None
+
+    def _check_size(self, name: str, size: int) -> None:
+        if size > self.max_bytes:
+            raise ValueError(f"image: got {size:,} bytes in {name!r}, expected at most {self.max_bytes:,}")
+
+
+def _members(path: Path) -> dict[str, tuple[zipfile.ZipFile, zipfile.ZipInfo]]:
+    try:
+        archive = zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise ValueError(
+            f"{path}: got {path.stat().st_size:,} bytes that are not a whole zip archive ({error}); "
+            "delete it and fetch it again"
+        ) from None
+    return {info.filename: (archive, info) for info in archive.infolist() if not info.is_dir()}

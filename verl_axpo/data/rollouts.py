@@ -1,0 +1,130 @@
+"""What models made of the problems: one JSON object per attempt, from the agent runner.
+
+{"problem_id", "model", "sample", "correct", "tool_calls", "turns", "images"} per line
+    -> read_attempts() -> Attempt, without turns: counting and choosing need only these few bytes of each line
+    -> RolloutFile.read(attempt) -> Rollout, with turns
+Attempts -> solve_counts() -> per problem: solved, attempts
+
+`correct` is null when nobody could tell (a tool, the judge or the server failed): such an attempt is no attempt.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from verl_axpo.data.validation import reasons
+
+Key = tuple[str, str, int]
+Parsed = TypeVar("Parsed", bound=BaseModel)
+
+
+class Turn(BaseModel):
+    """A message after the prompt; `<image>` in a tool's answer stands for the next of the rollout's images."""
+
+    model_config = ConfigDict(frozen=True)
+
+    role: str
+    content: str
+
+
+class Attempt(BaseModel):
+    """Who attempted what, and what came of it. `trainable` is False for what can be counted but is no SFT row."""
+
+    model_config = ConfigDict(frozen=True)
+
+    problem_id: str = Field(min_length=1)
+    model: str
+    sample: int = Field(ge=0)
+    correct: bool | None
+    tool_calls: int = Field(ge=0)
+    trainable: bool = True
+
+    @property
+    def key(self) -> Key:
+        """What identifies an attempt: a runner that was resumed may have written it twice."""
+        return self.problem_id, self.model, self.sample
+
+
+class Rollout(Attempt):
+    """An attempt with what was said: `turns` is what followed the prompt, `images` are the pictures that tools
+    returned, by their SHA-256 in the image store."""
+
+    turns: tuple[Turn, ...] = ()
+    images: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """How often a problem was solved in how many attempts that were scored."""
+
+    correct: int
+    attempts: int
+
+
+class RolloutFiles:
+    """Files of rollouts, of which only the places are kept: a teacher's turns are gigabytes.
+
+    A later line for an attempt that is known is skipped. So is a last line without its newline, which a killed runner
+    leaves.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = paths
+        self._places: dict[Key, tuple[Path, int]] = {}
+
+    def attempts(self) -> Iterator[Attempt]:
+        """Every attempt once, in order.
+
+        Raises:
+            ValueError: a line that is no rollout; names file, line and what is wrong.
+            FileNotFoundError: no such file.
+        """
+        self._places.clear()
+        for path in self.paths:
+            offset = 0
+            with path.open("rb") as file:
+                for number, line in enumerate(file, 1):
+                    if not line.endswith(b"\n"):
+                        break
+                    attempt = _parse(Attempt, line, f"{path} line {number}")
+                    if attempt.key not in self._places:
+                        self._places[attempt.key] = path, offset
+                        yield attempt
+                    offset += len(line)
+
+    def read(self, attempts: Iterable[Attempt]) -> Iterator[Rollout]:
+        """The rollouts of attempts that `attempts()` gave, with their turns, in the order asked for.
+
+        Raises:
+            ValueError: turns or images of the wrong type.
+        """
+        with ExitStack() as stack:
+            files = {path: stack.enter_context(path.open("rb")) for path in self.paths}
+            for attempt in attempts:
+                path, offset = self._places[attempt.key]
+                files[path].seek(offset)
+                yield _parse(Rollout, files[path].readline(), f"{path} at byte {offset}")
+
+
+def _parse(kind: type[Parsed], line: bytes, place: str) -> Parsed:
+    try:
+        return kind.model_validate(orjson.loads(line))
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"{place}: got no JSON ({error})") from None
+    except ValidationError as error:
+        raise ValueError(f"{place}: {reasons(error)}") from None
+
+
+def solve_counts(attempts: Iterable[Attempt], model: str) -> dict[str, Solved]:
+    """Per problem what `model` made of it; problems it never attempted, or never with a score, are not in it."""
+    counts: dict[str, Solved] = {}
+    for attempt in attempts:
+        if attempt.model == model and attempt.correct is not None:
+            before = counts.get(attempt.problem_id, Solved(0, 0))
+            counts[attempt.problem_id] = Solved(before.correct + attempt.correct, before.attempts + 1)
+    return counts

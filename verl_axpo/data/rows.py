@@ -1,0 +1,113 @@
+"""Problems and trajectories as rows of verl's datasets.
+
+Problem           -> rl_row()  -> RLHFDataset         (verl/utils/dataset/rl_dataset.py)
+Problem + Rollout -> sft_row() -> MultiTurnSFTDataset (verl/utils/dataset/multiturn_sft_dataset.py)
+
+System turn and tool schemas come from `verl_axpo.prompts`, for both and for evaluation.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from verl_axpo import prompts
+from verl_axpo.data.images import ImageStore
+from verl_axpo.data.parquet import Row
+from verl_axpo.data.problem import PLACEHOLDER, Problem
+from verl_axpo.data.rollouts import Rollout
+
+_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+_EMBEDDED = pa.list_(pa.struct([("bytes", pa.binary())]))
+_REFERENCED = pa.list_(pa.struct([("image", pa.string())]))
+
+
+def rl_schema(embed: bool) -> Any:
+    """Columns of the RL parquet."""
+    return pa.schema(
+        [
+            ("data_source", pa.string()),
+            ("prompt", _MESSAGES),
+            ("images", _EMBEDDED if embed else _REFERENCED),
+            ("ability", pa.string()),
+            ("reward_model", pa.struct([("style", pa.string()), ("ground_truth", pa.string())])),
+            (
+                "extra_info",
+                pa.struct(
+                    [
+                        ("index", pa.int64()),
+                        ("split", pa.string()),
+                        ("id", pa.string()),
+                        ("question", pa.string()),
+                        ("answer_type", pa.string()),
+                        ("aliases", pa.list_(pa.string())),
+                        ("metadata", pa.string()),
+                    ]
+                ),
+            ),
+        ]
+    )
+
+
+def sft_schema(embed: bool) -> Any:
+    """Columns of the SFT parquet.
+
+    `tools` is JSON text: as nested columns, tools with different parameters would each get the others' as nulls, and
+    the rendered prompt would be unlike the rollout's. `verl_axpo.integration.sft_dataset` decodes it.
+    """
+    images = _EMBEDDED if embed else _REFERENCED
+    return pa.schema([("messages", _MESSAGES), ("tools", pa.string()), ("images", images)])
+
+
+def image_cell(store: ImageStore, sha256: str, embed: bool) -> Row:
+    """An image as both datasets take it: its bytes, or where it lies on this machine."""
+    return {"bytes": store.read(sha256)} if embed else {"image": str(store.path(sha256).resolve())}
+
+
+def rl_row(problem: Problem, index: int, split: str, tools: Sequence[str], store: ImageStore, embed: bool) -> Row:
+    """One question for GRPO or AXPO; the reward finds `answer_type` and `aliases` in `extra_info`."""
+    return {
+        "data_source": problem.source,
+        "prompt": prompts.prompt_messages(problem.question, tools),
+        "images": [image_cell(store, one, embed) for one in problem.images],
+        "ability": str(problem.metadata.get("category") or problem.source),
+        "reward_model": {"style": "rule", "ground_truth": problem.answer},
+        "extra_info": {
+            "index": index,
+            "split": split,
+            "id": problem.id,
+            "question": problem.question.replace(PLACEHOLDER, "").strip(),
+            "answer_type": problem.answer_type,
+            "aliases": list(problem.aliases),
+            "metadata": orjson.dumps(problem.metadata).decode(),
+        },
+    }
+
+
+def sft_row(problem: Problem, rollout: Rollout, tools: Sequence[str], store: ImageStore, embed: bool) -> Row:
+    """One demonstration: prompt, then the teacher's turns and the tools' answers as they were.
+
+    Raises:
+        ValueError: a trajectory without turns, or whose placeholders and images differ in number.
+    """
+    turns = [turn.model_dump() for turn in rollout.turns]
+    if not turns or turns[-1]["role"] != "assistant":
+        found = [turn["role"] for turn in turns]
+        raise ValueError(f"{name_of(rollout)}: got turns {found}, expected some that end with the assistant's")
+    placeholders = sum(turn["content"].count(PLACEHOLDER) for turn in turns)
+    if placeholders != len(rollout.images):
+        raise ValueError(
+            f"{name_of(rollout)}: got {placeholders} {PLACEHOLDER} in its turns for {len(rollout.images)} image(s) of "
+            "tools, expected one each"
+        )
+    return {
+        "messages": [*prompts.prompt_messages(problem.question, tools), *turns],
+        "tools": orjson.dumps(prompts.tool_schemas(tools)).decode(),
+        "images": [image_cell(store, one, embed) for one in (*problem.images, *rollout.images)],
+    }
+
+
+def name_of(rollout: Rollout) -> str:
+    """A trajectory as it appears in messages."""
+    return f"trajectory {rollout.sample} of {rollout.model} on {rollout.problem_id}"

@@ -1,0 +1,130 @@
+"""Which teacher trajectories become SFT data.
+
+attempts -> correct ones -> at most `per_problem` of each problem, tool use preferred where it is scarce
+         -> surplus of one kind dropped until the share with tool calls is the target -> seeded order
+
+The paper keeps 64,274 correct trajectories, about 25 % of them with a tool call; how the share comes about it does not
+say. Here: a problem that was solved both ways goes to the kind that is behind its share; what is still too much of one
+kind after that is dropped at random.
+"""
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from verl_axpo.data.rollouts import Attempt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SftConfig:
+    """`tool_share` of the trajectories shall have a tool call (paper: about 0.25; None leaves it as it comes);
+    `per_problem` at most of one problem; the trajectories of `val` problems are held out."""
+
+    tool_share: float | None = 0.25
+    per_problem: int = 1
+    val: int = 128
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.tool_share is not None and not 0 < self.tool_share < 1:
+            raise ValueError(f"tool_share: got {self.tool_share}, expected between 0 and 1, or none at all")
+        if self.per_problem < 1:
+            raise ValueError(f"per_problem: got {self.per_problem}, expected at least 1")
+        if self.val < 0:
+            raise ValueError(f"val: got {self.val}, expected 0 or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SftSelection:
+    """The chosen trajectories in training order, those held out, and the numbers on the way."""
+
+    train: tuple[Attempt, ...]
+    val: tuple[Attempt, ...]
+    numbers: dict[str, Any]
+
+
+def select(attempts: Iterable[Attempt], config: SftConfig) -> SftSelection:
+    """Choose trajectories; the same attempts and seed give the same choice, in whatever order they come.
+
+    Raises:
+        ValueError: no trajectory is correct, or the target needs a kind of which there is none.
+    """
+    everything = sorted(attempts, key=lambda one: one.key)
+    correct = [one for one in everything if one.correct and one.trainable]
+    if not correct:
+        raise ValueError(f"got {len(everything)} trajectories of which none is correct, expected some")
+    rng = random.Random(f"sft/{config.seed}")
+    rng.shuffle(correct)
+    capped = _capped(correct, config)
+    steered = capped if config.tool_share is None else _trimmed(capped, config.tool_share)
+    rng.shuffle(steered)
+    problems = list(dict.fromkeys(one.problem_id for one in steered))
+    if len(problems) <= config.val:
+        raise ValueError(f"got {len(problems)} solved problems, expected more than the {config.val} held out (--val)")
+    held_out = set(problems[: config.val])  # whole problems: a trajectory of the same one would be no test
+    return SftSelection(
+        train=tuple(one for one in steered if one.problem_id not in held_out),
+        val=tuple(one for one in steered if one.problem_id in held_out),
+        numbers={**_numbers(everything, correct, capped, steered), "val_problems": config.val},
+    )
+
+
+def _uses_tool(attempt: Attempt) -> bool:
+    return attempt.tool_calls > 0
+
+
+def _capped(correct: Sequence[Attempt], config: SftConfig) -> list[Attempt]:
+    """At most `per_problem` of each problem, one round after the other; problems without a choice go first."""
+    pools: dict[str, tuple[list[Attempt], list[Attempt]]] = {}
+    for attempt in correct:
+        pools.setdefault(attempt.problem_id, ([], []))[_uses_tool(attempt)].append(attempt)
+    order = sorted(pools.values(), key=lambda pool: bool(pool[0]) and bool(pool[1]))
+    chosen: list[Attempt] = []
+    with_tool = 0
+    for _ in range(config.per_problem):
+        for pool in order:
+            behind = config.tool_share is not None and with_tool < config.tool_share * (len(chosen) + 1)
+            pick = pool[behind] or pool[not behind]
+            if pick:
+                chosen.append(pick.pop())
+                with_tool += _uses_tool(chosen[-1])
+    return chosen
+
+
+def _trimmed(capped: list[Attempt], share: float) -> list[Attempt]:
+    """Drop from the end the surplus of one kind."""
+    kinds = [[one for one in capped if _uses_tool(one) is uses] for uses in (False, True)]
+    if not all(kinds):
+        have = "no" if not kinds[1] else "every"
+        raise ValueError(
+            f"tool_share: got {have} correct trajectory with a tool call among {len(capped)}, expected a share of "
+            f"{share:.0%}; sample more per problem, or give up steering with --tool-share none"
+        )
+    plain, tool = kinds
+    most_tool, most_plain = round(len(plain) * share / (1 - share)), round(len(tool) * (1 - share) / share)
+    return plain[: max(1, most_plain)] + tool[: max(1, most_tool)]
+
+
+def _numbers(
+    everything: Sequence[Attempt], correct: Sequence[Attempt], capped: Sequence[Attempt], steered: Sequence[Attempt]
+) -> dict[str, Any]:
+    return {
+        "trajectories": len(everything),
+        "unscored": sum(one.correct is None for one in everything),
+        "wrong": sum(one.correct is False for one in everything),
+        "not_for_sft": sum(one.correct is True and not one.trainable for one in everything),
+        "correct": len(correct),
+        "correct_tool_share": _share(correct),
+        "dropped_per_problem_cap": len(correct) - len(capped),
+        "dropped_tool_share": len(capped) - len(steered),
+        "selected": len(steered),
+        "selected_tool_share": _share(steered),
+        "problems_attempted": len({one.problem_id for one in everything}),
+        "problems_solved": len({one.problem_id for one in correct}),
+        "problems_selected": len({one.problem_id for one in steered}),
+    }
+
+
+def _share(attempts: Sequence[Attempt]) -> float:
+    return round(sum(map(_uses_tool, attempts)) / len(attempts), 4)

@@ -1,0 +1,20 @@
+"""verl's SFT dataset for rows whose tools are JSON text (see `verl_axpo.data.rows.sft_schema`).
+
+parquet -> MultiTurnSFTDataset -> tools decoded -> the chat template sees the schemas that the rollout sees
+
+In a config: `data.custom_cls.path=pkg://verl_axpo.integration.sft_dataset data.custom_cls.name=SftDataset`.
+"""
+
+import json
+from typing import Any
+
+from verl.utils.dataset.multiturn_sft_dataset import MultiTurnSFTDataset
+
+
+class SftDataset(MultiTurnSFTDataset):
+    """Reads both kinds of `tools`: JSON text, and verl's nested columns as they are."""
+
+    def _read_files_and_process(self) -> None:
+        super()._read_files_and_process()
+        if self.tools is not None:
+            self.tools: list[Any] = [json.loads(one) if isinstance(one, str) else one for one in self.tools]
