@@ -20,7 +20,7 @@ from verl_axpo.eval.runner import Job, Plan, Runner, Runs
 from verl_axpo.eval.settings import Registry, Settings, about
 from verl_axpo.eval.store import Store
 from verl_axpo.eval.types import Question, Score
-from verl_axpo.rewards.outcome import final_answer
+from verl_axpo.rewards.answer import final_answer
 
 if TYPE_CHECKING:  # verl and torch behind it
     from verl_axpo.agent.loop import Agent

@@ -1,6 +1,6 @@
 """Tool configs by name or path, and what of one belongs to an experiment's settings; no tool is imported for it.
 
-"tiny" or a path -> config_path() -> YAML -> settings_of() -> class name -> its options, without keys and addresses
+"paper" or a path -> config_path() -> YAML -> settings_of() -> class name -> its options, without keys and addresses
 """
 
 import re
@@ -38,7 +38,7 @@ def settings_of(config: str | Path) -> dict[str, dict[str, Any]]:
     content = yaml.safe_load(path.read_text())
     tools = content.get("tools") if isinstance(content, dict) else None
     if not isinstance(tools, list) or not all(isinstance(one, dict) and "class_name" in one for one in tools):
-        raise ValueError(f"{path}: expected `tools:`, a list of class_name and config, as in {CONFIG_DIR}/tiny.yaml")
+        raise ValueError(f"{path}: expected `tools:`, a list of class_name and config, as in {CONFIG_DIR}/paper.yaml")
     return {str(one["class_name"]): _public(one.get("config") or {}) for one in tools}
 
 

@@ -12,7 +12,7 @@ from verl_axpo.data.answer_types import typed
 from verl_axpo.data.problem import with_placeholders
 from verl_axpo.data.sources.base import Draft, Source
 from verl_axpo.data.sources.fields import Text
-from verl_axpo.rewards.outcome import boxed
+from verl_axpo.rewards.answer import boxed
 
 
 class Row(BaseModel):

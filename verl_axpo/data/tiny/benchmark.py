@@ -10,10 +10,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from verl_axpo.data.tiny.families import families
+from verl_axpo.data.tiny.families import NAMES
 from verl_axpo.eval.settings import PaperRow
 from verl_axpo.eval.types import Question, Score
-from verl_axpo.rewards.outcome import normalise
+from verl_axpo.rewards.answer import normalise
 
 FILE_NAME = "heldout.parquet"
 COLUMNS = ("data_source", "prompt", "images", "reward_model", "extra_info")
@@ -31,7 +31,7 @@ class TinyBenchmark:
 
 def names() -> Sequence[str]:
     """The families."""
-    return tuple(families())
+    return NAMES
 
 
 def get(name: str) -> TinyBenchmark:
@@ -83,6 +83,6 @@ def _question(name: str, row: Mapping[str, Any]) -> Question:
 
 
 def _known(name: str) -> int:
-    if name not in families():
-        raise ValueError(f"benchmark: got {name!r}; choose from {list(families())}")
-    return list(families()).index(name)
+    if name not in NAMES:
+        raise ValueError(f"benchmark: got {name!r}; choose from {list(NAMES)}")
+    return NAMES.index(name)

@@ -5,7 +5,7 @@
 
 import re
 
-from verl_axpo.rewards.outcome import boxed
+from verl_axpo.rewards.answer import boxed
 
 # LaTeX commands that only choose a font: the argument is what was said.
 _FONT = re.compile(r"\\(?:text(?:bf|it|rm|sf|tt)?|math(?:bf|it|rm|sf|tt)|mbox|boldsymbol|bm)\s*\{([^{}]*)\}")

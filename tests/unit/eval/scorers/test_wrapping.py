@@ -3,7 +3,7 @@
 import pytest
 
 from verl_axpo.eval.scorers.wrapping import undress
-from verl_axpo.rewards.outcome import final_answer
+from verl_axpo.rewards.answer import final_answer
 
 
 @pytest.mark.parametrize(
