@@ -1,0 +1,85 @@
+"""What a cell writes to file descriptors 1 and 2, from Python or from C, without ever holding more than a bounded part.
+
+    cell -> descriptors 1, 2 -> two unlinked files in the scratch space -> collect() -> (stdout, stderr), shortened
+"""
+
+import contextlib
+import io
+import os
+import sys
+import threading
+from pathlib import Path
+
+from . import frames
+
+
+class Output:
+    """Standard output and error of the worker.
+
+    Args:
+        scratch: folder that holds the two files; its size limit is the limit of what can be written.
+        limit: bytes of each stream that are handed on.
+    """
+
+    def __init__(self, scratch: str, limit: int) -> None:
+        self.limit = limit
+        self.files = [_unlinked_file(Path(scratch, name)) for name in ("stdout", "stderr")]
+        self.streams = [_Stream(1), _Stream(2)]
+
+    def begin(self) -> None:
+        """Make both streams empty and usable again, whatever the cell before did to them."""
+        left_behind = frozenset(sys._current_frames()) - {threading.get_ident()}
+        for at, file in enumerate(self.files):
+            os.ftruncate(file, 0)
+            os.dup2(file, at + 1)
+            if self.streams[at].closed:
+                self.streams[at] = _Stream(at + 1)
+            self.streams[at].unheard = left_behind
+        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__ = self.streams
+
+    def collect(self) -> tuple[str, str]:
+        """What the cell wrote to standard output and error."""
+        stdout, stderr = (self._collect(file, stream) for file, stream in zip(self.files, self.streams, strict=True))
+        return stdout, stderr
+
+    def _collect(self, file: int, stream: "_Stream") -> str:
+        try:
+            stream.flush()
+            return _read_ends(file, self.limit)
+        except ValueError:  # closed by the cell, which flushed it
+            return _read_ends(file, self.limit)
+        except OSError:  # the file or the scratch space is full
+            text = _read_ends(file, self.limit)
+            os.ftruncate(file, 0)
+            with contextlib.suppress(OSError):
+                stream.flush()  # into the emptied file, or it would turn up in the next cell
+            return text
+
+
+class _Stream(io.TextIOWrapper):
+    """Text to a descriptor; threads that an earlier cell left behind are not heard."""
+
+    unheard: frozenset[int] = frozenset()
+
+    def __init__(self, descriptor: int) -> None:
+        raw = io.FileIO(descriptor, "w", closefd=False)
+        super().__init__(io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace")
+
+    def write(self, text: str, /) -> int:
+        return len(text) if threading.get_ident() in self.unheard else super().write(text)
+
+
+def _unlinked_file(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+    path.unlink()
+    return descriptor
+
+
+def _read_ends(file: int, limit: int) -> str:
+    total = os.fstat(file).st_size
+    if total <= limit:
+        data = os.pread(file, limit, 0)
+    else:
+        half = limit // 2
+        data = frames.join(os.pread(file, half, 0), os.pread(file, half, total - half), total)
+    return data.decode("utf-8", errors="replace")
