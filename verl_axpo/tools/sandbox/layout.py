@@ -5,8 +5,11 @@
 Other packages of the environment (verl, our rewards, a benchmark's answers) are not among them.
 """
 
+import importlib.util
+import logging
 import os
 import re
+import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator, Sequence
@@ -15,6 +18,8 @@ from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
+
+logger = logging.getLogger(__name__)
 
 INSIDE = Path(__file__).parent / "inside"
 ROOT = "/sandbox"  # where everything of ours is, inside
@@ -34,6 +39,19 @@ PRELOAD = (
     "PIL.ImageDraw",
     "PIL.ImageFont",
 )
+# Run by the parent after the imports: what is slow only the first time (fonts, tables, lazy imports)
+WARM_UP = """
+import io
+import matplotlib.pyplot as plt
+import sympy
+figure = plt.figure()
+plt.plot([0, 1])
+plt.title("$x$")
+figure.savefig(io.BytesIO(), bbox_inches="tight")
+plt.close("all")
+x = sympy.Symbol("x")
+sympy.integrate(x**2, x), sympy.solve(x**2 - 1, x), sympy.simplify(sympy.sin(x) ** 2 + sympy.cos(x) ** 2)
+"""
 _SYSTEM = ("/usr/lib", "/usr/lib64", "/usr/lib32", "/lib", "/lib64", "/etc/ld.so.cache")  # shared libraries
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 
@@ -97,6 +115,24 @@ def hidden_folders() -> list[str]:
     prefix = "/usr" if sys.base_prefix == "/usr" else f"{ROOT}/python"
     folders = [stdlib / "site-packages", stdlib / "dist-packages", stdlib.parent / "python3" / "dist-packages"]
     return [str(prefix / path.relative_to(sys.base_prefix)) for path in folders if path.is_dir()]
+
+
+def keep_bytecode(preload: Sequence[str]) -> None:
+    """Import `preload` once outside, if that was never done, so that Python keeps the compiled modules.
+
+    The inside is read-only: without them every parent would compile thousands of modules anew.
+    """
+    folders = {Path(path).name: Path(path).parent for path in find().packages}
+    if not all(_is_compiled(folders[name.split(".")[0]] / name.replace(".", "/")) for name in preload):
+        logger.info("python sandbox: compiling %s, once", ", ".join(DISTRIBUTIONS))
+        writing = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+        command = [sys.executable, "-c", f"import {', '.join(preload)}"]
+        subprocess.run(command, env=writing, check=False, capture_output=True)
+
+
+def _is_compiled(module: Path) -> bool:
+    source = module / "__init__.py" if module.is_dir() else module.with_suffix(".py")
+    return Path(importlib.util.cache_from_source(str(source))).exists()
 
 
 def _package_paths(name: str, seen: set[str]) -> Iterator[Path]:

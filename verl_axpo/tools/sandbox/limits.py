@@ -1,6 +1,6 @@
 """The sandbox's settings: a tool's `config` mapping -> checks -> one frozen dataclass.
 
-    yaml -> SandboxConfig.from_mapping() -> pool (slots, time), worker (kernel limits), session (sizes it believes)
+yaml -> SandboxConfig.from_mapping() -> pool (slots, time), worker (kernel limits), session (sizes it believes)
 """
 
 import os
@@ -17,13 +17,13 @@ class SandboxConfig:
     """Settings of one pool of sandboxes; per trajectory unless said otherwise.
 
     Attributes:
-        backend: `auto` takes the first that works here; `unconfined_i_accept_the_risk` runs a model's code as an ordinary
-            process that can read and change whatever you can.
+        backend: `auto` takes the first that works here; `unconfined_i_accept_the_risk` runs a model's code as an
+            ordinary process that can read and change whatever you can.
         timeout_s: wall seconds of a call that names none (paper: 12).
         max_timeout_s: what a call may ask for at most.
         memory_mb: address space on top of the pre-imported packages.
         cpu_s: processor seconds over the whole life of the interpreter.
-        threads: threads beside the main one; the code may start no processes at all. Not counted by the sandlock backend.
+        threads: threads beside the main one (the sandlock backend does not count them); the code may start no process.
         scratch_mb: size of the private scratch space, and of any file. The sandlock backend limits only single files.
         open_files: file descriptors.
         output_bytes: bytes of each of stdout, stderr, value and traceback that come back.

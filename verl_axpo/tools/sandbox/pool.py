@@ -48,9 +48,14 @@ class Zygote:
         self.alive = True
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.exits: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        command = backend.command({"limits": config.of_a_worker(), "preload": list(preload)}, self.folder)
+        settings = {
+            "limits": config.of_a_worker(),
+            "preload": list(preload),
+            "warm_up": layout.WARM_UP if preload else "",
+        }
+        command = backend.command(settings, self.folder)
         # Started by the thread of the event loop, which lives as long as the pool: bubblewrap dies with this thread.
-        self.process = subprocess.Popen(command, stdin=theirs, stdout=self.log, stderr=self.log)
+        self.process = subprocess.Popen(command, stdin=theirs.fileno(), stdout=self.log, stderr=self.log)
         theirs.close()
         if not backend.keeps_scratch:
             self.files.cleanup()
@@ -162,10 +167,11 @@ class Zygote:
         self.alive = False
         asyncio.get_running_loop().remove_reader(self.control)
         self.control.close()
-        for waiting in (self.ready, *self.exits.values()):
-            if not waiting.done():
-                waiting.set_exception(InfraFailure(f"python sandbox: {reason}"))
-                waiting.exception()  # whoever waits gets it; nobody waiting is no accident
+        waiting: list[asyncio.Future[Any]] = [self.ready, *self.exits.values()]
+        for future in waiting:
+            if not future.done():
+                future.set_exception(InfraFailure(f"python sandbox: {reason}"))
+                future.exception()  # whoever waits gets it; nobody waiting is no accident
 
 
 class Sandbox:
@@ -303,6 +309,7 @@ class SandboxPool:
                 await self._zygote.stop()
                 self._zygote = None
             if self._zygote is None:
+                await asyncio.to_thread(layout.keep_bytecode, self.preload)
                 self._zygote = await Zygote.start(self.config, self.backend, self.preload)
                 logger.info("python sandbox: confined by %s", self.backend.name)
             return self._zygote

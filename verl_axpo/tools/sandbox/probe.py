@@ -1,6 +1,6 @@
 """Which backend works here: each one that is installed confines a real process, which then tries to break out.
 
-    choose(config) -> trial() per candidate -> the first that held, by name in the log; else a RuntimeError with the fix
+choose(config) -> trial() per candidate -> the first that held, by name in the log; else a RuntimeError with the fix
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """One trajectory's interpreter: code and images in, text and images out; what went wrong, and whose doing it was.
 
-    run(code) -> a sandbox, if there is none -> new images -> the code, against the clock -> CellResult
-                   |_ ours: InfraFailure            |_ the code's: a CellResult that says so, and a clean start next time
+run(code) -> a sandbox, if there is none -> new images -> the code, against the clock -> CellResult
+               |_ ours: InfraFailure            |_ the code's: a CellResult, and a clean start next time
 """
 
 import asyncio
@@ -69,9 +69,7 @@ class Session:
         self._state_lost = False
         self._one_at_a_time = asyncio.Lock()
 
-    async def run(
-        self, code: str, *, timeout_s: float | None = None, images: Sequence[Image.Image] = ()
-    ) -> CellResult:
+    async def run(self, code: str, *, timeout_s: float | None = None, images: Sequence[Image.Image] = ()) -> CellResult:
         """Run `code` after everything that ran before in this session.
 
         Args:

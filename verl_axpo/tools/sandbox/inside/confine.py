@@ -9,6 +9,7 @@ The worker is process 1 of its own process namespace: it can name no other proce
 
 import ctypes
 import errno
+import importlib
 import os
 import resource
 from collections.abc import Mapping
@@ -80,8 +81,7 @@ def landlock(scratch: str, readable: list[str]) -> None:
     Raises:
         sandlock.SandlockError: the kernel's Landlock is too old.
     """
-    import sandlock  # only where the backend is chosen
-
+    sandlock = importlib.import_module("sandlock")  # only where it is the backend
     sandlock.confine(sandlock.Sandbox(fs_readable=readable, fs_writable=[scratch]))
 
 

@@ -1,8 +1,8 @@
 """Images that a cell makes: figures and pictures -> RGB within bounds -> raw bytes for the reply.
 
-    plt.show(), figures open at the end, Image.show(), display(), the last expression -> Gallery -> (sizes, bytes), notes
+    plt.show(), figures left open, Image.show(), display(), last expression -> Gallery -> (sizes, bytes), notes
 
-Neither matplotlib nor Pillow is imported here unless the cell's own code already did: a cell without images pays nothing.
+Neither matplotlib nor Pillow is imported unless something else did: a cell without images pays nothing.
 """
 
 import io
@@ -74,9 +74,7 @@ class Gallery:
         if pixels > self.limits["image_pixels"]:
             scale = (self.limits["image_pixels"] / pixels) ** 0.5
             size = (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
-            self.notes.append(
-                f"[an image of {image.width} x {image.height} pixels is shown at {size[0]} x {size[1]}]"
-            )
+            self.notes.append(f"[an image of {image.width} x {image.height} pixels is shown at {size[0]} x {size[1]}]")
             image = image.resize(size)
         self.sizes.append(image.size)
         self.data.append(_on_white(image).tobytes())
@@ -122,6 +120,6 @@ def show_through(gallery: "list[Gallery]") -> None:
     """Make `plt.show()` and `Image.show()` hand their images to `gallery[0]`, the current cell's."""
     pyplot, images = sys.modules.get("matplotlib.pyplot"), sys.modules.get("PIL.Image")
     if pyplot is not None:
-        pyplot.show = lambda *args, **kwargs: gallery[0].add_open_figures()
+        vars(pyplot)["show"] = lambda *args, **kwargs: gallery[0].add_open_figures()
     if images is not None:
         images.Image.show = lambda self, *args, **kwargs: gallery[0]._add_image(self)

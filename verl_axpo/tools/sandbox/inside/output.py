@@ -1,6 +1,6 @@
 """What a cell writes to file descriptors 1 and 2, from Python or from C, without ever holding more than a bounded part.
 
-    cell -> descriptors 1, 2 -> two unlinked files in the scratch space -> collect() -> (stdout, stderr), shortened
+cell -> descriptors 1, 2 -> two unlinked files in the scratch space -> collect() -> (stdout, stderr), shortened
 """
 
 import contextlib
@@ -35,7 +35,7 @@ class Output:
             if self.streams[at].closed:
                 self.streams[at] = _Stream(at + 1)
             self.streams[at].unheard = left_behind
-        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__ = self.streams
+        sys.stdout, sys.stderr = self.streams
 
     def collect(self) -> tuple[str, str]:
         """What the cell wrote to standard output and error."""

@@ -115,7 +115,7 @@ def program(machine: str) -> list[Instruction]:
 
 
 class _Program(ctypes.Structure):
-    _fields_ = [("length", ctypes.c_ushort), ("filters", ctypes.c_char_p)]  # noqa: RUF012 (what ctypes asks for)
+    _fields_ = [("length", ctypes.c_ushort), ("filters", ctypes.c_char_p)]
 
 
 def install() -> None:

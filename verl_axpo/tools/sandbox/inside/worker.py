@@ -78,4 +78,3 @@ def _read(channel: socket.socket, size: int) -> memoryview | None:
             return None
         filled += count
     return data
-

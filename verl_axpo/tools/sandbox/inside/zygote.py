@@ -6,6 +6,7 @@
 It runs no model's code and reads nothing that a worker wrote. When the host closes the socket, everything ends.
 """
 
+import contextlib
 import gc
 import importlib
 import json
@@ -21,7 +22,9 @@ from . import confine, frames, seccomp, worker
 
 
 class Zygote:
-    """Owns the workers. `settings` comes from the host: `backend`, `limits`, `scratch`, `readable`, `preload`."""
+    """Owns the workers. `settings` comes from the host: `backend`, `limits`, `scratch`, `readable`,
+    `preload`, `warm_up`.
+    """
 
     def __init__(self, control: socket.socket, settings: dict[str, Any]) -> None:
         self.control = control
@@ -33,6 +36,7 @@ class Zygote:
         """Until the host closes the control socket; then every worker dies."""
         for name in self.settings["preload"]:
             importlib.import_module(name)
+        exec(self.settings["warm_up"], {})
         confine.become_subreaper()
         self.settings["limits"]["base_bytes"] = _mapped_bytes()
         gc.collect()
@@ -145,10 +149,8 @@ class Zygote:
                 self._send({"event": "exit", "worker": number, "status": status})
 
     def _send(self, message: dict[str, Any]) -> None:
-        try:
+        with contextlib.suppress(BrokenPipeError):  # the host is gone; `_obey` notices
             self.control.send(json.dumps(message).encode())
-        except BrokenPipeError:  # the host is gone; `_obey` notices
-            pass
 
 
 def _child_signals() -> socket.socket:
