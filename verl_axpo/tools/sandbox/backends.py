@@ -141,7 +141,7 @@ def _sandlock_command(settings: Settings, folder: Path) -> list[str]:
     settings = {**settings, "backend": "sandlock", "scratch": None, "readable": readable, "preload": preload}
     plan = {
         "command": _python_arguments(found.python.source, settings, str(site)),
-        "readable": [*readable, "/proc"],
+        "readable": readable,
         "writable": [str(folder / SCRATCH_FOLDER)],
         "env": _environment(folder),
         "folder": str(folder),
@@ -152,14 +152,14 @@ def _sandlock_command(settings: Settings, folder: Path) -> list[str]:
 # The supervisor's threads live in a process of their own, so that they end with the sandbox and not with the trainer.
 # It removes the pool's files as well: the trainer's process may have been killed.
 _SUPERVISOR = """
-import json, shutil, sys
+import json, subprocess, sys
 from sandlock import Sandbox
 plan = json.loads(sys.argv[1])
-box = Sandbox(fs_readable=plan["readable"], fs_writable=plan["writable"], clean_env=True, env=plan["env"])
+box = Sandbox(fs_readable=plan["readable"], fs_writable=plan["writable"], clean_env=True, env=plan["env"], name="python")
 try:
     sys.exit(box.run_interactive(plan["command"]))
 finally:
-    shutil.rmtree(plan["folder"], ignore_errors=True)
+    subprocess.run(["rm", "-rf", plan["folder"]])
 """
 
 

@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import secrets
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -107,7 +106,7 @@ class Zygote:
             self.exits.pop(number, None)
             scratch = self._scratch(number, create=False)
             if scratch is not None:
-                await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
+                await asyncio.to_thread(_remove, scratch)
 
     async def stop(self) -> None:
         """End the parent with all its workers and remove their files."""
@@ -118,7 +117,8 @@ class Zygote:
             self.process.kill()
             await asyncio.to_thread(self.process.wait)
         self.log.close()
-        await asyncio.to_thread(self.files.cleanup)
+        await asyncio.to_thread(_remove, str(self.folder))
+        self.files.cleanup()
 
     def last_words(self) -> str:
         """The end of what the parent and its confinement wrote."""
@@ -172,6 +172,11 @@ class Zygote:
             if not future.done():
                 future.set_exception(InfraFailure(f"python sandbox: {reason}"))
                 future.exception()  # whoever waits gets it; nobody waiting is no accident
+
+
+def _remove(folder: str) -> None:
+    """Delete what a model's code may have filled: `rm` does not recurse, so that no depth of folders breaks it."""
+    subprocess.run(["rm", "-rf", folder], check=False)
 
 
 class Sandbox:

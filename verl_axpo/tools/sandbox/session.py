@@ -9,7 +9,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from PIL import Image
@@ -20,6 +20,8 @@ from verl_axpo.tools.sandbox.limits import SandboxConfig
 from verl_axpo.tools.sandbox.pool import Sandbox, SandboxPool
 
 RESTARTED = "[The interpreter was restarted: variables, imports and files of earlier calls are lost.]"
+UNUSABLE = "[This code left the interpreter unusable: its variables are lost.]"
+LISTENING_TIMEOUT_S = 10.0  # for a worker that has nothing to do to say so, on a busy machine
 _BROKEN = (asyncio.IncompleteReadError, ConnectionError, frames.FrameError, asyncio.TimeoutError)
 _TEXTS = ("stdout", "stderr", "value", "error")
 
@@ -103,7 +105,11 @@ class Session:
         try:
             request = sandbox.request({"op": "run", "code": code})
             reply, blob = await asyncio.wait_for(request, seconds)
-            return _result(reply, blob, self.config, restarted)
+            result = _result(reply, blob, self.config, restarted)
+            if reply.get("lost") is True:
+                await self._forget()
+                return replace(result, notes=(*result.notes, UNUSABLE))
+            return result
         except asyncio.TimeoutError:
             await self._forget()
             text = f"Timed out after {seconds:g} s. The interpreter was stopped, its variables are lost."
@@ -119,7 +125,7 @@ class Session:
             with contextlib.suppress(*_BROKEN):
                 await self._send_images(self._sandbox, images)
                 return self._sandbox
-            await self._forget()  # only code that ran in it can have broken it
+            await self._forget()  # only code that ran in it earlier can have broken it
         self._sandbox = sandbox = await self.pool.open()
         try:
             await self._send_images(sandbox, images)
@@ -128,14 +134,16 @@ class Session:
         return sandbox
 
     async def _send_images(self, sandbox: Sandbox, images: Sequence[Image.Image]) -> None:
+        """New images, even if there are none: the answer shows that the worker still listens and is not out of step."""
         new = images[self._images_sent :]
-        if not new:
-            return
         pictures = [await asyncio.to_thread(_bounded, image, self.config.input_pixels) for image in new]
         header = {"op": "images", "sizes": [picture.size for picture in pictures]}
         blob = b"".join(picture.tobytes() for picture in pictures)
-        await asyncio.wait_for(sandbox.request(header, blob), self.config.start_timeout_s)
-        self._images_sent = len(images)
+        seconds = LISTENING_TIMEOUT_S if not new else self.config.start_timeout_s
+        reply, _ = await asyncio.wait_for(sandbox.request(header, blob), seconds)
+        self._images_sent += len(new)
+        if reply.get("count") != self._images_sent:
+            raise frames.FrameError("a wrong count of images")
 
     async def _forget(self) -> dict[str, Any]:
         """End the sandbox, if there is one; returns how it ended."""

@@ -16,8 +16,7 @@ from collections.abc import Mapping
 
 _CLONE_NEWNS, _CLONE_NEWUSER, _CLONE_NEWPID = 0x00020000, 0x10000000, 0x20000000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_PRIVATE = 1, 2, 4, 8, 16384, 1 << 18
-_PR_SET_SECUREBITS, _PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER = 28, 24, 36
-_SECBITS_LOCKED = 0b101111  # linux/securebits.h: no capabilities for uid 0, none kept over setuid, both locked
+_PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER = 24, 36
 _LAST_CAP = 63
 _CAP_VERSION_3 = 0x20080522
 SCRATCH_INODES = 4096  # files in a trajectory's scratch space
@@ -67,11 +66,10 @@ def _mount(source: str, target: str, kind: str | None, flags: int, options: str 
 
 
 def drop_capabilities() -> None:
-    """Give up every capability of the new user namespace, for this process and for good."""
-    _check(_libc.prctl(_PR_SET_SECUREBITS, _SECBITS_LOCKED, 0, 0, 0), "prctl(PR_SET_SECUREBITS)")
-    for capability in range(_LAST_CAP + 1):
-        _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # EINVAL past the kernel's last one
+    """Give up every capability, a new user namespace's or root's. For good: no_new_privs, and no program is started."""
     header = (ctypes.c_uint32 * 2)(_CAP_VERSION_3, 0)
+    for capability in range(_LAST_CAP + 1):
+        _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # refused past the kernel's last one, or to an ordinary user
     _check(_libc.capset(header, (ctypes.c_uint32 * 6)()), "capset")
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from . import frames
 from .figures import Gallery, show_through, to_image
 from .output import Output
+from .repair import Repair
 
 Reply = dict[str, Any]
 
@@ -43,7 +44,7 @@ class Kernel:
         sys.modules["__main__"] = self.main
         self.pictures: list[Any] = []
         self.paths: list[str] = []
-        self.builtins = dict(vars(builtins))
+        self.repair = Repair()
         show_through(self.gallery)
 
     def answer(self, request: Mapping[str, Any], blob: memoryview) -> tuple[Reply, bytes]:
@@ -53,7 +54,7 @@ class Kernel:
         return self._run(request["code"])
 
     def _take_images(self, sizes: list[list[int]], blob: memoryview) -> Reply:
-        """Add the host's images to `_pil_images` and, as PNG files, to `_images`."""
+        """Add the host's images, none perhaps, to `_pil_images` and, as PNG files, to `_images`; say how many there are."""
         offset = 0
         for width, height in sizes:
             image = to_image(blob[offset:], width, height)
@@ -62,14 +63,13 @@ class Kernel:
             image.save(path, compress_level=1)  # higher levels take seconds for a photograph of 8K
             self.pictures.append(image)
             self.paths.append(path)
-        # bound again: a cell may have rebound or emptied the names
-        self.namespace["_pil_images"], self.namespace["_images"] = list(self.pictures), list(self.paths)
+        if sizes:  # bound again: a cell may have rebound or emptied the names
+            self.namespace["_pil_images"], self.namespace["_images"] = list(self.pictures), list(self.paths)
         return {"count": len(self.pictures)}
 
     def _run(self, code: str) -> tuple[Reply, bytes]:
         self.cells += 1
         self.gallery[0] = gallery = Gallery(self.limits)
-        vars(builtins).update(self.builtins)
         self.output.begin()
         value, error = self._execute(code, f"<cell {self.cells}>", gallery)
         stdout, stderr = self.output.collect()
@@ -78,6 +78,7 @@ class Kernel:
             "stderr": stderr,
             "value": self._shorten(value),
             "error": self._shorten(error),
+            "lost": not self._is_usable(),
             "notes": gallery.notes,
             "sizes": gallery.sizes,
         }
@@ -98,6 +99,14 @@ class Kernel:
             if not isinstance(error, SystemExit) or error.code:
                 return text, _describe(error)
         return text, None
+
+    def _is_usable(self) -> bool:
+        """Whether the next cell will find a working interpreter, after repairs."""
+        try:
+            self.repair.put_back()
+            return self._execute("1 + 1", "<cell check>", Gallery(self.limits)) == ("2", None)
+        except BaseException:
+            return False
 
     def _display(self, *values: Any) -> None:
         """Notebook's `display`: pictures and figures as images, anything else as text."""

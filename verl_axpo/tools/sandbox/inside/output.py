@@ -28,32 +28,38 @@ class Output:
 
     def begin(self) -> None:
         """Make both streams empty and usable again, whatever the cell before did to them."""
-        left_behind = frozenset(sys._current_frames()) - {threading.get_ident()}
         for at, file in enumerate(self.files):
             os.ftruncate(file, 0)
             os.dup2(file, at + 1)
-            if self.streams[at].closed:
+            if not self.streams[at].usable():
                 self.streams[at] = _Stream(at + 1)
-            self.streams[at].unheard = left_behind
+        self._hear_only_this_thread()
         sys.stdout, sys.stderr = self.streams
 
     def collect(self) -> tuple[str, str]:
         """What the cell wrote to standard output and error."""
-        stdout, stderr = (self._collect(file, stream) for file, stream in zip(self.files, self.streams, strict=True))
-        return stdout, stderr
+        self._hear_only_this_thread()
+        return self._collect(0), self._collect(1)
 
-    def _collect(self, file: int, stream: "_Stream") -> str:
+    def _collect(self, at: int) -> str:
+        file, stream = self.files[at], self.streams[at]
         try:
-            stream.flush()
+            if stream.usable():
+                stream.flush()
             return _read_ends(file, self.limit)
-        except ValueError:  # closed by the cell, which flushed it
-            return _read_ends(file, self.limit)
-        except OSError:  # the file or the scratch space is full
+        except OSError:  # the scratch space is full, or the cell closed the descriptor
             text = _read_ends(file, self.limit)
+            os.dup2(file, at + 1)
             os.ftruncate(file, 0)
             with contextlib.suppress(OSError):
                 stream.flush()  # into the emptied file, or it would turn up in the next cell
             return text
+
+    def _hear_only_this_thread(self) -> None:
+        """And those that it starts from now on."""
+        others = frozenset(sys._current_frames()) - {threading.get_ident()}
+        for stream in self.streams:
+            stream.unheard = others
 
 
 class _Stream(io.TextIOWrapper):
@@ -64,6 +70,13 @@ class _Stream(io.TextIOWrapper):
     def __init__(self, descriptor: int) -> None:
         raw = io.FileIO(descriptor, "w", closefd=False)
         super().__init__(io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace")
+
+    def usable(self) -> bool:
+        """Neither closed nor detached."""
+        try:
+            return not self.closed
+        except ValueError:
+            return False
 
     def write(self, text: str, /) -> int:
         return len(text) if threading.get_ident() in self.unheard else super().write(text)

@@ -10,7 +10,9 @@ import contextlib
 import gc
 import importlib
 import json
+import mmap
 import os
+import resource
 import selectors
 import signal
 import socket
@@ -129,10 +131,10 @@ class Zygote:
         limits = self.settings["limits"]
         if self.namespaces:
             confine.private_mounts(scratch, limits["scratch_mb"])
-            confine.drop_capabilities()
         elif self.settings["backend"] == "sandlock":
             confine.landlock(scratch, self.settings["readable"])
         os.chdir(scratch)
+        confine.drop_capabilities()
         confine.set_limits(limits, threads_counted=self.namespaces)
         seccomp.install()
 
@@ -165,16 +167,29 @@ def _child_signals() -> socket.socket:
 def _keep_only(channel: int) -> None:
     """Close every descriptor but the three standard ones and `channel`; standard input is empty from here on."""
     os.closerange(3, channel)
-    os.closerange(channel + 1, max(int(name) for name in os.listdir("/proc/self/fd")) + 1)
+    os.closerange(channel + 1, os.sysconf("SC_OPEN_MAX"))
     null = os.open("/dev/null", os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
 
 
 def _mapped_bytes() -> int:
-    """Address space of this process."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    """Address space of this process, to a megabyte: the smallest limit under which it can still map a page.
+
+    /proc, which would tell, is closed to the sandlock backend.
+    """
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    low, high = 0, 2**47
+    while high - low > 2**20:
+        middle = (low + high) // 2
+        resource.setrlimit(resource.RLIMIT_AS, (middle, before[1]))
+        try:
+            mmap.mmap(-1, mmap.PAGESIZE).close()
+            high = middle
+        except OSError:
+            low = middle
+    resource.setrlimit(resource.RLIMIT_AS, before)
+    return high
 
 
 def main() -> None:
