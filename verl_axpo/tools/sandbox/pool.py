@@ -158,7 +158,9 @@ class Zygote:
         message = json.loads(text)
         if message["event"] == "ready":
             self.ready.set_result(None)
-        elif not (ended := self.exits[message["worker"]]).done():
+            return
+        ended = self.exits.get(message["worker"])
+        if ended is not None and not ended.done():
             ended.set_result(message)
 
     def _lost(self, reason: str) -> None:
@@ -288,12 +290,16 @@ class SandboxPool:
     async def _open(self) -> Sandbox:
         zygote = await self._running_zygote()
         ours, theirs = socket.socketpair()
-        number = next(self._numbers)
-        with theirs:
-            await zygote.spawn(number, theirs)
-        reader, writer = await asyncio.open_unix_connection(sock=ours)
-        sandbox = Sandbox(zygote, number, reader, writer)
         try:
+            reader, writer = await asyncio.open_unix_connection(sock=ours)
+        except BaseException:
+            ours.close()
+            theirs.close()
+            raise
+        sandbox = Sandbox(zygote, next(self._numbers), reader, writer)
+        try:
+            with theirs:
+                await zygote.spawn(sandbox.number, theirs)
             answer, _ = await asyncio.wait_for(sandbox.read(), self.config.start_timeout_s)
             problem = None if answer.get("ready") is True else answer.get("error")
         except (asyncio.IncompleteReadError, ConnectionError, frames.FrameError, asyncio.TimeoutError) as error:

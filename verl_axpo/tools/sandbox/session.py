@@ -6,6 +6,7 @@ run(code) -> a sandbox, if there is none -> new images -> the code, against the 
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ from verl_axpo.errors import InfraFailure
 from verl_axpo.tools.sandbox.inside import frames
 from verl_axpo.tools.sandbox.limits import SandboxConfig
 from verl_axpo.tools.sandbox.pool import Sandbox, SandboxPool
+
+logger = logging.getLogger(__name__)
 
 RESTARTED = "[The interpreter was restarted: variables, imports and files of earlier calls are lost.]"
 UNUSABLE = "[This code left the interpreter unusable: its variables are lost.]"
@@ -94,9 +97,12 @@ class Session:
                     raise
 
     async def close(self) -> None:
-        """End the interpreter; the session may be used again and then starts clean."""
+        """End the interpreter; the session may be used again and then starts clean. Never raises for what is gone."""
         async with self._one_at_a_time:
-            await self._forget()
+            try:
+                await self._forget()
+            except InfraFailure as failure:
+                logger.warning("python sandbox: %s", failure)
             self._state_lost = False
 
     async def _run(self, code: str, seconds: float, images: Sequence[Image.Image]) -> CellResult:
