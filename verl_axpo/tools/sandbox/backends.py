@@ -155,7 +155,8 @@ _SUPERVISOR = """
 import json, subprocess, sys
 from sandlock import Sandbox
 plan = json.loads(sys.argv[1])
-box = Sandbox(fs_readable=plan["readable"], fs_writable=plan["writable"], clean_env=True, env=plan["env"], name="python")
+paths = {"fs_readable": plan["readable"], "fs_writable": plan["writable"]}
+box = Sandbox(**paths, clean_env=True, env=plan["env"], name="python")
 try:
     sys.exit(box.run_interactive(plan["command"]))
 finally:

@@ -3,6 +3,7 @@
 yaml -> SandboxConfig.from_mapping() -> pool (slots, time), worker (kernel limits), session (sizes it believes)
 """
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -93,9 +94,8 @@ class SandboxConfig:
 
 
 def _check_number(name: str, value: object, *, whole: bool) -> None:
-    kinds: tuple[type, ...] = (int,) if whole else (int, float)
     least = 0 if name in ("max_running", "images", "threads") else 1
-    fits = isinstance(value, kinds) and not isinstance(value, bool) and least <= value  # type: ignore[operator]
-    if not fits:
-        kind = "a whole number" if whole else "a number"
-        raise ValueError(f"python.{name}: got {value!r}, expected {kind} >= {least}")
+    kinds, expected = ((int,), f"a whole number >= {least}") if whole else ((int, float), "a number of seconds > 0")
+    fits = isinstance(value, kinds) and not isinstance(value, bool)
+    if not fits or not (least <= value if whole else 0 < value < math.inf):  # type: ignore[operator]
+        raise ValueError(f"python.{name}: got {value!r}, expected {expected}")

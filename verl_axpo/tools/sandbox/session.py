@@ -5,7 +5,6 @@ run(code) -> a sandbox, if there is none -> new images -> the code, against the 
 """
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -87,14 +86,14 @@ class Session:
         """
         seconds = min(timeout_s or self.config.timeout_s, self.config.max_timeout_s)
         async with self._one_at_a_time:
-            if self._sandbox is not None and self._sandbox.reader.at_eof():
-                await self._forget()  # something that an earlier call left behind has ended it
-            async with self.pool.turn():
-                try:
-                    return await self._run(code, seconds, images)
-                except BaseException:
-                    await self._forget()
-                    raise
+            try:
+                sandbox = await self._ready()
+                # Only now: who waits for a sandbox with a turn in hand keeps those that have one from ending
+                async with self.pool.turn():
+                    return await self._run(sandbox, code, seconds, images)
+            except BaseException:
+                await self._forget()
+                raise
 
     async def close(self) -> None:
         """End the interpreter; the session may be used again and then starts clean. Never raises for what is gone."""
@@ -105,48 +104,52 @@ class Session:
                 logger.warning("python sandbox: %s", failure)
             self._state_lost = False
 
-    async def _run(self, code: str, seconds: float, images: Sequence[Image.Image]) -> CellResult:
-        sandbox = await self._ready(images)
-        restarted, self._state_lost, sandbox.used = self._state_lost, False, True
+    async def _ready(self) -> Sandbox:
+        """The sandbox of the call before if it still listens, else a fresh one."""
+        if self._sandbox is not None:
+            try:
+                await asyncio.wait_for(self._send_images(self._sandbox, ()), LISTENING_TIMEOUT_S)
+            except _BROKEN:
+                await self._forget()  # only code that ran in it earlier can have broken it
+        if self._sandbox is None:
+            self._sandbox = await self.pool.open()
+        return self._sandbox
+
+    async def _run(self, sandbox: Sandbox, code: str, seconds: float, images: Sequence[Image.Image]) -> CellResult:
+        restarted, fresh = self._state_lost, not sandbox.used
+        self._state_lost, sandbox.used = False, True
         try:
-            request = sandbox.request({"op": "run", "code": code})
-            reply, blob = await asyncio.wait_for(request, seconds)
+            new = images[self._images_sent :]
+            if new:
+                await asyncio.wait_for(self._send_images(sandbox, new), self.config.start_timeout_s)
+        except _BROKEN as error:
+            if fresh:
+                raise InfraFailure(f"a fresh python sandbox did not take {len(new)} image(s): {error!r}") from None
+            return await self._died(error, restarted)
+        try:
+            reply, blob = await asyncio.wait_for(sandbox.request({"op": "run", "code": code}), seconds)
             result = _result(reply, blob, self.config, restarted)
-            if reply.get("lost") is True:
-                await self._forget()
-                return replace(result, notes=(*result.notes, UNUSABLE))
-            return result
         except asyncio.TimeoutError:
             await self._forget()
             text = f"Timed out after {seconds:g} s. The interpreter was stopped, its variables are lost."
             return CellResult(status="timeout", error=text, restarted=restarted)
         except _BROKEN as error:
-            ended = await self._forget()
-            text = f"The code ended its own interpreter: {_how(ended, error, self.config)}. Its variables are lost."
-            return CellResult(status="died", error=text, restarted=restarted)
+            return await self._died(error, restarted)
+        if reply.get("lost") is True:
+            await self._forget()
+            return replace(result, notes=(*result.notes, UNUSABLE))
+        return result
 
-    async def _ready(self, images: Sequence[Image.Image]) -> Sandbox:
-        """A sandbox that has all images."""
-        if self._sandbox is not None:
-            with contextlib.suppress(*_BROKEN):
-                await self._send_images(self._sandbox, images)
-                return self._sandbox
-            await self._forget()  # only code that ran in it earlier can have broken it
-        self._sandbox = sandbox = await self.pool.open()
-        try:
-            await self._send_images(sandbox, images)
-        except _BROKEN as error:
-            raise InfraFailure(f"a fresh python sandbox did not take {len(images)} image(s): {error!r}") from None
-        return sandbox
+    async def _died(self, error: BaseException, restarted: bool) -> CellResult:
+        ended = await self._forget()
+        text = f"The code ended its own interpreter: {_how(ended, error, self.config)}. Its variables are lost."
+        return CellResult(status="died", error=text, restarted=restarted)
 
-    async def _send_images(self, sandbox: Sandbox, images: Sequence[Image.Image]) -> None:
-        """New images, even if there are none: the answer shows that the worker still listens and is not out of step."""
-        new = images[self._images_sent :]
+    async def _send_images(self, sandbox: Sandbox, new: Sequence[Image.Image]) -> None:
+        """New images, none perhaps: the answer also shows that the worker listens and is not out of step."""
         pictures = [await asyncio.to_thread(_bounded, image, self.config.input_pixels) for image in new]
         header = {"op": "images", "sizes": [picture.size for picture in pictures]}
-        blob = b"".join(picture.tobytes() for picture in pictures)
-        seconds = LISTENING_TIMEOUT_S if not new else self.config.start_timeout_s
-        reply, _ = await asyncio.wait_for(sandbox.request(header, blob), seconds)
+        reply, _ = await sandbox.request(header, b"".join(picture.tobytes() for picture in pictures))
         self._images_sent += len(new)
         if reply.get("count") != self._images_sent:
             raise frames.FrameError("a wrong count of images")

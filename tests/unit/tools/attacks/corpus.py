@@ -1,7 +1,7 @@
 """What an attack is: a program, how a call of it may end, and what it finds prepared.
 
-Every program may use what `PRELUDE` defines. One that reaches what it should not prints ESCAPED; the test looks for that
-word, for the end, and at everybody else.
+Every program may use what `PRELUDE` defines. One that reaches what it should not prints ESCAPED; the test looks for
+that word, for the end, and at everybody else.
 """
 
 from dataclasses import dataclass

@@ -6,8 +6,8 @@ FILES = {
     "writing to home": Attack(
         code="""
 import pathlib
-for folder in (os.path.dirname(host_file), "/root", "/home", "/etc", "/usr/lib", "/", "/sandbox", "/sandbox/site", "/var",
-               os.path.dirname(os.__file__), "/dev", "/dev/shm", "/run"):
+for folder in (os.path.dirname(host_file), "/root", "/home", "/etc", "/usr/lib", "/", "/sandbox", "/var",
+               "/sandbox/site", os.path.dirname(os.__file__), "/dev", "/dev/shm", "/run"):
     must_fail("write " + folder, pathlib.Path(folder, "axpo-attack").write_text, "x")
 """
     ),
@@ -56,7 +56,8 @@ os.symlink("/", "root")
 must_fail("link to /", open, "root" + host_file)
 must_fail("hard link", os.link, "/etc/passwd", "hard")
 must_fail("dots", open, "../" * 20 + host_file)
-must_fail("folder descriptor", lambda: open(host_file, opener=lambda p, f: os.open(p, f, dir_fd=os.open("/", os.O_PATH))))
+root = os.open("/", os.O_PATH)
+must_fail("folder descriptor", lambda: open(host_file[1:], opener=lambda p, f: os.open(p, f, dir_fd=root)))
 """
     ),
     "mounting": Attack(
@@ -104,7 +105,8 @@ if os.getpid() == 1:
     "devices": Attack(
         code="""
 import stat
-for path in ("/dev/mem", "/dev/kmsg", "/dev/tty", "/dev/ptmx", "/dev/vda", "/dev/sda", "/dev/kvm", "/dev/fuse", "/dev/vsock"):
+for path in ("/dev/mem", "/dev/kmsg", "/dev/tty", "/dev/ptmx", "/dev/vda", "/dev/sda",
+             "/dev/kvm", "/dev/fuse", "/dev/vsock"):
     must_fail(path, open, path, "rb")
 try:
     os.mknod("null", 0o600 | stat.S_IFCHR, os.makedev(1, 1))

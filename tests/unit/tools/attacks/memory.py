@@ -115,7 +115,8 @@ from PIL import Image
 def chunk(kind, data):
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
-png = b"\\x89PNG\\r\\n\\x1a\\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+data = zlib.compress(bytes(1000))
+png = b"\\x89PNG\\r\\n\\x1a\\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 Image.MAX_IMAGE_PIXELS = None
 must_fail("decoding", lambda: Image.open(io.BytesIO(png)).load())
 """

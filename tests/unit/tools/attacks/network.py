@@ -58,7 +58,8 @@ must_fail("server", socketserver.TCPServer, ("", 0), None)
 buffer = ctypes.create_string_buffer(256)
 for name, number in {
     "io_uring": 425, "bpf": 321, "perf": 298, "userfaultfd": 323, "ptrace": 101, "keyctl": 250, "add_key": 248,
-    "pidfd_open": 434, "process_vm_readv": 310, "open_by_handle_at": 304, "kexec": 246, "init_module": 175, "syslog": 103,
+    "pidfd_open": 434, "process_vm_readv": 310, "open_by_handle_at": 304, "kexec": 246, "init_module": 175,
+    "syslog": 103,
     "modify_ldt": 154, "reboot": 169, "swapon": 167, "acct": 163, "iopl": 172, "fanotify": 300,
 }.items():
     syscall_must_fail(name, number, 0, buffer, 0, 0, 0)

@@ -54,7 +54,7 @@ class Kernel:
         return self._run(request["code"])
 
     def _take_images(self, sizes: list[list[int]], blob: memoryview) -> Reply:
-        """Add the host's images, none perhaps, to `_pil_images` and, as PNG files, to `_images`; say how many there are."""
+        """Add the host's images, none perhaps, to `_pil_images` and, as PNG files, to `_images`; count them all."""
         offset = 0
         for width, height in sizes:
             image = to_image(blob[offset:], width, height)

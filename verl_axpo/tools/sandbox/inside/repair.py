@@ -22,7 +22,7 @@ class Repair:
         self.stdin = sys.stdin
 
     def put_back(self) -> None:
-        """Undo what would reach into the next cell. Variables, imports and the working directory are state, and stay."""
+        """Undo what would reach into the next cell. Variables, imports and the working directory are state: kept."""
         sys.settrace(None)
         sys.setprofile(None)
         for timer in _TIMERS:
