@@ -19,12 +19,33 @@ Schema = dict[str, Any]
 
 # When to prefer a tool, one line each; the schema says how to call it.
 _ADVICE: dict[str, str] = {
+    "python": "python: when a result has to be computed, counted, measured or drawn rather than estimated.",
     "image_zoom_in": "image_zoom_in: when a detail is too small to read at the size you see the image in.",
     "tavily-search": "tavily-search: when the answer is a fact that you are not sure of.",
 }
 
 # The key order is the one pydantic dumps (verl.tools.schemas), which is the order the rollout renders.
 _SCHEMAS: dict[str, Schema] = {
+    "python": {
+        "type": "function",
+        "function": {
+            "name": "python",
+            "description": (
+                "Run Python code like a notebook cell: variables stay for later calls; printed text, the last "
+                "expression's value and shown figures come back. numpy, scipy, sympy, matplotlib and PIL are "
+                "installed; the conversation's images are in `_pil_images` (PIL) and `_images` (paths). No network, "
+                "no processes."
+            ),
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "code": {"type": "string", "description": "The code to run."},
+                    "timeout": {"type": "number", "description": "Seconds the code may take (default 12)."},
+                },
+                "required": ["code"],
+            },
+        },
+    },
     "image_zoom_in": {
         "type": "function",
         "function": {

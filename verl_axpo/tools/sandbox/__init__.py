@@ -1,0 +1,22 @@
+"""A closed, stateful Python interpreter per trajectory; needs neither verl nor torch.
+
+    limits.py    settings, parsed once           layout.py   what the inside may read
+    backends.py  bubblewrap, sandlock            probe.py    which of them really confines a process here
+    pool.py      pre-imported parent, workers    session.py  one trajectory: code in, text and images out
+    inside/      what runs in the sandbox
+
+Example:
+    config = SandboxConfig(memory_mb=512)
+    pool = SandboxPool(config, choose(config))
+    session = Session(pool)
+    print((await session.run("import math; math.sqrt(2)")).text)
+    await session.close()
+    await pool.close()
+"""
+
+from verl_axpo.tools.sandbox.limits import SandboxConfig
+from verl_axpo.tools.sandbox.pool import SandboxPool
+from verl_axpo.tools.sandbox.probe import choose
+from verl_axpo.tools.sandbox.session import CellResult, Session
+
+__all__ = ["CellResult", "SandboxConfig", "SandboxPool", "Session", "choose"]

@@ -1,0 +1,11 @@
+"""What runs inside the sandbox: standard library, and the scientific packages where they are installed.
+
+This folder is mounted on its own, so its modules import each other relatively and nothing else of verl_axpo.
+
+    zygote.py   pre-imports, then forks one worker per trajectory
+    confine.py  what a fresh worker gives up before it runs anybody's code; seccomp.py the system calls among it
+    worker.py   the worker's loop: request frame -> kernel -> reply frame
+    kernel.py   runs cells in one namespace; output.py and figures.py collect what they print and draw, repair.py
+                puts the interpreter back in order between them
+    frames.py   the frames of the reply channel, which the host reads too
+"""

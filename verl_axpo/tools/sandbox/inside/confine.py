@@ -1,0 +1,109 @@
+"""What a worker gives up before it runs anybody's code; all of it irrevocable.
+
+    namespaces backend:  new_namespaces() -> fork -> private_mounts() -> drop_capabilities()
+    landlock backend:    landlock()
+    every backend:       set_limits() -> seccomp.install()
+
+The worker is process 1 of its own process namespace: it can name no other process, and nothing outlives it.
+"""
+
+import ctypes
+import errno
+import importlib
+import os
+import resource
+from collections.abc import Mapping
+
+_CLONE_NEWNS, _CLONE_NEWUSER, _CLONE_NEWPID = 0x00020000, 0x10000000, 0x20000000
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_PRIVATE = 1, 2, 4, 8, 16384, 1 << 18
+_PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER = 24, 36
+_LAST_CAP = 63
+_CAP_VERSION_3 = 0x20080522
+SCRATCH_INODES = 4096  # files in a trajectory's scratch space
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, what: str) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)} ({errno.errorcode.get(number, '?')})")
+
+
+def become_subreaper() -> None:
+    """Make orphaned descendants this process's children, so that it learns how they ended."""
+    _check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def new_namespaces() -> None:
+    """New user and mount namespaces for this process, a new process namespace for its next child.
+
+    Raises:
+        OSError: the host forbids nested user namespaces.
+    """
+    uid, gid = os.geteuid(), os.getegid()
+    _check(_libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNS | _CLONE_NEWPID), "unshare")
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
+
+
+def private_mounts(scratch: str, megabytes: int) -> None:
+    """A file system of its own at `scratch`, and nothing at /proc: neither processes nor kernel settings.
+
+    Raises:
+        OSError: a mount was refused.
+    """
+    _mount("none", "/", None, _MS_REC | _MS_PRIVATE, None)
+    options = f"size={megabytes}m,nr_inodes={SCRATCH_INODES},mode=700"
+    _mount("tmpfs", scratch, "tmpfs", _MS_NOSUID | _MS_NODEV, options)
+    _mount("tmpfs", "/proc", "tmpfs", _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, "size=4k,nr_inodes=2")
+
+
+def _mount(source: str, target: str, kind: str | None, flags: int, options: str | None) -> None:
+    texts = [text.encode() if text is not None else None for text in (source, target, kind, options)]
+    _check(_libc.mount(texts[0], texts[1], texts[2], ctypes.c_ulong(flags), texts[3]), f"mount on {target}")
+
+
+def drop_capabilities() -> None:
+    """Give up every capability, a new user namespace's or root's. For good: no_new_privs, and no program is started."""
+    header = (ctypes.c_uint32 * 2)(_CAP_VERSION_3, 0)
+    for capability in range(_LAST_CAP + 1):
+        _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # refused past the kernel's last one, or to an ordinary user
+    _check(_libc.capset(header, (ctypes.c_uint32 * 6)()), "capset")
+
+
+def landlock(scratch: str, readable: list[str]) -> None:
+    """Reach no file but these, no abstract socket and no process outside, by sandlock's Landlock rules.
+
+    Raises:
+        sandlock.SandlockError: the kernel's Landlock is too old.
+    """
+    sandlock = importlib.import_module("sandlock")  # only where it is the backend
+    sandlock.confine(sandlock.Sandbox(fs_readable=readable, fs_writable=[scratch]))
+
+
+def set_limits(limits: Mapping[str, int], threads_counted: bool) -> None:
+    """Kernel limits of this process.
+
+    Args:
+        limits: `memory_mb` on top of what the pre-imported parent has mapped (`base_bytes`), `cpu_s`, `scratch_mb`,
+            `open_files`, `threads`.
+        threads_counted: whether the kernel counts this trajectory's threads apart from the user's other processes.
+    """
+    megabyte = 2**20
+    values = {
+        resource.RLIMIT_AS: limits["base_bytes"] + limits["memory_mb"] * megabyte,
+        resource.RLIMIT_CPU: limits["cpu_s"],
+        resource.RLIMIT_FSIZE: limits["scratch_mb"] * megabyte,
+        resource.RLIMIT_NOFILE: limits["open_files"],
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_MEMLOCK: 0,
+        resource.RLIMIT_MSGQUEUE: 0,
+    }
+    if threads_counted:
+        values[resource.RLIMIT_NPROC] = limits["threads"] + 1
+    for kind, value in values.items():
+        hard = resource.getrlimit(kind)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (value, value))

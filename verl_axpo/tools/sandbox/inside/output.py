@@ -1,0 +1,98 @@
+"""What a cell writes to file descriptors 1 and 2, from Python or from C, without ever holding more than a bounded part.
+
+cell -> descriptors 1, 2 -> two unlinked files in the scratch space -> collect() -> (stdout, stderr), shortened
+"""
+
+import contextlib
+import io
+import os
+import sys
+import threading
+from pathlib import Path
+
+from . import frames
+
+
+class Output:
+    """Standard output and error of the worker.
+
+    Args:
+        scratch: folder that holds the two files; its size limit is the limit of what can be written.
+        limit: bytes of each stream that are handed on.
+    """
+
+    def __init__(self, scratch: str, limit: int) -> None:
+        self.limit = limit
+        self.files = [_unlinked_file(Path(scratch, name)) for name in ("stdout", "stderr")]
+        self.streams = [_Stream(1), _Stream(2)]
+
+    def begin(self) -> None:
+        """Make both streams empty and usable again, whatever the cell before did to them."""
+        for at, file in enumerate(self.files):
+            os.ftruncate(file, 0)
+            os.dup2(file, at + 1)
+            if not self.streams[at].usable():
+                self.streams[at] = _Stream(at + 1)
+        self._hear_only_this_thread()
+        sys.stdout, sys.stderr = self.streams
+
+    def collect(self) -> tuple[str, str]:
+        """What the cell wrote to standard output and error."""
+        self._hear_only_this_thread()
+        return self._collect(0), self._collect(1)
+
+    def _collect(self, at: int) -> str:
+        file, stream = self.files[at], self.streams[at]
+        try:
+            if stream.usable():
+                stream.flush()
+            return _read_ends(file, self.limit)
+        except OSError:  # the scratch space is full, or the cell closed the descriptor
+            text = _read_ends(file, self.limit)
+            os.dup2(file, at + 1)
+            os.ftruncate(file, 0)
+            with contextlib.suppress(OSError):
+                stream.flush()  # into the emptied file, or it would turn up in the next cell
+            return text
+
+    def _hear_only_this_thread(self) -> None:
+        """And those that it starts from now on."""
+        others = frozenset(sys._current_frames()) - {threading.get_ident()}
+        for stream in self.streams:
+            stream.unheard = others
+
+
+class _Stream(io.TextIOWrapper):
+    """Text to a descriptor; threads that an earlier cell left behind are not heard."""
+
+    unheard: frozenset[int] = frozenset()
+
+    def __init__(self, descriptor: int) -> None:
+        raw = io.FileIO(descriptor, "w", closefd=False)
+        super().__init__(io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace")
+
+    def usable(self) -> bool:
+        """Neither closed nor detached."""
+        try:
+            return not self.closed
+        except ValueError:
+            return False
+
+    def write(self, text: str, /) -> int:
+        return len(text) if threading.get_ident() in self.unheard else super().write(text)
+
+
+def _unlinked_file(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+    path.unlink()
+    return descriptor
+
+
+def _read_ends(file: int, limit: int) -> str:
+    total = os.fstat(file).st_size
+    if total <= limit:
+        data = os.pread(file, limit, 0)
+    else:
+        half = limit // 2
+        data = frames.join(os.pread(file, half, 0), os.pread(file, half, total - half), total)
+    return data.decode("utf-8", errors="replace")

@@ -1,0 +1,80 @@
+"""A worker's loop: confine, say so, then one reply per request.
+
+    channel -> request {"id", "op": "images" | "run", ...} + raw RGB -> Kernel -> reply {"id", ...} + raw RGB -> channel
+
+The kernel runs a model's code in this very process, which may do anything to it: the host believes no reply, and a
+worker that breaks is replaced.
+"""
+
+import os
+import random
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from . import frames
+from .kernel import Kernel
+from .output import Output
+
+SEED = 0  # of `random` and numpy's global generator: the same code gives the same result in every fresh sandbox
+
+
+def serve(descriptor: int, scratch: str, limits: Mapping[str, int], confine: Callable[[], None]) -> None:
+    """Confine this process, announce it, and answer requests until the host closes the channel.
+
+    Args:
+        descriptor: the channel, a stream socket.
+        scratch: folder for files, the working directory and the home from here on.
+        limits: see `verl_axpo.tools.sandbox.limits`.
+        confine: what has to happen before the first request is read.
+    """
+    channel = socket.socket(fileno=descriptor)
+    try:
+        confine()
+    except Exception as error:
+        channel.sendall(frames.pack({"ready": False, "error": f"{type(error).__name__}: {error}"}))
+        return
+    _settle_in(scratch)
+    kernel = Kernel(Output(scratch, limits["output_bytes"]), scratch, limits)
+    own_process = os.getpid()
+    channel.sendall(frames.pack({"ready": True}))
+    while True:
+        request = _receive(channel)
+        if request is None or os.getpid() != own_process:
+            return
+        header, blob = request
+        reply, images = kernel.answer(header, blob)
+        channel.sendall(frames.pack({"id": header["id"], **reply}, images))
+
+
+def _settle_in(scratch: str) -> None:
+    os.environ.update(HOME=scratch, TMPDIR=scratch)
+    tempfile.tempdir = None
+    random.seed(SEED)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(SEED)
+
+
+def _receive(channel: socket.socket) -> tuple[dict[str, Any], memoryview] | None:
+    prefix = _read(channel, frames.PREFIX_BYTES)
+    if prefix is None:
+        return None
+    header_bytes, blob_bytes = frames.sizes(bytes(prefix), max_header=2**31, max_blob=2**32)
+    header, blob = _read(channel, header_bytes), _read(channel, blob_bytes)
+    if header is None or blob is None:
+        return None
+    return frames.unpack(bytes(header)), blob
+
+
+def _read(channel: socket.socket, size: int) -> memoryview | None:
+    """`size` bytes, or None if the host closed the channel."""
+    data = memoryview(bytearray(size))
+    filled = 0
+    while filled < size:
+        count = channel.recv_into(data[filled:])
+        if count == 0:
+            return None
+        filled += count
+    return data

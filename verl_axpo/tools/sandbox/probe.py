@@ -1,0 +1,90 @@
+"""Which backend works here: each one that is installed confines a real process, which then tries to break out.
+
+choose(config) -> trial() per candidate -> the first that held, by name in the log; else a RuntimeError with the fix
+"""
+
+import asyncio
+import logging
+import os
+import secrets
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from verl_axpo.errors import InfraFailure
+from verl_axpo.tools.sandbox.backends import BACKENDS, INSTALL, Backend
+from verl_axpo.tools.sandbox.limits import UNCONFINED, SandboxConfig
+from verl_axpo.tools.sandbox.pool import SandboxPool
+from verl_axpo.tools.sandbox.session import Session
+
+logger = logging.getLogger(__name__)
+
+_ATTEMPT = """
+import os, socket
+secret, neighbour = {secret!r}, {neighbour!r}
+def blocked(action):
+    try:
+        action()
+    except OSError:
+        return True
+    return False
+checks = dict(
+    reads_files=blocked(lambda: open(secret).read()),
+    writes_files=blocked(lambda: open(neighbour, "w").write("x")),
+    opens_sockets=blocked(lambda: socket.socket(socket.AF_INET)),
+    starts_processes=blocked(os.fork),
+    signals_the_host=blocked(lambda: os.kill({host}, 0)),
+)
+print(*[name for name, held in checks.items() if not held])
+"""
+
+
+def choose(config: SandboxConfig) -> Backend:
+    """The backend to use on this machine. Takes a fraction of a second; starts and ends real processes.
+
+    Raises:
+        RuntimeError: none confines a process here, and the configuration does not accept that.
+    """
+    if config.backend == UNCONFINED:
+        logger.warning("python sandbox: UNCONFINED, as configured: the model's code can read and change what you can")
+        return BACKENDS[UNCONFINED]
+    names = [name for name in BACKENDS if name != UNCONFINED and config.backend in ("auto", name)]
+    problems = {}
+    for name in names:
+        problem = trial(BACKENDS[name], config)
+        if problem is None:
+            logger.warning("python sandbox: confined by %s", name)
+            return BACKENDS[name]
+        problems[name] = problem
+    tried = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
+    raise RuntimeError(
+        f"the python tool has no sandbox on this machine ({tried}). Fix: {INSTALL}. To run a model's code as an "
+        f"ordinary process instead, which can read and change all that you can, set backend: {UNCONFINED}"
+    )
+
+
+def trial(backend: Backend, config: SandboxConfig) -> str | None:
+    """Why `backend` does not confine a process here; None if it does. May be called with or without an event loop."""
+    missing = backend.missing()
+    if missing is not None:
+        return missing
+    with ThreadPoolExecutor(max_workers=1) as thread:  # a loop of its own, whatever runs in the caller's
+        return thread.submit(asyncio.run, _trial(backend, config)).result()
+
+
+async def _trial(backend: Backend, config: SandboxConfig) -> str | None:
+    pool = SandboxPool(config, backend, preload=())
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            secret, neighbour = Path(folder, "secret"), Path(folder, "neighbour")
+            secret.write_text(secrets.token_hex())
+            code = _ATTEMPT.format(secret=str(secret), neighbour=str(neighbour), host=os.getpid())
+            result = await Session(pool).run(code, timeout_s=config.max_timeout_s)
+        if result.status != "ok":
+            return f"a trial run ended in {result.text[-300:]!r}"
+        escaped = result.stdout.split()
+        return f"a confined process still {', '.join(escaped)}" if escaped else None
+    except (InfraFailure, OSError) as failure:
+        return str(failure)
+    finally:
+        await pool.close()
