@@ -5,7 +5,6 @@
 Official code: `mathllm/MATH-V`, evaluation/evaluate.py and utils.py, models/GPT4V.py (options, merged image).
 """
 
-import re
 import string
 from pathlib import Path
 
@@ -15,10 +14,7 @@ from verl_axpo.eval.benchmarks._grading import by_rule, checked_letter
 from verl_axpo.eval.benchmarks._images import encoded
 from verl_axpo.eval.scorers import choice, mathematics
 from verl_axpo.eval.scorers.judging import Judge, missing
-from verl_axpo.eval.scorers.wrapping import undress
 from verl_axpo.eval.types import AnswerType, Question, Score
-
-_LETTER = re.compile(r"[({]([a-eA-E])[)}]")
 
 
 def to_question(row: Row, uid: str, folder: Path | None) -> Question:
@@ -37,12 +33,6 @@ def to_question(row: Row, uid: str, folder: Path | None) -> Question:
     )
 
 
-def _official(answer: str, truth: str, options: tuple[str, ...]) -> bool:
-    text = options[string.ascii_uppercase.index(truth)] if options else ""
-    bare = _LETTER.sub(r"\1", mathematics.stated(undress(answer)))
-    return any(mathematics.is_equal(bare, right) for right in (truth, text))
-
-
 def _vlmevalkit(answer: str, truth: str, options: tuple[str, ...]) -> bool:
     if options:
         return choice.vlmevalkit(answer, options) == truth
@@ -50,15 +40,20 @@ def _vlmevalkit(answer: str, truth: str, options: tuple[str, ...]) -> bool:
 
 
 async def grade(question: Question, answer: str | None, judge: Judge | None) -> Score:
-    """MATH-V's verdict; for a choice, a letter that only our reading finds ("B. because ...") counts too."""
+    """A choice by our letter where it reads one; else MATH-V's comparison, as it is or with typesetting taken off.
+
+    The letter comes first because MATH-V only compares with the right option: by value, "5-3-2-1-4" is "5-2-3-1-4".
+    """
     if answer is None:
         return missing("official", "vlmevalkit")
     truth, options = question.ground_truth, question.options
-    official = _official(answer, truth, options)
     letters = string.ascii_uppercase[: len(options)]
-    found = bool(options) and choice.letter(answer, letters, options) == truth
+    rights = (truth, options[letters.index(truth)]) if options else (truth,)
+    official = any(mathematics.mathv_equal(answer, right) for right in rights)
+    wider = any(mathematics.is_equal(answer, right) for right in rights)
+    found = choice.letter(answer, letters, options) if options else None
     values = {"official": official, "vlmevalkit": _vlmevalkit(answer, truth, options)}
-    return by_rule(official or found, answer, truth, values)
+    return by_rule(found == truth if found else official or wider, answer, truth, values)
 
 
 BENCHMARKS = (

@@ -62,7 +62,7 @@ def _by_text(text: str, options: Sequence[str], *, whole: bool) -> list[str]:
     """Letters of the options whose text is the answer (`whole`), or stands in it between word boundaries."""
     answer, found = _plain(text), []
     for mark, option in zip(string.ascii_uppercase, map(_plain, options), strict=False):
-        inside = re.search(rf"(?<![\w.]){re.escape(option)}(?!\w)", answer) if option else None
+        inside = re.search(rf"(?<![\w.-]){re.escape(option)}(?!\w|[.,]\d)", answer) if option else None
         if option and (option == answer if whole else inside):
             found.append(mark)
     return found
@@ -83,9 +83,9 @@ def letter(answer: str, letters: str, options: Sequence[str] = ()) -> str | None
     Returns:
         the letter, or None when the answer names no option or more than one.
     """
-    if len(answer) > MAX_CHARACTERS:
-        return None
     text, texts = undress(answer), () if is_lettered(options) else options
+    if len(text) > MAX_CHARACTERS:
+        return None
     alone, *other = _named(text)
     for found in (alone, _by_text(text, texts, whole=True), *other, _by_text(text, texts, whole=False)):
         if distinct := {mark.upper() for mark in found} & set(letters):

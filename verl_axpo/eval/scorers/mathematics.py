@@ -1,14 +1,15 @@
 """Equality of mathematical answers.
 
-answer -> undress() -> tidy() -> equal text | equal tuple | equal value at 2 decimals   (MATH-V, `is_equal`)
-                              -> equal text | values within 1e-6                        (VLMEvalKit)
-"(1) 3; (2) $x=5$" -> parts() -> one by one                                             (several answers)
+answer -> tidy() ------------> equal text | equal tuple | equal value at 2 decimals   mathv_equal()
+       -> undress() -> tidy(), the truth too -> the same comparison                    is_equal()
+       ----------------------> equal text | values within 1e-6                         vlmevalkit_equal()
+"(1) 3; (2) $x=5$" -> parts() -> is_equal() one by one                                 all_equal()
 """
 
 import re
 
 from verl_axpo.eval.scorers.numeric import is_number, value
-from verl_axpo.eval.scorers.wrapping import undress
+from verl_axpo.eval.scorers.wrapping import unboxed, undress
 
 MAX_CHARACTERS = 1000  # a longer text is no answer; it would be read for what stands after its last sign
 DECIMALS = 2  # MATH-V rounds both values to so many decimals
@@ -16,22 +17,25 @@ VLMEVALKIT_TOLERANCE = 1e-6
 
 _LETTER_OF_A_SENTENCE = re.compile(r"^\(?([A-E])\)?\n| \(?([A-E])\)?\.$")  # first line, or last word
 _SPOKEN = re.compile(r"\banswer\s+(?:is|should\s+be)\s*:?\s*", re.IGNORECASE)
-# What MATH-V's answer reading drops or rewrites, in its order, on lower-case text. Fonts are gone by then.
+# What MATH-V's reading of an answer drops or rewrites, on lower-case text.
 _REWRITES: tuple[tuple[str, str], ...] = (
     (r"^.*(?:=|\\approx)", ""),  # the value after the last sign
-    (r"\s|\\,|\\!|\\;|\\ ", ""),
+    (r"\s|\\,|\\!|\\ ", ""),
     (r"∞", r"\\infty"),
     (r"\+\\infty", r"\\infty"),
-    (r"\\left|\\right", ""),
-    (r"\^\{?\\circ\}?|°", ""),
-    (r"\{?m\}?\^\{?3\}?$|\{?units?\}?$|\{?km\}?$", ""),
-    (r"\\\$|\$|\\?%", ""),
+    (r"\\text|\\mbox|\\left|\\right", ""),
+    (r"\^\{?\\circ\}?", ""),
+    (r"\{?m\}?\^3|\{?units\}?|\{?km\}?", ""),
+    (r"\\\$|\$|\\%", ""),
     (r"[dt]frac", "frac"),
-    (r"\\frac(\d)(\d)", r"\\frac{\1}{\2}"),
     (r"\\sqrt(\d)", r"\\sqrt{\1}"),
     (r"^\.(?=\d)", "0."),
     (r"^(-?\d+)/(\d+)$", r"\\frac{\1}{\2}"),
+    (r"\(([a-e])\)", r"\1"),
+    (r"^\{([^{}]*)\}\.?$", r"\1"),  # what \text{} leaves
 )
+# What it leaves in, though it says nothing about the answer.
+_WIDER: tuple[tuple[str, str], ...] = ((r"°|%", ""), (r"\\frac(\d)(\d)", r"\\frac{\1}{\2}"))
 _TUPLE = re.compile(r"([(\[])(.+,.+)([)\]])")
 _ENUMERATOR = re.compile(r"(?:^\d\)|(?:^|(?<=[\s;,]))(?:\(\d\)|[①-⑨]|[Pp]art\s*\d\s*:))\s*", re.MULTILINE)
 _SEPARATORS = (r"[;\n]", r",(?![^(\[{]*[)\]}])", r"\band\b")
@@ -50,15 +54,19 @@ def stated(answer: str) -> str:
     return last if is_number(last) else _SPOKEN.split(text)[-1]
 
 
-def tidy(text: str) -> str:
+def tidy(text: str, *, wider: bool = True) -> str:
     r"""An answer as MATH-V compares it: lower case, no white space, units, degree and percent signs.
+
+    Args:
+        text: what was stated.
+        wider: also take off fonts, signs and forms that MATH-V leaves in.
 
     Example: `tidy(r"x = \dfrac12^{\circ}") == r"\frac{1}{2}"`
     """
-    text = undress(text).lower()
-    for pattern, replacement in _REWRITES:
-        text = re.sub(pattern, replacement, text, flags=re.DOTALL)
-    return text.lstrip(":").rstrip(".")
+    plain = (undress(text) if wider else unboxed(text)).lower()
+    for pattern, replacement in (*_REWRITES, *_WIDER) if wider else _REWRITES:
+        plain = re.sub(pattern, replacement, plain, flags=re.DOTALL)
+    return plain.rstrip(".").lstrip(":")
 
 
 def _same_value(one: str, other: str) -> bool:
@@ -68,14 +76,7 @@ def _same_value(one: str, other: str) -> bool:
     return first is not None and second is not None and round(first, DECIMALS) == round(second, DECIMALS)
 
 
-def is_equal(answer: str, truth: str) -> bool:
-    r"""MATH-V's verdict on two answers: equal text, equal tuple or interval, or equal value at 2 decimals.
-
-    Example: `is_equal(r"\frac{1}{3}", "0.33")`, `not is_equal("", "")`
-    """
-    if len(answer) > MAX_CHARACTERS:
-        return False
-    one, other = tidy(stated(answer)), tidy(truth)
+def _compare(one: str, other: str) -> bool:
     if not one or not other:
         return False
     if one == other:
@@ -87,6 +88,21 @@ def is_equal(answer: str, truth: str) -> bool:
         same = len(items[0]) == len(items[1]) and (open_a, close_a) == (open_b, close_b)
         return same and all(a == b or _same_value(a, b) for a, b in zip(*items, strict=True))
     return _same_value(one, other)
+
+
+def mathv_equal(answer: str, truth: str) -> bool:
+    """MATH-V's own verdict: the answer is tidied, the truth only lower-cased; tuples by element, not as text."""
+    said = stated(answer)
+    return len(unboxed(said)) <= MAX_CHARACTERS and _compare(tidy(said, wider=False), truth.lower().strip())
+
+
+def is_equal(answer: str, truth: str) -> bool:
+    r"""MATH-V's comparison of two answers that are both undressed and tidied.
+
+    Example: `is_equal(r"$\frac{1}{3}$", "0.33")`, `not is_equal("", "")`
+    """
+    said = stated(undress(answer))
+    return len(said) <= MAX_CHARACTERS and _compare(tidy(said), tidy(truth))
 
 
 def vlmevalkit_equal(answer: str, truth: str) -> bool:

@@ -13,7 +13,8 @@ _PAIRS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**")
 _MAX_LAYERS = 8  # nested wrappings looked through; more is not an answer
 
 
-def _innermost_box(text: str) -> str:
+def unboxed(text: str) -> str:
+    r"""The content of the last `\boxed{}`, boxes inside it opened too; the text itself when there is none."""
     for _ in range(_MAX_LAYERS):
         inner = boxed(text)
         if inner is None:
@@ -35,7 +36,7 @@ def undress(answer: str) -> str:
 
     Example: `undress(r"$\mathbf{C}$") == "C"`
     """
-    text = _innermost_box(answer).strip()
+    text = unboxed(answer).strip()
     for _ in range(_MAX_LAYERS):
         plain = _FONT.sub(r"\1", _unpaired(text)).strip()
         if plain == text:

@@ -1,7 +1,7 @@
 """Scoring through the registry: which rule each benchmark uses, its conventions by name, judges where they belong."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -131,3 +131,10 @@ def test_mathematics_and_choices_are_left_to_the_rule(data: dict[str, Path], nam
     judge = Judge(True)
     found = score(question(data, name, 0), "quite another thing", judge)
     assert (found.correct, found.by, judge.asked) == (False, "rule", "")
+
+
+def test_another_options_text_is_wrong_though_its_value_is_the_right_ones(data: dict[str, Path]) -> None:
+    # 5-2-1 and 5-1-2 are both 2 as arithmetic; MATH-V compares by value and only with the right option.
+    asked = replace(question(data, "mathvision", 0), options=("5-2-1", "5-1-2", "2"), ground_truth="A")
+    assert [score(asked, text).correct for text in ("5-2-1", "5-1-2", "2")] == [True, False, False]
+    assert [score(asked, text).values["official"] for text in ("5-2-1", "5-1-2", "2")] == [1, 1, 1]

@@ -77,6 +77,9 @@ def test_letter_of_options_that_are_only_letters(answer: str, expected: str | No
 def test_a_number_inside_another_number_is_no_option() -> None:
     assert choice.letter("1.5", "AB", ("5", "1.5")) == "B"
     assert choice.letter("about 1.5 m", "AB", ("5", "7")) is None
+    assert choice.letter("about 5.5 m", "AB", ("5", "7")) is None
+    assert choice.letter("it is -5", "AB", ("5", "7")) is None
+    assert choice.letter("it is 5.", "AB", ("5", "7")) == "A"
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,33 @@ def test_is_equal(answer: str, truth: str, expected: bool) -> None:
 @pytest.mark.parametrize(
     ("answer", "truth", "expected"),
     [
+        ("(B)", "B", True),
+        ("{b}", "B", True),
+        (r"\text{(B)}", "B", True),
+        (r"$\boxed{\text{(B) }}$", "B", True),
+        ("The correct answer is (B).", "B", True),
+        (r"The answer is \text{B}.", "B", True),
+        ("B\nbecause", "B", True),
+        ("So it is 7.", "7", True),
+        (r"\boxed{45^{\circ}}", "45", True),
+        ("6.28", r"2\pi", True),
+        # What only `is_equal` takes off: signs, fonts, and whatever dresses the truth.
+        ("45°", "45", False),
+        ("50%", "50", False),
+        (r"\mathbf{7}", "7", False),
+        (r"\frac12", "0.5", False),
+        ("45", r"$45^{\circ}$", False),
+        ("", "7", False),
+    ],
+)
+def test_mathv_equal(answer: str, truth: str, expected: bool) -> None:
+    assert m.mathv_equal(answer, truth) is expected
+    assert m.is_equal(answer, truth) is (expected or answer != "")
+
+
+@pytest.mark.parametrize(
+    ("answer", "truth", "expected"),
+    [
         ("7", "7.0", True),
         ("7.0000001", "7", True),
         ("7.00001", "7", False),  # 1e-5 is past 1e-6
