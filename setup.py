@@ -61,6 +61,8 @@ setup(
         "pydantic>=2",  # rows of data sets, checked one by one
         "pyyaml",  # tool configs, read without importing the tools
         "rich",  # progress bars, tables, `verl-axpo view`
+        "scipy",  # the python tool promises it to the policy, as it does numpy, sympy, matplotlib and pillow
+        "sympy",  # likewise
         "tavily-python>=0.8",  # search: the service's own client, which takes our httpx client
         "tenacity",  # attempts with back-off: search and judge
         "typer",  # the command line
