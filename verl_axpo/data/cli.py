@@ -145,7 +145,7 @@ def dedup(
         list[Path] | None, typer.Option(help="Benchmark entries from elsewhere; repeat.", metavar="FILE")
     ] = None,
     inside: Annotated[str, typer.Option(help="both, either, image or question.")] = "both",
-    outside: Annotated[str, typer.Option("--benchmarks", help="Likewise, against the benchmarks.")] = "either",
+    outside: Annotated[str, typer.Option(help="Likewise, against the benchmarks.")] = "either",
     most_bits: Annotated[int, typer.Option(help="Of 256, in which near images may differ.")] = 12,
     without_benchmarks: Annotated[bool, typer.Option(help="Go on without benchmark entries.")] = False,
 ) -> None:

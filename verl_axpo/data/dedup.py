@@ -136,14 +136,16 @@ def find_drops(entries: Sequence[Entry], references: Sequence[Entry], config: De
 
 def _against(entries: Sequence[Entry], references: Sequence[Entry], config: DedupConfig) -> dict[str, Drop]:
     by_image = _image_matches(entries, references, config.most_bits)
-    by_question: dict[str, Ordered] = {}
+    said: dict[str, Ordered] = {}  # by question
+    telling: dict[str, Ordered] = {}  # likewise, where the question alone says enough
     for index, reference in enumerate(references):
+        said.setdefault(reference.stem, {})[index] = None
         if not reference.phashes or len(reference.stem.split()) >= config.least_words:
-            by_question.setdefault(reference.stem, {})[index] = None
+            telling.setdefault(reference.stem, {})[index] = None
     drops = {}
     for index, entry in enumerate(entries):
         images = by_image.get(index, {})
-        chosen = _decide(config.against, images, by_question.get(entry.stem, {}))
+        chosen = _decide(config.against, images, said.get(entry.stem, {}), telling.get(entry.stem, {}))
         if chosen is not None:
             other, by = chosen
             drops[entry.id] = _drop(entry, references[other], "against", by, images.get(other))
@@ -170,15 +172,22 @@ def _flat(entries: Sequence[Entry]) -> tuple[list[int], list[str]]:
     return owners, [phash for entry in entries for phash in entry.phashes]
 
 
-def _decide(rule: Rule, images: Mapping[int, int], questions: Ordered) -> tuple[int, str] | None:
-    """The other that an entry is dropped for, and by which condition; None keeps it."""
-    both = [other for other in images if other in questions]  # images are few, a common question has thousands
+def _decide(rule: Rule, images: Mapping[int, int], said: Ordered, telling: Ordered) -> tuple[int, str] | None:
+    """The other that an entry is dropped for, and by which condition; None keeps it.
+
+    Args:
+        rule: which conditions it takes.
+        images: the others whose images are near, and in how many bits they differ.
+        said: the others with the same question.
+        telling: those of them whose question is enough without the image.
+    """
+    both = [other for other in images if other in said]  # images are few, a common question has thousands
     if both:
         return min(both), "image and question"
     if rule in ("either", "image") and images:
         return min(images, key=lambda other: (images[other], other)), "image"
-    if rule in ("either", "question") and questions:
-        return next(iter(questions)), "question"
+    if rule in ("either", "question") and telling:
+        return next(iter(telling)), "question"
     return None
 
 
@@ -195,7 +204,8 @@ def _inside(entries: Sequence[Entry], config: DedupConfig) -> dict[str, Drop]:
     drops: dict[str, Drop] = {}
     for index, entry in enumerate(entries):
         images = {other: bits for other, bits in earlier.get(index, {}).items() if entries[other].id not in drops}
-        chosen = _decide(config.inside, images, kept.get(entry.question, {}))
+        said = kept.get(entry.question, {})
+        chosen = _decide(config.inside, images, said, said)
         if chosen is None and not entry.phashes and entry.question in texts:
             chosen = texts[entry.question], "question"
         if chosen is not None:

@@ -15,17 +15,23 @@ CHUNK_BYTES = 1 << 20
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, flush: bool = True) -> Iterator[Path]:
     """A place to write the next `path` to; it becomes `path` when the block ends without an error.
 
     A killed writer leaves the old file, or none, and a `.<name>.*.unfinished` beside it.
+
+    Args:
+        path: the file; its folder is made.
+        flush: wait until the content is on the disk, so that a power failure does not leave an empty file under the
+            name. Without it only for what is verified when it is read.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.unfinished")
     try:
         yield unfinished
-        with unfinished.open("rb") as file:
-            os.fsync(file.fileno())  # a rename may reach the disk before the content does
+        if flush:
+            with unfinished.open("rb") as file:
+                os.fsync(file.fileno())
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)

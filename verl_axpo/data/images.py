@@ -122,7 +122,7 @@ class ImageStore:
             return known
         image = check(data, self.limits)
         file = f"{sha256[:2]}/{sha256}.{FORMATS[str(image.format)]}"
-        with replacing(self.folder / file) as unfinished:
+        with replacing(self.folder / file, flush=False) as unfinished:  # `read` compares its hash
             unfinished.write_bytes(data)
         width, height = image.size
         record = ImageRecord(sha256=sha256, file=file, width=width, height=height, phash=perceptual_hash(image))

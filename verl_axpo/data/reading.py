@@ -5,6 +5,7 @@ path or bytes of a row -> PictureFolder.read() -> encoded image
 """
 
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -138,7 +139,7 @@ class PictureFolder:
         self._check_size(member, info.file_size)
         try:
             return archive.read(info)
-        except (zipfile.BadZipFile, OSError, EOFError) as error:
+        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:  # the last: encrypted
             raise ValueError(f"image: {member!r} in {archive.filename} is damaged ({error})") from None
 
     def _check_size(self, name: str, size: int) -> None:

@@ -66,15 +66,30 @@ def test_without_an_image_the_question_is_the_problem() -> None:
 @pytest.mark.parametrize(
     ("rule", "expected"),
     [
-        ("both", [("p1", "b1", "image and question", 0)]),
-        ("image", [("p1", "b1", "image and question", 0), ("p2", "b1", "image", 2)]),
-        ("question", [("p1", "b1", "image and question", 0), ("p3", "b1", "question", None)]),
+        ("both", [("p1", "b1", "image and question", 0), ("p5", "b2", "image and question", 1)]),
+        (
+            "image",
+            [
+                ("p1", "b1", "image and question", 0),
+                ("p2", "b1", "image", 2),
+                ("p5", "b2", "image and question", 1),
+            ],
+        ),
+        (
+            "question",
+            [
+                ("p1", "b1", "image and question", 0),
+                ("p3", "b1", "question", None),
+                ("p5", "b2", "image and question", 1),
+            ],
+        ),
         (
             "either",
             [
                 ("p1", "b1", "image and question", 0),
                 ("p2", "b1", "image", 2),
                 ("p3", "b1", "question", None),
+                ("p5", "b2", "image and question", 1),
             ],
         ),
     ],
@@ -85,6 +100,7 @@ def test_against_a_benchmark_each_rule_means_what_it_says(rule: str, expected: l
         entry("p2", "other", bits(A, 2)),
         entry("p3", LONG, B),
         entry("p4", "what is it", B),  # so short that the question alone says nothing
+        entry("p5", "what is it", bits(A, 99)),  # but not together with the image
     ]
     references = [entry("b1", LONG, A), entry("b2", "what is it", bits(A, 100))]
     assert dropped(entries, references, against=rule) == expected

@@ -271,6 +271,25 @@ def test_a_truncated_archive_is_one_message(raw: Path) -> None:
         run("virl39k", raw / "virl39k")
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_damaged_member_of_an_archive_is_one_bad_row(raw: Path, method: int) -> None:
+    path = raw / "virl39k/images.zip"
+    with zipfile.ZipFile(path) as archive:
+        pictures = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, data in pictures.items():
+            archive.writestr(name, data)
+        begin = archive.getinfo("images/fixture-1-0.png").header_offset
+    content = bytearray(path.read_bytes())
+    content[begin + 60 : begin + 160] = b"\xff" * 100  # behind the member's header of 52 bytes
+    path.write_bytes(bytes(content))
+    assert run("virl39k", raw / "virl39k", max_bad=0.25)[0]["bad"] == 1
+    (bad,) = bad_rows(raw / "virl39k", "virl39k")
+    assert bad["place"] == "39Krelease.parquet row 1"
+    assert "'images/fixture-1-0.png' in " in bad["reason"]
+    assert "is damaged (" in bad["reason"]
+
+
 def test_an_image_too_large_for_the_limit_is_not_unpacked(raw: Path) -> None:
     with pytest.raises(ValueError, match=r"image: got [\d,]+ bytes in 'images/fixture-0-0.png', expected at most 100"):
         run("virl39k", raw / "virl39k", max_bytes=100)
