@@ -5,7 +5,7 @@ sources/         the training data sets, one module each
 hub.py           their files, from a hub or a mirror
 reading.py ingest.py images.py   rows and pictures, checked -> Problem (problem.py) and the image store
 near.py fingerprint.py dedup.py  repetitions, and what the benchmarks have
-collect.py rollouts.py select_sft.py select_rl.py   what models made of the problems -> what is trained on
+questions.py collect.py rollouts.py select_sft.py select_rl.py   what models made of the problems -> what is trained on
 rows.py parquet.py   -> verl's SFT and RL files
 stage.py pipeline.py card.py workspace.py cli.py   `verl-axpo data`: stages that are skipped when done, the data card
 fixtures.py      small stand-ins for the sources, in their exact files and columns

@@ -1,0 +1,96 @@
+"""The problems as something an agent run can be asked with: `verl-axpo eval run --registry verl_axpo.data.questions`.
+
+dedup/problems.jsonl + images/ -> load() -> [Question] -> answer -> score(): the training reward's rules -> Score
+                                                                                  (then `verl-axpo data collect`)
+
+The same attempts and the same rules for teacher and SFT model, with the tools, limits and statuses of training.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from verl_axpo.data.problem import PLACEHOLDER, Problem, read_problems
+from verl_axpo.data.workspace import Workspace
+from verl_axpo.errors import InfraFailure
+from verl_axpo.eval.settings import PaperRow
+from verl_axpo.eval.types import Question, Score
+from verl_axpo.rewards.config import RewardConfig
+from verl_axpo.rewards.graders import GRADERS, Case
+
+NAMES = ("problems", "hard")  # the files of `dedup/`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProblemSet:
+    """A set's place in the report; the paper has no numbers for it."""
+
+    column: str
+    place: int
+    group: str = "training data"
+    paper: Mapping[str, PaperRow] = field(default_factory=dict)
+
+
+def names() -> Sequence[str]:
+    """The two sets that `verl-axpo data dedup` leaves."""
+    return NAMES
+
+
+def get(name: str) -> ProblemSet:
+    """One of them; see `ProblemSet`."""
+    return ProblemSet(column=name, place=_known(name))
+
+
+def load(name: str, source: str | Path | None = None, *, limit: int | None = None) -> list[Question]:
+    """The questions of a set, images and all: about as much memory as the images have bytes on disk.
+
+    Args:
+        name: of the set.
+        source: the workspace (`--work` of `verl-axpo data`).
+        limit: only the first so many.
+
+    Raises:
+        ValueError: an unknown set, no workspace, a damaged file, an image that is lost.
+        FileNotFoundError: nothing de-duplicated there.
+    """
+    _known(name)
+    if source is None:
+        raise ValueError(f"{name}: got no source; pass --source {name}=DIR, the --work folder of `verl-axpo data`")
+    work = Workspace(Path(source))
+    store = work.store()
+    problems = islice(read_problems(work.dedup / f"{name}.jsonl"), limit)
+    return [_question(name, problem, [store.read(one) for one in problem.images]) for problem in problems]
+
+
+async def score(question: Question, answer: str | None, judge: Any) -> Score:
+    """What the reward says to this answer in training; a judge is asked where the reward would ask its own."""
+    if answer is None:
+        return Score(correct=False, by="rule", reason="no final answer")
+    facts = {"aliases": question.metadata["aliases"], "question": question.prompt.replace(PLACEHOLDER, "").strip()}
+    case = Case(answer=answer, truth=question.ground_truth, extra_info=facts, config=RewardConfig())
+    try:
+        grade = await GRADERS[question.answer_type](case)
+    except InfraFailure as failure:
+        return Score(correct=None, by="nobody", reason=str(failure))
+    told = f"{question.answer_type}: {answer!r} {'is' if grade.correct else 'is not'} {question.ground_truth!r}"
+    return Score(correct=grade.correct, by="rule", reason=told)
+
+
+def _question(name: str, problem: Problem, images: Sequence[bytes]) -> Question:
+    return Question(
+        benchmark=name,
+        uid=problem.id,
+        prompt=problem.question,
+        ground_truth=problem.answer,
+        answer_type=problem.answer_type,
+        images=tuple(images),
+        metadata={"aliases": list(problem.aliases), "source": problem.source},
+    )
+
+
+def _known(name: str) -> int:
+    if name not in NAMES:
+        raise ValueError(f"problems: got {name!r}; choose from {list(NAMES)}")
+    return NAMES.index(name)
