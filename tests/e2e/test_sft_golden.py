@@ -1,7 +1,8 @@
 """What SFT trains on is, token for token and pixel for pixel, what the rollout conditions on and produces.
 
-One example of the world goes both ways: as an SFT row through verl's `MultiTurnSFTDataset`, and as an RL row through
-verl's `RLHFDataset` and agent loop, with a scripted server that writes the teacher's turns and the real tool.
+One example of the world goes both ways: as an SFT row through our `SftDataset` (verl's `MultiTurnSFTDataset`), and as an
+RL row through verl's `RLHFDataset` and agent loop, with a scripted server that writes the teacher's turns and the real
+tools.
 """
 
 import asyncio
@@ -16,7 +17,6 @@ from transformers import AutoProcessor, Qwen3VLProcessor
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput, DictConfigWrap, ToolListWrap
 from verl.experimental.agent_loop.tool_agent_loop import ToolAgentLoop
 from verl.tools.tool_registry import load_all_tools
-from verl.utils.dataset.multiturn_sft_dataset import MultiTurnSFTDataset
 from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.workers.rollout.replica import TokenOutput
 
@@ -26,6 +26,7 @@ from verl_axpo.data.tiny.__main__ import make_tokenizer
 from verl_axpo.data.tiny.families import NAMES
 from verl_axpo.data.tiny.tools import write_tools
 from verl_axpo.integration.agent_loop import AxpoToolAgentLoop
+from verl_axpo.integration.sft_dataset import SftDataset
 
 LOOPS = {"hermes": ToolAgentLoop, "axpo": AxpoToolAgentLoop}  # verl's own and ours, by their parser
 MANY = 60  # examples in which each family both guesses and calls its tool
@@ -50,7 +51,7 @@ def sft_item(example: world.Example, processor: Qwen3VLProcessor, folder: Path) 
     """The row as verl's SFT trainer gets it."""
     parquet.write(folder / "sft.parquet", [tables.sft_row(example)])
     config = OmegaConf.create({"pad_mode": "no_padding", "max_length": 512, "truncation": "error"})
-    return MultiTurnSFTDataset(str(folder / "sft.parquet"), processor.tokenizer, config, processor)[0]
+    return SftDataset(str(folder / "sft.parquet"), processor.tokenizer, config, processor)[0]
 
 
 def teacher_turns(item: dict[str, Any], end_of_turn: int) -> list[list[int]]:
@@ -163,6 +164,6 @@ def test_without_schemas_the_prompts_would_differ(processor: Qwen3VLProcessor, t
     del row["tools"]
     parquet.write(tmp_path / "sft.parquet", [row])
     config = OmegaConf.create({"pad_mode": "no_padding", "max_length": 512, "truncation": "error"})
-    item = MultiTurnSFTDataset(str(tmp_path / "sft.parquet"), processor.tokenizer, config, processor)[0]
+    item = SftDataset(str(tmp_path / "sft.parquet"), processor.tokenizer, config, processor)[0]
     whole = sft_item(example_with(False, "perception")(), processor, tmp_path)
     assert item["input_ids"].tolist() != whole["input_ids"].tolist()

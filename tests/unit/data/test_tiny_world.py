@@ -184,7 +184,7 @@ def test_rows_carry_the_picture_and_the_schemas(made: Path) -> None:
     assert row["prompt"] == prompts.prompt_messages(problem.question, TOOLS)
     assert row["reward_model"] == {"style": "rule", "ground_truth": problem.answer}
     tools = pq.read_table(made / "sft_train.parquet").to_pylist()[0]["tools"]
-    assert json.dumps(tools) == json.dumps(prompts.tool_schemas(TOOLS))
+    assert tools == json.dumps(prompts.tool_schemas(TOOLS))
 
 
 def test_the_preview_enlarges_without_blurring(made: Path) -> None:

@@ -1,7 +1,7 @@
 """Problems as parquet, in the very columns that verl's datasets read.
 
 Example -> rl_row()  -> RLHFDataset         (verl/utils/dataset/rl_dataset.py)
-        -> sft_row() -> MultiTurnSFTDataset (verl/utils/dataset/multiturn_sft_dataset.py)
+        -> sft_row() -> SftDataset          (verl_axpo/integration/sft_dataset.py)
 rows    -> verl_axpo.data.parquet.write() -> one file, images inside as PNG
 """
 
@@ -41,11 +41,11 @@ def rl_row(example: Example) -> Row:
 
 
 def sft_row(example: Example) -> Row:
-    """One demonstration. The tool schemas travel with it, nested: without them the rollout's prompts are unlike any
-    trained on."""
+    """One demonstration, for `verl_axpo.integration.sft_dataset`. The tool schemas travel with it: without them the
+    rollout's prompts are unlike any trained on."""
     problem, shown = example.problem, example.demonstration()
     return {
         "messages": [*prompts.prompt_messages(problem.question, example.tools), *shown.turns],
-        "tools": prompts.tool_schemas(example.tools),
+        "tools": json.dumps(prompts.tool_schemas(example.tools)),
         "images": [png(image) for image in (*problem.images, *shown.images)],
     }
