@@ -6,8 +6,8 @@ EVALUATION is the folder of one uninterrupted `verl-axpo eval run` on the same s
 assistant turn in it is sent again as a plain completion: as many prompt tokens, as many generated ones, as many at a
 time, none waiting for another. The prompts are random tokens that share what the real ones shared (a question's prompt,
 a rollout's earlier turns), so that the prefix cache helps both alike; reset it in between (vLLM: restart the server).
-Not in the raw side: images, and waiting for a rollout's own earlier turn. The time that rollouts spent in tools is taken
-off the run's as its share of the rollouts' time.
+Not in the raw side: images, and waiting for a rollout's own earlier turn. The time that rollouts spent in tools is
+taken off the run's as its share of the rollouts' time.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """An OpenAI-compatible server as a process of its own, whose answers are scripted by the question.
 
-    ScriptedServer(scripts, folder) -> `python scripted.py` -> POST /v1/chat/completions, /v1/completions, GET /v1/models
+    ScriptedServer(scripts, folder) -> `python scripted.py` -> /v1/chat/completions, /v1/completions, /v1/models
 
 A question whose text has `script:NAME` gets, at its assistant turn t, step t of that script. A step is an answer
 (`text` or a whole `message`, `finish`, `prompt_tokens`, `completion_tokens`, other fields of the reply in `extra`) or a
