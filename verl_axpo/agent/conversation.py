@@ -21,13 +21,14 @@ from verl_axpo import prompts
 from verl_axpo.agent.calls import calls_in
 from verl_axpo.agent.server import Completion, Message
 from verl_axpo.agent.types import Response
+from verl_axpo.errors import InfraFailure
 from verl_axpo.tools.parser import ParsedCall
 
 Dialect = Literal["text", "server"]
 Schema = dict[str, Any]
 
 THINK = "<think>\n"  # what a thinking model's generation prompt ends with
-CACHED_IMAGES = 512  # questions in flight, times their images
+CACHED_IMAGES = 64  # of questions in flight; an image of 8,000 pixels a side may have 20 MB
 
 
 class Conversation(ABC):
@@ -124,15 +125,22 @@ CONVERSATIONS: Mapping[str, type[Conversation]] = {"text": TextConversation, "se
 
 
 def image_part(data: bytes) -> Message:
-    """An encoded image as a part of a message."""
+    """An encoded image as a part of a message.
+
+    Raises:
+        InfraFailure: a file that is no picture; nobody can answer its question.
+    """
     return {"type": "image_url", "image_url": {"url": _data_uri(data)}}
 
 
 @lru_cache(maxsize=CACHED_IMAGES)
 def _data_uri(data: bytes) -> str:
     """Cached: the k rollouts of a question, each of several requests, send the same picture."""
-    with Image.open(io.BytesIO(data)) as image:
-        mime = image.get_format_mimetype() or "image/png"
+    try:
+        with Image.open(io.BytesIO(data)) as image:  # reads the header alone
+            mime = image.get_format_mimetype() or "image/png"
+    except OSError as error:
+        raise InfraFailure(f"an image of the question cannot be read: {error}") from error
     return f"data:{mime};base64,{base64.b64encode(data).decode()}"
 
 

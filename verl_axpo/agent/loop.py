@@ -7,12 +7,10 @@ limits allow, and calls left unanswered or a turn cut by its length make the tra
 """
 
 import asyncio
-import io
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from PIL import Image
 from verl.tools.base_tool import BaseTool
 
 from verl_axpo.agent.conversation import CONVERSATIONS, Conversation, Dialect
@@ -81,10 +79,9 @@ class _Run:
         self._seen: list[int] | None = None  # the tokens that the next prompt has to begin with
 
     async def to_the_end(self, question: str, images: Sequence[bytes]) -> None:
-        pictures = await asyncio.to_thread(_decode, images)
         # In a thread, for a large picture takes a while to encode
         conversation = await asyncio.to_thread(_conversation, self.agent, question, images)
-        toolbox = Toolbox(self.agent.tools, pictures, self.limits)
+        toolbox = Toolbox(self.agent.tools, images, self.limits)
         try:
             while await self._turn(conversation, toolbox):
                 pass
@@ -165,15 +162,3 @@ def _turn(
 
 def _conversation(agent: Agent, question: str, images: Sequence[bytes]) -> Conversation:
     return CONVERSATIONS[agent.dialect](question, images, [schema_of(tool) for tool in agent.tools])
-
-
-def _decode(images: Sequence[bytes]) -> list[Image.Image]:
-    """The pictures as tools see them: RGB, at their own size.
-
-    Raises:
-        InfraFailure: a file that is no picture; nobody can answer its question.
-    """
-    try:
-        return [Image.open(io.BytesIO(data)).convert("RGB") for data in images]
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise InfraFailure(f"an image of the question cannot be read: {error}") from error

@@ -10,6 +10,7 @@ import contextlib
 import io
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,11 +22,14 @@ from verl.tools.schemas import ToolResponse
 from verl.tools.tool_registry import initialize_tools_from_config
 
 from verl_axpo.agent.types import Limits, Response
+from verl_axpo.errors import InfraFailure
 from verl_axpo.integration.agent_loop import BadCall, call_record, function_call
 from verl_axpo.integration.trajectory_tool import TrajectoryTool
 from verl_axpo.tools.configs import config_path
 from verl_axpo.tools.parser import ParsedCall
 from verl_axpo.trace.records import ToolCall
+
+DECODED_IMAGES = 16  # kept for the other rollouts of their questions
 
 
 class Toolbox:
@@ -33,19 +37,21 @@ class Toolbox:
 
     Args:
         tools: shared by all trajectories.
-        images: those of the question; `add_images` appends what tools returned.
+        images: the question's, encoded; they are decoded when the first tool is called, for an image may take 100 MB
+            and many trajectories call none. `add_images` appends what tools returned.
     """
 
     # verl's method, unbound: it reads the three attributes below and nothing else (tests/contract)
     _carry_out = ToolAgentLoop._call_tool
 
-    def __init__(self, tools: Sequence[BaseTool], images: Sequence[Image.Image], limits: Limits) -> None:
+    def __init__(self, tools: Sequence[BaseTool], images: Sequence[bytes], limits: Limits) -> None:
         self.tools = {tool.name: TrajectoryTool(tool) for tool in tools}
         self.max_tool_response_length = limits.tool_response_chars
         self.tool_response_truncate_side = limits.truncate_side
+        self._undecoded, self._decoding = list(images), asyncio.Lock()
         self._agent_data = AgentData(
             messages=[],
-            image_data=list(images),
+            image_data=[],
             video_data=None,
             audio_data=None,
             mm_processor_kwargs=None,
@@ -55,7 +61,12 @@ class Toolbox:
         )
 
     async def call(self, parsed: ParsedCall) -> tuple[Response, ToolCall]:
-        """Carry out one call; whatever goes wrong is in the record, and what the policy may know in the response."""
+        """Carry out one call; whatever goes wrong is in the record, and what the policy may know in the response.
+
+        Raises:
+            InfraFailure: an image of the question cannot be read.
+        """
+        await self._decode()
         started = time.monotonic()
         wanted = function_call(parsed)
         if isinstance(wanted, BadCall):
@@ -69,9 +80,27 @@ class Toolbox:
         """What the tools of a turn returned, for the calls of the next."""
         self._agent_data.image_data.extend(images)
 
+    async def _decode(self) -> None:
+        async with self._decoding:
+            waiting, self._undecoded = self._undecoded, []
+            self._agent_data.image_data.extend([await asyncio.to_thread(decode, image) for image in waiting])
+
     async def close(self) -> None:
         """Release every tool that was used."""
         await asyncio.gather(*(tool.close() for tool in self.tools.values()))
+
+
+@lru_cache(maxsize=DECODED_IMAGES)
+def decode(data: bytes) -> Image.Image:
+    """The picture as tools see it: RGB, at its own size; shared by the rollouts of a question, so not to be changed.
+
+    Raises:
+        InfraFailure: the file is damaged.
+    """
+    try:
+        return Image.open(io.BytesIO(data)).convert("RGB")
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise InfraFailure(f"an image of the question cannot be read: {error}") from error
 
 
 def load_tools(config: str | Path) -> list[BaseTool]:

@@ -63,12 +63,14 @@ async def evaluate(
 
     Raises:
         ServerLost: too many failures in a row.
-        ValueError: other settings than those that the folder was made with, or a server that refuses.
+        ValueError: other settings than those that the folder was made with, a server that refuses, or a question
+            with too few or too many images.
     """
 
     async def scorer(question: Question, answer: str | None) -> Score:
         return await registry.score(question, answer, judge)
 
+    _check(questions)
     async with AsyncExitStack() as stack:
         store = stack.enter_context(Store(out))
         open_manifest(out, settings.for_manifest(tools), questions, about(registry, list(questions)))
@@ -92,6 +94,17 @@ async def evaluate(
         await runner.run(plan)
         left = Plan.of(questions, settings.rollouts, store)
         return Done(complete=left.empty, worked=not plan.empty)
+
+
+def _check(questions: Mapping[str, Sequence[Question]]) -> None:
+    """Before anything is asked: every `<image>` has its image."""
+    for one in (one for some in questions.values() for one in some):
+        wanted = one.prompt.count("<image>")
+        if wanted != len(one.images):
+            raise ValueError(
+                f"question {one.uid} of {one.benchmark}: got {len(one.images)} images for {wanted} <image> in its "
+                "prompt, expected as many; correct its benchmark's module"
+            )
 
 
 async def _agent(settings: Settings, out: Path, server: ChatServer, tools: str | None) -> "Agent":
@@ -120,9 +133,10 @@ def _seeds(run_seed: int | None) -> Any:
     """(job, turn) -> seed of a request: a function of what is asked, not of when."""
     if run_seed is None:
         return lambda job, turn: None
-    from verl_axpo.integration.agent_loop import request_seed
 
     def seed(job: Job, turn: int) -> int | None:
+        from verl_axpo.integration.agent_loop import request_seed
+
         return request_seed(run_seed, 0, f"{job.question.benchmark}/{job.question.uid}", job.rollout, turn)
 
     return seed

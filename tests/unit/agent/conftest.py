@@ -38,14 +38,16 @@ def serve(tmp_path: Path) -> Any:
         server.kill()
 
 
-def ask(server: ScriptedServer, script: str, *, tools: bool = True, retries: int = 0, **agent: Any) -> Trajectory:
+def ask(
+    server: ScriptedServer, script: str, *, tools: bool = True, image: bytes = b"", retries: int = 0, **agent: Any
+) -> Trajectory:
     """One trajectory of the question `script:NAME` about a red picture."""
 
     async def run() -> Trajectory:
         chat = ChatServer(server.url, agent.pop("model", MODEL), retries=retries, timeout_s=agent.pop("timeout_s", 10))
         try:
             one = Agent(server=chat, tools=load_tools("tiny") if tools else (), **agent)
-            return await one.run(f"<image>script:{script}", [png()], lambda turn: 7 + turn)
+            return await one.run(f"<image>script:{script}", [image or png()], lambda turn: 7 + turn)
         finally:
             await chat.close()
 

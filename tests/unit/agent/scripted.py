@@ -1,6 +1,6 @@
 """An OpenAI-compatible server as a process of its own, whose answers are scripted by the question.
 
-    ScriptedServer(scripts, folder) -> `python scripted.py` -> POST /v1/chat/completions, GET /v1/models
+    ScriptedServer(scripts, folder) -> `python scripted.py` -> /v1/chat/completions, /v1/completions, /v1/models
 
 A question whose text has `script:NAME` gets, at its assistant turn t, step t of that script. A step is an answer
 (`text` or a whole `message`, `finish`, `prompt_tokens`, `completion_tokens`, other fields of the reply in `extra`) or a
@@ -70,6 +70,12 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with (self.folder / "requests.jsonl").open("a") as file:
             file.write(json.dumps(body) + "\n")
+        if self.path.endswith("/completions") and not self.path.endswith("/chat/completions"):
+            usage = {"prompt_tokens": len(body["prompt"]), "completion_tokens": body["max_tokens"], "total_tokens": 0}
+            choice = {"index": 0, "text": "", "finish_reason": "length"}
+            reply = {"id": "x", "object": "text_completion", "created": 0, "model": MODEL}
+            self.reply(200, reply | {"choices": [choice], "usage": usage})
+            return
         if body["model"] != MODEL:
             self.reply(404, {"error": {"message": f"The model `{body['model']}` does not exist."}})
             return

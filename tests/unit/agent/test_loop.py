@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.unit.agent.conftest import ask
+from tests.unit.agent.conftest import ask, png
 from verl_axpo import prompts
 from verl_axpo.agent.types import Limits, Sampling
 from verl_axpo.core.types import Status
@@ -195,3 +195,18 @@ def test_a_server_that_is_too_slow_is_an_infra_failure(serve: Any) -> None:
 def test_an_unknown_model_stops_the_run_with_the_fix(serve: Any) -> None:
     with pytest.raises(ValueError, match=r"has no model 'other'.*check --model"):
         ask(serve({"x": [step(FINAL)]}), "x", model="other")
+
+
+def test_a_picture_whose_end_is_missing_fails_when_a_tool_looks_at_it(serve: Any) -> None:
+    server = serve({"zoom": [step(THINKS + ZOOM), step(FINAL)], "plain": [step(FINAL)]})
+    torn = png()[:-40]
+    failed = ask(server, "zoom", image=torn)
+    assert failed.status is Status.INFRA_FAILURE
+    assert "cannot be read" in str(failed.error)
+    assert ask(server, "plain", image=torn).status is Status.OK  # the server's to judge: nobody here decoded it
+
+
+def test_what_is_no_picture_is_never_sent(serve: Any) -> None:
+    server = serve({"plain": [step(FINAL)]})
+    assert ask(server, "plain", image=b"words").status is Status.INFRA_FAILURE
+    assert server.requests() == []

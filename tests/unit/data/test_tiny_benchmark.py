@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -31,8 +32,6 @@ def test_questions_are_those_of_the_world(folder: Path) -> None:
 
 @pytest.mark.parametrize(("answer", "right"), [("Lines ", True), ("bars", False), (None, False)])
 def test_scores_are_exact_match(folder: Path, answer: str | None, right: bool) -> None:
-    from dataclasses import replace
-
     question = replace(benchmark.load("perception", folder)[0], ground_truth="lines")
     assert asyncio.run(benchmark.score(question, answer, None)).correct is right
 

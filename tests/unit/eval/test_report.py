@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,8 +135,6 @@ def test_the_papers_numbers_are_shown_only_when_asked_and_named(evaluation: Eval
 
 
 def test_groups_of_several_benchmarks_have_an_average(evaluation: Evaluation) -> None:
-    from dataclasses import replace
-
     cold, warm = evaluation.results
     third = replace(warm, name="hot", column="Hot")
     names = columns(replace(evaluation, results=(cold, warm, third)))
@@ -200,8 +199,6 @@ def test_a_comparison_pairs_questions(evaluation: Evaluation, tmp_path: Path) ->
 def test_runs_without_a_common_benchmark_or_with_other_questions_are_refused(
     evaluation: Evaluation, tmp_path: Path
 ) -> None:
-    from dataclasses import replace
-
     cold, warm = evaluation.results
     with pytest.raises(ValueError, match="expected a benchmark in common"):
         compare(replace(evaluation, results=(cold,)), replace(evaluation, results=(warm,)))

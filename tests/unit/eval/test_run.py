@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from rich.console import Console
 from tests.unit.agent.scripted import MODEL, ScriptedServer
 from tests.unit.eval import colours
 from tests.unit.eval.conftest import evaluate
-from verl_axpo.agent.types import Sampling
+from verl_axpo.agent.types import Limits, Sampling
 from verl_axpo.core.types import Status
 from verl_axpo.eval.runner import STOP_AFTER, ServerLost
 from verl_axpo.eval.store import Store
@@ -183,8 +184,6 @@ def test_another_prompt_is_refused_before_anything_is_sampled(serve: Serve, tmp_
 
 
 def test_a_context_that_is_too_short_is_refused_at_once(serve: Serve, tmp_path: Path) -> None:
-    from verl_axpo.agent.types import Limits
-
     server = serve()
     with pytest.raises(ValueError, match=r"context is 4096 tokens.*--max-model-len"):
         evaluate(server.url, tmp_path / "out", limits=Limits())
@@ -198,8 +197,6 @@ def test_a_corrupt_picture_fails_its_question_alone(
     broken = {"green": b"\x89PNG no more"}
 
     def torn(benchmark: str, colour: str, uid: str | None = None) -> Any:
-        from dataclasses import replace
-
         one = whole(benchmark, colour, uid)
         return replace(one, images=(broken.get(colour, one.images[0]),))
 
@@ -211,6 +208,16 @@ def test_a_corrupt_picture_fails_its_question_alone(
         "blue": Status.OK,
     }
     assert "cannot be read" in str(next(one.error for one in store.rollouts() if one.uid == "green"))
+
+
+def test_a_question_without_its_picture_is_refused_by_name(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, whole = serve(), colours.question
+    monkeypatch.setattr(colours, "question", lambda *some: replace(whole(*some), images=()))
+    with pytest.raises(ValueError, match=r"question red of warm: got 0 images for 1 <image>"):
+        evaluate(server.url, tmp_path / "out")
+    assert server.requests() == []
 
 
 def test_progress_says_what_is_left_and_how_fast_it_goes(serve: Serve, tmp_path: Path) -> None:
