@@ -1,8 +1,8 @@
 """What SFT trains on is, token for token and pixel for pixel, what the rollout conditions on and produces.
 
-One example of the world goes both ways: as an SFT row through our `SftDataset` (verl's `MultiTurnSFTDataset`), and as an
-RL row through verl's `RLHFDataset` and agent loop, with a scripted server that writes the teacher's turns and the real
-tools.
+One example of the world goes both ways: as an SFT row through our `SftDataset` (verl's `MultiTurnSFTDataset`), and as
+an RL row through verl's `RLHFDataset` and agent loop, with a scripted server that writes the teacher's turns and the
+real tools.
 """
 
 import asyncio

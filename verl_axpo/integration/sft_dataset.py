@@ -1,4 +1,4 @@
-"""verl's SFT dataset for rows whose tools are JSON text (see `verl_axpo.data.rows.sft_schema`).
+"""verl's SFT dataset, for tools as JSON text (see `verl_axpo.data.rows.sft_schema`) and rows with and without images.
 
 parquet -> MultiTurnSFTDataset -> tools decoded -> the chat template sees the schemas that the rollout sees
 
@@ -18,3 +18,7 @@ class SftDataset(MultiTurnSFTDataset):
         super()._read_files_and_process()
         if self.tools is not None:
             self.tools: list[Any] = [json.loads(one) if isinstance(one, str) else one for one in self.tools]
+
+    def __getitem__(self, item: int) -> dict[str, Any]:
+        """A row without images has empty features: verl 0.9's collator fails if a batch's first row has none."""
+        return {"multi_modal_inputs": {}, **super().__getitem__(item)}

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 from transformers import AutoProcessor, Qwen3VLProcessor
+from verl.utils.dataset.dataset_utils import DatasetPadMode, SFTTensorCollator
 from verl.utils.dataset.rl_dataset import RLHFDataset
+from verl.utils.model import extract_multi_modal_inputs
 
 from verl_axpo import prompts
 from verl_axpo.data import parquet
@@ -16,7 +18,7 @@ from verl_axpo.data.images import ImageStore
 from verl_axpo.data.problem import Problem
 from verl_axpo.data.rollouts import Rollout
 from verl_axpo.data.rows import rl_row, rl_schema, sft_row, sft_schema
-from verl_axpo.data.tiny import model
+from verl_axpo.data.tiny import model, tables, world
 from verl_axpo.data.tiny.__main__ import make_tokenizer
 from verl_axpo.integration.sft_dataset import SftDataset
 
@@ -107,3 +109,17 @@ def test_tools_with_different_parameters_keep_their_own(
     nested = sft_text(tmp_path / "nested.parquet", processor)
     assert not nested.startswith(rendered)
     assert '"bbox_2d": null' in nested
+
+
+@pytest.mark.parametrize("order", [("reasoning", "perception"), ("perception", "reasoning"), ("reasoning", "search")])
+def test_a_batch_may_mix_rows_with_and_without_images(
+    order: tuple[str, str], processor: Qwen3VLProcessor, tmp_path: Path
+) -> None:
+    """verl's own collator looks at the first row alone; a failure here without our default says that it still does."""
+    rows = [tables.sft_row(next(world.examples("sft_train", 1, 0, [name]))) for name in order]
+    parquet.write(tmp_path / "sft.parquet", rows)
+    config = OmegaConf.create({"pad_mode": "no_padding", "max_length": 512, "truncation": "error"})
+    dataset = SftDataset(str(tmp_path / "sft.parquet"), processor.tokenizer, config, processor)
+    batch = SFTTensorCollator(DatasetPadMode.NO_PADDING)([dataset[0], dataset[1]])
+    features = extract_multi_modal_inputs(list(batch["multi_modal_inputs"]))
+    assert len(features.get("image_grid_thw", [])) == sum("<image>" in str(row["messages"]) for row in rows)
