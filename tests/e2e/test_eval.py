@@ -128,7 +128,7 @@ def test_an_evaluation_with_tools_ends_in_a_report_and_is_not_run_twice(
     server: str, fast_run: FastRun, tmp_path: Path
 ) -> None:
     out = tmp_path / "agent"
-    done = run_eval(server, fast_run, out, "--tools", "tiny")
+    done = run_eval(server, fast_run, out, "--tools", str(fast_run.world / "tools.yaml"))
     assert done.returncode == 0, done.stdout + done.stderr
     store = Store(out).load()
     rollouts = list(store.rollouts())
@@ -143,7 +143,7 @@ def test_an_evaluation_with_tools_ends_in_a_report_and_is_not_run_twice(
     share = sum(score.correct is True for score in store.scores.values()) / len(rollouts)
     assert report["measures"]["pass_1"]["perception"]["value"] == pytest.approx(share)
     assert (out / "report.html").stat().st_size > 0
-    again = run_eval("http://127.0.0.1:9/v1", fast_run, out, "--tools", "tiny")  # nobody listens there
+    again = run_eval("http://127.0.0.1:9/v1", fast_run, out, "--tools", str(fast_run.world / "tools.yaml"))  # nobody listens there
     assert again.returncode == 0, again.stdout
     assert "0 to sample" in again.stdout
 

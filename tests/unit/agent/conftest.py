@@ -46,7 +46,7 @@ def ask(
     async def run() -> Trajectory:
         chat = ChatServer(server.url, agent.pop("model", MODEL), retries=retries, timeout_s=agent.pop("timeout_s", 10))
         try:
-            one = Agent(server=chat, tools=load_tools("tiny") if tools else (), **agent)
+            one = Agent(server=chat, tools=load_tools("zoom") if tools else (), **agent)
             return await one.run(f"<image>script:{script}", [image or png()], lambda turn: 7 + turn)
         finally:
             await chat.close()

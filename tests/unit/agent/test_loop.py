@@ -31,7 +31,7 @@ def test_a_tool_call_its_crop_and_the_answer(serve: Any) -> None:
     assert first.text == "<think>\n" + THINKS + ZOOM
     assert trajectory.last_text == last.text == "<think>\n" + FINAL
     assert (first.calls[0].name, first.calls[0].ok, first.calls[0].infra) == ("image_zoom_in", True, False)
-    assert first.responses[0].images[0].size == (64, 64)
+    assert first.responses[0].images[0].size == (256, 256)  # at least MIN_PIXELS
     assert trajectory.response_tokens == 150 - 100 + 20  # tool response and last turn behind the first prompt
     assert trajectory.token_exact is None  # this server returns no ids
 
@@ -45,7 +45,7 @@ def test_a_tool_call_its_crop_and_the_answer(serve: Any) -> None:
     sent = second["messages"][2:]
     assert sent[0] == {"role": "assistant", "content": first.text}  # thinking and call as they were written
     assert sent[1]["role"] == "tool"
-    assert picture(sent[1]["content"][0]).size == (64, 64)
+    assert picture(sent[1]["content"][0]).size == (256, 256)  # at least MIN_PIXELS
 
 
 def picture(part: dict[str, Any]) -> Image.Image:
@@ -166,7 +166,7 @@ def test_a_hosted_model_parses_its_own_calls_and_sees_pictures_as_the_users(serv
     assert assistant["tool_calls"] == [call]
     assert assistant["reasoning_content"] == "Closer."
     assert (tool["role"], tool["tool_call_id"]) == ("tool", "call_1")
-    assert picture(user["content"][0]).size == (64, 64)
+    assert picture(user["content"][0]).size == (256, 256)  # at least MIN_PIXELS
 
 
 def test_a_failing_server_is_retried_and_then_an_infra_failure(serve: Any) -> None:

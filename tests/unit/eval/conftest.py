@@ -58,7 +58,7 @@ def evaluate(
             out=out,
             base_url=url,
             api_key="none",
-            tools="tiny",
+            tools="zoom",
             judge=judge,
             concurrency=concurrency,
             retries=0,

@@ -37,7 +37,7 @@ def test_run_report_compare(serve: Serve, tmp_path: Path) -> None:
     assert "report.html" in output
     # without tools green never answers: its script begins with a call
     assert "| Pass@1 | 0.0 [0.0, 0.0] | 100.0 [100.0, 100.0] |" in (before / "report.md").read_text()
-    status, _ = run(server.url, after, "--tools", "tiny", "--rollouts", "1")
+    status, _ = run(server.url, after, "--tools", "zoom", "--rollouts", "1")
     assert status == 0
     assert "| Pass@1 | 50.0 [0.0, 100.0] | 100.0 [100.0, 100.0] |" in (after / "report.md").read_text()
 
@@ -56,13 +56,13 @@ def test_run_report_compare(serve: Serve, tmp_path: Path) -> None:
 
 def test_a_run_with_failures_says_so_and_exits_with_1(serve: Serve, tmp_path: Path) -> None:
     broken = serve(blue=[{"status": 400, "error": "no"}])
-    status, output = run(broken.url, tmp_path / "out", "--tools", "tiny", "--benchmark", "cold", "--rollouts", "1")
+    status, output = run(broken.url, tmp_path / "out", "--tools", "zoom", "--benchmark", "cold", "--rollouts", "1")
     assert status == 1
     assert "1 of 2 rollouts failed for no fault of the policy" in output
 
 
 def test_no_server_at_all_exits_with_1_and_names_it(tmp_path: Path) -> None:
-    status, output = run("http://127.0.0.1:9/v1", tmp_path / "out", "--tools", "tiny")
+    status, output = run("http://127.0.0.1:9/v1", tmp_path / "out", "--tools", "zoom")
     assert status == 1
     assert "stopped" in output
     assert "127.0.0.1:9" in output

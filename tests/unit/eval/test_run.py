@@ -58,7 +58,7 @@ def test_a_finished_evaluation_asks_for_nothing(serve: Serve, tmp_path: Path) ->
 
 def command(url: str, out: Path, *options: str) -> list[str]:
     """`verl-axpo eval run` in a process of its own, on the colours."""
-    fixed = ["--model", MODEL, "--base-url", url, "--out", str(out), "--registry", "colours", "--tools", "tiny"]
+    fixed = ["--model", MODEL, "--base-url", url, "--out", str(out), "--registry", "colours", "--tools", "zoom"]
     return [*MAIN, "run", *fixed, "--response-tokens", "1000", *options]
 
 
