@@ -1,0 +1,334 @@
+# shellcheck shell=bash
+# What the recipes share: sizes, settings, stages. Sourced by recipes/run_qwen3vl*.sh, make_data.sh and evaluate.sh.
+#
+# A recipe lists its stages in a function and calls `run_recipe` with its name. The function runs twice: first every
+# `stage` only writes its command line to a plan, which `python -m verl_axpo.preflight` checks (with DRY_RUN=1 that is
+# all, on any machine); then each stage runs, unless its mark says that it has.
+#
+# Variables of all recipes, beside those of the script's own block:
+#   DRY_RUN=1          compose and check everything, print the plan, start nothing
+#   MODEL=tiny         the whole recipe with the tiny model, on a machine without an accelerator
+#   RAY_ADDRESS=...    RL on an existing Ray cluster instead of this node alone; NODES says how many of its nodes
+#   SETUP=0            use the Python environment that is active instead of .venv of this checkout
+#   PREFLIGHT=0        start although a check is red
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+DRY_RUN=${DRY_RUN:-0}
+# shellcheck source=recipes/setup_env.sh
+if [ "${SETUP:-1}" = 1 ]; then source recipes/setup_env.sh; fi
+
+say() { echo "[recipe] $*" >&2; }
+fail() { # fail WHAT FIX
+  echo "[recipe] $1" >&2
+  echo "[recipe] fix: $2" >&2
+  exit 2
+}
+
+# ------------------------------ stages ------------------------------
+PLANNING=0
+PLAN=
+
+stage() { # stage name=NAME [KEY=VALUE...] -- COMMAND...: see verl_axpo/preflight/stages.py for the keys
+  local header=() name=stage mark word
+  while [ "$1" != -- ]; do
+    header+=("$1")
+    if [ "${1%%=*}" = name ]; then name=${1#*=}; fi
+    shift
+  done
+  shift
+  mark=$OUT/marks/$name
+  if [ "$PLANNING" = 1 ]; then
+    if [ -e "$mark" ]; then header+=(done=1); fi
+    for word in "${header[@]}" -- "$@"; do printf '%q ' "$word"; done >>"$PLAN"
+    echo >>"$PLAN"
+    return
+  fi
+  if [ -e "$mark" ]; then
+    if [ "$(cat "$mark")" = "$(printf '%q ' "$@")" ]; then
+      say "$name: done"
+    else
+      say "$name: done, with another command line than today's; remove $mark to run it again"
+    fi
+    return
+  fi
+  python -m verl_axpo.progress --title "$name" --log "$OUT/logs/$name.log" -- "$@"
+  mkdir -p "$OUT/marks" && printf '%q ' "$@" >"$mark" # last, so that a mark means that all of it is there
+}
+
+run_recipe() { # run_recipe STAGES [override...]: plan and check, then run
+  local stages=$1 options=(--base-model "$BASE_SHAPE")
+  shift
+  PLAN=${PLAN_FILE:-$(mktemp)}
+  : >"$PLAN"
+  PLANNING=1
+  "$stages" "$@"
+  PLANNING=0
+  if [ -n "${PLAN_FILE:-}" ]; then return; fi # `verl-axpo doctor --recipe` and the tests read the plan themselves
+  if [ "$DRY_RUN" != 1 ]; then options+=(--machine); fi
+  if ! python -W ignore -m verl_axpo.preflight "${options[@]}" "$PLAN"; then
+    rm -f "$PLAN"
+    if [ "$DRY_RUN" = 1 ] || [ "${PREFLIGHT:-1}" = 1 ]; then exit 1; fi
+    say "PREFLIGHT=0: going on although a check is red"
+  fi
+  rm -f "$PLAN"
+  if [ "$DRY_RUN" = 1 ]; then exit 0; fi
+  "$stages" "$@"
+}
+
+# ------------------------------ sizes ------------------------------
+# RL at 80 GB a GPU; `verl_axpo.preflight` shows the memory that each size needs.
+MODEL=${MODEL:-8b}
+case $MODEL in
+  2b | 4b | 8b)
+    BASE_MODEL=${BASE_MODEL:-Qwen/Qwen3-VL-${MODEL^^}-Thinking} GPUS=${GPUS:-8}
+    BASE_SHAPE=$BASE_MODEL
+    ;;
+  tiny) GPUS=1 BASE_SHAPE=tiny ;;
+  *) fail "MODEL: got '$MODEL'" "MODEL=2b, 4b, 8b or tiny" ;;
+esac
+OUT=${OUT:-outputs/qwen3vl_$MODEL}
+OUT=$(realpath -m "$OUT")
+DATA=${DATA:-$([ "$MODEL" = tiny ] && echo "$OUT/data" || realpath -m outputs/data)}
+# What another recipe makes: `elsewhere=` lets a plan go on before it is there. Named by the user, it must be.
+SFT_MODEL_FROM=$([ -n "${SFT_MODEL:-}" ] || echo "$OUT/sft")
+SFT_FILE_FROM=$([ -n "${SFT_FILE:-}" ] || echo "$DATA")
+RL_FILE_FROM=$([ -n "${RL_FILE:-}" ] || echo "$DATA")
+SFT_MODEL=${SFT_MODEL:-$OUT/sft/checkpoint}
+SEED=${SEED:-0}
+NODES=${NODES:-1}
+GPU_GIB=${GPU_GIB:-79} # what an 80 GB A100 or H100 has
+
+if [ "$MODEL" = tiny ]; then
+  BASE_MODEL=${BASE_MODEL:-$DATA/model}
+  SFT_FILE=${SFT_FILE:-$DATA/sft_train.parquet} RL_FILE=${RL_FILE:-$DATA/train.parquet} VAL_FILE=${VAL_FILE:-$DATA/val.parquet}
+  SFT_ROWS=4096 RL_ROWS=2048 GPU_GIB=0 IMAGES=8 IMAGE_TOKENS=64
+  TOOLS=${TOOLS:-'${verl_axpo:tools/config/tiny.yaml}'}
+  PROMPT_LENGTH=192 RESPONSE_LENGTH=128 SFT_LENGTH=512
+  BATCH=${BATCH:-16} MINI_BATCH=${MINI_BATCH:-16} LR=${LR:-2e-4} STEPS=${STEPS:-2} SAVE_EVERY=${SAVE_EVERY:-1} TEST_EVERY=${TEST_EVERY:-2}
+  SFT_BATCH=${SFT_BATCH:-16} SFT_LR=${SFT_LR:-2e-3} SFT_STEPS=${SFT_STEPS:-100}
+else
+  SFT_FILE=${SFT_FILE:-$DATA/sft.parquet} RL_FILE=${RL_FILE:-$DATA/rl_$MODEL.parquet} VAL_FILE=${VAL_FILE:-$DATA/val.parquet}
+  SFT_ROWS=64274 RL_ROWS=37591 # the paper's, section 4: 15,591 + 22,000
+  # 2,000,000 pixels an image (Mini-o3, sft_configs/qwen2.5-vl.yaml; PyVision-RL trains with 2M as well) in tokens of
+  # 32 x 32 pixels; a question's image and the crops and plots of three turns.
+  MAX_PIXELS=2000000 IMAGE_TOKENS=1953 IMAGES=4
+  TOOLS=${TOOLS:-$PWD/recipes/tools.yaml}
+  # Silent in the paper. 8,192 of prompt hold four images and the tools' schemas. ProRL caps responses at 8k for most of
+  # its training (arXiv 2505.24864, 3.3); should `response_length/clip_ratio` stay above 0.1, its last run's 16,384.
+  PROMPT_LENGTH=${PROMPT_LENGTH:-8192} RESPONSE_LENGTH=${RESPONSE_LENGTH:-8192}
+  SFT_LENGTH=${SFT_LENGTH:-$((PROMPT_LENGTH + RESPONSE_LENGTH))} # what is longer could not be sampled in RL either
+  # ProRL 3.2: batch 256, mini-batch 64, AdamW at a constant 2e-6. Its dynamic sampling is left out: it drops the
+  # all-wrong groups that AXPO restores. Steps: one pass over the RL set, a choice.
+  BATCH=${BATCH:-256} MINI_BATCH=${MINI_BATCH:-64} LR=${LR:-2e-6} STEPS=${STEPS:-null} SAVE_EVERY=${SAVE_EVERY:-10} TEST_EVERY=${TEST_EVERY:-20}
+  # SFT, silent in the paper. 1e-5 with cosine and a tenth of warm-up: Mini-o3 (sft_configs/qwen2.5-vl.yaml). 96 rows,
+  # betas, decay: verl's examples/sft/vlm/run_qwen3_vl_2b_fsdp.sh. One epoch: PyVision-RL's SFT checkpoint.
+  SFT_BATCH=${SFT_BATCH:-96} SFT_LR=${SFT_LR:-1e-5} SFT_STEPS=${SFT_STEPS:-null}
+fi
+
+# ------------------------------ services ------------------------------
+TEACHER=${TEACHER:-Qwen/Qwen3-VL-32B-Thinking} # the paper's
+TEACHER_URL=${TEACHER_URL:-}                   # of a server that runs it already; empty: served here, on all GPUs
+JUDGE_URL=${JUDGE_URL:-}                       # OpenAI-compatible; answers that no rule decides stay unscored without it
+SEARCH_KEY=${SEARCH_KEY-$([ "$MODEL" = tiny ] || echo TAVILY_API_KEY)} # environment variable of the web search's key
+SERVE_LENGTH=$([ "$MODEL" = tiny ] && echo 512 || echo 40960)          # evaluation samples up to 32,768 tokens
+BENCHMARKS=${BENCHMARKS:-$([ "$MODEL" = tiny ] && echo tiny || echo all)}
+
+# ------------------------------ accelerator ------------------------------
+export HYDRA_FULL_ERROR=1 TOKENIZERS_PARALLELISM=false
+if [ "$MODEL" = tiny ]; then
+  export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE} # a waiting thread must not take the core that another process needs
+  SFT_MACHINE=(
+    +platform=cpu_sft data.use_dynamic_bsz=false data.micro_batch_size_per_gpu="$SFT_BATCH" data.num_workers=1
+  )
+  RL_MACHINE=(
+    +platform=cpu
+    actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=32
+    actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=32
+    actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=32
+    actor_rollout_ref.rollout.max_model_len=512
+    actor_rollout_ref.rollout.max_num_batched_tokens=8192
+    actor_rollout_ref.rollout.max_num_seqs=128
+    # for both see verl_axpo/integration/config/tiny_axpo.yaml
+    actor_rollout_ref.rollout.enable_chunked_prefill=false
+    +actor_rollout_ref.rollout.engine_kwargs.vllm.block_size=16
+  )
+else
+  ROW=$((PROMPT_LENGTH + RESPONSE_LENGTH)) # tokens
+  if [ "$GPUS" = 1 ]; then
+    # One GPU holds everything: weights and moments leave it while vLLM runs. 4B's do not fit beside the activations
+    # and stay in host memory (FSDP2's offload policy); Adam then runs on the CPU.
+    TOKENS=${TOKENS:-$ROW} OFFLOAD=${OFFLOAD:-True} HOST=$([ "$MODEL" = 2b ] && echo False || echo True)
+  else
+    TOKENS=${TOKENS:-$((2 * ROW))} OFFLOAD=${OFFLOAD:-False} HOST=False
+  fi
+  SFT_MACHINE=(
+    engine.strategy=fsdp2
+    engine.offload_policy="$HOST"
+    model.use_remove_padding=True # packs rows; needs flash-attn
+    +model.override_config.attn_implementation=flash_attention_2
+    data.use_dynamic_bsz=True
+    data.max_token_len_per_gpu="$ROW"
+  )
+  RL_MACHINE=(
+    # verl's examples/grpo_trainer/run_qwen3_vl_8b_fsdp.sh, but for lengths, tensor_model_parallel_size (all three sizes
+    # fit on one GPU, and eight replicas keep more rollouts going) and gpu_memory_utilization (0.6 there)
+    actor_rollout_ref.model.use_remove_padding=True
+    actor_rollout_ref.model.use_fused_kernels=True
+    actor_rollout_ref.model.enable_gradient_checkpointing=True
+    +actor_rollout_ref.model.override_config.attn_implementation=flash_attention_2
+    actor_rollout_ref.actor.strategy=fsdp2
+    actor_rollout_ref.actor.fsdp_config.offload_policy="$HOST"
+    actor_rollout_ref.actor.fsdp_config.param_offload="$OFFLOAD"
+    actor_rollout_ref.actor.fsdp_config.optimizer_offload="$OFFLOAD"
+    actor_rollout_ref.ref.fsdp_config.param_offload=True
+    actor_rollout_ref.actor.use_dynamic_bsz=True
+    actor_rollout_ref.actor.ppo_max_token_len_per_gpu="$TOKENS" # log-probs of policy and reference follow it
+    actor_rollout_ref.rollout.name=vllm
+    actor_rollout_ref.rollout.tensor_model_parallel_size=1
+    actor_rollout_ref.rollout.gpu_memory_utilization="${VLLM_SHARE:-0.7}"
+    actor_rollout_ref.rollout.free_cache_engine=True # sleep mode: weights and cache leave the GPU during the update
+    actor_rollout_ref.rollout.enable_prefix_caching=True # a resample finds its source's prompt, images and prefix
+    actor_rollout_ref.rollout.enable_chunked_prefill=True
+    actor_rollout_ref.rollout.max_num_batched_tokens=16384
+    actor_rollout_ref.rollout.max_model_len="$ROW"
+    +actor_rollout_ref.rollout.engine_kwargs.vllm.limit_mm_per_prompt='{image:16,video:0}'
+    trainer.n_gpus_per_node="$GPUS"
+    trainer.nnodes="$NODES" # with RAY_ADDRESS, which Ray reads by itself, the nodes of that cluster
+  )
+fi
+
+# ------------------------------ training ------------------------------
+logger() { # wandb where there is a key for it, always the console and a file
+  if [ -n "${WANDB_API_KEY:-}" ]; then echo '[console,file,wandb]'; else echo '[console,file]'; fi
+}
+
+sft_stage() { # sft_stage [override...]: base model + trajectories -> $SFT_MODEL
+  VERL_FILE_LOGGER_PATH=$OUT/sft/metrics_$(date +%s).jsonl stage name=sft kind=sft makes="$OUT/sft" elsewhere="$SFT_FILE_FROM" rows="$SFT_ROWS" images="$IMAGES" image_tokens="$IMAGE_TOKENS" \
+    gpu_gib="$GPU_GIB" -- \
+    torchrun --standalone --nnodes=1 --nproc-per-node="$GPUS" -m verl.trainer.sft_trainer \
+    hydra.run.dir="$OUT/sft/hydra" \
+    model.path="$BASE_MODEL" \
+    data.train_files="$SFT_FILE" \
+    data.train_batch_size="$SFT_BATCH" \
+    data.max_length="$SFT_LENGTH" \
+    data.truncation=error \
+    optim.lr="$SFT_LR" \
+    optim.lr_scheduler_type=cosine \
+    optim.lr_warmup_steps_ratio=0.1 \
+    optim.min_lr_ratio=0.1 \
+    optim.betas='[0.9,0.95]' \
+    optim.weight_decay=0.1 \
+    trainer.total_epochs="$([ "$SFT_STEPS" = null ] && echo 1 || echo 1000)" \
+    trainer.total_training_steps="$SFT_STEPS" \
+    trainer.n_gpus_per_node="$GPUS" \
+    trainer.save_freq=100 \
+    trainer.max_ckpt_to_keep=2 \
+    trainer.seed="$((SEED + 1))" \
+    trainer.default_local_dir="$OUT/sft/steps" \
+    trainer.project_name=verl_axpo \
+    trainer.experiment_name="sft_$MODEL" \
+    trainer.logger="$(logger)" \
+    checkpoint.save_contents='[model,optimizer,extra,hf_model]' \
+    "${SFT_MACHINE[@]}" "$@"
+  stage name=sft_checkpoint makes="$OUT/sft/checkpoint" -- \
+    bash recipes/export.sh "$OUT/sft/steps" huggingface "$OUT/sft/checkpoint"
+}
+
+rl_stage() { # rl_stage ARM [override...]: SFT model + RL set -> $OUT/ARM
+  local arm=$1 run=$OUT/$1 budget
+  shift
+  # With a budget of zero AXPO is GRPO, bit for bit (tests/e2e/test_identity.py), and leaves the same metrics and trace.
+  case $arm in
+    axpo) budget=0.25 ;;
+    grpo) budget=0 ;;
+    *) fail "rl_stage: got '$arm'" "axpo or grpo" ;;
+  esac
+  # The paper's N, K, r, clip, KL and turns are verl_axpo/integration/config/axpo_trainer.yaml.
+  VERL_FILE_LOGGER_PATH=$run/metrics_$(date +%s).jsonl stage name="$arm" kind=rl needs="$SFT_MODEL" makes="$run" \
+    elsewhere="$SFT_MODEL_FROM" elsewhere="$RL_FILE_FROM" rows="$RL_ROWS" images="$IMAGES" image_tokens="$IMAGE_TOKENS" gpu_gib="$GPU_GIB" \
+    env="$SEARCH_KEY" server="$JUDGE_URL" -- \
+    python -m verl.trainer.main_ppo --config-name axpo_trainer \
+    hydra.run.dir="$run/hydra" \
+    "${RL_MACHINE[@]}" \
+    data.train_files="$RL_FILE" \
+    data.val_files="$VAL_FILE" \
+    data.seed="$SEED" \
+    data.shuffle=True \
+    data.train_batch_size="$BATCH" \
+    data.max_prompt_length="$PROMPT_LENGTH" \
+    data.max_response_length="$RESPONSE_LENGTH" \
+    data.filter_overlong_prompts=True \
+    data.truncation=error \
+    actor_rollout_ref.model.path="$SFT_MODEL" \
+    actor_rollout_ref.actor.ppo_mini_batch_size="$MINI_BATCH" \
+    actor_rollout_ref.actor.optim.lr="$LR" \
+    actor_rollout_ref.actor.checkpoint.save_contents='[model,optimizer,extra,hf_model]' \
+    actor_rollout_ref.rollout.multi_turn.tool_config_path="$TOOLS" \
+    actor_rollout_ref.rollout.multi_turn.max_tool_response_length=8192 \
+    reward.custom_reward_function.path=pkg://verl_axpo.rewards.outcome \
+    reward.custom_reward_function.name=compute_score \
+    algorithm.axpo.budget="$budget" \
+    algorithm.axpo.trace_dir="$run/trace" \
+    trainer.total_epochs="$([ "$STEPS" = null ] && echo 1 || echo 1000)" \
+    trainer.total_training_steps="$STEPS" \
+    trainer.val_before_train=True \
+    trainer.test_freq="$TEST_EVERY" \
+    trainer.save_freq="$SAVE_EVERY" \
+    trainer.max_actor_ckpt_to_keep=2 \
+    trainer.default_local_dir="$run/checkpoints" \
+    trainer.validation_data_dir="$run/heldout" \
+    trainer.project_name=verl_axpo \
+    trainer.experiment_name="${arm}_$MODEL" \
+    trainer.logger="$(logger)" "$@"
+  stage name="${arm}_checkpoint" makes="$run/checkpoint" -- \
+    bash recipes/export.sh "$run/checkpoints" actor/huggingface "$run/checkpoint"
+  stage name="${arm}_report" makes="$run/report.md" -- bash recipes/finish.sh "$run" "$arm" "$SEED"
+}
+
+# ------------------------------ data and evaluation ------------------------------
+serving() { # serving MODEL TP: the words in front of a command that needs a server of that model
+  echo "env GPUS=$GPUS TP=$2 LENGTH=$SERVE_LENGTH LOG=$OUT/logs/server.log bash recipes/serve.sh $1 --"
+}
+
+sft_data_stages() { # sources -> problems -> trajectories of the teacher -> $SFT_FILE
+  if [ "$MODEL" = tiny ]; then
+    stage name=world makes="$DATA" -- python -m verl_axpo.data.tiny --out "$DATA" --train "$RL_ROWS" --sft "$SFT_ROWS"
+    return
+  fi
+  local served=()
+  if [ -z "$TEACHER_URL" ]; then read -ra served <<<"$(serving "$TEACHER" 2)"; fi # 32B: 66 GB of weights on two GPUs
+  stage name=sources makes="$DATA/sources" disk_gib=150 -- \
+    verl-axpo data sources --out "$DATA/sources" --max-pixels "$MAX_PIXELS"
+  stage name=problems needs="$DATA/sources" makes="$DATA/problems" disk_gib=60 -- \
+    verl-axpo data dedupe "$DATA/sources" --out "$DATA/problems"
+  stage name=trajectories needs="$DATA/problems" makes="$DATA/trajectories" disk_gib=150 env="$SEARCH_KEY" \
+    server="$TEACHER_URL" server="$JUDGE_URL" -- \
+    "${served[@]}" verl-axpo data trajectories "$DATA/problems" --model "$TEACHER" --samples 4 --tools "$TOOLS" \
+    --max-tokens "$SFT_LENGTH" --out "$DATA/trajectories"
+  stage name=sft_set needs="$DATA/trajectories" makes="$SFT_FILE" disk_gib=60 -- \
+    verl-axpo data sft "$DATA/trajectories" --tool-share 0.25 --out "$SFT_FILE"
+}
+
+rl_data_stages() { # problems, teacher's and SFT model's successes -> $RL_FILE, $VAL_FILE
+  if [ "$MODEL" = tiny ]; then return; fi # the world has both
+  local served
+  read -ra served <<<"$(serving "$SFT_MODEL" 1)"
+  stage name=solved needs="$SFT_MODEL" needs="$DATA/problems" elsewhere="$SFT_MODEL_FROM" elsewhere="$DATA" \
+    makes="$DATA/solved_$MODEL" env="$SEARCH_KEY" \
+    server="$JUDGE_URL" -- \
+    "${served[@]}" verl-axpo data solve "$DATA/problems" --model "$SFT_MODEL" --samples 4 --tools "$TOOLS" \
+    --max-tokens "$RESPONSE_LENGTH" --out "$DATA/solved_$MODEL"
+  stage name=rl_set needs="$DATA/solved_$MODEL" needs="$DATA/trajectories" elsewhere="$DATA" makes="$RL_FILE" \
+    makes="$VAL_FILE" disk_gib=60 -- \
+    verl-axpo data rl "$DATA/problems" --trajectories "$DATA/trajectories" --solved "$DATA/solved_$MODEL" \
+    --hard mmfinereason --out "$RL_FILE" --val "$VAL_FILE"
+}
+
+evaluation_stages() { # evaluation_stages MODEL NAME: the nine benchmarks with the paper's protocol -> $OUT/eval/NAME
+  local model=$1 name=$2 served
+  read -ra served <<<"$(serving "$model" 1)"
+  stage name="eval_$name" needs="$model" makes="$OUT/eval/$name" disk_gib=30 env="$SEARCH_KEY" server="$JUDGE_URL" -- \
+    "${served[@]}" verl-axpo eval run --model "$model" --benchmarks "$BENCHMARKS" --tools "$TOOLS" --out "$OUT/eval/$name"
+  stage name="table_$name" needs="$OUT/eval/$name" makes="$OUT/eval/$name/report.md" -- \
+    verl-axpo eval report "$OUT/eval/$name"
+}

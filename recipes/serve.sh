@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Serve a model while a command runs: vLLM's OpenAI-compatible server on all GPUs, then COMMAND, then stop.
+#
+#   GPUS=8 TP=2 bash recipes/serve.sh Qwen/Qwen3-VL-32B-Thinking -- COMMAND...
+#
+# COMMAND finds the server in OPENAI_BASE_URL and the model under its own path. TP: GPUS of one replica; the rest of GPUS
+# are further replicas. LENGTH: the model's window in tokens. PORT: 8000.
+set -euo pipefail
+
+model=$1
+shift
+[ "$1" != -- ] || shift
+GPUS=${GPUS:-8} TP=${TP:-1} PORT=${PORT:-8000} LENGTH=${LENGTH:-40960} LOG=${LOG:-vllm_server.log}
+START_S=${START_S:-1800} # 66 GB of weights from a network disk take a while
+
+stop() {
+  if kill -0 "$server" 2>/dev/null; then
+    kill -TERM "$server"
+    wait "$server" 2>/dev/null || true
+  fi
+}
+
+vllm serve "$model" --port "$PORT" --tensor-parallel-size "$TP" --data-parallel-size $((GPUS / TP)) \
+  --max-model-len "$LENGTH" --limit-mm-per-prompt '{"image": 16, "video": 0}' --enable-prefix-caching >"$LOG" 2>&1 &
+server=$!
+trap stop EXIT
+
+export OPENAI_BASE_URL=http://127.0.0.1:$PORT/v1 OPENAI_API_KEY=${OPENAI_API_KEY:-none}
+until curl -sf "http://127.0.0.1:$PORT/health" >/dev/null; do
+  if ! kill -0 "$server" 2>/dev/null; then
+    echo "[serve] vLLM ended before it answered; the end of $LOG:" >&2
+    tail -20 "$LOG" >&2
+    exit 1
+  fi
+  if [ "$SECONDS" -gt "$START_S" ]; then
+    echo "[serve] vLLM does not answer after $START_S s; see $LOG" >&2
+    exit 1
+  fi
+  sleep 2
+done
+"$@"
