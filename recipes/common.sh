@@ -56,7 +56,7 @@ stage() { # stage name=NAME [KEY=VALUE...] -- COMMAND...: see verl_axpo/prefligh
 }
 
 run_recipe() { # run_recipe STAGES [override...]: plan and check, then run
-  local stages=$1 options=(--base-model "$BASE_SHAPE")
+  local stages=$1 options=()
   shift
   PLAN=${PLAN_FILE:-$(mktemp)}
   : >"$PLAN"
@@ -64,7 +64,7 @@ run_recipe() { # run_recipe STAGES [override...]: plan and check, then run
   "$stages" "$@"
   PLANNING=0
   if [ -n "${PLAN_FILE:-}" ]; then return; fi # `verl-axpo doctor --recipe` and the tests read the plan themselves
-  if [ "$DRY_RUN" != 1 ]; then options+=(--machine); fi
+  if [ "$DRY_RUN" != 1 ]; then options+=(--starting); fi
   if ! python -W ignore -m verl_axpo.preflight "${options[@]}" "$PLAN"; then
     rm -f "$PLAN"
     if [ "$DRY_RUN" = 1 ] || [ "${PREFLIGHT:-1}" = 1 ]; then exit 1; fi
@@ -203,7 +203,7 @@ logger() { # wandb where there is a key for it, always the console and a file
 }
 
 sft_stage() { # sft_stage [override...]: base model + trajectories -> $SFT_MODEL
-  VERL_FILE_LOGGER_PATH=$OUT/sft/metrics_$(date +%s).jsonl stage name=sft kind=sft makes="$OUT/sft" elsewhere="$SFT_FILE_FROM" rows="$SFT_ROWS" images="$IMAGES" image_tokens="$IMAGE_TOKENS" \
+  VERL_FILE_LOGGER_PATH=$OUT/sft/metrics_$(date +%s).jsonl stage name=sft kind=sft makes="$OUT/sft" elsewhere="$SFT_FILE_FROM" base="$BASE_SHAPE" rows="$SFT_ROWS" images="$IMAGES" image_tokens="$IMAGE_TOKENS" \
     gpu_gib="$GPU_GIB" -- \
     torchrun --standalone --nnodes=1 --nproc-per-node="$GPUS" -m verl.trainer.sft_trainer \
     hydra.run.dir="$OUT/sft/hydra" \
@@ -245,7 +245,7 @@ rl_stage() { # rl_stage ARM [override...]: SFT model + RL set -> $OUT/ARM
   esac
   # The paper's N, K, r, clip, KL and turns are verl_axpo/integration/config/axpo_trainer.yaml.
   VERL_FILE_LOGGER_PATH=$run/metrics_$(date +%s).jsonl stage name="$arm" kind=rl needs="$SFT_MODEL" makes="$run" \
-    elsewhere="$SFT_MODEL_FROM" elsewhere="$RL_FILE_FROM" rows="$RL_ROWS" images="$IMAGES" image_tokens="$IMAGE_TOKENS" gpu_gib="$GPU_GIB" \
+    elsewhere="$SFT_MODEL_FROM" elsewhere="$RL_FILE_FROM" base="$BASE_SHAPE" rows="$RL_ROWS" images="$IMAGES" image_tokens="$IMAGE_TOKENS" gpu_gib="$GPU_GIB" \
     env="$SEARCH_KEY" server="$JUDGE_URL" -- \
     python -m verl.trainer.main_ppo --config-name axpo_trainer \
     hydra.run.dir="$run/hydra" \

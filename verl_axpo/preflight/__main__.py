@@ -4,6 +4,8 @@ Exits with 0 when all is well, with 1 when something has to be changed.
 """
 
 import sys
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -11,40 +13,40 @@ import typer
 from rich.console import Console
 
 from verl_axpo.preflight.check import check_plan
-from verl_axpo.preflight.report import findings_of, show_findings, show_plan
-from verl_axpo.preflight.stages import read_plan
+from verl_axpo.preflight.machine import check_machine
+from verl_axpo.preflight.problems import show
+from verl_axpo.preflight.recipes import find_recipe, plan_of
+from verl_axpo.preflight.report import findings_of, show_plan
+from verl_axpo.preflight.stages import Stage, read_plan
 
 WIDTH = 140  # without a terminal: no line of a table is folded
 
 
-def run(plan: Path, base_model: str, *, machine: bool, starting: bool) -> bool:
+def run(stages: Sequence[Stage], *, starting: bool, ray: bool = True) -> bool:
     """Check, print, and say whether all is well.
 
     Args:
-        plan: the file that a recipe wrote.
-        base_model: hub id, folder or `tiny`: the model that the recipe starts from.
-        machine: also look at this machine.
-        starting: the recipe starts right after this.
+        stages: of a recipe, in order.
+        starting: on this machine, right after this; otherwise it is only a plan.
+        ray: with `starting`, also look inside a Ray worker.
     """
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    reports = check_plan(read_plan(plan), base_model, starting=starting)
+    reports = check_plan(stages, starting=starting)
     show_plan(console, reports)
-    findings = findings_of(reports)
-    if machine:
-        from verl_axpo.preflight.machine import check_machine
+    return show(console, chain(findings_of(reports), check_machine(reports, ray=ray) if starting else ()))
 
-        findings += check_machine(reports)
-    show_findings(console, findings)
-    return all(one.ok for one in findings)
+
+def examine(recipe: str, *, ray: bool) -> bool:
+    """`verl-axpo doctor --recipe`: what the recipe itself would check before it starts, with its present variables."""
+    return run(plan_of(find_recipe(recipe)), starting=True, ray=ray)
 
 
 def main(
     plan: Annotated[Path, typer.Argument(help="What a recipe wrote, one stage a line.")],
-    base_model: Annotated[str, typer.Option(help="Hub id, folder or `tiny`: what the recipe starts from.")],
-    machine: Annotated[bool, typer.Option("--machine", help="Also look at this machine; the recipe starts now.")] = False,
+    starting: Annotated[bool, typer.Option("--starting", help="It starts now: look at this machine as well.")] = False,
 ) -> None:
     """Check a recipe's plan."""
-    if not run(plan, base_model, machine=machine, starting=machine):
+    if not run(read_plan(plan), starting=starting):
         raise typer.Exit(1)
 
 

@@ -50,24 +50,23 @@ class Report:
         return all(one.ok for one in self.findings)
 
 
-def check_plan(stages: Sequence[Stage], base_model: str, *, starting: bool) -> list[Report]:
+def check_plan(stages: Sequence[Stage], *, starting: bool) -> list[Report]:
     """Every stage in order.
 
     Args:
         stages: the recipe's.
-        base_model: gives the shape of models that are not trained yet.
         starting: the run starts now, so that what other recipes make must be there.
     """
     reports: list[Report] = []
     coming: list[str] = []
     for stage in stages:
         elsewhere = () if starting else stage.elsewhere
-        reports.append(check_stage(stage, [*coming, *elsewhere], base_model))
+        reports.append(check_stage(stage, [*coming, *elsewhere]))
         coming += stage.makes
     return reports
 
 
-def check_stage(stage: Stage, coming: Sequence[str], base_model: str) -> Report:
+def check_stage(stage: Stage, coming: Sequence[str]) -> Report:
     """One stage, before which those that make `coming` have run."""
     findings = list(_check_needs(stage, coming))
     if stage.kind == "command":
@@ -76,7 +75,7 @@ def check_stage(stage: Stage, coming: Sequence[str], base_model: str) -> Report:
     if isinstance(config, Finding):
         return Report(stage=stage, findings=[*findings, config])
     findings += host.check(config, stage.kind)
-    shape = _shape(config, stage, coming, base_model)
+    shape = _shape(config, stage, coming)
     if isinstance(shape, Finding):
         return Report(stage=stage, findings=[*findings, shape], config=config)
     return _check_training(stage, coming, config, shape, findings)
@@ -92,7 +91,7 @@ def _check_training(
         findings += check_files(key, listed(OmegaConf.select(config, key)), stage.kind, coming)
     sizes = sizes_of(config, stage)
     findings += _check_steps(sizes, config)
-    phases = (update_phase(shape, setting),)
+    phases: tuple[Phase, ...] = (update_phase(shape, setting),)
     if setting.utilization:
         phases += (rollout_phase(shape, setting, stage.gpu_gib),)
     tokens = kv_tokens(shape, setting, stage.gpu_gib) if setting.utilization and stage.gpu_gib else 0
@@ -122,10 +121,10 @@ def _check_needs(stage: Stage, coming: Sequence[str]) -> Iterator[Finding]:
             yield problem("needs", f"{path} is not there, and no stage before makes it", "run the recipe that makes it")
 
 
-def _shape(config: DictConfig, stage: Stage, coming: Sequence[str], base_model: str) -> ModelShape | Finding:
+def _shape(config: DictConfig, stage: Stage, coming: Sequence[str]) -> ModelShape | Finding:
     """The model's shape; a checkpoint that is not trained yet has that of the model it starts from."""
     path = str(OmegaConf.select(config, MODEL_KEYS[stage.kind]))
-    known = base_model if not Path(path).exists() and is_coming(Path(path), coming) else path
+    known = stage.base if stage.base and not Path(path).exists() and is_coming(Path(path), coming) else path
     try:
         return shape_of(known)
     except ValueError as error:
@@ -136,7 +135,9 @@ def _shape(config: DictConfig, stage: Stage, coming: Sequence[str], base_model: 
 def _check_steps(sizes: Sizes, config: DictConfig) -> Iterator[Finding]:
     if sizes.steps < 1:
         found = f"{sizes.rows} rows make no batch of {config.data.train_batch_size}"
-        yield problem("data.train_batch_size", found, "use more rows or a smaller batch: the last, partial one is dropped")
+        yield problem(
+            "data.train_batch_size", found, "use more rows or a smaller batch: the last, partial one is dropped"
+        )
 
 
 def _check_memory(stage: Stage, phases: Sequence[Phase], tokens: int, sizes: Sizes) -> Iterator[Finding]:

@@ -60,7 +60,9 @@ def _check_columns(key: str, file: Path, needed: Sequence[str]) -> Iterator[Find
     try:
         names = pq.read_schema(file).names
     except (OSError, pa.ArrowInvalid) as error:
-        yield problem(key, f"{file} is not a whole parquet file: {error}", "make it again; a copy may have been cut short")
+        yield problem(
+            key, f"{file} is not a whole parquet file: {error}", "make it again; a copy may have been cut short"
+        )
         return
     missing = [name for name in needed if name not in names]
     if missing:

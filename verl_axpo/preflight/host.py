@@ -15,15 +15,20 @@ from omegaconf import DictConfig, OmegaConf
 
 from verl_axpo.preflight.problems import Finding, problem
 
-# Parts of verl's configs that its dataclasses take as they are.
+# What verl's trainers and workers turn into dataclasses.
 RL_PARTS = (
     "actor_rollout_ref.actor",
-    "actor_rollout_ref.ref",
     "actor_rollout_ref.rollout",
-    "reward",
-    "transfer_queue",
-    "global_profiler",
+    "actor_rollout_ref.rollout.checkpoint_engine",
+    "actor_rollout_ref.ref",
 )
+# verl's workers rename these before they build the reference model's config (verl/workers/engine_workers.py).
+REFERENCE_KEYS = {
+    "log_prob_micro_batch_size": "ppo_micro_batch_size",
+    "log_prob_micro_batch_size_per_gpu": "ppo_micro_batch_size_per_gpu",
+    "log_prob_use_dynamic_bsz": "use_dynamic_bsz",
+    "log_prob_max_token_len_per_gpu": "ppo_max_token_len_per_gpu",
+}
 SFT_PARTS = ("engine", "optim", "checkpoint", "profiler")
 MODELS = {"rl": "actor_rollout_ref.model", "sft": "model"}
 
@@ -50,9 +55,11 @@ def _refused(name: str, attempt: Callable[[], None]) -> Iterator[Finding]:
 def _build(config: DictConfig, part: str) -> None:
     from verl.utils.config import omega_conf_to_dataclass
 
-    node = OmegaConf.select(config, part)
-    if node is not None and OmegaConf.select(node, "_target_") is not None:
-        omega_conf_to_dataclass(node)
+    node = OmegaConf.create(OmegaConf.to_container(OmegaConf.select(config, part), resolve=True))
+    if part == "actor_rollout_ref.ref":
+        for theirs, actors in REFERENCE_KEYS.items():
+            node[actors] = node.pop(theirs, None)
+    omega_conf_to_dataclass(node)
 
 
 def _compare_model(config: DictConfig, part: str) -> None:
@@ -64,7 +71,9 @@ def _compare_model(config: DictConfig, part: str) -> None:
     assert isinstance(node, Mapping)
     unknown = sorted(set(map(str, node)) - known)
     if unknown:
-        raise ValueError(f"unknown keys {[f'{part}.{key}' for key in unknown]}; verl's HFModelConfig has {sorted(known)}")
+        raise ValueError(
+            f"unknown keys {[f'{part}.{key}' for key in unknown]}; verl's HFModelConfig has {sorted(known)}"
+        )
 
 
 def _validate(config: DictConfig) -> None:

@@ -1,17 +1,13 @@
-"""What a check says: Finding (one line of the table), `problem` and `fine` to make one."""
+"""What a check says: the doctor's Finding, `fine` and `problem` to make one, `show` to print them."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 
+from rich.console import Console
+from rich.markup import escape
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """What was looked at, what is there, and what to do if that is not good."""
+from verl_axpo.doctor import Finding
 
-    name: str
-    found: str
-    ok: bool
-    fix: str = ""
+__all__ = ["Finding", "fine", "problem", "show"]
 
 
 def fine(name: str, found: str) -> Finding:
@@ -24,7 +20,17 @@ def problem(name: str, found: str, fix: str) -> Finding:
     return Finding(name=name, found=found, ok=False, fix=fix)
 
 
-def prefixed(stage: str, findings: Sequence[Finding]) -> Iterator[Finding]:
-    """The same findings, each named after its stage."""
+def show(console: Console, findings: Iterable[Finding]) -> bool:
+    """One line per finding as it comes, green or red, below a red one what to change.
+
+    Returns:
+        whether all are green.
+    """
+    healthy = True
     for one in findings:
-        yield Finding(name=f"{stage}: {one.name}", found=one.found, ok=one.ok, fix=one.fix)
+        healthy &= one.ok
+        mark = "[green]ok  [/]" if one.ok else "[bold red]fix [/]"
+        console.print(f"{mark} {escape(one.name)}: {escape(one.found)}", soft_wrap=True)
+        if not one.ok:
+            console.print(f"     {escape(one.fix)}", style="yellow", soft_wrap=True)
+    return healthy

@@ -1,4 +1,4 @@
-"""What a person sees: reports of the stages -> the plan as a table, then one line per check, green or red, with its fix."""
+"""What a person sees: reports of the stages -> the plan and the memory estimates as tables, findings in order."""
 
 from collections.abc import Sequence
 
@@ -37,7 +37,9 @@ def _figures(report: Report) -> tuple[str, str, str, str]:
 
 def show_memory(console: Console, report: Report) -> None:
     """The terms of a training's estimate, and what else it takes: host memory, room for keys and values."""
-    table = Table("GiB", "what", title=f"{report.stage.name}: memory of one GPU of {report.stage.gpu_gib:g} GiB, estimated")
+    table = Table(
+        "GiB", "what", title=f"{report.stage.name}: memory of one GPU of {report.stage.gpu_gib:g} GiB, estimated"
+    )
     for phase in report.phases:
         for term in phase.terms:
             table.add_row(f"{term.gib:.1f}", escape(f"{phase.name}: {term.name}"))
@@ -45,17 +47,10 @@ def show_memory(console: Console, report: Report) -> None:
     console.print(table)
     if report.kv_tokens and report.sizes:
         at_once = report.kv_tokens // report.sizes.window
-        console.print(f"keys and values: {report.kv_tokens:,} tokens a replica, {at_once} rollouts of full length at once")
+        console.print(
+            f"keys and values: {report.kv_tokens:,} tokens a replica, {at_once} rollouts of full length at once"
+        )
     console.print(f"host memory: {report.host_gib:.0f} GiB; a checkpoint on disk: {report.checkpoint_gib:.0f} GiB")
-
-
-def show_findings(console: Console, findings: Sequence[Finding]) -> None:
-    """One line per finding: ok or fix, and below a red one what to change."""
-    for one in findings:
-        mark = "[green]ok  [/]" if one.ok else "[bold red]fix [/]"
-        console.print(f"{mark} {escape(one.name)}: {escape(one.found)}", soft_wrap=True)
-        if not one.ok and one.fix:
-            console.print(f"     {escape(one.fix)}", style="yellow", soft_wrap=True)
 
 
 def findings_of(reports: Sequence[Report]) -> list[Finding]:

@@ -1,6 +1,6 @@
-"""What verl notices after the GPUs are taken, or never: composed config, model's shape -> findings with the line to change.
+"""What verl notices after the GPUs are taken, or never: composed config + ModelShape -> what to change.
 
-Each rule is a row of (is it broken, what was found, what to change); `rl_rules` and `sft_rules` list them.
+Each rule is a row of (is it broken, what it is about, what was found, what to change).
 """
 
 import importlib

@@ -1,6 +1,6 @@
 """What a Qwen3-VL is made of: published config values, or a local config.json -> number of parameters, bytes per token.
 
-    hub id -> PUBLISHED, or folder -> config.json -> ModelShape -> parameters, kv_bytes_per_token
+hub id -> PUBLISHED, or folder -> config.json -> ModelShape -> parameters, kv_bytes_per_token
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The numbers of a training stage: composed config + Stage -> Setting for the memory estimate, steps, tokens per step."""
+"""The numbers of a training stage: composed config + Stage -> rows, steps, tokens per step, the memory's Setting."""
 
 from dataclasses import dataclass
 

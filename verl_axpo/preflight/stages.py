@@ -2,7 +2,7 @@
 
 One stage is one line in the shell's own quoting, so that a command stands here exactly as it would be run:
 
-    name=sft kind=sft needs=data/sft.parquet makes=out/sft -- torchrun ... -m verl.trainer.sft_trainer data.train_files=...
+    name=sft kind=sft makes=out/sft -- torchrun ... -m verl.trainer.sft_trainer data.train_files=data/sft.parquet
 """
 
 import shlex
@@ -26,6 +26,7 @@ class Stage:
         needs: files and folders that must be there when it starts.
         makes: what it leaves behind.
         elsewhere: inputs that another recipe makes; a plan may be made before they are there, a run may not start.
+        base: hub id, folder or `tiny`: the shape of a model that is not trained yet.
         rows: rows of the training file by the paper's count, for a plan made before the file exists; 0: unknown.
         images, image_tokens: most images of one row, and tokens of the largest image, for the memory estimate.
         gpu_gib: memory of one GPU; 0 where there is none.
@@ -41,6 +42,7 @@ class Stage:
     needs: tuple[str, ...] = ()
     makes: tuple[str, ...] = ()
     elsewhere: tuple[str, ...] = ()
+    base: str = ""
     rows: int = 0
     images: int = 0
     image_tokens: int = 0
@@ -95,6 +97,7 @@ def _parse(line: str, where: str) -> Stage:
         needs=tuple(values["needs"]),
         makes=tuple(values["makes"]),
         elsewhere=tuple(values["elsewhere"]),
+        base=(values["base"] or [""])[-1],
         rows=int(_number(values["rows"])),
         images=int(_number(values["images"])),
         image_tokens=int(_number(values["image_tokens"])),
@@ -107,7 +110,7 @@ def _parse(line: str, where: str) -> Stage:
 
 
 _KEYS = (
-    *("name", "kind", "needs", "makes", "elsewhere", "rows", "images", "image_tokens", "gpu_gib"),
+    *("name", "kind", "needs", "makes", "elsewhere", "base", "rows", "images", "image_tokens", "gpu_gib"),
     *("env", "server", "disk_gib", "done"),
 )
 
