@@ -10,7 +10,7 @@
 #   MODEL=tiny         the whole recipe with the tiny model, on a machine without an accelerator
 #   RAY_ADDRESS=...    RL on an existing Ray cluster instead of this node alone; NODES says how many of its nodes
 #   SETUP=0            use the Python environment that is active instead of .venv of this checkout
-#   PREFLIGHT=0        start although a check is red
+#   PREFLIGHT=0        start without the checks
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 DRY_RUN=${DRY_RUN:-0}
@@ -65,10 +65,8 @@ run_recipe() { # run_recipe STAGES [override...]: plan and check, then run
   PLANNING=0
   if [ -n "${PLAN_FILE:-}" ]; then return; fi # `verl-axpo doctor --recipe` and the tests read the plan themselves
   if [ "$DRY_RUN" != 1 ]; then options+=(--starting); fi
-  if ! python -W ignore -m verl_axpo.preflight "${options[@]}" "$PLAN"; then
-    rm -f "$PLAN"
-    if [ "$DRY_RUN" = 1 ] || [ "${PREFLIGHT:-1}" = 1 ]; then exit 1; fi
-    say "PREFLIGHT=0: going on although a check is red"
+  if [ "$DRY_RUN" = 1 ] || [ "${PREFLIGHT:-1}" = 1 ]; then
+    python -W ignore -m verl_axpo.preflight "${options[@]}" "$PLAN" || { rm -f "$PLAN" && exit 1; }
   fi
   rm -f "$PLAN"
   if [ "$DRY_RUN" = 1 ]; then exit 0; fi
@@ -93,6 +91,7 @@ DATA=${DATA:-$([ "$MODEL" = tiny ] && echo "$OUT/data" || realpath -m outputs/da
 SFT_MODEL_FROM=$([ -n "${SFT_MODEL:-}" ] || echo "$OUT/sft")
 SFT_FILE_FROM=$([ -n "${SFT_FILE:-}" ] || echo "$DATA")
 RL_FILE_FROM=$([ -n "${RL_FILE:-}" ] || echo "$DATA")
+VAL_FILE_FROM=$([ -n "${VAL_FILE:-}" ] || echo "$DATA")
 SFT_MODEL=${SFT_MODEL:-$OUT/sft/checkpoint}
 SEED=${SEED:-0}
 NODES=${NODES:-1}
@@ -245,7 +244,7 @@ rl_stage() { # rl_stage ARM [override...]: SFT model + RL set -> $OUT/ARM
   esac
   # The paper's N, K, r, clip, KL and turns are verl_axpo/integration/config/axpo_trainer.yaml.
   VERL_FILE_LOGGER_PATH=$run/metrics_$(date +%s).jsonl stage name="$arm" kind=rl needs="$SFT_MODEL" makes="$run" \
-    elsewhere="$SFT_MODEL_FROM" elsewhere="$RL_FILE_FROM" base="$BASE_SHAPE" rows="$RL_ROWS" images="$IMAGES" image_tokens="$IMAGE_TOKENS" gpu_gib="$GPU_GIB" \
+    elsewhere="$SFT_MODEL_FROM" elsewhere="$RL_FILE_FROM" elsewhere="$VAL_FILE_FROM" base="$BASE_SHAPE" rows="$RL_ROWS" images="$IMAGES" image_tokens="$IMAGE_TOKENS" gpu_gib="$GPU_GIB" \
     env="$SEARCH_KEY" server="$JUDGE_URL" -- \
     python -m verl.trainer.main_ppo --config-name axpo_trainer \
     hydra.run.dir="$run/hydra" \

@@ -124,7 +124,8 @@ def _check_needs(stage: Stage, coming: Sequence[str]) -> Iterator[Finding]:
 def _shape(config: DictConfig, stage: Stage, coming: Sequence[str]) -> ModelShape | Finding:
     """The model's shape; a checkpoint that is not trained yet has that of the model it starts from."""
     path = str(OmegaConf.select(config, MODEL_KEYS[stage.kind]))
-    known = stage.base if stage.base and not Path(path).exists() and is_coming(Path(path), coming) else path
+    untrained = not Path(path).exists() and (path in stage.needs or is_coming(Path(path), coming))
+    known = stage.base if stage.base and untrained else path
     try:
         return shape_of(known)
     except ValueError as error:

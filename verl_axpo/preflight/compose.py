@@ -46,10 +46,11 @@ def _advice(stage: Stage, message: str) -> str:
     named = [one for one in stage.overrides if one.split("=", 1)[0].lstrip("+~") in message]
     if not named:
         return "change the override that the message names"
-    key = named[0].split("=", 1)[0].lstrip("+~")
+    override = max(named, key=lambda one: len(one.split("=", 1)[0]))  # a longer key has the shorter ones inside
+    key = override.split("=", 1)[0].lstrip("+~")
     close = get_close_matches(key, known_keys(stage), n=CLOSEST, cutoff=0.6)
     meant = f"; did you mean {' or '.join(close)}?" if close else ""
-    return f"remove or correct {named[0]!r}{meant} (a key that verl does not declare is added with a leading +)"
+    return f"remove or correct {override!r}{meant} (a key that verl does not declare is added with a leading +)"
 
 
 def known_keys(stage: Stage) -> list[str]:

@@ -7,6 +7,7 @@ compared instead. `validate_config` is the one our plugin completes, so AXPO's r
 import contextlib
 import dataclasses
 import io
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -15,9 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from verl_axpo.preflight.problems import Finding, problem
 
-# What verl's trainers and workers turn into dataclasses.
+# What verl's workers turn into dataclasses; the actor's is built in validate_config.
 RL_PARTS = (
-    "actor_rollout_ref.actor",
     "actor_rollout_ref.rollout",
     "actor_rollout_ref.rollout.checkpoint_engine",
     "actor_rollout_ref.ref",
@@ -48,8 +48,13 @@ def _refused(name: str, attempt: Callable[[], None]) -> Iterator[Finding]:
             warnings.simplefilter("ignore")
             attempt()
     except Exception as error:  # whatever a dataclass, Hydra or OmegaConf raises: it is shown
-        cause = error.__cause__ or error
-        yield problem(name, str(cause) or repr(cause), "change the keys that the message names")
+        yield problem(name, _told(error.__cause__ or error), "change the keys that the message names")
+
+
+def _told(error: BaseException) -> str:
+    """The message; for a bare `assert`, its line."""
+    line = traceback.extract_tb(error.__traceback__)[-1].line
+    return str(error) or f"{type(error).__name__}: {line}"
 
 
 def _build(config: DictConfig, part: str) -> None:

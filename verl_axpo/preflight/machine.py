@@ -27,7 +27,7 @@ from verl_axpo.preflight.stages import Stage
 SERVER_TIMEOUT_S = 3.0
 IDLE_GIB = 1.0  # a GPU that holds more than a driver's context is somebody's
 QUERY = ("nvidia-smi", "--query-gpu=memory.total,memory.used", "--format=csv,noheader,nounits")
-SHELLS = ("env", "bash")  # what a command line begins with instead of its program
+SERVE = "recipes/serve.sh"
 
 
 def check_machine(reports: Sequence[Report], *, ray: bool = True) -> Iterator[Finding]:
@@ -182,7 +182,7 @@ def check_servers(stages: Sequence[Stage]) -> Iterator[Finding]:
 
 def check_programs(stages: Sequence[Stage]) -> Iterator[Finding]:
     """The program of every command can be found."""
-    programs = {_program(stage.argv) for stage in stages} - {""}
+    programs = {program for stage in stages for program in programs_of(stage.argv)}
     missing = sorted(name for name in programs if shutil.which(name) is None)
     if missing:
         yield problem("programs", f"not found: {missing}", "bash recipes/setup_env.sh, and start from its environment")
@@ -190,6 +190,9 @@ def check_programs(stages: Sequence[Stage]) -> Iterator[Finding]:
         yield fine("programs", ", ".join(sorted(programs)))
 
 
-def _program(argv: Sequence[str]) -> str:
-    words = [word for word in argv if word not in SHELLS and "=" not in word]
-    return words[0] if words and not words[0].endswith(".sh") else argv[0]
+def programs_of(argv: Sequence[str]) -> set[str]:
+    """What a command line starts; behind recipes/serve.sh also the server and the command that it is for."""
+    if SERVE in argv and "--" in argv:
+        return {"bash", "curl", "vllm", *programs_of(argv[argv.index("--") + 1 :])}
+    words = [word for word in argv if word != "env" and "=" not in word]
+    return set(words[:1])

@@ -51,7 +51,10 @@ def continuations(config: DictConfig) -> int:
     """The most extra continuations of a step, floor(r B N / K) K; 0 with any other estimator."""
     if config.algorithm.adv_estimator != "axpo":
         return 0
-    axpo = AxpoConfig.from_mapping(OmegaConf.select(config, "algorithm.axpo") or {})
+    try:
+        axpo = AxpoConfig.from_mapping(OmegaConf.select(config, "algorithm.axpo") or {})
+    except ValueError:  # told by validate_config
+        return 0
     prefixes = max_prefixes(config.data.train_batch_size, config.actor_rollout_ref.rollout.n, axpo)
     return prefixes * axpo.num_continuations
 

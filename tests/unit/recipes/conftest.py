@@ -15,7 +15,7 @@ Check = Callable[..., list[Report]]
 
 @pytest.fixture
 def check(tmp_path: Path) -> Check:
-    """`check(name, *overrides, starting=False, VARIABLE=value)`: the reports of one recipe, its output below tmp_path."""
+    """`check(name, *overrides, starting=False, VARIABLE=value)`: a recipe's reports, its output below tmp_path."""
 
     def run(name: str, *overrides: str, starting: bool = False, **variables: str) -> list[Report]:
         environment = {"OUT": str(tmp_path / "out"), "DATA": str(tmp_path / "data")} | variables
