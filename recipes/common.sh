@@ -29,14 +29,17 @@ PLANNING=0
 PLAN=
 
 stage() { # stage name=NAME [KEY=VALUE...] -- COMMAND...: see verl_axpo/preflight/stages.py for the keys
-  local header=() name=stage mark word
+  local header=() name=stage marks=$OUT/marks mark word
   while [ "$1" != -- ]; do
     header+=("$1")
-    if [ "${1%%=*}" = name ]; then name=${1#*=}; fi
+    case $1 in
+      name=*) name=${1#*=} ;;
+      makes="$DATA"/*) marks=$DATA/marks ;; # the sizes share their data
+    esac
     shift
   done
   shift
-  mark=$OUT/marks/$name
+  mark=$marks/$name
   if [ "$PLANNING" = 1 ]; then
     if [ -e "$mark" ]; then header+=(done=1); fi
     for word in "${header[@]}" -- "$@"; do printf '%q ' "$word"; done >>"$PLAN"
@@ -52,7 +55,7 @@ stage() { # stage name=NAME [KEY=VALUE...] -- COMMAND...: see verl_axpo/prefligh
     return
   fi
   python -m verl_axpo.progress --title "$name" --log "$OUT/logs/$name.log" -- "$@"
-  mkdir -p "$OUT/marks" && printf '%q ' "$@" >"$mark" # last, so that a mark means that all of it is there
+  mkdir -p "$marks" && printf '%q ' "$@" >"$mark" # last, so that a mark means that all of it is there
 }
 
 run_recipe() { # run_recipe STAGES [override...]: plan and check, then run
@@ -86,7 +89,7 @@ case $MODEL in
 esac
 OUT=${OUT:-outputs/qwen3vl_$MODEL}
 OUT=$(realpath -m "$OUT")
-DATA=${DATA:-$([ "$MODEL" = tiny ] && echo "$OUT/data" || realpath -m outputs/data)}
+if [ "$MODEL" = tiny ]; then DATA=${DATA:-$OUT/data}; else DATA=$(realpath -m "${DATA:-outputs/data}"); fi
 # What another recipe makes: `elsewhere=` lets a plan go on before it is there. Named by the user, it must be.
 SFT_MODEL_FROM=$([ -n "${SFT_MODEL:-}" ] || echo "$OUT/sft")
 SFT_FILE_FROM=$([ -n "${SFT_FILE:-}" ] || echo "$DATA")
@@ -97,45 +100,66 @@ SEED=${SEED:-0}
 NODES=${NODES:-1}
 GPU_GIB=${GPU_GIB:-79} # what an 80 GB A100 or H100 has
 
+SFT_FILE=${SFT_FILE:-$DATA/sft/train.parquet}
+RL_FILE=${RL_FILE:-$DATA/rl_$MODEL/train.parquet} VAL_FILE=${VAL_FILE:-$DATA/rl_$MODEL/val.parquet}
+
 if [ "$MODEL" = tiny ]; then
-  BASE_MODEL=${BASE_MODEL:-$DATA/model}
-  SFT_FILE=${SFT_FILE:-$DATA/sft_train.parquet} RL_FILE=${RL_FILE:-$DATA/train.parquet} VAL_FILE=${VAL_FILE:-$DATA/val.parquet}
-  SFT_ROWS=4096 RL_ROWS=2048 GPU_GIB=0 IMAGES=8 IMAGE_TOKENS=64
-  TOOLS=${TOOLS:-'${verl_axpo:tools/config/tiny.yaml}'}
+  BASE_MODEL=${BASE_MODEL:-$DATA/world/model}
+  SFT_ROWS=2048 RL_ROWS=1024 GPU_GIB=0 IMAGES=8 IMAGE_TOKENS=16
+  # shellcheck disable=SC2016 # OmegaConf expands it: a file of the installed package
+  TOOLS=${TOOLS:-'${verl_axpo:tools/config/tiny.yaml}'} AGENT_TOOLS=tiny # the same, by the name that `verl-axpo` takes
+  TOOL_NAMES=(--tool image_zoom_in) TOOL_RESPONSE_CHARS=256
   PROMPT_LENGTH=192 RESPONSE_LENGTH=128 SFT_LENGTH=512
-  BATCH=${BATCH:-16} MINI_BATCH=${MINI_BATCH:-16} LR=${LR:-2e-4} STEPS=${STEPS:-2} SAVE_EVERY=${SAVE_EVERY:-1} TEST_EVERY=${TEST_EVERY:-2}
+  BATCH=${BATCH:-16} MINI_BATCH=${MINI_BATCH:-16} LR=${LR:-2e-4}
+  STEPS=${STEPS:-2} SAVE_EVERY=${SAVE_EVERY:-1} TEST_EVERY=${TEST_EVERY:-2}
   SFT_BATCH=${SFT_BATCH:-16} SFT_LR=${SFT_LR:-2e-3} SFT_STEPS=${SFT_STEPS:-100}
+  SOURCES=(tiny) INGEST=(--root "$DATA/world") DEDUP=(--without-benchmarks)
+  SFT_SET=(--val 16) RL_SET=(--hard 0 --val 16)
+  EVALUATION=(--registry verl_axpo.eval.tiny --response-tokens "$RESPONSE_LENGTH" --tools "$AGENT_TOOLS")
 else
-  SFT_FILE=${SFT_FILE:-$DATA/sft.parquet} RL_FILE=${RL_FILE:-$DATA/rl_$MODEL.parquet} VAL_FILE=${VAL_FILE:-$DATA/val.parquet}
-  SFT_ROWS=64274 RL_ROWS=37591 # the paper's, section 4: 15,591 + 22,000
-  # 2,000,000 pixels an image (Mini-o3, sft_configs/qwen2.5-vl.yaml; PyVision-RL trains with 2M as well) in tokens of
-  # 32 x 32 pixels; a question's image and the crops and plots of three turns.
-  MAX_PIXELS=2000000 IMAGE_TOKENS=1953 IMAGES=4
-  TOOLS=${TOOLS:-$PWD/recipes/tools.yaml}
-  # Silent in the paper. 8,192 of prompt hold four images and the tools' schemas. ProRL caps responses at 8k for most of
-  # its training (arXiv 2505.24864, 3.3); should `response_length/clip_ratio` stay above 0.1, its last run's 16,384.
+  SFT_ROWS=64274 RL_ROWS=37591 # the paper's, section 4; 37,591 = 15,591 + 22,000
+  # For the memory estimate: a question's image and the crops and plots of three turns, each of about 2,000,000 pixels,
+  # where Mini-o3 and PyVision-RL cap theirs, in tokens of 32 x 32 pixels.
+  IMAGES=4 IMAGE_TOKENS=1953
+  TOOLS=${TOOLS:-$PWD/recipes/tools.yaml} AGENT_TOOLS=$TOOLS
+  TOOL_NAMES=(--tool python --tool image_zoom_in --tool tavily-search)
+  TOOL_RESPONSE_CHARS=8192 # verl's 256 would cut every search result; a choice
+  # Silent in the paper. 8,192 of prompt hold four such images and the tools' schemas; verl leaves out what is longer.
+  # ProRL caps responses at 8k for most of its training (arXiv 2505.24864, 3.3); should `response_length/clip_ratio`
+  # stay above 0.1, its last run's 16,384.
   PROMPT_LENGTH=${PROMPT_LENGTH:-8192} RESPONSE_LENGTH=${RESPONSE_LENGTH:-8192}
   SFT_LENGTH=${SFT_LENGTH:-$((PROMPT_LENGTH + RESPONSE_LENGTH))} # what is longer could not be sampled in RL either
   # ProRL 3.2: batch 256, mini-batch 64, AdamW at a constant 2e-6. Its dynamic sampling is left out: it drops the
   # all-wrong groups that AXPO restores. Steps: one pass over the RL set, a choice.
-  BATCH=${BATCH:-256} MINI_BATCH=${MINI_BATCH:-64} LR=${LR:-2e-6} STEPS=${STEPS:-null} SAVE_EVERY=${SAVE_EVERY:-10} TEST_EVERY=${TEST_EVERY:-20}
+  BATCH=${BATCH:-256} MINI_BATCH=${MINI_BATCH:-64} LR=${LR:-2e-6}
+  STEPS=${STEPS:-null} SAVE_EVERY=${SAVE_EVERY:-10} TEST_EVERY=${TEST_EVERY:-20}
   # SFT, silent in the paper. 1e-5 with cosine and a tenth of warm-up: Mini-o3 (sft_configs/qwen2.5-vl.yaml). 96 rows,
   # betas, decay: verl's examples/sft/vlm/run_qwen3_vl_2b_fsdp.sh. One epoch: PyVision-RL's SFT checkpoint.
   SFT_BATCH=${SFT_BATCH:-96} SFT_LR=${SFT_LR:-1e-5} SFT_STEPS=${SFT_STEPS:-null}
+  SOURCES=(virl39k fvqa pyvision mmfinereason) INGEST=() DEDUP=() SFT_SET=() RL_SET=()
+  EVALUATION=(--tools "$AGENT_TOOLS" --paper)
 fi
 
 # ------------------------------ services ------------------------------
-TEACHER=${TEACHER:-Qwen/Qwen3-VL-32B-Thinking} # the paper's
-TEACHER_URL=${TEACHER_URL:-}                   # of a server that runs it already; empty: served here, on all GPUs
-JUDGE_URL=${JUDGE_URL:-}                       # OpenAI-compatible; answers that no rule decides stay unscored without it
-SEARCH_KEY=${SEARCH_KEY-$([ "$MODEL" = tiny ] || echo TAVILY_API_KEY)} # environment variable of the web search's key
-SERVE_LENGTH=$([ "$MODEL" = tiny ] && echo 512 || echo 40960)          # evaluation samples up to 32,768 tokens
-BENCHMARKS=${BENCHMARKS:-$([ "$MODEL" = tiny ] && echo tiny || echo all)}
+SERVED=http://127.0.0.1:8000/v1 # by recipes/serve.sh
+# The paper's teacher, by hub id; served here on all GPUs unless TEACHER_URL names a server that has it already.
+if [ "$MODEL" = tiny ]; then TEACHER=$DATA/teacher/checkpoint; else TEACHER=${TEACHER:-Qwen/Qwen3-VL-32B-Thinking}; fi
+TEACHER_URL=${TEACHER_URL:-}
+TEACHER_TP=$([ "$MODEL" = tiny ] && echo 1 || echo 2) # 66 GB of weights on two GPUs
+JUDGE_URL=${JUDGE_URL:-} JUDGE_MODEL=${JUDGE_MODEL:-} # OpenAI-compatible, for answers that no rule decides
+JUDGE_KEY=$([ -z "$JUDGE_MODEL" ] || echo OPENAI_API_KEY)
+if [ "$MODEL" = tiny ]; then SEARCH_KEY=; else SEARCH_KEY=${SEARCH_KEY-TAVILY_API_KEY}; fi # a variable's name
+SERVE_LENGTH=$([ "$MODEL" = tiny ] && echo 512 || echo 40960) # evaluation samples up to 32,768 tokens
+REWARD=() JUDGE=()
+if [ -n "$JUDGE_MODEL" ]; then
+  REWARD=(+reward.custom_reward_function.reward_kwargs.judge="{base_url:'$JUDGE_URL',model:'$JUDGE_MODEL'}")
+  JUDGE=(--judge-model "$JUDGE_MODEL" --judge-url "$JUDGE_URL")
+fi
 
 # ------------------------------ accelerator ------------------------------
 export HYDRA_FULL_ERROR=1 TOKENIZERS_PARALLELISM=false
 if [ "$MODEL" = tiny ]; then
-  export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE} # a waiting thread must not take the core that another process needs
+  export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE} # a waiting thread must not take another process's core
   SFT_MACHINE=(
     +platform=cpu_sft data.use_dynamic_bsz=false data.micro_batch_size_per_gpu="$SFT_BATCH" data.num_workers=1
   )
@@ -197,13 +221,18 @@ else
 fi
 
 # ------------------------------ training ------------------------------
+folder() { # folder MODEL: the folder that must be there, nothing for a hub id
+  if [ -d "$1" ] || [ "${1#/}" != "$1" ]; then echo "$1"; fi
+}
+
 logger() { # wandb where there is a key for it, always the console and a file
   if [ -n "${WANDB_API_KEY:-}" ]; then echo '[console,file,wandb]'; else echo '[console,file]'; fi
 }
 
 sft_stage() { # sft_stage [override...]: base model + trajectories -> $SFT_MODEL
-  VERL_FILE_LOGGER_PATH=$OUT/sft/metrics_$(date +%s).jsonl stage name=sft kind=sft makes="$OUT/sft" elsewhere="$SFT_FILE_FROM" base="$BASE_SHAPE" rows="$SFT_ROWS" images="$IMAGES" image_tokens="$IMAGE_TOKENS" \
-    gpu_gib="$GPU_GIB" -- \
+  VERL_FILE_LOGGER_PATH=$OUT/sft/metrics_$(date +%s).jsonl \
+    stage name=sft kind=sft makes="$OUT/sft" elsewhere="$SFT_FILE_FROM" base="$BASE_SHAPE" rows="$SFT_ROWS" \
+    images="$IMAGES" image_tokens="$IMAGE_TOKENS" gpu_gib="$GPU_GIB" -- \
     torchrun --standalone --nnodes=1 --nproc-per-node="$GPUS" -m verl.trainer.sft_trainer \
     hydra.run.dir="$OUT/sft/hydra" \
     model.path="$BASE_MODEL" \
@@ -211,6 +240,8 @@ sft_stage() { # sft_stage [override...]: base model + trajectories -> $SFT_MODEL
     data.train_batch_size="$SFT_BATCH" \
     data.max_length="$SFT_LENGTH" \
     data.truncation=error \
+    data.custom_cls.path=pkg://verl_axpo.integration.sft_dataset \
+    data.custom_cls.name=SftDataset \
     optim.lr="$SFT_LR" \
     optim.lr_scheduler_type=cosine \
     optim.lr_warmup_steps_ratio=0.1 \
@@ -243,9 +274,10 @@ rl_stage() { # rl_stage ARM [override...]: SFT model + RL set -> $OUT/ARM
     *) fail "rl_stage: got '$arm'" "axpo or grpo" ;;
   esac
   # The paper's N, K, r, clip, KL and turns are verl_axpo/integration/config/axpo_trainer.yaml.
-  VERL_FILE_LOGGER_PATH=$run/metrics_$(date +%s).jsonl stage name="$arm" kind=rl needs="$SFT_MODEL" makes="$run" \
-    elsewhere="$SFT_MODEL_FROM" elsewhere="$RL_FILE_FROM" elsewhere="$VAL_FILE_FROM" base="$BASE_SHAPE" rows="$RL_ROWS" images="$IMAGES" image_tokens="$IMAGE_TOKENS" gpu_gib="$GPU_GIB" \
-    env="$SEARCH_KEY" server="$JUDGE_URL" -- \
+  VERL_FILE_LOGGER_PATH=$run/metrics_$(date +%s).jsonl \
+    stage name="$arm" kind=rl needs="$(folder "$SFT_MODEL")" makes="$run" elsewhere="$SFT_MODEL_FROM" elsewhere="$RL_FILE_FROM" \
+    elsewhere="$VAL_FILE_FROM" base="$BASE_SHAPE" rows="$RL_ROWS" images="$IMAGES" image_tokens="$IMAGE_TOKENS" \
+    gpu_gib="$GPU_GIB" env="$SEARCH_KEY" env="$JUDGE_KEY" server="$JUDGE_URL" -- \
     python -m verl.trainer.main_ppo --config-name axpo_trainer \
     hydra.run.dir="$run/hydra" \
     "${RL_MACHINE[@]}" \
@@ -263,9 +295,10 @@ rl_stage() { # rl_stage ARM [override...]: SFT model + RL set -> $OUT/ARM
     actor_rollout_ref.actor.optim.lr="$LR" \
     actor_rollout_ref.actor.checkpoint.save_contents='[model,optimizer,extra,hf_model]' \
     actor_rollout_ref.rollout.multi_turn.tool_config_path="$TOOLS" \
-    actor_rollout_ref.rollout.multi_turn.max_tool_response_length=8192 \
+    actor_rollout_ref.rollout.multi_turn.max_tool_response_length="$TOOL_RESPONSE_CHARS" \
     reward.custom_reward_function.path=pkg://verl_axpo.rewards.outcome \
     reward.custom_reward_function.name=compute_score \
+    "${REWARD[@]}" \
     algorithm.axpo.budget="$budget" \
     algorithm.axpo.trace_dir="$run/trace" \
     trainer.total_epochs="$([ "$STEPS" = null ] && echo 1 || echo 1000)" \
@@ -289,45 +322,58 @@ serving() { # serving MODEL TP: the words in front of a command that needs a ser
   echo "env GPUS=$GPUS TP=$2 LENGTH=$SERVE_LENGTH LOG=$OUT/logs/server.log bash recipes/serve.sh $1 --"
 }
 
-sft_data_stages() { # sources -> problems -> trajectories of the teacher -> $SFT_FILE
-  if [ "$MODEL" = tiny ]; then
-    stage name=world makes="$DATA" -- python -m verl_axpo.data.tiny --out "$DATA" --train "$RL_ROWS" --sft "$SFT_ROWS"
-    return
-  fi
-  local served=()
-  if [ -z "$TEACHER_URL" ]; then read -ra served <<<"$(serving "$TEACHER" 2)"; fi # 32B: 66 GB of weights on two GPUs
-  stage name=sources makes="$DATA/sources" disk_gib=150 -- \
-    verl-axpo data sources --out "$DATA/sources" --max-pixels "$MAX_PIXELS"
-  stage name=problems needs="$DATA/sources" makes="$DATA/problems" disk_gib=60 -- \
-    verl-axpo data dedupe "$DATA/sources" --out "$DATA/problems"
-  stage name=trajectories needs="$DATA/problems" makes="$DATA/trajectories" disk_gib=150 env="$SEARCH_KEY" \
-    server="$TEACHER_URL" server="$JUDGE_URL" -- \
-    "${served[@]}" verl-axpo data trajectories "$DATA/problems" --model "$TEACHER" --samples 4 --tools "$TOOLS" \
-    --max-tokens "$SFT_LENGTH" --out "$DATA/trajectories"
-  stage name=sft_set needs="$DATA/trajectories" makes="$SFT_FILE" disk_gib=60 -- \
-    verl-axpo data sft "$DATA/trajectories" --tool-share 0.25 --out "$SFT_FILE"
-}
-
-rl_data_stages() { # problems, teacher's and SFT model's successes -> $RL_FILE, $VAL_FILE
-  if [ "$MODEL" = tiny ]; then return; fi # the world has both
-  local served
-  read -ra served <<<"$(serving "$SFT_MODEL" 1)"
-  stage name=solved needs="$SFT_MODEL" needs="$DATA/problems" elsewhere="$SFT_MODEL_FROM" elsewhere="$DATA" \
-    makes="$DATA/solved_$MODEL" env="$SEARCH_KEY" \
+rollouts_stage() { # rollouts_stage NAME MODEL URL TP [NEEDS]: 4 attempts at every problem -> $DATA/rollouts/NAME.jsonl
+  local name=$1 model=$2 url=$3 served=()
+  if [ -z "$url" ]; then read -ra served <<<"$(serving "$model" "$4")"; fi
+  stage name="rollouts_$name" needs="$DATA/dedup" needs="${5:-}" elsewhere="$DATA" elsewhere="$SFT_MODEL_FROM" \
+    makes="$DATA/rollouts/$name.jsonl" disk_gib=100 env="$SEARCH_KEY" env="$JUDGE_KEY" server="$url" \
     server="$JUDGE_URL" -- \
-    "${served[@]}" verl-axpo data solve "$DATA/problems" --model "$SFT_MODEL" --samples 4 --tools "$TOOLS" \
-    --max-tokens "$RESPONSE_LENGTH" --out "$DATA/solved_$MODEL"
-  stage name=rl_set needs="$DATA/solved_$MODEL" needs="$DATA/trajectories" elsewhere="$DATA" makes="$RL_FILE" \
-    makes="$VAL_FILE" disk_gib=60 -- \
-    verl-axpo data rl "$DATA/problems" --trajectories "$DATA/trajectories" --solved "$DATA/solved_$MODEL" \
-    --hard mmfinereason --out "$RL_FILE" --val "$VAL_FILE"
+    "${served[@]}" verl-axpo data rollouts --work "$DATA" --model "$model" --base-url "${url:-$SERVED}" --rollouts 4 \
+    --tools "$AGENT_TOOLS" --max-turns 3 --response-tokens "$RESPONSE_LENGTH" \
+    --tool-response-chars "$TOOL_RESPONSE_CHARS" "${JUDGE[@]}" --out "$DATA/rollouts/$name.jsonl"
 }
 
-evaluation_stages() { # evaluation_stages MODEL NAME: the nine benchmarks with the paper's protocol -> $OUT/eval/NAME
+sft_data_stages() { # sources -> problems -> teacher's attempts -> $SFT_FILE
+  local source
+  if [ "$MODEL" = tiny ]; then
+    stage name=world makes="$DATA/world" -- python -m verl_axpo.data.tiny --out "$DATA/world" --train "$RL_ROWS"
+    stage name=teacher needs="$DATA/world" makes="$DATA/teacher" -- \
+      env DATA="$DATA/world" OUT="$DATA/teacher" FAST=1 bash recipes/tiny_sft.sh
+  else
+    for source in "${SOURCES[@]}"; do
+      stage name="fetch_$source" makes="$DATA/raw/$source" disk_gib=30 -- verl-axpo data fetch "$source" --work "$DATA"
+    done
+    stage name=benchmarks makes="$DATA/benchmarks.jsonl" disk_gib=20 -- verl-axpo data benchmarks --work "$DATA"
+  fi
+  for source in "${SOURCES[@]}"; do
+    stage name="ingest_$source" makes="$DATA/problems/$source" makes="$DATA/images" disk_gib=30 -- \
+      verl-axpo data ingest "$source" --work "$DATA" "${INGEST[@]}"
+  done
+  stage name=dedup needs="$DATA/problems/${SOURCES[0]}" makes="$DATA/dedup" -- \
+    verl-axpo data dedup --work "$DATA" "${DEDUP[@]}"
+  rollouts_stage teacher "$TEACHER" "$TEACHER_URL" "$TEACHER_TP"
+  stage name=sft_set needs="$DATA/rollouts/teacher.jsonl" makes="$DATA/sft" -- \
+    verl-axpo data sft --work "$DATA" --rollouts "$DATA/rollouts/teacher.jsonl" --teacher "$TEACHER" \
+    "${TOOL_NAMES[@]}" --tool-share 0.25 "${SFT_SET[@]}"
+}
+
+rl_data_stages() { # the teacher's and the SFT model's successes -> $RL_FILE, $VAL_FILE
+  rollouts_stage "sft_$MODEL" "$SFT_MODEL" "" 1 "$SFT_MODEL"
+  stage name="rl_set_$MODEL" needs="$DATA/rollouts/sft_$MODEL.jsonl" needs="$DATA/rollouts/teacher.jsonl" \
+    elsewhere="$DATA" makes="$DATA/rl" -- \
+    verl-axpo data filter --work "$DATA" --rollouts "$DATA/rollouts/teacher.jsonl" \
+    --rollouts "$DATA/rollouts/sft_$MODEL.jsonl" --teacher "$TEACHER" --student "$SFT_MODEL" "${TOOL_NAMES[@]}" \
+    "${RL_SET[@]}"
+  # Sources, problems and the SFT set are the same for all sizes; the RL set is the SFT model's own.
+  stage name="rl_copy_$MODEL" needs="$DATA/rl" makes="$DATA/rl_$MODEL" -- cp -rT "$DATA/rl" "$DATA/rl_$MODEL"
+}
+
+evaluation_stages() { # evaluation_stages MODEL NAME [option...]: the nine benchmarks, the paper's way -> $OUT/eval/NAME
   local model=$1 name=$2 served
-  read -ra served <<<"$(serving "$model" 1)"
-  stage name="eval_$name" needs="$model" makes="$OUT/eval/$name" disk_gib=30 env="$SEARCH_KEY" server="$JUDGE_URL" -- \
-    "${served[@]}" verl-axpo eval run --model "$model" --benchmarks "$BENCHMARKS" --tools "$TOOLS" --out "$OUT/eval/$name"
-  stage name="table_$name" needs="$OUT/eval/$name" makes="$OUT/eval/$name/report.md" -- \
-    verl-axpo eval report "$OUT/eval/$name"
+  shift 2
+  read -ra served <<<"$(serving "$model" "${TP:-1}")"
+  stage name="eval_$name" needs="$(folder "$model")" makes="$OUT/eval/$name" disk_gib=30 env="$SEARCH_KEY" env="$JUDGE_KEY" \
+    server="$JUDGE_URL" -- \
+    "${served[@]}" verl-axpo eval run --model "$model" --base-url "$SERVED" --out "$OUT/eval/$name" \
+    --tool-response-chars "$TOOL_RESPONSE_CHARS" "${EVALUATION[@]}" "${JUDGE[@]}" "$@"
 }

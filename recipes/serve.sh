@@ -3,8 +3,8 @@
 #
 #   GPUS=8 TP=2 bash recipes/serve.sh Qwen/Qwen3-VL-32B-Thinking -- COMMAND...
 #
-# COMMAND finds the server in OPENAI_BASE_URL and the model under its own path. TP: GPUS of one replica; the rest of GPUS
-# are further replicas. LENGTH: the model's window in tokens. PORT: 8000.
+# The server is at http://127.0.0.1:8000/v1 (PORT) and knows the model by the name given here. TP: GPUs of one replica,
+# further replicas take the rest of GPUS. LENGTH: the model's window in tokens. LOG: of the server.
 set -euo pipefail
 
 model=$1
@@ -25,7 +25,6 @@ vllm serve "$model" --port "$PORT" --tensor-parallel-size "$TP" --data-parallel-
 server=$!
 trap stop EXIT
 
-export OPENAI_BASE_URL=http://127.0.0.1:$PORT/v1 OPENAI_API_KEY=${OPENAI_API_KEY:-none}
 until curl -sf "http://127.0.0.1:$PORT/health" >/dev/null; do
   if ! kill -0 "$server" 2>/dev/null; then
     echo "[serve] vLLM ended before it answered; the end of $LOG:" >&2

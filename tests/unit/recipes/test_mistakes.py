@@ -110,7 +110,7 @@ def test_a_mistake_in_sft(check: Check, override: str, found: str, fix: str) -> 
 def test_what_another_recipe_makes_must_be_there_at_the_start(check: Check) -> None:
     lines = told(check("run_qwen3vl2b_axpo", starting=True))
     missing = [found.partition(" is not there, and no stage before makes it")[0] for found, _ in lines]
-    assert [line.rpartition("/")[2] for line in missing] == ["checkpoint", "rl_2b.parquet", "val.parquet"]
+    assert [line.rpartition("/")[2] for line in missing] == ["checkpoint", "train.parquet", "val.parquet"]
 
 
 def write(path: Path, **columns: list[object]) -> Path:

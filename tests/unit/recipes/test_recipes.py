@@ -45,9 +45,9 @@ def stage(reports: list[Report], name: str) -> Report:
     return next(report for report in reports if report.stage.name == name)
 
 
-@pytest.mark.parametrize("name", [*ALL, "make_data"])
+@pytest.mark.parametrize("name", [*ALL, "make_data", "make_data rl", "evaluate Qwen/Qwen3-VL-8B-Thinking base"])
 def test_a_recipe_is_accepted_before_anything_is_there(check: Check, name: str) -> None:
-    assert problems(check(name)) == []
+    assert problems(check(*name.split())) == []
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -90,10 +90,18 @@ def test_figures_of_the_8b_plan_by_hand(check: Check) -> None:
 
 
 def test_the_whole_way_has_its_stages_in_order(check: Check) -> None:
-    assert [report.stage.name for report in check("run_qwen3vl8b_axpo")] == [
-        *("sources", "problems", "trajectories", "sft_set", "sft", "sft_checkpoint", "solved", "rl_set"),
-        *("axpo", "axpo_checkpoint", "axpo_report", "eval_axpo", "table_axpo"),
+    trained = [
+        *("dedup", "rollouts_teacher", "sft_set", "sft", "sft_checkpoint"),
+        *("rollouts_sft_SIZE", "rl_set_SIZE", "rl_copy_SIZE", "axpo", "axpo_checkpoint", "axpo_report", "eval_axpo"),
     ]
+    sources = ("virl39k", "fvqa", "pyvision", "mmfinereason")
+    first = {
+        "8b": [*(f"fetch_{one}" for one in sources), "benchmarks", *(f"ingest_{one}" for one in sources)],
+        "tiny": ["world", "teacher", "ingest_tiny"],
+    }
+    for size, made in first.items():
+        names = [report.stage.name for report in check("run_qwen3vl8b_axpo", MODEL=size)]
+        assert names == [*made, *(one.replace("SIZE", size) for one in trained)]
 
 
 def test_several_nodes_are_one_variable_beside_rays_own(check: Check) -> None:
