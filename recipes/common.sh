@@ -269,6 +269,10 @@ sft_stage() { # sft_stage [override...]: base model + trajectories -> $SFT_MODEL
     bash recipes/export.sh "$OUT/sft/steps" huggingface "$OUT/sft/checkpoint"
 }
 
+# The file logger lives in a Ray actor, which has this variable on a cluster that runs already only by way of verl.
+# shellcheck disable=SC2016 # OmegaConf expands it
+METRICS_IN_RAY='+ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH=${oc.env:VERL_FILE_LOGGER_PATH,null}'
+
 rl_stage() { # rl_stage ARM [override...]: SFT model + RL set -> $OUT/ARM
   local arm=$1 run=$OUT/$1 budget
   shift
@@ -306,6 +310,7 @@ rl_stage() { # rl_stage ARM [override...]: SFT model + RL set -> $OUT/ARM
     "${REWARD[@]}" \
     algorithm.axpo.budget="$budget" \
     algorithm.axpo.trace_dir="$run/trace" \
+    "$METRICS_IN_RAY" \
     trainer.total_epochs="$([ "$STEPS" = null ] && echo 1 || echo 1000)" \
     trainer.total_training_steps="$STEPS" \
     trainer.val_before_train=True \

@@ -1,6 +1,6 @@
 """All checks of a plan that need no hardware: stages -> config, verl's opinion, our rules, files, memory -> Report.
 
-A stage's inputs may be made by a stage before it; what has run already is checked all the same, its files are there.
+A stage's inputs may be made by a stage before it, or by another recipe while nothing starts yet.
 """
 
 from collections.abc import Iterator, Sequence
@@ -67,7 +67,9 @@ def check_plan(stages: Sequence[Stage], *, starting: bool) -> list[Report]:
 
 
 def check_stage(stage: Stage, coming: Sequence[str]) -> Report:
-    """One stage, before which those that make `coming` have run."""
+    """One stage, before which those that make `coming` have run; one that is done has nothing left to check."""
+    if stage.done:
+        return Report(stage=stage)
     findings = list(_check_needs(stage, coming))
     if stage.kind == "command":
         return Report(stage=stage, findings=findings)

@@ -3,6 +3,7 @@
 Everything but Ray is asked in milliseconds; what a stage that has run needed is not asked again.
 """
 
+import importlib
 import importlib.util
 import os
 import shutil
@@ -47,8 +48,12 @@ def check_machine(reports: Sequence[Report], *, ray: bool = True) -> Iterator[Fi
     yield from check_environment([report.stage for report in ahead], os.environ)
     yield from check_servers([report.stage for report in ahead])
     yield from check_programs([report.stage for report in ahead])
-    if ray and any(report.stage.kind == "rl" for report in trainings):
-        yield from doctor.check_ray_worker(os.environ.get("RAY_ADDRESS", ""))
+    reinforcement = [report for report in trainings if report.stage.kind == "rl"]
+    if ray and reinforcement:
+        address = os.environ.get("RAY_ADDRESS", "")
+        yield from doctor.check_ray_worker(address)
+        if address:
+            yield check_nodes(reinforcement, nodes_of(address))
 
 
 def read_gpus() -> list[tuple[float, float]]:
@@ -155,6 +160,27 @@ def kept_checkpoints(report: Report) -> int:
         if kept is not None:
             return int(kept)
     return report.sizes.steps // max(1, int(report.config.trainer.save_freq)) if report.sizes else 0
+
+
+def nodes_of(address: str) -> list[float]:
+    """GPUs of every living node of a Ray cluster."""
+    ray = importlib.import_module("ray")
+    ray.init(address=address, log_to_driver=False, configure_logging=False)
+    try:
+        return [float(node["Resources"].get("GPU", 0)) for node in ray.nodes() if node["Alive"]]
+    finally:
+        ray.shutdown()
+
+
+def check_nodes(reinforcement: Sequence[Report], nodes: Sequence[float]) -> Finding:
+    """The cluster has the nodes that the config asks for."""
+    gpus = max(gpus_of_node(report) for report in reinforcement)
+    wanted = max(int(report.config.trainer.nnodes) for report in reinforcement if report.config is not None)
+    able = sum(has >= gpus for has in nodes)
+    found = f"{able} nodes with {gpus} GPUs, {wanted} wanted"
+    if able < wanted:
+        return problem("Ray cluster", found, "set NODES and GPUS to what `ray status` shows, or add nodes")
+    return fine("Ray cluster", found)
 
 
 def check_environment(stages: Sequence[Stage], environment: Mapping[str, str]) -> Iterator[Finding]:

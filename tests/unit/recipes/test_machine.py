@@ -14,6 +14,7 @@ from verl_axpo.preflight import machine
 from verl_axpo.preflight.check import Report
 from verl_axpo.preflight.memory import Phase, Term
 from verl_axpo.preflight.problems import Finding
+from verl_axpo.preflight.sizes import Sizes
 from verl_axpo.preflight.stages import Stage
 
 EIGHT = [(79.2, 0.5)] * 8
@@ -43,6 +44,12 @@ def test_gpus_of_one_node_are_counted_measured_and_free() -> None:
     assert "GPU_GIB=39" in fix
     ((found, _),) = red(machine.check_gpus([training()], [*EIGHT[:7], (79.2, 30.0)]))
     assert found == "[7] are in use by other processes"
+
+
+def test_nodes_of_a_cluster_are_counted_if_they_have_enough_gpus() -> None:
+    assert machine.check_nodes([training()], [8.0, 8.0, 0.0]).ok
+    finding = machine.check_nodes([training()], [8.0, 4.0, 0.0])  # a head without GPUs, and half a node
+    assert (finding.ok, finding.found) == (False, "1 nodes with 8 GPUs, 2 wanted")
 
 
 def test_a_recipe_without_gpus_asks_for_none() -> None:
@@ -77,8 +84,6 @@ def test_disk_has_room_for_all_stages_together(tmp_path: Path) -> None:
 
 def test_without_a_limit_every_save_is_kept() -> None:
     config = OmegaConf.create({"trainer": {"save_freq": 10}})
-    from verl_axpo.preflight.sizes import Sizes
-
     sizes = Sizes(rows=0, counted=False, steps=146, tokens_per_step=0)
     assert machine.kept_checkpoints(training(config=config, sizes=sizes)) == 14
     assert machine.kept_checkpoints(training()) == 2

@@ -48,7 +48,7 @@ def only(reports: list[Report]) -> tuple[str, str]:
     ],
 )
 def test_a_planted_mistake_is_the_one_that_is_told(check: Check, override: str, found: str, fix: str) -> None:
-    got_found, got_fix = only(check("run_qwen3vl8b_axpo", override))
+    got_found, got_fix = only(check("run_qwen3vl8b_grpo", override))
     assert found in got_found
     assert fix in got_fix
 
@@ -74,7 +74,7 @@ def test_all_problems_are_told_at_once(check: Check) -> None:
 
 
 def test_a_window_beyond_the_model_also_has_no_room_for_its_keys_and_values(check: Check) -> None:
-    lines = told(check("run_qwen3vl8b_axpo", f"{_ROLLOUT}.max_model_len=300000"))
+    lines = told(check("run_qwen3vl8b_grpo", f"{_ROLLOUT}.max_model_len=300000"))
     assert [found.split(": ", 1)[1] for found, _ in lines] == [
         "300000, the model reads 262144 tokens",
         "room for 254,643 tokens of keys and values, one rollout may have 300,000",
@@ -83,9 +83,9 @@ def test_a_window_beyond_the_model_also_has_no_room_for_its_keys_and_values(chec
 
 def test_8b_does_not_fit_on_one_gpu(check: Check) -> None:
     # 16 bytes x 8.77e9 parameters alone are 130.6 GiB
-    lines = told(check("run_qwen3vl8b_axpo", GPUS="1", OFFLOAD="True", SEARCH_KEY=""))
+    lines = told(check("run_qwen3vl8b_grpo", GPUS="1", OFFLOAD="True", SEARCH_KEY=""))
     assert not any("memory, update" in found for found, _ in lines)  # the recipe keeps them in host memory
-    lines = told(check("run_qwen3vl8b_axpo", f"{_ACTOR}.fsdp_config.offload_policy=False", GPUS="1"))
+    lines = told(check("run_qwen3vl8b_grpo", f"{_ACTOR}.fsdp_config.offload_policy=False", GPUS="1"))
     assert len(lines) == 1
     assert lines[0][0].startswith("memory, update: about 1")
     assert "use more GPUs (GPUS=8)" in lines[0][1]
