@@ -28,6 +28,13 @@ fail() { # fail WHAT FIX
 PLANNING=0
 PLAN=
 
+written() { # written COMMAND...: as a mark keeps it, without what differs from start to start
+  local word
+  for word; do
+    case $word in *VERL_FILE_LOGGER_PATH=*) ;; *) printf '%q ' "$word" ;; esac
+  done
+}
+
 stage() { # stage name=NAME [KEY=VALUE...] -- COMMAND...: see verl_axpo/preflight/stages.py for the keys
   local header=() name=stage marks=$OUT/marks mark word
   while [ "$1" != -- ]; do
@@ -47,7 +54,7 @@ stage() { # stage name=NAME [KEY=VALUE...] -- COMMAND...: see verl_axpo/prefligh
     return
   fi
   if [ -e "$mark" ]; then
-    if [ "$(cat "$mark")" = "$(printf '%q ' "$@")" ]; then
+    if [ "$(cat "$mark")" = "$(written "$@")" ]; then
       say "$name: done"
     else
       say "$name: done, with another command line than today's; remove $mark to run it again"
@@ -55,7 +62,7 @@ stage() { # stage name=NAME [KEY=VALUE...] -- COMMAND...: see verl_axpo/prefligh
     return
   fi
   python -m verl_axpo.progress --title "$name" --log "$OUT/logs/$name.log" -- "$@"
-  mkdir -p "$marks" && printf '%q ' "$@" >"$mark" # last, so that a mark means that all of it is there
+  mkdir -p "$marks" && written "$@" >"$mark" # last, so that a mark means that all of it is there
 }
 
 run_recipe() { # run_recipe STAGES [override...]: plan and check, then run
@@ -269,13 +276,14 @@ sft_stage() { # sft_stage [override...]: base model + trajectories -> $SFT_MODEL
     bash recipes/export.sh "$OUT/sft/steps" huggingface "$OUT/sft/checkpoint"
 }
 
-# The file logger lives in a Ray actor, which has this variable on a cluster that runs already only by way of verl.
-# shellcheck disable=SC2016 # OmegaConf expands it
-METRICS_IN_RAY='+ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH=${oc.env:VERL_FILE_LOGGER_PATH,null}'
-
 rl_stage() { # rl_stage ARM [override...]: SFT model + RL set -> $OUT/ARM
-  local arm=$1 run=$OUT/$1 budget
+  local arm=$1 run=$OUT/$1 budget metrics cluster=()
   shift
+  metrics=$run/metrics_$(date +%s).jsonl # one per start: verl's file logger begins anew
+  # It lives in a Ray actor, which on a cluster that runs already does not have our environment.
+  if [ -n "${RAY_ADDRESS:-}" ]; then
+    cluster=(+ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH="$metrics")
+  fi
   # With a budget of zero AXPO is GRPO, bit for bit (tests/e2e/test_identity.py), and leaves the same metrics and trace.
   case $arm in
     axpo) budget=0.25 ;;
@@ -283,7 +291,7 @@ rl_stage() { # rl_stage ARM [override...]: SFT model + RL set -> $OUT/ARM
     *) fail "rl_stage: got '$arm'" "axpo or grpo" ;;
   esac
   # The paper's N, K, r, clip, KL and turns are verl_axpo/integration/config/axpo_trainer.yaml.
-  VERL_FILE_LOGGER_PATH=$run/metrics_$(date +%s).jsonl \
+  VERL_FILE_LOGGER_PATH=$metrics \
     stage name="$arm" kind=rl needs="$(folder "$SFT_MODEL")" makes="$run" elsewhere="$SFT_MODEL_FROM" elsewhere="$RL_FILE_FROM" \
     elsewhere="$VAL_FILE_FROM" base="$BASE_SHAPE" rows="$RL_ROWS" images="$IMAGES" image_tokens="$IMAGE_TOKENS" \
     gpu_gib="$GPU_GIB" env="$SEARCH_KEY" env="$JUDGE_KEY" server="$JUDGE_URL" -- \
@@ -310,7 +318,7 @@ rl_stage() { # rl_stage ARM [override...]: SFT model + RL set -> $OUT/ARM
     "${REWARD[@]}" \
     algorithm.axpo.budget="$budget" \
     algorithm.axpo.trace_dir="$run/trace" \
-    "$METRICS_IN_RAY" \
+    "${cluster[@]}" \
     trainer.total_epochs="$([ "$STEPS" = null ] && echo 1 || echo 1000)" \
     trainer.total_training_steps="$STEPS" \
     trainer.val_before_train=True \

@@ -6,7 +6,8 @@
                                   -> rules.py    what verl would notice too late, or never
                                   -> shapes.py   what the model is -> memory.py: what it needs on a GPU
                                   -> files.py    parquet files: rows and columns
-                                  -> machine.py  is it all here: GPUs, disk, keys, servers, tools, Ray's workers
+                                  -> machine.py  is it all here: versions, GPUs, memory, disk, Ray's workers
+                                  -> services.py keys, servers, programs, tools
                                   -> report.py   the plan and one table of green and red, with fixes
 
 Needs neither GPU nor network nor the model: sizes come from a table of published values or a local config.json.

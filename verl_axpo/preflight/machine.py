@@ -1,4 +1,4 @@
-"""Is all of it here? Reports of the stages + this machine -> GPUs, memory, disk, keys, servers, programs, Ray.
+"""Is all of it here? Reports of the stages + this machine -> versions, GPUs, memory, disk, services.py, Ray.
 
 Everything but Ray is asked in milliseconds; what a stage that has run needed is not asked again.
 """
@@ -8,27 +8,23 @@ import importlib.util
 import os
 import shutil
 import subprocess
-import urllib.error
-import urllib.request
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
 from omegaconf import OmegaConf
 
 from verl_axpo import doctor
+from verl_axpo.preflight import services
 from verl_axpo.preflight.check import Report
 from verl_axpo.preflight.memory import GIB
 from verl_axpo.preflight.problems import Finding, fine, problem
 from verl_axpo.preflight.rules import gpus_of
 from verl_axpo.preflight.sizes import processes_of
-from verl_axpo.preflight.stages import Stage
 
-SERVER_TIMEOUT_S = 3.0
 IDLE_GIB = 1.0  # a GPU that holds more than a driver's context is somebody's
 QUERY = ("nvidia-smi", "--query-gpu=memory.total,memory.used", "--format=csv,noheader,nounits")
-SERVE = "recipes/serve.sh"
 
 
 def check_machine(reports: Sequence[Report], *, ray: bool = True) -> Iterator[Finding]:
@@ -45,9 +41,11 @@ def check_machine(reports: Sequence[Report], *, ray: bool = True) -> Iterator[Fi
     yield from check_attention(trainings)
     yield from check_host_memory(trainings, psutil.virtual_memory().total / GIB)
     yield from check_disk(ahead)
-    yield from check_environment([report.stage for report in ahead], os.environ)
-    yield from check_servers([report.stage for report in ahead])
-    yield from check_programs([report.stage for report in ahead])
+    stages = [report.stage for report in ahead]
+    yield from services.check_environment(stages, os.environ)
+    yield from services.check_servers(stages)
+    yield from services.check_programs(stages)
+    yield from services.check_tools_start(trainings)
     reinforcement = [report for report in trainings if report.stage.kind == "rl"]
     if ray and reinforcement:
         address = os.environ.get("RAY_ADDRESS", "")
@@ -181,44 +179,3 @@ def check_nodes(reinforcement: Sequence[Report], nodes: Sequence[float]) -> Find
     if able < wanted:
         return problem("Ray cluster", found, "set NODES and GPUS to what `ray status` shows, or add nodes")
     return fine("Ray cluster", found)
-
-
-def check_environment(stages: Sequence[Stage], environment: Mapping[str, str]) -> Iterator[Finding]:
-    """Keys are set; their values are never shown."""
-    for name in dict.fromkeys(name for stage in stages for name in stage.env):
-        if environment.get(name):
-            yield fine("key", f"{name} is set")
-        else:
-            yield problem(
-                "key", f"{name} is not set", f"export {name}=..., or see the head of the recipe for doing without"
-            )
-
-
-def check_servers(stages: Sequence[Stage]) -> Iterator[Finding]:
-    """Servers that stages talk to answer; an HTTP error is an answer too, a missing key is found by the stage."""
-    for url in dict.fromkeys(url for stage in stages for url in stage.servers):
-        try:
-            with urllib.request.urlopen(f"{url.rstrip('/')}/models", timeout=SERVER_TIMEOUT_S):
-                yield fine("server", f"{url} answers")
-        except urllib.error.HTTPError as error:
-            yield fine("server", f"{url} answers ({error.code})")
-        except (OSError, ValueError) as error:
-            yield problem("server", f"{url}: {error}", "start it, or correct the URL (it ends in /v1)")
-
-
-def check_programs(stages: Sequence[Stage]) -> Iterator[Finding]:
-    """The program of every command can be found."""
-    programs = {program for stage in stages for program in programs_of(stage.argv)}
-    missing = sorted(name for name in programs if shutil.which(name) is None)
-    if missing:
-        yield problem("programs", f"not found: {missing}", "bash recipes/setup_env.sh, and start from its environment")
-    else:
-        yield fine("programs", ", ".join(sorted(programs)))
-
-
-def programs_of(argv: Sequence[str]) -> set[str]:
-    """What a command line starts; behind recipes/serve.sh also the server and the command that it is for."""
-    if SERVE in argv and "--" in argv:
-        return {"bash", "curl", "vllm", *programs_of(argv[argv.index("--") + 1 :])}
-    words = [word for word in argv if word != "env" and "=" not in word]
-    return set(words[:1])

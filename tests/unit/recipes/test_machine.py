@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from tests.unit.recipes.conftest import RECIPES
 from verl_axpo import doctor
-from verl_axpo.preflight import machine
+from verl_axpo.preflight import machine, services
 from verl_axpo.preflight.check import Report
 from verl_axpo.preflight.memory import Phase, Term
 from verl_axpo.preflight.problems import Finding
@@ -91,9 +92,9 @@ def test_without_a_limit_every_save_is_kept() -> None:
 
 def test_keys_are_set_and_never_shown() -> None:
     stages = [Stage(name="a", kind="command", argv=("true",), env=("SEARCH_KEY",))] * 2
-    ((found, fix),) = red(machine.check_environment(stages, {}))
+    ((found, fix),) = red(services.check_environment(stages, {}))
     assert (found, "export SEARCH_KEY=" in fix) == ("SEARCH_KEY is not set", True)
-    (finding,) = machine.check_environment(stages, {"SEARCH_KEY": "secret"})
+    (finding,) = services.check_environment(stages, {"SEARCH_KEY": "secret"})
     assert (finding.ok, finding.found) == (True, "SEARCH_KEY is set")
 
 
@@ -120,7 +121,7 @@ def address() -> Iterator[str]:
 def test_servers_answer_or_not(address: str) -> None:
     urls = (f"{address}/v1", f"{address}/locked", "http://127.0.0.1:1/v1", "nonsense")
     stages = [Stage(name="a", kind="command", argv=("true",), servers=(url,)) for url in urls]
-    findings = list(machine.check_servers(stages))
+    findings = list(services.check_servers(stages))
     assert [one.ok for one in findings] == [True, True, False, False]
     assert findings[1].found == f"{address}/locked answers (401)"
     assert findings[2].found.startswith("http://127.0.0.1:1/v1: ")
@@ -128,14 +129,30 @@ def test_servers_answer_or_not(address: str) -> None:
 
 def test_the_programs_of_a_command() -> None:
     served = ("env", "GPUS=8", "bash", "recipes/serve.sh", "Qwen/Model", "--", "env", "A=1", "verl-axpo", "data")
-    assert machine.programs_of(served) == {"bash", "curl", "vllm", "verl-axpo"}
-    assert machine.programs_of(("bash", "-c", "true")) == {"bash"}
+    assert services.programs_of(served) == {"bash", "curl", "vllm", "verl-axpo"}
+    assert services.programs_of(("bash", "-c", "true")) == {"bash"}
 
 
 def test_a_program_that_is_not_there() -> None:
     stages = [Stage(name="a", kind="command", argv=argv) for argv in (("bash", "x.sh"), ("no-such-trainer", "-m", "x"))]
-    ((found, _),) = red(machine.check_programs(stages))
+    ((found, _),) = red(services.check_programs(stages))
     assert found == "not found: ['no-such-trainer']"
+
+
+def offering(path: Path, tools: str) -> Report:
+    path.write_text(tools)
+    rollout = {"multi_turn": {"tool_config_path": str(path)}}
+    return training(config=OmegaConf.create({"actor_rollout_ref": {"rollout": rollout}}))
+
+
+def test_tools_are_started_once_to_see_that_they_can(tmp_path: Path) -> None:
+    shipped = offering(tmp_path / "tools.yaml", (RECIPES / "tools.yaml").read_text())
+    (finding,) = services.check_tools_start([shipped, shipped])
+    assert finding.ok
+    assert "image_zoom_in" in finding.found
+    tool = "- class_name: verl_axpo.tools.image_zoom_in.ImageZoomIn\n  config: {type: native, coord_mode: furlongs}"
+    ((found, _),) = red(services.check_tools_start([offering(tmp_path / "wrong.yaml", f"tools:\n{tool}\n")]))
+    assert "furlongs" in found
 
 
 def test_stages_that_have_run_ask_for_nothing_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from tests.unit.recipes.conftest import RECIPES, Check
+from verl_axpo import cli
 from verl_axpo.preflight.check import Report
 from verl_axpo.preflight.recipes import find_recipe, plan_of
 
@@ -109,6 +110,8 @@ def test_several_nodes_are_one_variable_beside_rays_own(check: Check) -> None:
     setting = stage(reports, "axpo").setting
     assert setting is not None
     assert setting.gpus == 32
+    overrides = [one for one in stage(reports, "axpo").stage.overrides if "VERL_FILE_LOGGER_PATH" in one]
+    assert len(overrides) == 1  # the environment of this shell does not reach a cluster that runs already
     assert problems(reports) == []
 
 
@@ -155,3 +158,11 @@ def test_recipes_are_found_by_name(name: str) -> None:
 def test_an_unknown_recipe_lists_those_that_are_there() -> None:
     with pytest.raises(ValueError, match=r"got 'qwen9'.*'make_data'.*'run_qwen3vl2b_axpo'"):
         find_recipe("qwen9")
+
+
+def test_the_doctor_takes_a_recipes_name(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["verl-axpo", "doctor", "--recipe", "qwen9", "--no-ray"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == cli.MISTAKE
+    assert "recipe: got 'qwen9', expected one of" in capsys.readouterr().out
