@@ -9,7 +9,8 @@
 # Needs: 1 or 8 GPUs of 80 GB (GPUS=1: the same settings, smaller micro-batches);
 # the SFT checkpoint (recipes/run_qwen3vl4b_sft.sh) and the RL set (MODEL=4b bash recipes/make_data.sh rl).
 # Disk: about 174 GB for checkpoints. Host memory: about 83 GB for what is kept off the GPUs.
-# Keys: TAVILY_API_KEY for the web search (SEARCH_KEY= to do without); WANDB_API_KEY logs to wandb.
+# Keys: TAVILY_API_KEY for the web search (SEARCH_KEY= to do without); WANDB_API_KEY logs to wandb; a judge by JUDGE_URL,
+# JUDGE_MODEL and OPENAI_API_KEY.
 # Time: docs/reproduce.md. Interrupted, the same command goes on from the last checkpoint.
 set -euo pipefail
 

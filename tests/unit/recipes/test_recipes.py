@@ -166,3 +166,13 @@ def test_the_doctor_takes_a_recipes_name(monkeypatch: pytest.MonkeyPatch, capsys
         cli.main()
     assert ended.value.code == cli.MISTAKE
     assert "recipe: got 'qwen9', expected one of" in capsys.readouterr().out
+
+
+def test_a_judge_is_asked_for_by_two_variables(check: Check) -> None:
+    reports = check("run_qwen3vl2b_axpo", JUDGE_URL="https://host:8001/v1", JUDGE_MODEL="gpt-5-mini")
+    axpo = stage(reports, "axpo")
+    assert problems(reports) == []
+    kwargs = OmegaConf.select(axpo.config, "reward.custom_reward_function.reward_kwargs")
+    assert kwargs.judge == {"base_url": "https://host:8001/v1", "model": "gpt-5-mini"}
+    assert axpo.stage.servers == ("https://host:8001/v1",)
+    assert axpo.stage.env == ("TAVILY_API_KEY", "OPENAI_API_KEY")
