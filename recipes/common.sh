@@ -113,8 +113,7 @@ RL_FILE=${RL_FILE:-$DATA/rl_$MODEL/train.parquet} VAL_FILE=${VAL_FILE:-$DATA/rl_
 if [ "$MODEL" = tiny ]; then
   BASE_MODEL=${BASE_MODEL:-$DATA/world/model}
   SFT_ROWS=2048 RL_ROWS=1024 GPU_GIB=0 IMAGES=8 IMAGE_TOKENS=16
-  # shellcheck disable=SC2016 # OmegaConf expands it: a file of the installed package
-  TOOLS=${TOOLS:-'${verl_axpo:tools/config/tiny.yaml}'} AGENT_TOOLS=tiny # the same, by the name that `verl-axpo` takes
+  TOOLS=${TOOLS:-$DATA/world/tools.yaml} AGENT_TOOLS=$TOOLS
   TOOL_NAMES=(--tool image_zoom_in) TOOL_RESPONSE_CHARS=256
   PROMPT_LENGTH=192 RESPONSE_LENGTH=128 SFT_LENGTH=512
   BATCH=${BATCH:-16} MINI_BATCH=${MINI_BATCH:-16} LR=${LR:-2e-4}
@@ -122,13 +121,17 @@ if [ "$MODEL" = tiny ]; then
   SFT_BATCH=${SFT_BATCH:-16} SFT_LR=${SFT_LR:-2e-3} SFT_STEPS=${SFT_STEPS:-100}
   SOURCES=(tiny) INGEST=(--root "$DATA/world") DEDUP=(--without-benchmarks)
   SFT_SET=(--val 16) RL_SET=(--hard 0 --val 16)
-  EVALUATION=(--registry verl_axpo.eval.tiny --response-tokens "$RESPONSE_LENGTH" --tools "$AGENT_TOOLS")
+  EVALUATION=(
+    --registry verl_axpo.data.tiny.benchmark --benchmark perception --source perception="$DATA/world"
+    --response-tokens "$RESPONSE_LENGTH" --tools "$AGENT_TOOLS"
+  )
 else
   SFT_ROWS=64274 RL_ROWS=37591 # the paper's, section 4; 37,591 = 15,591 + 22,000
   # For the memory estimate: a question's image and the crops and plots of three turns, each of about 2,000,000 pixels,
   # where Mini-o3 and PyVision-RL cap theirs, in tokens of 32 x 32 pixels.
   IMAGES=4 IMAGE_TOKENS=1953
-  TOOLS=${TOOLS:-$PWD/recipes/tools.yaml} AGENT_TOOLS=$TOOLS
+  # shellcheck disable=SC2016 # OmegaConf expands it: a file of the installed package
+  AGENT_TOOLS=${TOOLS:-paper} TOOLS=${TOOLS:-'${verl_axpo:tools/config/paper.yaml}'} # one config, by name and by path
   TOOL_NAMES=(--tool python --tool image_zoom_in --tool tavily-search)
   TOOL_RESPONSE_CHARS=8192 # verl's 256 would cut every search result; a choice
   # Silent in the paper. 8,192 of prompt hold four such images and the tools' schemas; verl leaves out what is longer.
@@ -343,18 +346,21 @@ serving() { # serving MODEL TP: the words in front of a command that needs a ser
 rollouts_stage() { # rollouts_stage NAME MODEL URL TP [NEEDS]: 4 attempts at every problem -> $DATA/rollouts/NAME.jsonl
   local name=$1 model=$2 url=$3 served=()
   if [ -z "$url" ]; then read -ra served <<<"$(serving "$model" "$4")"; fi
-  stage name="rollouts_$name" needs="$DATA/dedup" needs="${5:-}" elsewhere="$DATA" elsewhere="$SFT_MODEL_FROM" \
-    makes="$DATA/rollouts/$name.jsonl" disk_gib=100 env="$SEARCH_KEY" env="$JUDGE_KEY" server="$url" \
-    server="$JUDGE_URL" -- \
-    "${served[@]}" verl-axpo data rollouts --work "$DATA" --model "$model" --base-url "${url:-$SERVED}" --rollouts 4 \
-    --tools "$AGENT_TOOLS" --max-turns 3 --response-tokens "$RESPONSE_LENGTH" \
-    --tool-response-chars "$TOOL_RESPONSE_CHARS" "${JUDGE[@]}" --out "$DATA/rollouts/$name.jsonl"
+  stage name="attempts_$name" needs="$DATA/dedup" needs="${5:-}" elsewhere="$DATA" elsewhere="$SFT_MODEL_FROM" \
+    makes="$DATA/runs/$name" disk_gib=100 env="$SEARCH_KEY" env="$JUDGE_KEY" server="$url" server="$JUDGE_URL" -- \
+    "${served[@]}" verl-axpo eval run --registry verl_axpo.data.questions --source problems="$DATA" \
+    --benchmark problems --model "$model" --base-url "${url:-$SERVED}" --rollouts 4 --tools "$AGENT_TOOLS" \
+    --max-turns 3 --response-tokens "$RESPONSE_LENGTH" --tool-response-chars "$TOOL_RESPONSE_CHARS" "${JUDGE[@]}" \
+    --out "$DATA/runs/$name"
+  stage name="collect_$name" needs="$DATA/runs/$name" elsewhere="$DATA" makes="$DATA/rollouts/$name.jsonl" -- \
+    verl-axpo data collect "$DATA/runs/$name" --work "$DATA" --model "$name" --out "$DATA/rollouts/$name.jsonl"
 }
 
 sft_data_stages() { # sources -> problems -> teacher's attempts -> $SFT_FILE
   local source
   if [ "$MODEL" = tiny ]; then
-    stage name=world makes="$DATA/world" -- python -m verl_axpo.data.tiny --out "$DATA/world" --train "$RL_ROWS"
+    stage name=world makes="$DATA/world" -- \
+      python -m verl_axpo.data.tiny --out "$DATA/world" --families perception --train "$RL_ROWS"
     stage name=teacher needs="$DATA/world" makes="$DATA/teacher" -- \
       env DATA="$DATA/world" OUT="$DATA/teacher" FAST=1 bash recipes/tiny_sft.sh
   else
@@ -371,7 +377,7 @@ sft_data_stages() { # sources -> problems -> teacher's attempts -> $SFT_FILE
     verl-axpo data dedup --work "$DATA" "${DEDUP[@]}"
   rollouts_stage teacher "$TEACHER" "$TEACHER_URL" "$TEACHER_TP"
   stage name=sft_set needs="$DATA/rollouts/teacher.jsonl" makes="$DATA/sft" -- \
-    verl-axpo data sft --work "$DATA" --rollouts "$DATA/rollouts/teacher.jsonl" --teacher "$TEACHER" \
+    verl-axpo data sft --work "$DATA" --rollouts "$DATA/rollouts/teacher.jsonl" --teacher teacher \
     "${TOOL_NAMES[@]}" --tool-share 0.25 "${SFT_SET[@]}"
 }
 
@@ -380,7 +386,7 @@ rl_data_stages() { # the teacher's and the SFT model's successes -> $RL_FILE, $V
   stage name="rl_set_$MODEL" needs="$DATA/rollouts/sft_$MODEL.jsonl" needs="$DATA/rollouts/teacher.jsonl" \
     elsewhere="$DATA" makes="$DATA/rl" -- \
     verl-axpo data filter --work "$DATA" --rollouts "$DATA/rollouts/teacher.jsonl" \
-    --rollouts "$DATA/rollouts/sft_$MODEL.jsonl" --teacher "$TEACHER" --student "$SFT_MODEL" "${TOOL_NAMES[@]}" \
+    --rollouts "$DATA/rollouts/sft_$MODEL.jsonl" --teacher teacher --student "sft_$MODEL" "${TOOL_NAMES[@]}" \
     "${RL_SET[@]}"
   # Sources, problems and the SFT set are the same for all sizes; the RL set is the SFT model's own.
   stage name="rl_copy_$MODEL" needs="$DATA/rl" makes="$DATA/rl_$MODEL" -- cp -rT "$DATA/rl" "$DATA/rl_$MODEL"

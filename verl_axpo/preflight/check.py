@@ -88,7 +88,7 @@ def _check_training(
 ) -> Report:
     gpus = processes_of(stage)
     setting = rl_setting(config, stage) if stage.kind == "rl" else sft_setting(config, stage, gpus)
-    findings += rules.check_rl(config, shape) if stage.kind == "rl" else rules.check_sft(config, shape, gpus)
+    findings += rules.check_rl(config, shape, coming) if stage.kind == "rl" else rules.check_sft(config, shape, gpus)
     for key in ("data.train_files", "data.val_files"):
         findings += check_files(key, listed(OmegaConf.select(config, key)), stage.kind, coming)
     sizes = sizes_of(config, stage)

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from verl_axpo.preflight.files import is_coming
 from verl_axpo.preflight.problems import Finding, problem
 from verl_axpo.preflight.shapes import ModelShape
 
@@ -19,11 +20,11 @@ Rule = tuple[bool, str, str, str]  # broken, what it is about, what was found, w
 _ACTOR, _ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
 
 
-def check_rl(config: DictConfig, shape: ModelShape) -> Iterator[Finding]:
-    """All rules of a reinforcement-learning stage."""
+def check_rl(config: DictConfig, shape: ModelShape, coming: Sequence[str]) -> Iterator[Finding]:
+    """All rules of a reinforcement-learning stage, before which stages that make `coming` have run."""
     yield from _broken([*_batch_rules(config), *_length_rules(config, shape), *_loss_rules(config)])
     yield from _broken(_parallel_rules(config, shape))
-    yield from check_tools(OmegaConf.select(config, f"{_ROLLOUT}.multi_turn.tool_config_path"))
+    yield from check_tools(OmegaConf.select(config, f"{_ROLLOUT}.multi_turn.tool_config_path"), coming)
     yield from check_reward(OmegaConf.select(config, "reward.custom_reward_function"))
 
 
@@ -48,6 +49,7 @@ def check_sft(config: DictConfig, shape: ModelShape, gpus: int) -> Iterator[Find
         ),
     ]
     yield from _broken(rules)
+    yield from _check_class("data.custom_cls", config.data.custom_cls)
 
 
 def _broken(rules: Sequence[Rule]) -> Iterator[Finding]:
@@ -156,15 +158,16 @@ def gpus_of(config: DictConfig) -> int:
     return int(config.trainer.nnodes) * int(config.trainer.n_gpus_per_node)
 
 
-def check_tools(path: Any) -> Iterator[Finding]:
-    """The tool config exists, and every class that it names can be imported."""
+def check_tools(path: Any, coming: Sequence[str]) -> Iterator[Finding]:
+    """The tool config exists or will, and every class that it names can be imported."""
     if not path:
         key = f"{_ROLLOUT}.multi_turn.tool_config_path"
         yield problem("tools", f"{key} is not set: there is nothing to call", f"set {key} to a YAML of tools")
         return
     file = Path(str(path)).expanduser()
     if not file.is_file():
-        yield problem("tools", f"{file} is not there", "name an existing tool config")
+        if not is_coming(file, coming):
+            yield problem("tools", f"{file} is not there", "name an existing tool config")
         return
     for tool in (yaml.safe_load(file.read_text()) or {}).get("tools", []):
         name = str(tool["class_name"])
@@ -173,15 +176,21 @@ def check_tools(path: Any) -> Iterator[Finding]:
 
 
 def check_reward(function: Any) -> Iterator[Finding]:
-    """The reward function exists where the config says."""
-    path = function.path if function is not None else None
-    if not path:
-        key = "reward.custom_reward_function.path"
-        yield problem("reward", f"{key} is not set", f"set {key}=pkg://verl_axpo.rewards.outcome")
-    elif str(path).startswith("pkg://") and not _importable(f"{str(path).removeprefix('pkg://')}.{function.name}"):
-        yield problem("reward", f"{path} has no function {function.name}", "name a module and a function that exist")
-    elif "://" not in str(path) and not Path(str(path)).expanduser().is_file():
-        yield problem("reward", f"{path} is not there", "name an existing file, or pkg://module")
+    """There is a reward function, where the config says."""
+    key = "reward.custom_reward_function"
+    if function is None or not function.path:
+        yield problem("reward", f"{key}.path is not set", f"set {key}.path=pkg://verl_axpo.rewards.outcome")
+    else:
+        yield from _check_class(key, function)
+
+
+def _check_class(key: str, named: Any) -> Iterator[Finding]:
+    """A pair of path and name, as verl's configs have them, leads to something; nothing named is nothing to find."""
+    path = str(named.path or "")
+    if path.startswith("pkg://") and not _importable(f"{path.removeprefix('pkg://')}.{named.name}"):
+        yield problem(key, f"{path} has no {named.name}", "name a module, and what it has, that exist")
+    elif path and "://" not in path and not Path(path).expanduser().is_file():
+        yield problem(key, f"{path} is not there", "name an existing file, or pkg://module")
 
 
 def _importable(name: str) -> bool:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from tests.unit.recipes.conftest import RECIPES
 from verl_axpo import doctor
 from verl_axpo.preflight import machine, services
 from verl_axpo.preflight.check import Report
@@ -139,6 +138,12 @@ def test_a_program_that_is_not_there() -> None:
     assert found == "not found: ['no-such-trainer']"
 
 
+ZOOM = """tools:
+  - class_name: verl_axpo.tools.image_zoom_in.ImageZoomIn
+    config: {type: native, coord_mode: furlongs}
+"""
+
+
 def offering(path: Path, tools: str) -> Report:
     path.write_text(tools)
     rollout = {"multi_turn": {"tool_config_path": str(path)}}
@@ -146,12 +151,11 @@ def offering(path: Path, tools: str) -> Report:
 
 
 def test_tools_are_started_once_to_see_that_they_can(tmp_path: Path) -> None:
-    shipped = offering(tmp_path / "tools.yaml", (RECIPES / "tools.yaml").read_text())
+    shipped = offering(tmp_path / "tools.yaml", ZOOM.replace("furlongs", "relative_1000"))
     (finding,) = services.check_tools_start([shipped, shipped])
     assert finding.ok
     assert "image_zoom_in" in finding.found
-    tool = "- class_name: verl_axpo.tools.image_zoom_in.ImageZoomIn\n  config: {type: native, coord_mode: furlongs}"
-    ((found, _),) = red(services.check_tools_start([offering(tmp_path / "wrong.yaml", f"tools:\n{tool}\n")]))
+    ((found, _),) = red(services.check_tools_start([offering(tmp_path / "wrong.yaml", ZOOM)]))
     assert "furlongs" in found
 
 

@@ -37,7 +37,7 @@ def only(reports: list[Report]) -> tuple[str, str]:
         (f"{_ROLLOUT}.pipeline_model_parallel_size=2", "not implemented", "change the keys"),
         ("+actor_rollout_ref.model.paht=x", "actor_rollout_ref.model.paht", "change the keys"),
         (f"{_ROLLOUT}.multi_turn.tool_config_path=/nowhere.yaml", "/nowhere.yaml is not there", "existing tool config"),
-        ("reward.custom_reward_function.name=score", "has no function score", "a function that exist"),
+        ("reward.custom_reward_function.name=score", "has no score", "name a module, and what it has"),
         ("algorithm.filter_groups.enable=True", "it drops the all-wrong groups", "change the keys"),
         ("trainer.v1.trainer_mode=separate_async", "trainer_mode: got 'separate_async'", "change the keys"),
         ("data.train_files=/nowhere/rl.parquet", "/nowhere/rl.parquet is not there", "set data.train_files"),
@@ -96,6 +96,7 @@ def test_8b_does_not_fit_on_one_gpu(check: Check) -> None:
     [
         ("data.train_batch_size=100", "100 rows on 8 GPUs", "a multiple of 8"),
         ("data.max_length=400000", "400000, the model reads 262144 tokens", "at most 262144"),
+        ("data.custom_cls.name=Dataset", "has no Dataset", "name a module, and what it has"),
         ("optim.lr=-1e-5", "optim.lr: -1e-05", "a number above 0"),
         ("optim.lr_scheduler_type=linear", "assert self.lr_scheduler_type in", "change the keys"),
         ("model.path=Qwen/Qwen9", "got 'Qwen/Qwen9'", "hub id or folder of a Qwen3-VL"),

@@ -92,8 +92,9 @@ def test_figures_of_the_8b_plan_by_hand(check: Check) -> None:
 
 def test_the_whole_way_has_its_stages_in_order(check: Check) -> None:
     trained = [
-        *("dedup", "rollouts_teacher", "sft_set", "sft", "sft_checkpoint"),
-        *("rollouts_sft_SIZE", "rl_set_SIZE", "rl_copy_SIZE", "axpo", "axpo_checkpoint", "axpo_report", "eval_axpo"),
+        *("dedup", "attempts_teacher", "collect_teacher", "sft_set", "sft", "sft_checkpoint"),
+        *("attempts_sft_SIZE", "collect_sft_SIZE", "rl_set_SIZE", "rl_copy_SIZE"),
+        *("axpo", "axpo_checkpoint", "axpo_report", "eval_axpo"),
     ]
     sources = ("virl39k", "fvqa", "pyvision", "mmfinereason")
     first = {
