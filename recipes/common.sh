@@ -295,8 +295,8 @@ rl_stage() { # rl_stage ARM [override...]: SFT model + RL set -> $OUT/ARM
   esac
   # The paper's N, K, r, clip, KL and turns are verl_axpo/integration/config/axpo_trainer.yaml.
   VERL_FILE_LOGGER_PATH=$metrics \
-    stage name="$arm" kind=rl needs="$(folder "$SFT_MODEL")" makes="$run" elsewhere="$SFT_MODEL_FROM" elsewhere="$RL_FILE_FROM" \
-    elsewhere="$VAL_FILE_FROM" base="$BASE_SHAPE" rows="$RL_ROWS" images="$IMAGES" image_tokens="$IMAGE_TOKENS" \
+    stage name="$arm" kind=rl needs="$(folder "$SFT_MODEL")" makes="$run" elsewhere="$SFT_MODEL_FROM" \
+    elsewhere="$RL_FILE_FROM" elsewhere="$VAL_FILE_FROM" base="$BASE_SHAPE" rows="$RL_ROWS" images="$IMAGES" image_tokens="$IMAGE_TOKENS" \
     gpu_gib="$GPU_GIB" env="$SEARCH_KEY" env="$JUDGE_KEY" server="$JUDGE_URL" -- \
     python -m verl.trainer.main_ppo --config-name axpo_trainer \
     hydra.run.dir="$run/hydra" \
@@ -339,6 +339,10 @@ rl_stage() { # rl_stage ARM [override...]: SFT model + RL set -> $OUT/ARM
 }
 
 # ------------------------------ data and evaluation ------------------------------
+gib() { # gib SIZE: roughly what a stage writes at full size; the tiny one writes next to nothing
+  if [ "$MODEL" = tiny ]; then echo 0; else echo "$1"; fi
+}
+
 serving() { # serving MODEL TP: the words in front of a command that needs a server of that model
   echo "env GPUS=$GPUS TP=$2 LENGTH=$SERVE_LENGTH LOG=$OUT/logs/server.log bash recipes/serve.sh $1 --"
 }
@@ -347,7 +351,8 @@ rollouts_stage() { # rollouts_stage NAME MODEL URL TP [NEEDS]: 4 attempts at eve
   local name=$1 model=$2 url=$3 served=()
   if [ -z "$url" ]; then read -ra served <<<"$(serving "$model" "$4")"; fi
   stage name="attempts_$name" needs="$DATA/dedup" needs="${5:-}" elsewhere="$DATA" elsewhere="$SFT_MODEL_FROM" \
-    makes="$DATA/runs/$name" disk_gib=100 env="$SEARCH_KEY" env="$JUDGE_KEY" server="$url" server="$JUDGE_URL" -- \
+    makes="$DATA/runs/$name" disk_gib="$(gib 100)" env="$SEARCH_KEY" env="$JUDGE_KEY" server="$url" \
+    server="$JUDGE_URL" -- \
     "${served[@]}" verl-axpo eval run --registry verl_axpo.data.questions --source problems="$DATA" \
     --benchmark problems --model "$model" --base-url "${url:-$SERVED}" --rollouts 4 --tools "$AGENT_TOOLS" \
     --max-turns 3 --response-tokens "$RESPONSE_LENGTH" --tool-response-chars "$TOOL_RESPONSE_CHARS" "${JUDGE[@]}" \
@@ -365,12 +370,14 @@ sft_data_stages() { # sources -> problems -> teacher's attempts -> $SFT_FILE
       env DATA="$DATA/world" OUT="$DATA/teacher" FAST=1 bash recipes/tiny_sft.sh
   else
     for source in "${SOURCES[@]}"; do
-      stage name="fetch_$source" makes="$DATA/raw/$source" disk_gib=30 -- verl-axpo data fetch "$source" --work "$DATA"
+      stage name="fetch_$source" makes="$DATA/raw/$source" disk_gib="$(gib 30)" -- \
+        verl-axpo data fetch "$source" --work "$DATA"
     done
-    stage name=benchmarks makes="$DATA/benchmarks.jsonl" disk_gib=20 -- verl-axpo data benchmarks --work "$DATA"
+    stage name=benchmarks makes="$DATA/benchmarks.jsonl" disk_gib="$(gib 20)" -- \
+      verl-axpo data benchmarks --work "$DATA"
   fi
   for source in "${SOURCES[@]}"; do
-    stage name="ingest_$source" makes="$DATA/problems/$source" makes="$DATA/images" disk_gib=30 -- \
+    stage name="ingest_$source" makes="$DATA/problems/$source" makes="$DATA/images" disk_gib="$(gib 30)" -- \
       verl-axpo data ingest "$source" --work "$DATA" "${INGEST[@]}"
   done
   stage name=dedup needs="$DATA/problems/${SOURCES[0]}" makes="$DATA/dedup" -- \
@@ -396,8 +403,8 @@ evaluation_stages() { # evaluation_stages MODEL NAME [option...]: the nine bench
   local model=$1 name=$2 served
   shift 2
   read -ra served <<<"$(serving "$model" "${TP:-1}")"
-  stage name="eval_$name" needs="$(folder "$model")" makes="$OUT/eval/$name" disk_gib=30 env="$SEARCH_KEY" env="$JUDGE_KEY" \
-    server="$JUDGE_URL" -- \
+  stage name="eval_$name" needs="$(folder "$model")" makes="$OUT/eval/$name" disk_gib="$(gib 30)" \
+    env="$SEARCH_KEY" env="$JUDGE_KEY" server="$JUDGE_URL" -- \
     "${served[@]}" verl-axpo eval run --model "$model" --base-url "$SERVED" --out "$OUT/eval/$name" \
     --tool-response-chars "$TOOL_RESPONSE_CHARS" "${EVALUATION[@]}" "${JUDGE[@]}" "$@"
 }

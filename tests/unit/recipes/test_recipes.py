@@ -4,8 +4,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from omegaconf import OmegaConf
 
 from tests.unit.recipes.conftest import RECIPES, Check
@@ -75,6 +77,21 @@ def test_settings_are_the_papers_and_differ_between_the_arms_in_the_budget_only(
         container["algorithm"]["axpo"].pop("budget")  # type: ignore[index]
         configs[arm] = str(container).replace(f"/{arm}", "/ARM").replace(f"{arm}_4b", "ARM_4b")
     assert configs["axpo"] == configs["grpo"]
+
+
+@pytest.mark.parametrize("size", ["8b", "tiny"])
+def test_our_own_commands_exist_with_the_options_that_the_recipes_give(check: Check, size: str) -> None:
+    """Parsed, not run: a recipe must not find out after a week that an option has another name."""
+    group: Any = typer.main.get_command(cli.app)
+    parsed = []
+    for report in check("run_qwen3vl8b_axpo", MODEL=size, JUDGE_MODEL="m", JUDGE_URL="http://host/v1"):
+        argv = list(report.stage.argv)
+        if "verl-axpo" not in argv:
+            continue
+        area, name, *options = argv[argv.index("verl-axpo") + 1 :]
+        group.commands[area].commands[name].make_context(name, options)
+        parsed.append(f"{area} {name}")
+    assert {"data ingest", "data dedup", "data collect", "data sft", "data filter", "eval run"} <= set(parsed)
 
 
 def test_figures_of_the_8b_plan_by_hand(check: Check) -> None:
