@@ -69,6 +69,7 @@ train() { # train ARM RUN [override...]
 }
 
 # ------------------------------ launch ------------------------------
+# shellcheck disable=SC2086 # WORLD_SIZE is several words
 once "$WORLD/.done" quietly "tiny world and model" "$OUT/world.log" python -m verl_axpo.data.tiny --out "$WORLD" --families "$FAMILIES" $WORLD_SIZE
 once "$SFT/.done" env -u STEPS FAST="$FAST" DATA="$WORLD" OUT="$SFT" bash recipes/tiny_sft.sh
 if [ -z "$COMPARE" ]; then

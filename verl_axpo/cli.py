@@ -4,6 +4,7 @@ A user's mistake (`ValueError`) or the failure of a disk or a service prints its
 2; a finding (an audit difference, an unhealthy environment) exits with 1. Heavy imports wait until their command runs.
 """
 
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -39,19 +40,24 @@ def main() -> None:
 
 @app.command()
 def doctor(
-    ray: Annotated[bool, typer.Option("--ray", help="Also look inside a Ray worker (starts a small Ray).")] = False,
+    ray: Annotated[
+        bool | None,
+        typer.Option("--ray/--no-ray", help="Look inside a Ray worker (starts a small Ray); default: with --recipe."),
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Also check all that this recipe needs, e.g. qwen3vl8b_axpo.")
+    ] = None,
 ) -> None:
     """Can this machine train with AXPO? Each line has its fix."""
     from verl_axpo import doctor as checks
+    from verl_axpo.preflight.problems import show
 
-    healthy = True
-    for findings in (checks.examine(), checks.check_ray_worker() if ray else ()):
-        for one in findings:
-            healthy &= one.ok
-            mark = "[green]ok  [/]" if one.ok else "[bold red]fix [/]"
-            console.print(f"{mark} {escape(one.name)}: {escape(one.found)}", soft_wrap=True)
-            if not one.ok:
-                console.print(f"     {escape(one.fix)}", style="yellow", soft_wrap=True)
+    if recipe is not None:
+        from verl_axpo.preflight.__main__ import examine
+
+        healthy = examine(recipe, ray=ray is not False)
+    else:
+        healthy = show(console, chain(checks.examine(), checks.check_ray_worker() if ray else ()))
     if not healthy:
         raise typer.Exit(FINDING)
 

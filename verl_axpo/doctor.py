@@ -22,6 +22,7 @@ SUPPORTED = {
     "transformers": (">=5.5.3,<5.11,!=5.6.0", ()),
     "ray": (">=2.41", ()),
 }
+PLUGIN = "axpo_training"  # our entry point in group verl.plugins, see setup.py
 SETUP = "bash recipes/setup_env.sh installs the tested versions into .venv"
 
 
@@ -101,12 +102,12 @@ def check_registered(name: str, module: str, registry: str, key: str) -> Finding
 def plugin_fix() -> str:
     """Why verl does not have our plugin: not installed, or broken when it was imported."""
     points = {point.name: point for point in metadata.entry_points(group="verl.plugins")}
-    if "axpo" not in points:
+    if PLUGIN not in points:
         return "verl-axpo is not installed in this environment: pip install -e . (or pip install verl-axpo)"
     try:
-        points["axpo"].load()
+        points[PLUGIN].load()
     except Exception as error:
-        return f"{points['axpo'].value} cannot be imported: {error!r}"
+        return f"{points[PLUGIN].value} cannot be imported: {error!r}"
     return "python -c 'import verl_axpo.integration.plugin' shows why"
 
 
@@ -121,10 +122,15 @@ def check_platform() -> Finding:
     return Finding(name="platform", found=f"{name} ({type(current).__name__})", ok=usable, fix=fix)
 
 
-def check_ray_worker() -> Iterator[Finding]:
-    """The same registries inside a Ray worker, where training needs them; starts and ends a small Ray of its own."""
+def check_ray_worker(address: str = "") -> Iterator[Finding]:
+    """The same registries inside a Ray worker, where training needs them.
+
+    Args:
+        address: of a running cluster; without one, a small Ray of its own is started and ended.
+    """
     ray = importlib.import_module("ray")
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False, address="local")
+    own = {"num_cpus": 1, "include_dashboard": False, "address": "local"}
+    ray.init(log_to_driver=False, configure_logging=False, **({"address": address} if address else own))
     try:
         for finding in ray.get(ray.remote(_plugin_findings).remote()):
             yield Finding(name=f"{finding.name} in Ray", found=finding.found, ok=finding.ok, fix=finding.fix)

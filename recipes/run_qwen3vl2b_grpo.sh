@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# GRPO, the baseline: AXPO with a budget of zero, which is GRPO bit for bit, on Qwen3-VL-2B after SFT:
+# outputs/data/rl_2b/ + outputs/qwen3vl_2b/sft/checkpoint -> outputs/qwen3vl_2b/grpo/{checkpoint,report.md,trace}
+#
+#   bash recipes/run_qwen3vl2b_grpo.sh
+#   DRY_RUN=1 bash recipes/run_qwen3vl2b_grpo.sh   check everything on any machine, start nothing
+#   bash recipes/run_qwen3vl2b_grpo.sh actor_rollout_ref.rollout.n=16   any override of verl's main_ppo
+#
+# Needs: 1 or 8 GPUs of 80 GB (GPUS=1: the same settings, smaller micro-batches);
+# the SFT checkpoint (recipes/run_qwen3vl2b_sft.sh) and the RL set (MODEL=2b bash recipes/make_data.sh rl).
+# Disk: about 84 GB for checkpoints. Host memory: about 32 GB for what is kept off the GPUs.
+# Keys: TAVILY_API_KEY for the web search (SEARCH_KEY= to do without); WANDB_API_KEY logs to wandb; a judge by JUDGE_URL,
+# JUDGE_MODEL and OPENAI_API_KEY.
+# Time: docs/reproduce.md. Interrupted, the same command goes on from the last checkpoint.
+set -euo pipefail
+
+# ------------------------------ yours to adjust ------------------------------
+MODEL=${MODEL:-2b}          # tiny: the same on a machine without an accelerator
+GPUS=${GPUS:-8}             # of a node
+SEED=${SEED:-0}
+LR=${LR:-}                  # empty: the default of recipes/common.sh, as on every empty line here
+BATCH=${BATCH:-}            # questions of a step
+MINI_BATCH=${MINI_BATCH:-}  # questions of an update
+STEPS=${STEPS:-}            # RL steps; null: one pass over the RL set
+RL_FILE=${RL_FILE:-}        # parquet in verl's RL schema
+SFT_MODEL=${SFT_MODEL:-}    # where RL starts, and what its KL is to
+NODES=${NODES:-}            # of the Ray cluster at RAY_ADDRESS; empty: this node alone
+
+# ------------------------------ launch ------------------------------
+# shellcheck source=recipes/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+stages() { rl_stage grpo "$@"; }
+run_recipe stages "$@"

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# SFT of Qwen3-VL-2B-Thinking on the teacher's trajectories:
+# outputs/data/sft/train.parquet -> outputs/qwen3vl_2b/sft/checkpoint
+#
+#   bash recipes/run_qwen3vl2b_sft.sh
+#   DRY_RUN=1 bash recipes/run_qwen3vl2b_sft.sh   check everything on any machine, start nothing
+#   bash recipes/run_qwen3vl2b_sft.sh optim.lr=2e-5   any override of verl's sft_trainer
+#
+# Needs: 1 or 8 GPUs of 80 GB (GPUS=1: the same settings, smaller micro-batches);
+# the SFT set (bash recipes/make_data.sh).
+# Disk: about 84 GB for checkpoints. Keys: none (WANDB_API_KEY logs to wandb).
+# Time: docs/reproduce.md. Interrupted, the same command goes on from the last checkpoint.
+set -euo pipefail
+
+# ------------------------------ yours to adjust ------------------------------
+MODEL=${MODEL:-2b}          # tiny: the same on a machine without an accelerator
+GPUS=${GPUS:-8}             # of a node
+SEED=${SEED:-0}
+SFT_LR=${SFT_LR:-}          # empty: the default of recipes/common.sh, as on every empty line here
+SFT_BATCH=${SFT_BATCH:-}    # rows of an update
+SFT_STEPS=${SFT_STEPS:-}    # updates; null: one pass
+SFT_FILE=${SFT_FILE:-}      # parquet with a `messages` column
+
+# ------------------------------ launch ------------------------------
+# shellcheck source=recipes/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+stages() { sft_stage "$@"; }
+run_recipe stages "$@"

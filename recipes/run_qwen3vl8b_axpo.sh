@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# The paper's run, whole: data -> SFT -> RL set -> AXPO -> nine benchmarks, Qwen3-VL-8B-Thinking.
+#
+#   bash recipes/run_qwen3vl8b_axpo.sh                            everything; stages that are done are skipped
+#   DRY_RUN=1 bash recipes/run_qwen3vl8b_axpo.sh                  check everything on any machine, start nothing
+#   MODEL=tiny bash recipes/run_qwen3vl8b_axpo.sh                 the same stages in miniature, without a GPU
+#   bash recipes/run_qwen3vl8b_axpo.sh trainer.save_freq=5        any override of verl's main_ppo, for the AXPO stage
+#   RAY_ADDRESS=auto NODES=4 bash recipes/run_qwen3vl8b_axpo.sh   the AXPO stage on an existing Ray cluster
+#
+# Needs: 8 GPUs of 80 GB; for the other sizes MODEL=2b or MODEL=4b. Disk: about 1.2 TB (checkpoints 680 GB, data and the
+# teacher's trajectories 450 GB, models 84 GB; estimates). Host memory: 128 GB. Network: Hugging Face, the web search.
+# Keys: TAVILY_API_KEY (SEARCH_KEY= to do without); JUDGE_URL, JUDGE_MODEL and OPENAI_API_KEY for what no rule decides.
+# Time: days, most of them in the teacher's trajectories and in AXPO; docs/reproduce.md has the estimates.
+# Ctrl-C at any time: the same command goes on where it stood, inside a stage as well. Each stage writes its mark last
+# (outputs/qwen3vl_8b/marks/); removing a mark runs the stage again.
+set -euo pipefail
+
+# ------------------------------ yours to adjust ------------------------------
+MODEL=${MODEL:-8b}           # 2b | 4b | 8b | tiny
+GPUS=${GPUS:-8}              # of this node
+SEED=${SEED:-0}
+TEACHER_URL=${TEACHER_URL:-} # of a server that runs the teacher already; empty: served here
+JUDGE_URL=${JUDGE_URL:-}     # of the judge, OpenAI-compatible, with its
+JUDGE_MODEL=${JUDGE_MODEL:-} # name; the key is in OPENAI_API_KEY
+OUT=${OUT:-}                 # empty: outputs/qwen3vl_8b
+DATA=${DATA:-}               # empty: outputs/data, shared by the three sizes
+
+# ------------------------------ launch ------------------------------
+# shellcheck source=recipes/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+stages() {
+  sft_data_stages
+  # shellcheck disable=SC2119 # the overrides are AXPO's; for SFT's run run_qwen3vl8b_sft.sh first, this then skips it
+  sft_stage
+  rl_data_stages
+  rl_stage axpo "$@"
+  evaluation_stages "$OUT/axpo/checkpoint" axpo
+}
+run_recipe stages "$@"

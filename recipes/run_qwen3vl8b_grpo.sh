@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# GRPO, the baseline: AXPO with a budget of zero, which is GRPO bit for bit, on Qwen3-VL-8B after SFT:
+# outputs/data/rl_8b/ + outputs/qwen3vl_8b/sft/checkpoint -> outputs/qwen3vl_8b/grpo/{checkpoint,report.md,trace}
+#
+#   bash recipes/run_qwen3vl8b_grpo.sh
+#   DRY_RUN=1 bash recipes/run_qwen3vl8b_grpo.sh   check everything on any machine, start nothing
+#   bash recipes/run_qwen3vl8b_grpo.sh actor_rollout_ref.rollout.n=16   any override of verl's main_ppo
+#
+# Needs: 8 GPUs of 80 GB;
+# the SFT checkpoint (recipes/run_qwen3vl8b_sft.sh) and the RL set (MODEL=8b bash recipes/make_data.sh rl).
+# Disk: about 342 GB for checkpoints. Host memory: about 33 GB for what is kept off the GPUs.
+# Keys: TAVILY_API_KEY for the web search (SEARCH_KEY= to do without); WANDB_API_KEY logs to wandb; a judge by JUDGE_URL,
+# JUDGE_MODEL and OPENAI_API_KEY.
+# Time: docs/reproduce.md. Interrupted, the same command goes on from the last checkpoint.
+set -euo pipefail
+
+# ------------------------------ yours to adjust ------------------------------
+MODEL=${MODEL:-8b}          # tiny: the same on a machine without an accelerator
+GPUS=${GPUS:-8}             # of a node
+SEED=${SEED:-0}
+LR=${LR:-}                  # empty: the default of recipes/common.sh, as on every empty line here
+BATCH=${BATCH:-}            # questions of a step
+MINI_BATCH=${MINI_BATCH:-}  # questions of an update
+STEPS=${STEPS:-}            # RL steps; null: one pass over the RL set
+RL_FILE=${RL_FILE:-}        # parquet in verl's RL schema
+SFT_MODEL=${SFT_MODEL:-}    # where RL starts, and what its KL is to
+NODES=${NODES:-}            # of the Ray cluster at RAY_ADDRESS; empty: this node alone
+
+# ------------------------------ launch ------------------------------
+# shellcheck source=recipes/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+stages() { rl_stage grpo "$@"; }
+run_recipe stages "$@"

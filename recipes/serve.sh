@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Serve a model while a command runs: vLLM's OpenAI-compatible server on all GPUs, then COMMAND, then stop.
+#
+#   GPUS=8 TP=2 bash recipes/serve.sh Qwen/Qwen3-VL-32B-Thinking -- COMMAND...
+#
+# The server is at http://127.0.0.1:8000/v1 (PORT) and knows the model by the name given here. TP: GPUs of one replica,
+# further replicas take the rest of GPUS. LENGTH: the model's window in tokens. LOG: of the server. SERVE_ARGS: further
+# options of `vllm serve`. Ends with COMMAND's exit status.
+set -euo pipefail
+
+model=$1
+shift
+if [ "$1" = -- ]; then shift; fi
+GPUS=${GPUS:-8} TP=${TP:-1} PORT=${PORT:-8000} LENGTH=${LENGTH:-40960} LOG=${LOG:-vllm_server.log}
+START_S=${START_S:-1800} # 66 GB of weights from a network disk take a while
+read -ra options <<<"${SERVE_ARGS:-}"
+
+answers() { curl -sf --max-time 5 "http://127.0.0.1:$PORT/health" >/dev/null; }
+
+stop() {
+  if kill -0 "$server" 2>/dev/null; then
+    kill -TERM "$server"
+    wait "$server" 2>/dev/null || true
+  fi
+}
+
+if answers; then # its model would be taken for ours
+  echo "[serve] port $PORT is taken by another server; end it, or set PORT" >&2
+  exit 1
+fi
+mkdir -p "$(dirname "$LOG")"
+# --generation-config vllm: no sampling setting of the checkpoint's own behind the caller's back
+vllm serve "$model" --port "$PORT" --tensor-parallel-size "$TP" --data-parallel-size $((GPUS / TP)) \
+  --max-model-len "$LENGTH" --limit-mm-per-prompt '{"image": 16, "video": 0}' --enable-prefix-caching \
+  --generation-config vllm "${options[@]}" >"$LOG" 2>&1 &
+server=$!
+trap stop EXIT
+
+SECONDS=0
+until answers; do
+  if ! kill -0 "$server" 2>/dev/null; then
+    echo "[serve] vLLM ended before it answered; the end of $LOG:" >&2
+    tail -20 "$LOG" >&2
+    exit 1
+  fi
+  if [ "$SECONDS" -gt "$START_S" ]; then
+    echo "[serve] vLLM does not answer after $START_S s; see $LOG" >&2
+    exit 1
+  fi
+  sleep 1
+done
+"$@"

@@ -1,0 +1,165 @@
+"""What a recipe asks of the machine: each requirement met and not met, with its fix."""
+
+import http.server
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from verl_axpo import doctor
+from verl_axpo.preflight import machine, services
+from verl_axpo.preflight.check import Report
+from verl_axpo.preflight.memory import Phase, Term
+from verl_axpo.preflight.problems import Finding
+from verl_axpo.preflight.sizes import Sizes
+from verl_axpo.preflight.stages import Stage
+
+EIGHT = [(79.2, 0.5)] * 8
+
+
+def training(**values: object) -> Report:
+    stage = Stage(name="axpo", kind="rl", argv=("python",), gpu_gib=79.0)
+    model = {"override_config": {"attn_implementation": "flash_attention_2"}}
+    config = {
+        "trainer": {"nnodes": 2, "n_gpus_per_node": 8, "max_actor_ckpt_to_keep": 2, "save_freq": 10},
+        "actor_rollout_ref": {"model": model},
+    }
+    phases = (Phase(name="update", terms=(Term("all", 60.0),)),)
+    return replace(Report(stage=stage, config=OmegaConf.create(config), phases=phases), **values)  # type: ignore[arg-type]
+
+
+def red(findings: Iterator[Finding]) -> list[tuple[str, str]]:
+    return [(one.found, one.fix) for one in findings if not one.ok]
+
+
+def test_gpus_of_one_node_are_counted_measured_and_free() -> None:
+    assert red(machine.check_gpus([training()], EIGHT)) == []
+    ((found, fix),) = red(machine.check_gpus([training()], EIGHT[:4]))
+    assert (found, "set GPUS" in fix) == ("4 here, 8 wanted on this node", True)
+    ((found, fix),) = red(machine.check_gpus([training()], [(39.4, 0.0)] * 8))
+    assert found == "39.4 GiB on the smallest GPU, the plan needs about 60.0"
+    assert "GPU_GIB=39" in fix
+    ((found, _),) = red(machine.check_gpus([training()], [*EIGHT[:7], (79.2, 30.0)]))
+    assert found == "[7] are in use by other processes"
+
+
+def test_nodes_of_a_cluster_are_counted_if_they_have_enough_gpus() -> None:
+    assert machine.check_nodes([training()], [8.0, 8.0, 0.0]).ok
+    finding = machine.check_nodes([training()], [8.0, 4.0, 0.0])  # a head without GPUs, and half a node
+    assert (finding.ok, finding.found) == (False, "1 nodes with 8 GPUs, 2 wanted")
+
+
+def test_a_recipe_without_gpus_asks_for_none() -> None:
+    tiny = training(stage=Stage(name="axpo", kind="rl", argv=("python",)))
+    assert list(machine.check_gpus([tiny], [])) == []
+
+
+def test_flash_attention_is_asked_for_only_where_a_config_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.importlib.util, "find_spec", lambda name: None)
+    ((found, fix),) = red(machine.check_attention([training()]))
+    assert "not installed" in found
+    assert "flash-attn==2.8.3" in fix
+    assert list(machine.check_attention([training(config=OmegaConf.create({"trainer": {}}))])) == []
+
+
+def test_host_memory() -> None:
+    assert red(machine.check_host_memory([training(host_gib=140.0)], 200.0)) == []
+    ((found, _),) = red(machine.check_host_memory([training(host_gib=140.0)], 64.0))
+    assert found == "64 GiB, about 140 for what is kept off the GPUs"
+
+
+def test_disk_has_room_for_all_stages_together(tmp_path: Path) -> None:
+    stage = Stage(name="data", kind="command", argv=("true",), makes=(str(tmp_path / "not/yet"),), disk_gib=0.001)
+    assert red(machine.check_disk([Report(stage=stage)])) == []
+    huge = Report(stage=replace(stage, disk_gib=4e8))
+    run = training(stage=replace(stage, kind="rl", name="axpo", disk_gib=0.0), checkpoint_gib=1e8)
+    ((found, fix),) = red(machine.check_disk([huge, run]))
+    # 4e8 of data, and two kept checkpoints of 1e8 while a third is written
+    assert found.endswith(f"free at {tmp_path}, about 700000000 wanted")
+    assert "OUT and DATA" in fix
+
+
+def test_without_a_limit_every_save_is_kept() -> None:
+    config = OmegaConf.create({"trainer": {"save_freq": 10}})
+    sizes = Sizes(rows=0, counted=False, steps=146, tokens_per_step=0)
+    assert machine.kept_checkpoints(training(config=config, sizes=sizes)) == 14
+    assert machine.kept_checkpoints(training()) == 2
+
+
+def test_keys_are_set_and_never_shown() -> None:
+    stages = [Stage(name="a", kind="command", argv=("true",), env=("SEARCH_KEY",))] * 2
+    ((found, fix),) = red(services.check_environment(stages, {}))
+    assert (found, "export SEARCH_KEY=" in fix) == ("SEARCH_KEY is not set", True)
+    (finding,) = services.check_environment(stages, {"SEARCH_KEY": "secret"})
+    assert (finding.ok, finding.found) == (True, "SEARCH_KEY is set")
+
+
+class Models(http.server.BaseHTTPRequestHandler):
+    """`/v1/models` answers, everything else is 401."""
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/v1/models" else 401)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing on the screen."""
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Models)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_servers_answer_or_not(address: str) -> None:
+    urls = (f"{address}/v1", f"{address}/locked", "http://127.0.0.1:1/v1", "nonsense")
+    stages = [Stage(name="a", kind="command", argv=("true",), servers=(url,)) for url in urls]
+    findings = list(services.check_servers(stages))
+    assert [one.ok for one in findings] == [True, True, False, False]
+    assert findings[1].found == f"{address}/locked answers (401)"
+    assert findings[2].found.startswith("http://127.0.0.1:1/v1: ")
+
+
+def test_the_programs_of_a_command() -> None:
+    served = ("env", "GPUS=8", "bash", "recipes/serve.sh", "Qwen/Model", "--", "env", "A=1", "verl-axpo", "data")
+    assert services.programs_of(served) == {"bash", "curl", "vllm", "verl-axpo"}
+    assert services.programs_of(("bash", "-c", "true")) == {"bash"}
+
+
+def test_a_program_that_is_not_there() -> None:
+    stages = [Stage(name="a", kind="command", argv=argv) for argv in (("bash", "x.sh"), ("no-such-trainer", "-m", "x"))]
+    ((found, _),) = red(services.check_programs(stages))
+    assert found == "not found: ['no-such-trainer']"
+
+
+ZOOM = """tools:
+  - class_name: verl_axpo.tools.image_zoom_in.ImageZoomIn
+    config: {type: native, coord_mode: furlongs}
+"""
+
+
+def offering(path: Path, tools: str) -> Report:
+    path.write_text(tools)
+    rollout = {"multi_turn": {"tool_config_path": str(path)}}
+    return training(config=OmegaConf.create({"actor_rollout_ref": {"rollout": rollout}}))
+
+
+def test_tools_are_started_once_to_see_that_they_can(tmp_path: Path) -> None:
+    shipped = offering(tmp_path / "tools.yaml", ZOOM.replace("furlongs", "relative_1000"))
+    (finding,) = services.check_tools_start([shipped, shipped])
+    assert finding.ok
+    assert "image_zoom_in" in finding.found
+    ((found, _),) = red(services.check_tools_start([offering(tmp_path / "wrong.yaml", ZOOM)]))
+    assert "furlongs" in found
+
+
+def test_stages_that_have_run_ask_for_nothing_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "examine", lambda: iter(()))
+    done = Stage(name="data", kind="command", argv=("no-such-program",), env=("NO_SUCH_KEY",), done=True)
+    assert red(machine.check_machine([Report(stage=done)], ray=False)) == []

@@ -1,0 +1,86 @@
+"""recipes/serve.sh around a program named `vllm` that is a small HTTP server: what the script does, not vLLM."""
+
+import os
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.unit.recipes.conftest import RECIPES
+
+SERVER = f"""#!{sys.executable}
+import http.server, pathlib, sys
+pathlib.Path("arguments").write_text(" ".join(sys.argv[1:]))
+if "broken" in sys.argv:
+    sys.exit("no such model")
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Handler).serve_forever()
+"""
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def serve(folder: Path, port: int, model: str, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    program = folder / "bin/vllm"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(SERVER)
+    program.chmod(0o755)
+    path = f"{program.parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PORT": str(port), "LOG": str(folder / "logs/server.log"), **variables}
+    script = ["bash", str(RECIPES / "serve.sh"), model, "--", *command]
+    return subprocess.run(script, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def answers(port: int) -> bool:
+    try:
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_the_command_finds_a_server_which_ends_with_it(tmp_path: Path, port: int) -> None:
+    ask = f"curl -sf http://127.0.0.1:{port}/v1/models && echo asked && exit 7"
+    done = serve(tmp_path, port, "my/model", "bash", "-c", ask, GPUS="8", TP="2", SERVE_ARGS="--dtype float32")
+    assert (done.returncode, done.stdout) == (7, "asked\n")
+    arguments = (tmp_path / "arguments").read_text()
+    assert arguments.startswith("serve my/model --port")
+    assert "--tensor-parallel-size 2 --data-parallel-size 4" in arguments
+    assert arguments.endswith("--dtype float32")
+    assert not answers(port)
+
+
+def test_a_server_that_does_not_start_shows_why(tmp_path: Path, port: int) -> None:
+    done = serve(tmp_path, port, "broken", "touch", "ran")
+    assert done.returncode == 1
+    assert "vLLM ended before it answered" in done.stderr
+    assert "no such model" in done.stderr
+    assert not (tmp_path / "ran").exists()
+
+
+def test_another_server_on_the_port_is_not_taken_for_ours(tmp_path: Path, port: int) -> None:
+    (tmp_path / "server.py").write_text(SERVER)
+    other = subprocess.Popen(
+        [sys.executable, "server.py", "--port", str(port)], cwd=tmp_path, stderr=subprocess.DEVNULL
+    )
+    try:
+        while not answers(port):
+            assert other.poll() is None
+        done = serve(tmp_path, port, "my/model", "touch", "ran")
+    finally:
+        other.terminate()
+        other.wait()
+    assert done.returncode == 1
+    assert f"port {port} is taken by another server" in done.stderr
+    assert not (tmp_path / "ran").exists()

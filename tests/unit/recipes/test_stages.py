@@ -1,0 +1,105 @@
+"""The plan file's lines, and what the shell does with stages: marks, resuming, failing."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.unit.recipes.conftest import RECIPES
+from verl_axpo.preflight.stages import read_plan
+
+
+def plan(tmp_path: Path, line: str) -> Path:
+    path = tmp_path / "plan"
+    path.write_text(f"\n{line}\n")
+    return path
+
+
+def test_a_line_is_a_stage(tmp_path: Path) -> None:
+    line = (
+        "name=rl kind=rl needs=a\\ b needs=c makes=d rows=7 gpu_gib=79 env= env=KEY server=http://x/v1 -- "
+        "python -m verl.trainer.main_ppo --config-name axpo_trainer data.seed=0 +x=\\'\\{a:1\\}\\'"
+    )
+    (stage,) = read_plan(plan(tmp_path, line))
+    assert (stage.name, stage.kind, stage.needs, stage.makes) == ("rl", "rl", ("a b", "c"), ("d",))
+    assert (stage.rows, stage.gpu_gib, stage.env, stage.servers) == (7, 79.0, ("KEY",), ("http://x/v1",))
+    assert stage.config_name == "axpo_trainer"
+    assert stage.overrides == ("data.seed=0", "+x='{a:1}'")
+
+
+def test_the_trainers_own_config_is_the_default(tmp_path: Path) -> None:
+    (stage,) = read_plan(plan(tmp_path, "name=s kind=sft -- torchrun -m verl.trainer.sft_trainer optim.lr=1"))
+    assert (stage.config_name, stage.overrides) == ("sft_trainer_engine", ("optim.lr=1",))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("name=a python", "expected KEY=VALUE words, then -- and a command"),
+        ("name=a colour=red -- true", "got 'colour=red', expected KEY=VALUE with a key of"),
+        ("name=a kind=ppo -- true", r"got kind=ppo, expected one of \['command', 'sft', 'rl'\]"),
+        ("name=a kind=rl -- true", "a stage of kind=rl runs verl.trainer.main_ppo, which is not in its command"),
+    ],
+)
+def test_a_line_that_is_no_stage_is_refused_with_its_number(tmp_path: Path, line: str, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"plan:2: .*{message}"):
+        read_plan(plan(tmp_path, line))
+
+
+STAGES = """
+set -euo pipefail
+source {recipes}/common.sh
+stages() {{
+  stage name=first makes="$OUT/first" -- bash -c 'echo ran >>"$1"' first "$OUT/first"
+  stage name=second makes="$OUT/second" needs="$OUT/first" -- bash -c 'cat "$1" {ending}' second "$OUT/first"
+}}
+run_recipe stages
+"""
+
+
+def recipe(tmp_path: Path, ending: str = "") -> subprocess.CompletedProcess[str]:
+    script = tmp_path / "recipe.sh"
+    script.write_text(STAGES.format(recipes=RECIPES, ending=ending))
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    out = str(tmp_path / "out")
+    environment = {**os.environ, "PATH": path, "SETUP": "0", "PREFLIGHT": "0", "MODEL": "tiny", "OUT": out}
+    return subprocess.run(["bash", str(script)], env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_a_stage_runs_once_and_a_failed_one_again(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert recipe(tmp_path, "&& exit 3").returncode == 3
+    assert sorted(path.name for path in (out / "marks").iterdir()) == ["first"]
+    assert (out / "logs/second.log").read_text() == "ran\n"
+    again = recipe(tmp_path)
+    assert again.returncode == 0
+    assert "first: done" in again.stderr
+    assert (out / "first").read_text() == "ran\n"  # once
+    assert sorted(path.name for path in (out / "marks").iterdir()) == ["first", "second"]
+    changed = recipe(tmp_path, "&& true")
+    assert "second: done, with another command line than today's; remove" in changed.stderr
+
+
+def export(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["bash", str(RECIPES / "export.sh"), *words], capture_output=True, text=True, timeout=60)
+
+
+def test_export_takes_the_newest_step(tmp_path: Path) -> None:
+    for step in (2, 10, 9):
+        folder = tmp_path / f"steps/global_step_{step}/huggingface"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(str(step))
+    target = tmp_path / "checkpoint"
+    for _ in range(2):  # again, over what is there
+        assert export(str(tmp_path / "steps"), "huggingface", str(target)).returncode == 0
+        assert (target / "config.json").read_text() == "10"
+
+
+def test_export_without_a_model_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "global_step_1").mkdir()
+    done = export(str(tmp_path), "huggingface", str(tmp_path / "checkpoint"))
+    assert done.returncode == 1
+    assert "keep hf_model in the run's checkpoint save_contents" in done.stderr
+    assert not (tmp_path / "checkpoint").exists()
