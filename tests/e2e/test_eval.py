@@ -89,7 +89,8 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
 def run_eval(url: str, fast_run: FastRun, out: Path, *options: str) -> "subprocess.CompletedProcess[str]":
     fixed = [
         *("--model", "tiny", "--base-url", url, "--out", str(out), "--limit", str(QUESTIONS)),
-        *("--registry", "verl_axpo.data.tiny.benchmark", "--source", f"perception={fast_run.world}"),
+        *("--registry", "verl_axpo.data.tiny.benchmark", "--benchmark", "perception"),
+        *("--source", f"perception={fast_run.world}"),
         *("--rollouts", str(ROLLOUTS), "--temperature", "1.0", "--top-p", "1.0", "--top-k", "0"),
         *("--presence-penalty", "0", "--max-turns", "3", "--response-tokens", "128"),
     ]
@@ -143,7 +144,8 @@ def test_an_evaluation_with_tools_ends_in_a_report_and_is_not_run_twice(
     share = sum(score.correct is True for score in store.scores.values()) / len(rollouts)
     assert report["measures"]["pass_1"]["perception"]["value"] == pytest.approx(share)
     assert (out / "report.html").stat().st_size > 0
-    again = run_eval("http://127.0.0.1:9/v1", fast_run, out, "--tools", str(fast_run.world / "tools.yaml"))  # nobody listens there
+    nobody = "http://127.0.0.1:9/v1"
+    again = run_eval(nobody, fast_run, out, "--tools", str(fast_run.world / "tools.yaml"))
     assert again.returncode == 0, again.stdout
     assert "0 to sample" in again.stdout
 
