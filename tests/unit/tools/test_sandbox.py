@@ -4,7 +4,8 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
 
 import psutil
 import pytest
@@ -238,13 +239,15 @@ async def test_a_call_gets_no_more_time_than_the_configuration_allows(backend: B
 async def test_a_cancelled_call_leaves_nothing_running(pool: SandboxPool) -> None:
     session = Session(pool)
     await session.run("1")
-    before = _processes(pool)
+    await session.close()
+    idle = len(_processes(pool))
+    await session.run("1")
     call = asyncio.create_task(session.run("import time; time.sleep(60)"))
     await asyncio.sleep(0.2)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    assert len(_processes(pool)) == len(before) - 1
+    assert len(_processes(pool)) == idle
     assert (await session.run("1")).text == f"{RESTARTED}\n1"
     await session.close()
 
@@ -261,7 +264,7 @@ async def test_what_the_code_does_to_its_interpreter_is_told_to_the_model(sessio
 
 
 async def test_an_interpreter_that_cannot_go_on_is_replaced(session: Session) -> None:
-    result = await session.run("import sys\ndef hook(*a): raise MemoryError\nsys.addaudithook(hook)")
+    result = await session.run("import ast; ast.parse = None")
     assert (result.status, result.text) == ("ok", UNUSABLE)
     assert (await session.run("1")).text == f"{RESTARTED}\n1"
 
@@ -298,9 +301,7 @@ async def test_a_parent_that_cannot_fork_is_ours(backend: Backend) -> None:
     await pool.close()
 
 
-async def _then_continue(
-    call: "asyncio.Future[object] | object", processes: list[psutil.Process], seconds: float
-) -> None:
+async def _then_continue(call: Coroutine[Any, Any, object], processes: list[psutil.Process], seconds: float) -> None:
     """Await `call`; let the stopped processes go on after `seconds`."""
 
     def resume() -> None:
@@ -308,7 +309,7 @@ async def _then_continue(
             process.send_signal(signal.SIGCONT)
 
     asyncio.get_running_loop().call_later(seconds, resume)
-    await call  # type: ignore[misc]
+    await call
 
 
 async def test_no_place_in_time_is_ours(backend: Backend) -> None:
@@ -341,7 +342,7 @@ async def test_a_pool_that_closes_leaves_no_process_descriptor_or_file(
         _, alive = psutil.wait_procs(processes, timeout=30)
         assert alive == []
         assert os.listdir(tmp_path) == []
-        assert len(os.listdir("/proc/self/fd")) == len(descriptors)
+        assert len(os.listdir("/proc/self/fd")) <= len(descriptors)
 
 
 def _processes(pool: SandboxPool) -> list[psutil.Process]:
