@@ -285,7 +285,28 @@ async def test_the_death_of_the_parent_is_ours_and_the_next_trajectory_gets_anot
     await pool.close()
 
 
-async def test_a_parent_that_cannot_fork_is_ours(backend: Backend) -> None:
+async def test_a_worker_that_cannot_start_is_ours(backend: Backend) -> None:
+    pool = SandboxPool(SandboxConfig(open_files=3), backend, preload=())  # none left for its output
+    with pytest.raises(InfraFailure, match=r"(?s)did not start: .*Too many open files"):
+        await Session(pool).run("1")
+    await pool.close()
+
+
+async def test_a_request_that_the_parent_cannot_carry_out_harms_nobody_else(backend: Backend) -> None:
+    pool = SandboxPool(SMALL, backend, preload=())
+    session = Session(pool)
+    await session.run("kept = 5")
+    parent = pool._zygote
+    assert parent is not None
+    ended = parent.exits[99] = asyncio.get_running_loop().create_future()
+    await parent._send({"op": "spawn", "worker": 99, "scratch": None})  # without the channel
+    assert (await ended)["error"] == "too many open files in the parent"
+    assert (await session.run("kept")).text == "5"
+    assert (await Session(pool).run("1")).text == "1"
+    await pool.close()
+
+
+async def test_a_parent_that_does_not_answer_is_ours(backend: Backend) -> None:
     pool = SandboxPool(SandboxConfig(start_timeout_s=1.5), backend, preload=())
     first = Session(pool)
     while True:  # a trial of the machine: it may be too busy to start anything in that time
