@@ -3,8 +3,11 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -347,9 +350,7 @@ async def test_no_place_in_time_is_ours(backend: Backend) -> None:
 # ------------------------------ nothing stays ------------------------------
 
 
-async def test_a_pool_that_closes_leaves_no_process_descriptor_or_file(
-    backend: Backend, tmp_path: os.PathLike[str]
-) -> None:
+async def test_a_pool_that_closes_leaves_no_process_descriptor_or_file(backend: Backend, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tempfile.tempdir", str(tmp_path))
         descriptors = os.listdir("/proc/self/fd")
@@ -364,6 +365,33 @@ async def test_a_pool_that_closes_leaves_no_process_descriptor_or_file(
         assert alive == []
         assert os.listdir(tmp_path) == []
         assert len(os.listdir("/proc/self/fd")) <= len(descriptors)
+
+
+OWNER = """
+import asyncio, psutil, sys, tempfile
+from verl_axpo.tools.sandbox import SandboxConfig, SandboxPool, Session
+from verl_axpo.tools.sandbox.backends import BACKENDS
+tempfile.tempdir = sys.argv[2]
+async def main():
+    pool = SandboxPool(SandboxConfig(), BACKENDS[sys.argv[1]], preload=())
+    await Session(pool).run("open('left', 'w').write('x')")
+    print(*[process.pid for process in psutil.Process().children(recursive=True)], flush=True)
+    await Session(pool).run("while True: pass", timeout_s=60)
+asyncio.run(main())
+"""
+
+
+async def test_a_killed_owner_takes_everything_with_it(backend: Backend, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", OWNER, backend.name, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        line = await asyncio.to_thread(owner.stdout.readline)
+        processes = [psutil.Process(int(pid)) for pid in line.split() if psutil.pid_exists(int(pid))]
+        owner.kill()
+    assert len(processes) >= 3
+    _, alive = await asyncio.to_thread(psutil.wait_procs, processes, timeout=30)
+    assert alive == []
+    assert os.listdir(tmp_path) == []
 
 
 def _processes(pool: SandboxPool) -> list[psutil.Process]:
