@@ -68,6 +68,8 @@ setup(
         "typer",  # the command line
     ],
     extras_require={
+        # The `python` tool's second backend, for machines without user namespaces; bubblewrap is a system package.
+        "sandlock": ["sandlock>=0.9,<0.10"],
         # verl's own pins for vLLM, torch and transformers, and its flash-attn build.
         "gpu": ["verl[vllm,flash-attn-cu130torch211]>=0.9.1,<0.10"],
         # The CPU build of the vLLM release that verl pins. It asks for torch==2.11.0+cpu, which the default package

@@ -3,8 +3,12 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -238,13 +242,15 @@ async def test_a_call_gets_no_more_time_than_the_configuration_allows(backend: B
 async def test_a_cancelled_call_leaves_nothing_running(pool: SandboxPool) -> None:
     session = Session(pool)
     await session.run("1")
-    before = _processes(pool)
+    await session.close()
+    idle = len(_processes(pool))
+    await session.run("1")
     call = asyncio.create_task(session.run("import time; time.sleep(60)"))
     await asyncio.sleep(0.2)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    assert len(_processes(pool)) == len(before) - 1
+    assert len(_processes(pool)) == idle
     assert (await session.run("1")).text == f"{RESTARTED}\n1"
     await session.close()
 
@@ -261,7 +267,7 @@ async def test_what_the_code_does_to_its_interpreter_is_told_to_the_model(sessio
 
 
 async def test_an_interpreter_that_cannot_go_on_is_replaced(session: Session) -> None:
-    result = await session.run("import sys\ndef hook(*a): raise MemoryError\nsys.addaudithook(hook)")
+    result = await session.run("import ast; ast.parse = None")
     assert (result.status, result.text) == ("ok", UNUSABLE)
     assert (await session.run("1")).text == f"{RESTARTED}\n1"
 
@@ -282,7 +288,28 @@ async def test_the_death_of_the_parent_is_ours_and_the_next_trajectory_gets_anot
     await pool.close()
 
 
-async def test_a_parent_that_cannot_fork_is_ours(backend: Backend) -> None:
+async def test_a_worker_that_cannot_start_is_ours(backend: Backend) -> None:
+    pool = SandboxPool(SandboxConfig(open_files=3), backend, preload=())  # none left for its output
+    with pytest.raises(InfraFailure, match=r"(?s)did not start: .*Too many open files"):
+        await Session(pool).run("1")
+    await pool.close()
+
+
+async def test_a_request_that_the_parent_cannot_carry_out_harms_nobody_else(backend: Backend) -> None:
+    pool = SandboxPool(SMALL, backend, preload=())
+    session = Session(pool)
+    await session.run("kept = 5")
+    parent = pool._zygote
+    assert parent is not None
+    ended = parent.exits[99] = asyncio.get_running_loop().create_future()
+    await parent._send({"op": "spawn", "worker": 99, "scratch": None})  # without the channel
+    assert (await ended)["error"] == "too many open files in the parent"
+    assert (await session.run("kept")).text == "5"
+    assert (await Session(pool).run("1")).text == "1"
+    await pool.close()
+
+
+async def test_a_parent_that_does_not_answer_is_ours(backend: Backend) -> None:
     pool = SandboxPool(SandboxConfig(start_timeout_s=1.5), backend, preload=())
     first = Session(pool)
     while True:  # a trial of the machine: it may be too busy to start anything in that time
@@ -298,9 +325,7 @@ async def test_a_parent_that_cannot_fork_is_ours(backend: Backend) -> None:
     await pool.close()
 
 
-async def _then_continue(
-    call: "asyncio.Future[object] | object", processes: list[psutil.Process], seconds: float
-) -> None:
+async def _then_continue(call: Coroutine[Any, Any, object], processes: list[psutil.Process], seconds: float) -> None:
     """Await `call`; let the stopped processes go on after `seconds`."""
 
     def resume() -> None:
@@ -308,7 +333,7 @@ async def _then_continue(
             process.send_signal(signal.SIGCONT)
 
     asyncio.get_running_loop().call_later(seconds, resume)
-    await call  # type: ignore[misc]
+    await call
 
 
 async def test_no_place_in_time_is_ours(backend: Backend) -> None:
@@ -325,9 +350,7 @@ async def test_no_place_in_time_is_ours(backend: Backend) -> None:
 # ------------------------------ nothing stays ------------------------------
 
 
-async def test_a_pool_that_closes_leaves_no_process_descriptor_or_file(
-    backend: Backend, tmp_path: os.PathLike[str]
-) -> None:
+async def test_a_pool_that_closes_leaves_no_process_descriptor_or_file(backend: Backend, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tempfile.tempdir", str(tmp_path))
         descriptors = os.listdir("/proc/self/fd")
@@ -341,7 +364,34 @@ async def test_a_pool_that_closes_leaves_no_process_descriptor_or_file(
         _, alive = psutil.wait_procs(processes, timeout=30)
         assert alive == []
         assert os.listdir(tmp_path) == []
-        assert len(os.listdir("/proc/self/fd")) == len(descriptors)
+        assert len(os.listdir("/proc/self/fd")) <= len(descriptors)
+
+
+OWNER = """
+import asyncio, psutil, sys, tempfile
+from verl_axpo.tools.sandbox import SandboxConfig, SandboxPool, Session
+from verl_axpo.tools.sandbox.backends import BACKENDS
+tempfile.tempdir = sys.argv[2]
+async def main():
+    pool = SandboxPool(SandboxConfig(), BACKENDS[sys.argv[1]], preload=())
+    await Session(pool).run("open('left', 'w').write('x')")
+    print(*[process.pid for process in psutil.Process().children(recursive=True)], flush=True)
+    await Session(pool).run("while True: pass", timeout_s=60)
+asyncio.run(main())
+"""
+
+
+async def test_a_killed_owner_takes_everything_with_it(backend: Backend, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", OWNER, backend.name, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        line = await asyncio.to_thread(owner.stdout.readline)
+        processes = [psutil.Process(int(pid)) for pid in line.split() if psutil.pid_exists(int(pid))]
+        owner.kill()
+    assert len(processes) >= 3
+    _, alive = await asyncio.to_thread(psutil.wait_procs, processes, timeout=30)
+    assert alive == []
+    assert os.listdir(tmp_path) == []
 
 
 def _processes(pool: SandboxPool) -> list[psutil.Process]:

@@ -12,6 +12,7 @@ Both: `inside.confine` and `inside.seccomp` on top.
 import importlib.util
 import json
 import os
+import secrets
 import shutil
 import sys
 from collections.abc import Callable
@@ -145,6 +146,7 @@ def _sandlock_command(settings: Settings, folder: Path) -> list[str]:
         "writable": [str(folder / SCRATCH_FOLDER)],
         "env": _environment(folder),
         "folder": str(folder),
+        "name": f"python-{secrets.token_hex(8)}",  # sandlock wants each to be unique; what runs inside can read it
     }
     return [sys.executable, "-c", _SUPERVISOR, json.dumps(plan)]
 
@@ -156,7 +158,7 @@ import json, subprocess, sys
 from sandlock import Sandbox
 plan = json.loads(sys.argv[1])
 paths = {"fs_readable": plan["readable"], "fs_writable": plan["writable"]}
-box = Sandbox(**paths, clean_env=True, env=plan["env"], name="python")
+box = Sandbox(**paths, clean_env=True, env=plan["env"], name=plan["name"])
 try:
     sys.exit(box.run_interactive(plan["command"]))
 finally:

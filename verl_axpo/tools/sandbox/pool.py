@@ -241,6 +241,7 @@ class SandboxPool:
         self.config = config
         self.backend = backend
         self.preload = preload
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._zygote: Zygote | None = None
         self._starting = asyncio.Lock()
         self._slots = asyncio.Semaphore(config.max_sandboxes)
@@ -314,6 +315,10 @@ class SandboxPool:
         return sandbox
 
     async def _running_zygote(self) -> Zygote:
+        loop = asyncio.get_running_loop()
+        if self._loop not in (None, loop):
+            raise RuntimeError("a SandboxPool was used from a second event loop; make one pool per loop")
+        self._loop = loop
         async with self._starting:
             if self._zygote is not None and not self._zygote.alive:
                 logger.warning("python sandbox: the parent process ended; starting another")
@@ -322,7 +327,6 @@ class SandboxPool:
             if self._zygote is None:
                 await asyncio.to_thread(layout.keep_bytecode, self.preload)
                 self._zygote = await Zygote.start(self.config, self.backend, self.preload)
-                logger.info("python sandbox: confined by %s", self.backend.name)
             return self._zygote
 
     async def _acquire(self, places: asyncio.Semaphore, problem: str) -> None:

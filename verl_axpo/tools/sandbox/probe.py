@@ -53,7 +53,7 @@ def choose(config: SandboxConfig) -> Backend:
     for name in names:
         problem = trial(BACKENDS[name], config)
         if problem is None:
-            logger.warning("python sandbox: confined by %s", name)
+            logger.warning("python sandbox: confined by %s", name)  # verl runs at WARNING, and this must be seen
             return BACKENDS[name]
         problems[name] = problem
     tried = "; ".join(f"{name}: {problem}" for name, problem in problems.items())

@@ -76,10 +76,10 @@ with open("large", "wb") as file:
         says="OSError",
     ),
     "sparse file": Attack(code="open('sparse', 'wb').truncate(2**40)", ends=("error",), says="OSError"),
-    "many files": Attack(code="for number in range(5000): open(str(number), 'w').close()", ends=("ok", "error")),
+    "many files": Attack(code="for number in range(4200): open(str(number), 'w').close()", ends=("ok", "error")),
     "deep folders": Attack(
         code="""
-for _ in range(2000):
+for _ in range(1200):
     os.mkdir("d")
     os.chdir("d")
 """,

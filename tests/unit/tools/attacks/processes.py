@@ -2,7 +2,7 @@
 
 from tests.unit.tools.attacks.corpus import Attack
 
-FOREVER = {"ends": ("timeout",), "timeout_s": 1.0}
+FOREVER = {"ends": ("timeout",), "timeout_s": 0.5}
 
 PROCESSES = {
     "fork bomb": Attack(code="while True: os.fork()", ends=("error",), says="PermissionError"),

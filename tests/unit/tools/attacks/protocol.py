@@ -63,8 +63,14 @@ for _ in range(20):
         "died",
     ),
     "reading the host's requests": _attack(
-        "channel.settimeout(0.2)\ntry: print(channel.recv(9))\nexcept OSError: print('nothing')\n"
-        "channel.settimeout(None)",
+        """
+channel.settimeout(0.2)
+try:
+    print(channel.recv(10))
+except OSError:
+    print("nothing")
+channel.settimeout(None)
+""",
         "ok",
         says="nothing",
     ),

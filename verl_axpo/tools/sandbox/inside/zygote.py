@@ -63,8 +63,10 @@ class Zygote:
         if not text:
             return False
         message = json.loads(text)
-        if message["op"] == "spawn":
+        if message["op"] == "spawn" and descriptors:
             self._spawn(message, descriptors[0])
+        elif message["op"] == "spawn":
+            self._send({"event": "exit", "worker": message["worker"], "error": "too many open files in the parent"})
         elif message["op"] == "kill":
             for pid, number in list(self.workers.items()):
                 if number == message["worker"]:
