@@ -20,7 +20,7 @@ from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.workers.config import MultiTurnConfig
 from verl.workers.rollout.replica import TokenOutput
 
-from tests.unit.agent.scripted import MODEL, ScriptedServer
+from tests.unit.agent.scripted import MODEL, ZOOM_TOOLS, ScriptedServer
 from verl_axpo import prompts
 from verl_axpo.agent.loop import Agent
 from verl_axpo.agent.server import ChatServer
@@ -92,7 +92,7 @@ async def by_training(
         RLHFDataset,
         DictConfigWrap(OmegaConf.create({})),
         hf_model_type="qwen3_vl",
-        tools=ToolListWrap(load_tools("zoom")),
+        tools=ToolListWrap(load_tools(ZOOM_TOOLS)),
     )
     system, user = prompts.prompt_messages(question, ["image_zoom_in"])
     content = [{"type": "image", "image": image}, {"type": "text", "text": user["content"].removeprefix("<image>")}]
@@ -103,7 +103,7 @@ async def by_training(
 async def by_runner(url: str, question: str, image: bytes) -> Trajectory:
     server = ChatServer(url, MODEL, retries=0)
     try:
-        agent = Agent(server=server, tools=load_tools("zoom"), sampling=Sampling(), limits=LIMITS)
+        agent = Agent(server=server, tools=load_tools(ZOOM_TOOLS), sampling=Sampling(), limits=LIMITS)
         return await agent.run(question, [image])
     finally:
         await server.close()
@@ -172,5 +172,5 @@ def test_our_limits_default_to_verls() -> None:
 
 
 def test_the_servers_tools_are_those_of_training() -> None:
-    (tool,) = load_tools("zoom")
+    (tool,) = load_tools(ZOOM_TOOLS)
     assert schema_of(tool) == prompts.tool_schema("image_zoom_in")

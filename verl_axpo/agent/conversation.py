@@ -28,6 +28,7 @@ Dialect = Literal["text", "server"]
 Schema = dict[str, Any]
 
 THINK = "<think>\n"  # what a thinking model's generation prompt ends with
+TEMPLATE_TOKENS = 32  # more than a chat template puts around a message
 CACHED_IMAGES = 64  # of questions in flight; an image of 8,000 pixels a side may have 20 MB
 
 
@@ -39,6 +40,9 @@ class Conversation(ABC):
         system, user = prompts.prompt_messages(question, names)
         self.schemas = list(schemas)
         self.messages: list[Message] = [system, {**user, "content": _parts(user["content"], images)}]
+        # At most so many tokens have come since the last request
+        self.unseen = _token_bound(json.dumps(self.schemas), system["content"], user["content"])
+        self.unseen += sum(_image_bound(_size(image)) for image in images)
 
     @abstractmethod
     def options(self) -> dict[str, Any]:
@@ -48,9 +52,14 @@ class Conversation(ABC):
     def read(self, completion: Completion) -> tuple[str, list[ParsedCall]]:
         """The turn's complete text, and its calls."""
 
-    @abstractmethod
     def add(self, completion: Completion, text: str, responses: Sequence[Response]) -> None:
         """Append the turn and what its first `len(responses)` calls returned."""
+        self._add(completion, text, responses)
+        self.unseen = _token_bound(*(response.text for response in responses))
+        self.unseen += sum(_image_bound(image.size) for response in responses for image in response.images)
+
+    @abstractmethod
+    def _add(self, completion: Completion, text: str, responses: Sequence[Response]) -> None: ...
 
 
 class TextConversation(Conversation):
@@ -74,7 +83,7 @@ class TextConversation(Conversation):
             text = THINK + text
         return text, calls_in(text)
 
-    def add(self, completion: Completion, text: str, responses: Sequence[Response]) -> None:
+    def _add(self, completion: Completion, text: str, responses: Sequence[Response]) -> None:
         self.messages.append({"role": "assistant", "content": text})
         for response in responses:
             pictures = [image_part(_png(image)) for image in response.images]
@@ -107,7 +116,7 @@ class ServerConversation(Conversation):
         written = [f"<tool_call>\n{call.raw}\n</tool_call>" for call in calls]
         return "\n".join(filter(None, [text, *written])), calls
 
-    def add(self, completion: Completion, text: str, responses: Sequence[Response]) -> None:
+    def _add(self, completion: Completion, text: str, responses: Sequence[Response]) -> None:
         calls = list(completion.message.get("tool_calls") or ())[: len(responses)]
         kept = ("content", "reasoning", "reasoning_content")
         said = {name: value for name, value in completion.message.items() if name in kept and value is not None}
@@ -142,6 +151,23 @@ def _data_uri(data: bytes) -> str:
     except OSError as error:
         raise InfraFailure(f"an image of the question cannot be read: {error}") from error
     return f"data:{mime};base64,{base64.b64encode(data).decode()}"
+
+
+def _token_bound(*texts: str) -> int:
+    """No byte-level tokenizer makes more tokens than bytes; the template adds some around each message."""
+    return sum(len(text.encode(errors="replace")) + TEMPLATE_TOKENS for text in texts)
+
+
+def _image_bound(size: tuple[int, int]) -> int:
+    """At most so many tokens for an image of Qwen's families: one per 28 x 28 pixels and fewer in later ones."""
+    return (size[0] // 28 + 1) * (size[1] // 28 + 1) + TEMPLATE_TOKENS
+
+
+@lru_cache(maxsize=CACHED_IMAGES)
+def _size(data: bytes) -> tuple[int, int]:
+    with Image.open(io.BytesIO(data)) as image:
+        width, height = image.size
+    return width, height
 
 
 def _png(image: Image.Image) -> bytes:

@@ -32,6 +32,7 @@ class Agent:
         server: the model.
         tools: verl tools, as `load_tools` gives them.
         dialect: "text" parses the server's raw text by training's rules, "server" leaves calls to the server.
+        context: tokens of the server's longest context, where it is known.
     """
 
     server: ChatServer
@@ -39,6 +40,7 @@ class Agent:
     sampling: Sampling = field(default_factory=Sampling)
     limits: Limits = field(default_factory=Limits)
     dialect: Dialect = "text"
+    context: int | None = None
 
     async def run(self, question: str, images: Sequence[bytes] = (), seed: Seed = lambda turn: None) -> Trajectory:
         """One trajectory; a failing service ends it as `infra_failure`, with the turns that it had.
@@ -92,7 +94,7 @@ class _Run:
         """One assistant turn and its calls; whether another one follows."""
         completion = await self.agent.server.complete(
             conversation.messages,
-            max_tokens=self.limits.response_tokens - used_tokens(self.turns),
+            max_tokens=self._max_tokens(conversation),
             sampling=self.agent.sampling,
             seed=self.seed(len(self.turns)),
             options=conversation.options(),
@@ -110,6 +112,14 @@ class _Run:
         toolbox.add_images([image for response in responses for image in response.images])
         await asyncio.to_thread(conversation.add, completion, text, responses)
         return True
+
+    def _max_tokens(self, conversation: Conversation) -> int | None:
+        """What the response has left. Where that might not fit into the server's context it would refuse the request:
+        then the answer may fill the context, and what is beyond the limit is seen afterwards."""
+        left = self.limits.response_tokens - used_tokens(self.turns)
+        before = self.turns[-1].prompt_tokens + self.turns[-1].completion_tokens if self.turns else 0
+        longest = before + conversation.unseen + left
+        return left if self.agent.context is None or longest <= self.agent.context else None
 
     @property
     def over_limit(self) -> bool:

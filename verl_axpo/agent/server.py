@@ -69,7 +69,7 @@ class ChatServer:
         self,
         messages: Sequence[Message],
         *,
-        max_tokens: int,
+        max_tokens: int | None,
         sampling: Sampling,
         seed: int | None = None,
         options: Mapping[str, Any] | None = None,
@@ -78,7 +78,7 @@ class ChatServer:
 
         Args:
             messages: in the API's format.
-            max_tokens: of the answer.
+            max_tokens: of the answer; None: up to the end of the server's context.
             seed: of this request.
             options: further fields of the request (`tools`, `tool_choice`, a server's own).
 
@@ -151,7 +151,7 @@ class ChatServer:
     def _explained(self, error: openai.OpenAIError) -> Exception:
         words = " ".join(str(error).split())[:MOST_ERROR_CHARACTERS]
         if isinstance(error, (openai.AuthenticationError, openai.PermissionDeniedError)):
-            return ValueError(f"{self.base_url} refuses the key: {words}; set it with --api-key or OPENAI_API_KEY")
+            return ValueError(f"{self.base_url} refuses the key: {words}; name the variable with it by --key-env")
         if isinstance(error, openai.NotFoundError):
             return ValueError(f"{self.base_url} has no model {self.model!r}: {words}; check --model and --base-url")
         cause = f": {error.__cause__}" if str(error.__cause__ or "") else ""  # what "Connection error." leaves out

@@ -5,6 +5,7 @@ Exit statuses as in `verl_axpo.cli`: 2 for a mistake of the user's, 1 where serv
 
 import asyncio
 import importlib
+import os
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -18,7 +19,6 @@ from verl_axpo.eval.settings import Registry, Settings
 
 UNFINISHED = 1  # exit status: services failed, the same command goes on from here
 REGISTRY = "verl_axpo.eval.benchmarks"
-KEY_VARIABLE = "OPENAI_API_KEY"
 
 app = typer.Typer(no_args_is_help=True, help="Nine benchmarks, Pass@1 and Pass@4, as the paper reports them.")
 console = Console()
@@ -50,9 +50,10 @@ def run(
     dialect: Annotated[str, typer.Option(help="text: a served checkpoint; server: a hosted model.")] = "text",
     concurrency: Annotated[int, typer.Option(help="Trajectories at a time; above the server's batch.")] = 128,
     retries: Annotated[int, typer.Option(help="Of a request, with growing pauses, before it has failed.")] = 6,
-    api_key: Annotated[str | None, typer.Option(envvar=KEY_VARIABLE)] = None,
+    key_env: Annotated[str | None, typer.Option(help="The variable with the server's key, if it asks for one.")] = None,
     judge_model: Annotated[str | None, typer.Option(help="Judges where rules do not decide.")] = None,
     judge_url: Annotated[str, typer.Option(help="The judge's server.")] = "https://api.openai.com/v1",
+    judge_key_env: Annotated[str, typer.Option(help="The variable with its key; '' for none.")] = "OPENAI_API_KEY",
     limit: Annotated[int | None, typer.Option(help="Only the first questions of each benchmark.")] = None,
     registry: Annotated[str, typer.Option(help="A module with names, get, load and score.")] = REGISTRY,
     paper: Paper = False,
@@ -92,7 +93,7 @@ def run(
         questions = {name: benchmarks.load(name, sources.get(name), limit=limit) for name in names}
 
     async def whole() -> Done:
-        judge = _judge(judge_model, judge_url, out) if judge_model else None
+        judge = _judge(judge_model, judge_url, judge_key_env, out) if judge_model else None
         try:
             return await evaluate(
                 settings,
@@ -100,7 +101,7 @@ def run(
                 registry=benchmarks,
                 out=out,
                 base_url=base_url,
-                api_key=api_key or "none",
+                api_key=_key(key_env),
                 tools=tools if agent else None,
                 judge=judge,
                 concurrency=concurrency,
@@ -150,12 +151,21 @@ def compare(
         console.print(f"wrote {write_comparison(comparison, out)}", soft_wrap=True)
 
 
-def _judge(model: str, url: str, out: Path) -> Any:
-    """The reward's own judge, its verdicts kept beside the evaluation."""
-    from verl_axpo.rewards.judge import Judge  # type: ignore[import-untyped,unused-ignore]
-    from verl_axpo.rewards.judge_config import JudgeConfig  # type: ignore[import-untyped,unused-ignore]
+def _key(variable: str | None) -> str:
+    """Named, never guessed: a key must not reach a server that it was not meant for."""
+    if variable is None:
+        return "none"
+    if not os.environ.get(variable):
+        raise ValueError(f"key-env: the environment variable {variable} is not set, expected the server's key")
+    return os.environ[variable]
 
-    return Judge(JudgeConfig(base_url=url, model=model, cache_dir=str(out / "judge")))
+
+def _judge(model: str, url: str, key_env: str, out: Path) -> Any:
+    """The reward's own judge, its verdicts kept beside the evaluation."""
+    from verl_axpo.rewards.judge import Judge
+    from verl_axpo.rewards.judge_config import JudgeConfig
+
+    return Judge(JudgeConfig(base_url=url, model=model, api_key_env=key_env or None, cache_dir=str(out / "judge")))
 
 
 def _report(folder: Path, paper: bool, in_full: int, title: str = "Evaluation") -> None:

@@ -126,6 +126,7 @@ async def _agent(settings: Settings, out: Path, server: ChatServer, tools: str |
         sampling=settings.sampling,
         limits=settings.limits,
         dialect=settings.dialect,
+        context=context,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.unit.agent.scripted import MODEL, ScriptedServer, Scripts
+from tests.unit.agent.scripted import MODEL, ZOOM_TOOLS, ScriptedServer, Scripts
 from verl_axpo.agent.loop import Agent
 from verl_axpo.agent.server import ChatServer
 from verl_axpo.agent.toolbox import load_tools
@@ -39,14 +39,14 @@ def serve(tmp_path: Path) -> Any:
 
 
 def ask(
-    server: ScriptedServer, script: str, *, tools: bool = True, image: bytes = b"", retries: int = 0, **agent: Any
+    server: ScriptedServer, script: str, *, tools: Any = True, image: bytes = b"", retries: int = 0, **agent: Any
 ) -> Trajectory:
     """One trajectory of the question `script:NAME` about a red picture."""
 
     async def run() -> Trajectory:
         chat = ChatServer(server.url, agent.pop("model", MODEL), retries=retries, timeout_s=agent.pop("timeout_s", 10))
         try:
-            one = Agent(server=chat, tools=load_tools("zoom") if tools else (), **agent)
+            one = Agent(server=chat, tools=load_tools(ZOOM_TOOLS) if tools is True else tools or (), **agent)
             return await one.run(f"<image>script:{script}", [image or png()], lambda turn: 7 + turn)
         finally:
             await chat.close()

@@ -2,10 +2,11 @@
 
     ScriptedServer(scripts, folder) -> `python scripted.py` -> /v1/chat/completions, /v1/completions, /v1/models
 
-A question whose text has `script:NAME` gets, at its assistant turn t, step t of that script. A step is an answer
-(`text` or a whole `message`, `finish`, `prompt_tokens`, `completion_tokens`, other fields of the reply in `extra`) or a
-mishap: `status` (an HTTP error), `drop` (the connection), each for the first `times` requests; `sleep` seconds come
-before either. Every request is a line in `requests.jsonl`.
+A question whose text has `script:NAME` (the last one counts) gets, at its assistant turn t, step t of that script; a
+question without one that of the script `any`. A step is an answer (`text` or a whole `message`, `finish`,
+`prompt_tokens`, `completion_tokens`, other fields of the reply in `extra`) or a mishap: `status` (an HTTP error) or
+`drop` (the connection), each for the first `times` requests; `sleep` seconds come before either. Every request is a
+line in `requests.jsonl`.
 """
 
 import contextlib
@@ -22,6 +23,7 @@ from types import TracebackType
 from typing import Any, ClassVar
 
 MODEL = "scripted"
+ZOOM_TOOLS = str(Path(__file__).parent / "zoom.yaml")
 Step = dict[str, Any]
 Scripts = dict[str, list[Step]]
 
@@ -69,7 +71,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with (self.folder / "requests.jsonl").open("a") as file:
-            file.write(json.dumps(body) + "\n")
+            file.write(json.dumps({**body, "authorization": self.headers["Authorization"]}) + "\n")
         if self.path.endswith("/completions") and not self.path.endswith("/chat/completions"):
             usage = {"prompt_tokens": len(body["prompt"]), "completion_tokens": body["max_tokens"], "total_tokens": 0}
             choice = {"index": 0, "text": "", "finish_reason": "length"}
@@ -111,9 +113,8 @@ class Handler(BaseHTTPRequestHandler):
 
 def script_of(messages: list[dict[str, Any]]) -> tuple[str, int]:
     text = json.dumps([one["content"] for one in messages if one["role"] == "user"])
-    found = re.search(r"script:(\w+)", text)
-    assert found, text
-    return found[1], sum(one["role"] == "assistant" for one in messages)
+    found = ["any", *re.findall(r"script:(\w+)", text)]
+    return found[-1], sum(one["role"] == "assistant" for one in messages)
 
 
 def answer(step: Step) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.unit.agent.conftest import ask, png
+from tests.unit.agent.odd_tools import BrokenZoom, CountingZoom
 from verl_axpo import prompts
 from verl_axpo.agent.types import Limits, Sampling
 from verl_axpo.core.types import Status
@@ -31,7 +32,7 @@ def test_a_tool_call_its_crop_and_the_answer(serve: Any) -> None:
     assert first.text == "<think>\n" + THINKS + ZOOM
     assert trajectory.last_text == last.text == "<think>\n" + FINAL
     assert (first.calls[0].name, first.calls[0].ok, first.calls[0].infra) == ("image_zoom_in", True, False)
-    assert first.responses[0].images[0].size == (256, 256)  # at least MIN_PIXELS
+    assert first.responses[0].images[0].size == (64, 64)
     assert trajectory.response_tokens == 150 - 100 + 20  # tool response and last turn behind the first prompt
     assert trajectory.token_exact is None  # this server returns no ids
 
@@ -45,7 +46,7 @@ def test_a_tool_call_its_crop_and_the_answer(serve: Any) -> None:
     sent = second["messages"][2:]
     assert sent[0] == {"role": "assistant", "content": first.text}  # thinking and call as they were written
     assert sent[1]["role"] == "tool"
-    assert picture(sent[1]["content"][0]).size == (256, 256)  # at least MIN_PIXELS
+    assert picture(sent[1]["content"][0]).size == (64, 64)
 
 
 def picture(part: dict[str, Any]) -> Image.Image:
@@ -120,6 +121,19 @@ def test_an_answer_beyond_the_response_limit_does_not_count(serve: Any) -> None:
     assert trajectory.last_text is None
 
 
+def test_what_might_not_fit_into_the_servers_context_is_left_to_the_server(serve: Any) -> None:
+    # prompt 100 and turn 30; the crop of 64 x 64 has at most 9 tokens, it and the template's words 32 + 32 more
+    server = serve({"zoom": [step(THINKS + ZOOM, completion_tokens=30), step(FINAL, prompt_tokens=180)]})
+    limits = Limits(response_tokens=5000)
+    for context in (130 + 9 + 64 + 4970, 130 + 9 + 64 + 4970 - 1):
+        ask(server, "zoom", limits=limits, context=context)
+    tokens = [request.get("max_completion_tokens") for request in server.requests()]
+    # the first request: 5000 and an upper bound of some thousand bytes of prompt do not fit, either
+    assert tokens == [None, 4970, None, None]
+    ask(server, "zoom", limits=limits, context=20_000)
+    assert [request.get("max_completion_tokens") for request in server.requests()[4:]] == [5000, 4970]
+
+
 def test_token_ids_show_whether_the_conversation_was_rendered_as_it_was_written(serve: Any) -> None:
     def script(second_prompt: list[int]) -> list[dict[str, Any]]:
         first = {"choice": {"token_ids": [3, 4]}, "reply": {"prompt_token_ids": [1, 2], "prompt_text": "<think>\n"}}
@@ -166,7 +180,7 @@ def test_a_hosted_model_parses_its_own_calls_and_sees_pictures_as_the_users(serv
     assert assistant["tool_calls"] == [call]
     assert assistant["reasoning_content"] == "Closer."
     assert (tool["role"], tool["tool_call_id"]) == ("tool", "call_1")
-    assert picture(user["content"][0]).size == (256, 256)  # at least MIN_PIXELS
+    assert picture(user["content"][0]).size == (64, 64)
 
 
 def test_a_failing_server_is_retried_and_then_an_infra_failure(serve: Any) -> None:
@@ -210,3 +224,20 @@ def test_what_is_no_picture_is_never_sent(serve: Any) -> None:
     server = serve({"plain": [step(FINAL)]})
     assert ask(server, "plain", image=b"words").status is Status.INFRA_FAILURE
     assert server.requests() == []
+
+
+def test_a_tool_whose_service_is_down_ends_the_trajectory(serve: Any) -> None:
+    server = serve({"zoom": [step(THINKS + ZOOM), step(FINAL)]})
+    trajectory = ask(server, "zoom", tools=[BrokenZoom({})])
+    assert trajectory.status is Status.INFRA_FAILURE
+    assert trajectory.error == "image_zoom_in is unavailable."
+    assert trajectory.turns[0].calls[0].infra
+    assert len(server.requests()) == 1  # the policy is not asked to go on
+
+
+def test_a_tool_lives_as_long_as_its_trajectory(serve: Any) -> None:
+    server = serve({"twice": [step(THINKS + ZOOM), step(THINKS + ZOOM), step(FINAL)]})
+    tool = CountingZoom({})
+    for _ in range(2):
+        assert ask(server, "twice", tools=[tool]).status is Status.OK
+    assert list(tool.asked.values()) == [2, 2]  # one instance for both calls of a trajectory

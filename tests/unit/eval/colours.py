@@ -10,6 +10,7 @@ from PIL import Image
 
 from verl_axpo.errors import InfraFailure
 from verl_axpo.eval.types import Question, Score
+from verl_axpo.rewards.judge_prompt import Verdict
 
 ZOOM = '<tool_call>\n{"name": "image_zoom_in", "arguments": {"bbox_2d": [0, 0, 500, 500], "label": "x"}}\n</tool_call>'
 THINKS = "I look closer.\n</think>\n\n"
@@ -84,14 +85,17 @@ def load(name: str, source: str | Path | None = None, *, limit: int | None = Non
 async def score(question: Question, answer: str | None, judge: Any) -> Score:
     """Exact match; `judge`, where given, is asked instead and may fail."""
     if judge is not None and answer is not None:
-        return await judge(question, answer)
+        verdict = await judge.judge(question.prompt, question.ground_truth, answer)
+        return Score(correct=verdict.correct, by="judge", reason=verdict.reason)
     right = answer == question.ground_truth
     return Score(correct=right, by="rule", reason=f"{answer!r} and {question.ground_truth!r}", values={"f1": right})
 
 
-async def broken_judge(question: Question, answer: str) -> Score:
-    raise InfraFailure("the judge is asleep")
+class BrokenJudge:
+    async def judge(self, question: str, reference: str, answer: str) -> Verdict:
+        raise InfraFailure("the judge is asleep")
 
 
-async def kind_judge(question: Question, answer: str) -> Score:
-    return Score(correct=True, by="judge", reason="close enough")
+class KindJudge:
+    async def judge(self, question: str, reference: str, answer: str) -> Verdict:
+        return Verdict(correct=True, reason="close enough")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tests.unit.agent.scripted import MODEL, ScriptedServer
+from tests.unit.agent.scripted import MODEL, ZOOM_TOOLS, ScriptedServer
 from tests.unit.eval import colours
 from verl_axpo.agent.types import Limits
 from verl_axpo.eval import evaluate as module
@@ -58,7 +58,7 @@ def evaluate(
             out=out,
             base_url=url,
             api_key="none",
-            tools="zoom",
+            tools=ZOOM_TOOLS,
             judge=judge,
             concurrency=concurrency,
             retries=0,

@@ -1,5 +1,6 @@
 """`verl-axpo eval`: what it prints, writes and refuses."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from tests.unit.agent.scripted import MODEL, ScriptedServer
+from tests.unit.agent.scripted import MODEL, ZOOM_TOOLS, ScriptedServer
 from tests.unit.eval import colours
 from verl_axpo.eval.cli import app
 
@@ -37,7 +38,7 @@ def test_run_report_compare(serve: Serve, tmp_path: Path) -> None:
     assert "report.html" in output
     # without tools green never answers: its script begins with a call
     assert "| Pass@1 | 0.0 [0.0, 0.0] | 100.0 [100.0, 100.0] |" in (before / "report.md").read_text()
-    status, _ = run(server.url, after, "--tools", "zoom", "--rollouts", "1")
+    status, _ = run(server.url, after, "--tools", ZOOM_TOOLS, "--rollouts", "1")
     assert status == 0
     assert "| Pass@1 | 50.0 [0.0, 100.0] | 100.0 [100.0, 100.0] |" in (after / "report.md").read_text()
 
@@ -54,15 +55,56 @@ def test_run_report_compare(serve: Serve, tmp_path: Path) -> None:
     assert (tmp_path / "both" / "compare.md").exists()
 
 
+def test_all_nine_benchmarks_end_to_end_on_their_fixtures(serve: Serve, tmp_path: Path) -> None:
+    server = serve(any=[{"text": colours.THINKS + colours.ZOOM}, {"text": colours.says("A")}])
+    fixed = ["--model", MODEL, "--base-url", server.url, "--out", str(tmp_path), "--response-tokens", "1000"]
+    options = ["--registry", "verl_axpo.eval.fixtures.registry", "--tools", ZOOM_TOOLS, "--rollouts", "4", "--paper"]
+    status, output = cli("run", *fixed, *options)
+    assert status == 0, output
+    text = (tmp_path / "report.md").read_text()
+    columns = "MathVision | DynaMath | Math-VR | V* | VisualProbe | HR-4K | HR-8K | HR-MMSearch | MMSearch"
+    assert f"| % | {columns} | math average | perception average | search average | average |" in text
+    assert "| Pass@4, paper's SFT+AXPO (8B) | 75.7 | 87.0 | 74.1 | 95.3 |" in text
+    measured = json.loads((tmp_path / "report.json").read_text())["measures"]
+    assert len(measured["pass_1"]) == 9 + 3 + 1
+    # every rollout calls the tool; where a question has no picture, that is the policy's mistake, and a call still
+    assert measured["tool_use"]["average"]["value"] == 1.0
+    assert 0 < measured["pass_1"]["average"]["value"] < 1
+
+
 def test_a_run_with_failures_says_so_and_exits_with_1(serve: Serve, tmp_path: Path) -> None:
     broken = serve(blue=[{"status": 400, "error": "no"}])
-    status, output = run(broken.url, tmp_path / "out", "--tools", "zoom", "--benchmark", "cold", "--rollouts", "1")
+    status, output = run(broken.url, tmp_path / "out", "--tools", ZOOM_TOOLS, "--benchmark", "cold", "--rollouts", "1")
     assert status == 1
     assert "1 of 2 rollouts failed for no fault of the policy" in output
 
 
+def test_keys_go_where_they_are_named_for(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "the-judges")
+    monkeypatch.setenv("MINE", "the-servers")
+    server = serve()
+    for at, options in enumerate(([], ["--key-env", "MINE"])):
+        assert run(server.url, tmp_path / str(at), "--no-agent", "--benchmark", "warm", *options)[0] == 0
+    assert {one["authorization"] for one in server.requests()[:4]} == {"Bearer none"}
+    assert {one["authorization"] for one in server.requests()[4:]} == {"Bearer the-servers"}
+
+
+def test_the_rewards_judge_decides_and_its_reason_is_kept(serve: Serve, tmp_path: Path) -> None:
+    """The real judge's client against the scripted server, through the command line."""
+    verdict = {"text": '{"reason": "the same colour", "correct": true}'}
+    server = serve(verdict=[verdict], blue=[{"text": colours.says("azure script:verdict")}])
+    options = ["--benchmark", "cold", "--rollouts", "1", "--no-agent", "--limit", "2"]
+    judge = ["--judge-model", MODEL, "--judge-url", server.url, "--judge-key-env", ""]
+    status, output = run(server.url, tmp_path / "out", *options, *judge)
+    assert status == 0, output
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["benchmarks"]["cold"]["scored_by"] == {"rule": 1, "judge": 1, "nobody": 0}
+    assert report["settings"]["judge"] == MODEL
+    assert "the same colour" in (tmp_path / "out" / "scores.jsonl").read_text()
+
+
 def test_no_server_at_all_exits_with_1_and_names_it(tmp_path: Path) -> None:
-    status, output = run("http://127.0.0.1:9/v1", tmp_path / "out", "--tools", "zoom")
+    status, output = run("http://127.0.0.1:9/v1", tmp_path / "out", "--tools", ZOOM_TOOLS)
     assert status == 1
     assert "stopped" in output
     assert "127.0.0.1:9" in output
@@ -79,6 +121,8 @@ def test_no_server_at_all_exits_with_1_and_names_it(tmp_path: Path) -> None:
         (["--no-agent", "--dialect", "french"], r"choose from \['server', 'text'\]"),
         (["--no-agent", "--rollouts", "0"], "rollouts: got 0"),
         (["--no-agent", "--concurrency", "0"], "concurrency: got 0"),
+        (["--no-agent", "--key-env", "NO_SUCH_KEY"], "NO_SUCH_KEY is not set"),
+        (["--no-agent", "--judge-model", "j", "--judge-key-env", "NO_SUCH_KEY"], "NO_SUCH_KEY is not set"),
     ],
 )
 def test_mistakes_are_told_with_what_was_expected(serve: Serve, tmp_path: Path, options: list[str], says: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tests.unit.agent.scripted import MODEL, ScriptedServer
+from tests.unit.agent.scripted import MODEL, ZOOM_TOOLS, ScriptedServer
 from tests.unit.eval import colours
 from tests.unit.eval.conftest import evaluate
 from verl_axpo.agent.types import Limits, Sampling
@@ -58,7 +58,7 @@ def test_a_finished_evaluation_asks_for_nothing(serve: Serve, tmp_path: Path) ->
 
 def command(url: str, out: Path, *options: str) -> list[str]:
     """`verl-axpo eval run` in a process of its own, on the colours."""
-    fixed = ["--model", MODEL, "--base-url", url, "--out", str(out), "--registry", "colours", "--tools", "zoom"]
+    fixed = ["--model", MODEL, "--base-url", url, "--out", str(out), "--registry", "colours", "--tools", ZOOM_TOOLS]
     return [*MAIN, "run", *fixed, "--response-tokens", "1000", *options]
 
 
@@ -149,12 +149,12 @@ def test_a_lost_server_stops_the_run_and_keeps_what_is_finished(serve: Serve, tm
 
 def test_a_judges_failure_is_unscored_and_scored_again_without_sampling(serve: Serve, tmp_path: Path) -> None:
     server, out = serve(), tmp_path / "out"
-    assert not evaluate(server.url, out, benchmarks=("warm",), judge=colours.broken_judge)
+    assert not evaluate(server.url, out, benchmarks=("warm",), judge=colours.BrokenJudge())
     score = Store(out).load().scores["warm", "red", 0]
     assert (score.correct, score.by) == (None, "nobody")
     assert "asleep" in score.reason
     asked = len(server.requests())
-    assert evaluate(server.url, out, benchmarks=("warm",), judge=colours.kind_judge)
+    assert evaluate(server.url, out, benchmarks=("warm",), judge=colours.KindJudge())
     assert len(server.requests()) == asked
     assert Store(out).load().scores["warm", "red", 0].by == "judge"
 

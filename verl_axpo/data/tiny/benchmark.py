@@ -1,21 +1,23 @@
-"""The tiny world's held-out questions as benchmarks, one per family: what `verl-axpo eval --registry` asks for.
+"""The tiny world's held-out questions as benchmarks, one per family, for `verl-axpo eval run --registry`.
 
-heldout.parquet -> load() -> [Question] -> answer -> score(): exact match, as the reward
+the world of seed 0, or a heldout.parquet -> load() -> [Question] -> answer -> score(): exact match, as the reward
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
+from verl_axpo.data.tiny import tables, world
 from verl_axpo.data.tiny.families import NAMES
 from verl_axpo.eval.settings import PaperRow
 from verl_axpo.eval.types import Question, Score
 from verl_axpo.rewards.answer import normalise
 
 FILE_NAME = "heldout.parquet"
+SEED, QUESTIONS = 0, 128  # of the world made here: as many as `python -m verl_axpo.data.tiny` holds out
 COLUMNS = ("data_source", "prompt", "images", "reward_model", "extra_info")
 
 
@@ -44,22 +46,14 @@ def load(name: str, source: str | Path | None = None, *, limit: int | None = Non
 
     Args:
         name: of the family.
-        source: the world's folder, or its `heldout.parquet`.
+        source: a world's folder, or its `heldout.parquet`; None: made here, the first of seed 0.
         limit: only the first so many.
 
     Raises:
         ValueError: an unknown family, no such file, or a file of another kind.
     """
     _known(name)
-    if source is None:
-        raise ValueError(f"{name}: got no source; pass --source {name}=FOLDER of `python -m verl_axpo.data.tiny`")
-    path = Path(source) / FILE_NAME if Path(source).is_dir() else Path(source)
-    if not path.is_file():
-        raise ValueError(f"{name}: no file {path}; make one with `python -m verl_axpo.data.tiny --out DIR`")
-    missing = sorted(set(COLUMNS) - set(pq.read_schema(path).names))
-    if missing:
-        raise ValueError(f"{path}: columns {missing} are missing, expected {list(COLUMNS)}")
-    rows = pq.read_table(path, columns=list(COLUMNS)).to_pylist()
+    rows = _made() if source is None else _read(name, Path(source))
     return [_question(name, row) for row in rows if row["data_source"] == f"tiny/{name}"][:limit]
 
 
@@ -69,6 +63,21 @@ async def score(question: Question, answer: str | None, judge: Any) -> Score:
         return Score(correct=False, by="rule", reason="no final answer")
     right = normalise(answer) == normalise(question.ground_truth)
     return Score(correct=right, by="rule", reason=f"{answer!r} {'=' if right else 'is not'} {question.ground_truth!r}")
+
+
+def _made() -> Iterator[Mapping[str, Any]]:
+    return (tables.rl_row(example) for example in world.examples("heldout", QUESTIONS, SEED))
+
+
+def _read(name: str, source: Path) -> list[dict[str, Any]]:
+    path = source / FILE_NAME if source.is_dir() else source
+    if not path.is_file():
+        raise ValueError(f"{name}: no file {path}; make one with `python -m verl_axpo.data.tiny --out DIR`")
+    missing = sorted(set(COLUMNS) - set(pq.read_schema(path).names))
+    if missing:
+        raise ValueError(f"{path}: columns {missing} are missing, expected {list(COLUMNS)}")
+    rows: list[dict[str, Any]] = pq.read_table(path, columns=list(COLUMNS)).to_pylist()
+    return rows
 
 
 def _question(name: str, row: Mapping[str, Any]) -> Question:
