@@ -374,9 +374,10 @@ from verl_axpo.tools.sandbox.backends import BACKENDS
 tempfile.tempdir = sys.argv[2]
 async def main():
     pool = SandboxPool(SandboxConfig(), BACKENDS[sys.argv[1]], preload=())
-    await Session(pool).run("open('left', 'w').write('x')")
+    session = Session(pool)
+    await session.run("open('left', 'w').write('x')")
     print(*[process.pid for process in psutil.Process().children(recursive=True)], flush=True)
-    await Session(pool).run("while True: pass", timeout_s=60)
+    await session.run("while True: pass", timeout_s=60)
 asyncio.run(main())
 """
 

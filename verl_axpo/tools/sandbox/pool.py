@@ -50,7 +50,7 @@ class Zygote:
         settings = {
             "limits": config.of_a_worker(),
             "preload": list(preload),
-            "warm_up": layout.WARM_UP if preload else "",
+            "warm_up": layout.WARM_UP if tuple(preload) == layout.PRELOAD else "",
         }
         command = backend.command(settings, self.folder)
         # Started by the thread of the event loop, which lives as long as the pool: bubblewrap dies with this thread.

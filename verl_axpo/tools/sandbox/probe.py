@@ -73,7 +73,7 @@ def trial(backend: Backend, config: SandboxConfig) -> str | None:
 
 
 async def _trial(backend: Backend, config: SandboxConfig) -> str | None:
-    pool = SandboxPool(config, backend, preload=())
+    pool = SandboxPool(config, backend, preload=("numpy",))  # shows that installed packages can be read inside
     try:
         with tempfile.TemporaryDirectory() as folder:
             secret, neighbour = Path(folder, "secret"), Path(folder, "neighbour")
