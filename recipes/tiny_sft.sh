@@ -9,11 +9,11 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # ------------------------------ yours to adjust ------------------------------
-FAST=${FAST:-0}                            # 1: about a minute, well-formed trajectories, not yet a reader of glyphs
+FAST=${FAST:-0}                            # 1: a minute or two, well-formed trajectories, not yet a reader of glyphs
 DATA=${DATA:-outputs/world}
 OUT=${OUT:-outputs/sft}
 BATCH=${BATCH:-16}                         # rows of an update
-STEPS=${STEPS:-$([ "$FAST" = 1 ] && echo 100 || echo 480)}
+STEPS=${STEPS:-$([ "$FAST" = 1 ] && echo 150 || echo 720)}
 LR=${LR:-2e-3}                             # a million parameters take a rate far above a real model's
 
 # ------------------------------ derived ------------------------------

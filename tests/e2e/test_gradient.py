@@ -18,7 +18,9 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from tests.e2e.conftest import FastRun, MainPpo, trained_weights
 from verl_axpo import prompts
 from verl_axpo.audit import audit
+from verl_axpo.data.tiny.families import families, tools_of
 
+TOOLS = tools_of(families())
 PLAIN_GRPO = [
     "+platform=cpu",
     "algorithm.adv_estimator=axpo",  # the one switch
@@ -99,22 +101,22 @@ def row_inputs(processor: Any, trace: Path, row: dict[str, Any]) -> tuple[dict[s
     """The row as it was trained: a selected source ends with its prefix, and has no image of what came behind."""
     length = row["prefix_len"] if row["selected"] else len(row["response_ids"])
     images = [Image.open(trace / name).convert("RGB") for name in row["images"]]
-    messages = prompts.prompt_messages("<image>" + row["question"].removeprefix("<image>"), ("image_zoom_in",))
+    question = row["question"].removeprefix("<image>")
+    messages = prompts.prompt_messages("<image>" + question if images else question, TOOLS)
     text = processor.apply_chat_template(
-        with_image(messages), tools=prompts.tool_schemas(("image_zoom_in",)), add_generation_prompt=True, tokenize=False
+        with_image(messages), tools=prompts.tool_schemas(TOOLS), add_generation_prompt=True, tokenize=False
     )
-    prompt = processor(text=[text], images=images[:1], return_tensors="pt")["input_ids"][0]
+    prompt = processor(text=[text], images=images[:1] or None, return_tensors="pt")["input_ids"][0]
     assert len(prompt) == row["prompt_len"]
     response = torch.tensor(row["response_ids"][:length])
     ids = torch.cat([prompt, response])[None]
     shown = images[:1] if row["selected"] else images
-    features = processor.image_processor(shown, return_tensors="pt")
+    features = processor.image_processor(shown, return_tensors="pt") if shown else {}
     return {
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
         "mm_token_type_ids": (ids == processor.image_token_id).int(),
-        "pixel_values": features["pixel_values"],
-        "image_grid_thw": features["image_grid_thw"],
+        **{name: features[name] for name in ("pixel_values", "image_grid_thw") if shown},
     }, response
 
 

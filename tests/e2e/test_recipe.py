@@ -16,7 +16,7 @@ from verl_axpo.trace.reader import list_steps, read_step
 METRICS = (
     "tool_use_rate", "tool_all_wrong_rate", "tool_all_wrong_rate_after", "no_tool_all_wrong_rate", "triggered",
     "candidates", "selected", "budget_used", "extra_tokens_ratio", "prefix_cache_hit_rate", "infra_failures",
-    "outcome/tool_correct", "tool/image_zoom_in/calls", "pass@1", "pass@N",
+    "outcome/tool_correct", "tool/image_zoom_in/calls", "tool/python/calls", "tool/tavily-search/calls", "pass@1", "pass@N",
 )  # fmt: skip
 
 
@@ -88,8 +88,8 @@ def test_a_killed_run_goes_on_from_its_checkpoint(fast_run: FastRun) -> None:
     assert (result.steps, result.differences) == (4, ())
     assert {step: read_step(fast_run.out / "trace", step).records for step in (1, 2)} == first
     # The same data order: no question of one pass over the data comes twice
-    questions = [read_step(fast_run.out / "trace", step).records[0].images[0] for step in (1, 2, 3, 4)]
-    assert len(set(questions)) == 4
+    firsts = [read_step(fast_run.out / "trace", step).records[0] for step in (1, 2, 3, 4)]
+    assert len({(one.question, one.images) for one in firsts}) == 4
     steps = [json.loads(line)["step"] for line in (fast_run.out / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(set(steps))
     assert {1, 2, 3, 4} <= set(steps)
