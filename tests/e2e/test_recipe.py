@@ -16,7 +16,8 @@ from verl_axpo.trace.reader import list_steps, read_step
 METRICS = (
     "tool_use_rate", "tool_all_wrong_rate", "tool_all_wrong_rate_after", "no_tool_all_wrong_rate", "triggered",
     "candidates", "selected", "budget_used", "extra_tokens_ratio", "prefix_cache_hit_rate", "infra_failures",
-    "outcome/tool_correct", "tool/image_zoom_in/calls", "tool/python/calls", "tool/tavily-search/calls", "pass@1", "pass@N",
+    "outcome/tool_correct", "tool/image_zoom_in/calls", "tool/python/calls", "tool/tavily-search/calls",
+    "pass@1", "pass@N",
 )  # fmt: skip
 
 
