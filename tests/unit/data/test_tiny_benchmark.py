@@ -44,6 +44,9 @@ def test_bad_sources_say_what_was_expected(folder: Path) -> None:
         benchmark.load("perception", folder / "nowhere")
     with pytest.raises(ValueError, match="choose from"):
         benchmark.load("chess", folder)
+    parquet.write(folder / "one.parquet", map(tables.rl_row, world.examples("heldout", 2, 0, ["search"])))
+    with pytest.raises(ValueError, match=r"no question of this family .*--families perception"):
+        benchmark.load("perception", folder / "one.parquet")
     pq.write_table(pa.table({"prompt": ["x"]}), folder / "other.parquet")
     with pytest.raises(ValueError, match=r"columns \['data_source'.* are missing"):
         benchmark.load("perception", folder / "other.parquet")

@@ -54,7 +54,10 @@ def load(name: str, source: str | Path | None = None, *, limit: int | None = Non
     """
     _known(name)
     rows = _made() if source is None else _read(name, Path(source))
-    return [_question(name, row) for row in rows if row["data_source"] == f"tiny/{name}"][:limit]
+    found = [_question(name, row) for row in rows if row["data_source"] == f"tiny/{name}"]
+    if not found:
+        raise ValueError(f"{name}: no question of this family in {source}; make the world with --families {name}")
+    return found[:limit]
 
 
 async def score(question: Question, answer: str | None, judge: Any) -> Score:
