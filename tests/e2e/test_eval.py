@@ -150,9 +150,8 @@ def test_an_evaluation_with_tools_ends_in_a_report_and_is_not_run_twice(
     share = sum(score.correct is True for score in store.scores.values()) / len(rollouts)
     assert report["measures"]["pass_1"]["perception"]["value"] == pytest.approx(share)
     assert (out / "report.html").stat().st_size > 0
-    again = run_eval(
-        "http://127.0.0.1:9/v1", fast_run, out, "--tools", f"{fast_run.world}/tools.yaml"
-    )  # nobody listens there
+    nobody = "http://127.0.0.1:9/v1"
+    again = run_tiny(nobody, fast_run, out, "--tools", f"{fast_run.world}/tools.yaml")
     assert again.returncode == 0, again.stdout
     assert "0 to sample" in again.stdout
 
