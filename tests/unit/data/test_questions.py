@@ -68,7 +68,7 @@ def test_from_problems_over_an_agent_run_to_both_sets(work: Workspace, monkeypat
             "--registry",
             "verl_axpo.data.questions",
             "--tools",
-            "tiny",
+            "zoom",
             "--base-url",
             server.url,
             "--response-tokens",
