@@ -54,7 +54,8 @@ def test_the_rate_is_one_for_all(server: FaultServer, tavily: dict[str, Any]) ->
     config = tavily | {"requests_per_minute": 600.0}
     assert at_once("ask", *([config, eight(process)] for process in "abc")) == [["Oslo"] * 8] * 3
     assert len(server.times) == 24
-    assert max(server.times) - min(server.times) > 23 * 0.1 - 0.2  # arrival jitter of the first and the last
+    # 2.3 s but for the jitter of arrivals on a busy machine; a rate of each process's own would take 7 * 0.1 s
+    assert max(server.times) - min(server.times) > 1.5
 
 
 def test_the_index_is_built_once(tmp_path: Path) -> None:
