@@ -1,9 +1,10 @@
-"""Can this machine train with AXPO? Interpreter, packages, plugin and platform -> one line each, with the fix.
+"""Can this machine train with AXPO? Interpreter, packages, plugin, platform, tools -> one line each, with the fix.
 
 Nothing here changes anything. verl swallows what a plugin raises, so that the registries themselves are looked at.
 """
 
 import importlib
+import os
 import platform
 import sys
 import warnings
@@ -43,6 +44,7 @@ def examine() -> Iterator[Finding]:
         yield check_package(package, bounds, others)
     yield from check_plugin()
     yield check_platform()
+    yield from check_tools()
 
 
 def check_python(version: str) -> Finding:
@@ -74,6 +76,32 @@ def check_plugin() -> Iterator[Finding]:
         return
     for name, (module, registry, key) in REGISTRIES.items():
         yield check_registered(name, module, registry, key)
+
+
+def check_tools() -> Iterator[Finding]:
+    """The paper's tools and what each stands on here; `doctor --recipe` starts those of a recipe's own list."""
+    yield check_sandbox()
+    yield Finding(name="tool image_zoom_in", found=f"pillow {metadata.version('pillow')}", ok=True)
+    key = (
+        "TAVILY_API_KEY is set"
+        if os.environ.get("TAVILY_API_KEY")
+        else "no TAVILY_API_KEY: local documents or replay only"
+    )
+    yield Finding(name="tool tavily-search", found=key, ok=True)
+
+
+def check_sandbox() -> Finding:
+    """The python tool: each backend confines a real process, which then tries to break out."""
+    from verl_axpo.tools.sandbox.backends import BACKENDS, INSTALL
+    from verl_axpo.tools.sandbox.limits import UNCONFINED, SandboxConfig
+    from verl_axpo.tools.sandbox.probe import trial
+
+    try:
+        problems = {name: trial(one, SandboxConfig()) for name, one in BACKENDS.items() if name != UNCONFINED}
+    except RuntimeError as error:  # a package that the tool promises to the policy
+        return Finding(name="tool python", found=str(error), ok=False, fix=SETUP)
+    found = "; ".join(f"{name} {problem or 'works'}" for name, problem in problems.items())
+    return Finding(name="tool python", found=found, ok=None in problems.values(), fix=INSTALL)
 
 
 # What is registered -> verl's module, its registry there, our key. Strings, because importing verl takes seconds.

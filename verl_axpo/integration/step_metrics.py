@@ -50,6 +50,7 @@ def _tool_metrics(rows: Sequence[BatchRow]) -> dict[str, float]:
     for name, some in calls.items():
         metrics[f"tool/{name}/calls"] = float(len(some))
         metrics[f"tool/{name}/errors"] = float(sum(not call.ok for call in some))
+        metrics[f"tool/{name}/infra_failures"] = float(sum(call.infra for call in some))
         metrics[f"tool/{name}/seconds"] = sum(call.seconds for call in some) / len(some)
     return metrics
 

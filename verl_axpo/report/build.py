@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from verl_axpo.audit import audit
+from verl_axpo.report.breakdown import sources_table, tools_table
 from verl_axpo.report.curves import by_arm, ends
 from verl_axpo.report.example import Example, count_restored, find_example
 from verl_axpo.report.heldout import Evaluation
@@ -47,6 +48,8 @@ def build_report(run_dirs: Sequence[str | Path], out_dir: str | Path, title: str
         "training": training_table(runs),
         "heldout": heldout_table(runs),
         "heldout_runs": heldout_runs_table(runs),
+        "sources": sources_table(runs),
+        "tools": tools_table(runs),
         "figures": [read_figure(out, f"plots/{name}.png", *some) for name, some in words.items()],
         "example": _example(runs, out),
     }

@@ -101,6 +101,15 @@ def test_doctor_prints_each_fix_and_fails(monkeypatch: pytest.MonkeyPatch, capsy
     assert call(monkeypatch, "doctor") == 0
 
 
+def test_the_doctor_looks_at_the_tools(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TAVILY_API_KEY", raising=False)
+    sandbox, _, search = doctor.check_tools()
+    assert sandbox.name == "tool python"
+    assert sandbox.ok == ("bubblewrap works" in sandbox.found or "sandlock works" in sandbox.found)
+    assert "bubblewrap" in sandbox.fix
+    assert search.found == "no TAVILY_API_KEY: local documents or replay only"
+
+
 def test_bounds_of_the_doctor() -> None:
     assert doctor.check_python("3.12.1").ok
     assert not doctor.check_python("3.13.0").ok

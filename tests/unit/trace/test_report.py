@@ -14,6 +14,7 @@ from PIL import Image
 
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.core.types import Status
+from verl_axpo.report.breakdown import sources_table, tools_table
 from verl_axpo.report.build import build_report, heldout_table, runs_table, training_table
 from verl_axpo.report.curves import Scatter, curve, ends, pearson, smoothed
 from verl_axpo.report.heldout import Evaluation, Question, read_heldout, write_heldout
@@ -223,3 +224,29 @@ def test_what_the_policy_writes_cannot_break_a_table() -> None:
 def test_an_empty_folder_is_refused_with_what_is_expected(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="one folder per run"):
         load_run(tmp_path)
+
+
+def test_a_run_is_taken_apart_by_source_and_by_tool() -> None:
+    def of(seed: int, reward: float) -> Run:
+        metrics = {
+            0: {"val-aux/tiny/a/reward/mean@4": 0.25, "val-aux/tiny/b/reward/mean@4": 0.5},
+            1: {"axpo/tool/python/calls": 3.0, "axpo/tool/python/errors": 1.0, "axpo/tool/python/seconds": 0.1},
+            2: {
+                "axpo/tool/python/calls": 1.0,
+                "axpo/tool/python/infra_failures": 1.0,
+                "axpo/tool/python/seconds": 0.5,
+                "val-aux/tiny/a/reward/mean@4": reward,
+                "val-core/tiny/a/uses_tool/mean@4": 0.75,
+                "val-aux/tiny/b/reward/mean@4": 1.0,
+            },
+        }
+        return Run(path=Path(f"axpo_seed{seed}"), arm="axpo", seed=seed, metrics=metrics, heldout={})
+
+    runs = [of(0, 0.5), of(1, 0.75)]
+    assert sources_table(runs)[1:] == [
+        ["axpo", "tiny/a", "25.0 → 62.5", "- → 75.0", "2"],
+        ["axpo", "tiny/b", "50.0 → 100.0", "- → -", "2"],
+    ]
+    # 8 calls: 2 of them errors, 2 failures; (3 * 0.1 + 1 * 0.5) / 4 = 0.2 s
+    assert tools_table(runs)[1:] == [["axpo", "python", "8", "25.0", "2", "0.200"]]
+    assert sources_table([]) == tools_table([]) == []
