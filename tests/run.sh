@@ -25,5 +25,5 @@ else
   # Two processes: these tests wait as much as they compute. Contract tests import vLLM, which sets logging up anew.
   step unit python -m pytest -n 2 --dist loadfile tests/unit
   step contract python -m pytest -n 2 --dist loadfile tests/contract
-  step "e2e and gpu" python -m pytest tests/e2e tests/gpu
+  step "e2e and gpu" python -m pytest -m "not slow" tests/e2e tests/gpu
 fi

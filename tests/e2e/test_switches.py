@@ -1,4 +1,7 @@
-"""The ablation switches on the real stack: one step each, and the audit recomputes it by the switched rules."""
+"""The ablation switches on the real stack: one step each, and the audit recomputes it by the switched rules.
+
+Five minutes of start-up for three steps, so not part of every run: `bash tests/run.sh tests/e2e/test_switches.py`.
+"""
 
 from pathlib import Path
 
@@ -16,6 +19,7 @@ SWITCHES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SWITCHES)
 def test_a_step_with_the_switch_is_what_it_says(name: str, main_ppo: MainPpo, tmp_path: Path) -> None:
     switches = [f"algorithm.axpo.{one}" for one in SWITCHES[name]]
