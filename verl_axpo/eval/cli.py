@@ -6,8 +6,10 @@ Exit statuses as in `verl_axpo.cli`: 2 for a mistake of the user's, 1 where serv
 import asyncio
 import importlib
 import os
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -16,6 +18,10 @@ from rich.table import Table as RichTable
 
 from verl_axpo.errors import InfraFailure
 from verl_axpo.eval.settings import Registry, Settings
+
+if TYPE_CHECKING:  # both import what takes seconds
+    from verl_axpo.eval.evaluate import Done
+    from verl_axpo.rewards.judge import Judge
 
 UNFINISHED = 1  # exit status: services failed, the same command goes on from here
 REGISTRY = "verl_axpo.eval.benchmarks"
@@ -68,11 +74,7 @@ def run(
         agent=agent,
         dialect=cast(Any, dialect),
         sampling=Sampling(
-            temperature=temperature,
-            top_p=top_p,
-            top_k=top_k or None,
-            presence_penalty=presence_penalty,
-            seed=seed,
+            temperature=temperature, top_p=top_p, top_k=top_k or None, presence_penalty=presence_penalty, seed=seed
         ),
         limits=Limits(
             max_turns=max_turns if agent else 1,
@@ -87,42 +89,49 @@ def run(
     benchmarks = _registry(registry)
     names = benchmark or list(benchmarks.names())
     sources = _sources(source or (), names)
-    from verl_axpo.eval.evaluate import Done, evaluate
+    from verl_axpo.eval.evaluate import evaluate
 
     with console.status("reading questions"):
         questions = {name: benchmarks.load(name, sources.get(name), limit=limit) for name in names}
 
-    async def whole() -> Done:
-        judge = _judge(judge_model, judge_url, judge_key_env, out) if judge_model else None
-        try:
-            return await evaluate(
-                settings,
-                questions,
-                registry=benchmarks,
-                out=out,
-                base_url=base_url,
-                api_key=_key(key_env),
-                tools=tools if agent else None,
-                judge=judge,
-                concurrency=concurrency,
-                retries=retries,
-                console=console,
-            )
-        finally:
-            if judge is not None:
-                await judge.close()
-
-    try:
-        done = asyncio.run(whole())
-    except InfraFailure as failure:
-        console.print(f"[bold red]stopped[/] {escape(str(failure))}", soft_wrap=True)
-        raise typer.Exit(UNFINISHED) from None
+    whole = partial(
+        evaluate,
+        settings,
+        questions,
+        registry=benchmarks,
+        out=out,
+        base_url=base_url,
+        api_key=_key(key_env),
+        tools=tools if agent else None,
+        concurrency=concurrency,
+        retries=retries,
+        console=console,
+    )
+    done = _run(whole, lambda: _judge(judge_model, judge_url, judge_key_env, out) if judge_model else None)
     if done.worked or not (out / "report.md").exists():
         _report(out, paper, in_full)
     else:
         console.print(f"nothing to do; the report is {out / 'report.md'}", soft_wrap=True)
     if not done.complete:
         raise typer.Exit(UNFINISHED)
+
+
+def _run(evaluation: "Callable[..., Awaitable[Done]]", open_judge: "Callable[[], Judge | None]") -> "Done":
+    """To the end, or to the failure that stops it; the judge lives as long as its event loop."""
+
+    async def whole() -> "Done":
+        judge = open_judge()
+        try:
+            return await evaluation(judge=judge)
+        finally:
+            if judge is not None:
+                await judge.close()
+
+    try:
+        return asyncio.run(whole())
+    except InfraFailure as failure:
+        console.print(f"[bold red]stopped[/] {escape(str(failure))}", soft_wrap=True)
+        raise typer.Exit(UNFINISHED) from None
 
 
 @app.command()
@@ -160,7 +169,7 @@ def _key(variable: str | None) -> str:
     return os.environ[variable]
 
 
-def _judge(model: str, url: str, key_env: str, out: Path) -> Any:
+def _judge(model: str, url: str, key_env: str, out: Path) -> "Judge":
     """The reward's own judge, its verdicts kept beside the evaluation."""
     from verl_axpo.rewards.judge import Judge
     from verl_axpo.rewards.judge_config import JudgeConfig

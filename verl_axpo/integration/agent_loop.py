@@ -61,6 +61,7 @@ class ThinkAwareToolParser(ToolParser):
 
 
 def function_call(call: ParsedCall) -> FunctionCall:
+    """A parsed call as verl's loop takes it (`tool_parser.FunctionCall`); a `BadCall` if undecodable."""
     if call.problem is not None:
         return BadCall(name=call.name, arguments=json.dumps({"raw": call.raw}), problem=call.problem)
     return FunctionCall(name=call.name, arguments=json.dumps(call.arguments, ensure_ascii=False))
@@ -203,6 +204,7 @@ class AxpoToolAgentLoop(ToolAgentLoop):
 
 
 def call_record(call: FunctionCall, response: ToolResponse, metrics: dict[str, Any], seconds: float) -> ToolCall:
+    """One call as the trace keeps it; `metrics` are the tool's own (`ok`, `infra`, `error`), `seconds` wall time."""
     text = response.text or ""
     ok = bool(metrics.get("ok", not text.startswith(HOST_REFUSALS)))
     arguments = json.loads(call.arguments)
