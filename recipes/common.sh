@@ -112,18 +112,20 @@ RL_FILE=${RL_FILE:-$DATA/rl_$MODEL/train.parquet} VAL_FILE=${VAL_FILE:-$DATA/rl_
 
 if [ "$MODEL" = tiny ]; then
   BASE_MODEL=${BASE_MODEL:-$DATA/world/model}
-  SFT_ROWS=2048 RL_ROWS=1024 GPU_GIB=0 IMAGES=8 IMAGE_TOKENS=16
+  SFT_ROWS=2048 RL_ROWS=512 GPU_GIB=0 IMAGES=8 IMAGE_TOKENS=16
   TOOLS=${TOOLS:-$DATA/world/tools.yaml} AGENT_TOOLS=$TOOLS
   TOOL_NAMES=(--tool image_zoom_in) TOOL_RESPONSE_CHARS=256
   PROMPT_LENGTH=192 RESPONSE_LENGTH=128 SFT_LENGTH=512
   BATCH=${BATCH:-16} MINI_BATCH=${MINI_BATCH:-16} LR=${LR:-2e-4}
   STEPS=${STEPS:-2} SAVE_EVERY=${SAVE_EVERY:-1} TEST_EVERY=${TEST_EVERY:-2}
-  SFT_BATCH=${SFT_BATCH:-16} SFT_LR=${SFT_LR:-2e-3} SFT_STEPS=${SFT_STEPS:-100}
+  SFT_BATCH=${SFT_BATCH:-16} SFT_LR=${SFT_LR:-2e-3} SFT_STEPS=${SFT_STEPS:-150}
   SOURCES=(tiny) INGEST=(--root "$DATA/world") DEDUP=(--without-benchmarks)
   SFT_SET=(--val 16) RL_SET=(--hard 0 --val 16)
+  # The policy as it is: a million parameters do not survive the paper's presence penalty.
+  SAMPLING=(--temperature 1.0 --top-p 1.0 --top-k 0 --presence-penalty 0)
   EVALUATION=(
     --registry verl_axpo.data.tiny.benchmark --benchmark perception --source perception="$DATA/world"
-    --response-tokens "$RESPONSE_LENGTH" --tools "$AGENT_TOOLS"
+    --response-tokens "$RESPONSE_LENGTH" --tools "$AGENT_TOOLS" "${SAMPLING[@]}"
   )
 else
   SFT_ROWS=64274 RL_ROWS=37591 # the paper's, section 4; 37,591 = 15,591 + 22,000
@@ -147,6 +149,7 @@ else
   # betas, decay: verl's examples/sft/vlm/run_qwen3_vl_2b_fsdp.sh. One epoch: PyVision-RL's SFT checkpoint.
   SFT_BATCH=${SFT_BATCH:-96} SFT_LR=${SFT_LR:-1e-5} SFT_STEPS=${SFT_STEPS:-null}
   SOURCES=(virl39k fvqa pyvision mmfinereason) INGEST=() DEDUP=() SFT_SET=() RL_SET=()
+  SAMPLING=() # silent in the paper for the attempts: the evaluation's, which are our defaults
   EVALUATION=(--tools "$AGENT_TOOLS" --paper)
 fi
 
@@ -356,8 +359,8 @@ rollouts_stage() { # rollouts_stage NAME MODEL URL TP [NEEDS]: 4 attempts at eve
     server="$JUDGE_URL" -- \
     "${served[@]}" verl-axpo eval run --registry verl_axpo.data.questions --source problems="$DATA" \
     --benchmark problems --model "$model" --base-url "${url:-$SERVED}" --rollouts 4 --tools "$AGENT_TOOLS" \
-    --max-turns 3 --response-tokens "$RESPONSE_LENGTH" --tool-response-chars "$TOOL_RESPONSE_CHARS" "${JUDGE[@]}" \
-    --out "$DATA/runs/$name"
+    --max-turns 3 --response-tokens "$RESPONSE_LENGTH" --tool-response-chars "$TOOL_RESPONSE_CHARS" "${SAMPLING[@]}" \
+    "${JUDGE[@]}" --out "$DATA/runs/$name"
   stage name="collect_$name" needs="$DATA/runs/$name" elsewhere="$DATA" makes="$DATA/rollouts/$name.jsonl" -- \
     verl-axpo data collect "$DATA/runs/$name" --work "$DATA" --model "$name" --out "$DATA/rollouts/$name.jsonl"
 }

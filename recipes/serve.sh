@@ -5,7 +5,7 @@
 #
 # The server is at http://127.0.0.1:8000/v1 (PORT) and knows the model by the name given here. TP: GPUs of one replica,
 # further replicas take the rest of GPUS. LENGTH: the model's window in tokens. LOG: of the server. SERVE_ARGS: further
-# options of `vllm serve`. Ends with COMMAND's exit status.
+# options of vLLM's server. Ends with COMMAND's exit status.
 set -euo pipefail
 
 model=$1
@@ -29,8 +29,9 @@ if answers; then # its model would be taken for ours
   exit 1
 fi
 mkdir -p "$(dirname "$LOG")"
+# The module behind `vllm serve`, which does not start with the CPU build (it asks for a distribution named vllm).
 # --generation-config vllm: no sampling setting of the checkpoint's own behind the caller's back
-vllm serve "$model" --port "$PORT" --tensor-parallel-size "$TP" --data-parallel-size $((GPUS / TP)) \
+python -m vllm.entrypoints.openai.api_server --model "$model" --port "$PORT" --tensor-parallel-size "$TP" --data-parallel-size $((GPUS / TP)) \
   --max-model-len "$LENGTH" --limit-mm-per-prompt '{"image": 16, "video": 0}' --enable-prefix-caching \
   --generation-config vllm "${options[@]}" >"$LOG" 2>&1 &
 server=$!
