@@ -3,6 +3,7 @@
 import io
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
@@ -22,7 +23,7 @@ from verl_axpo import prompts
 from verl_axpo.data import parquet
 from verl_axpo.data.tiny import model, teacher, tokenizer, world
 from verl_axpo.data.tiny.__main__ import conversations, make, make_tokenizer
-from verl_axpo.data.tiny.families import NAMES, Problem, families, perception, reasoning, search, tools_of
+from verl_axpo.data.tiny.families import NAMES, Problem, families, perception, reasoning, search, split_pairs, tools_of
 from verl_axpo.data.tiny.preview import GAP_PX, PANEL_PX
 from verl_axpo.data.tiny.tools import write_tools
 from verl_axpo.rewards.outcome import compute_score
@@ -139,8 +140,32 @@ def test_answers_are_equally_likely() -> None:
     answers = Counter(problem.answer for problem in problems("train", 1200, names=["reasoning"]))
     assert set(answers) == set(reasoning.ANSWERS)
     assert all(abs(count - 400) < 82 for count in answers.values())
-    sold = Counter(search.sold_at(*place) for place in search.PLACES)
+    sold = Counter(search.sold_at(*place) for place in (*search.TRAINED, *search.HELD_OUT))
+    assert sum(sold.values()) == 256
     assert all(abs(count - 256 / 3) < 38 for count in sold.values())
+
+
+def test_every_fourth_diagonal_is_held_out() -> None:
+    trained, held_out = split_pairs((0, 1, 2, 3), (0, 1, 2, 3))
+    assert held_out == ((0, 0), (1, 3), (2, 2), (3, 1))  # the diagonals 0 and 4
+    assert len(trained) == 12
+    assert not set(trained) & set(held_out)
+
+
+@pytest.mark.parametrize("name", ["reasoning", "search"])
+def test_nothing_that_is_held_out_occurs_in_training(name: str) -> None:
+    """Neither asked nor in a teacher's call, right or wrong; but each of its numbers does, in its place."""
+    asked = {problem.question for split in ("val", "heldout") for problem in problems(split, 300, names=[name])}
+    trained = [example for split in ("train", "sft_train") for example in world.examples(split, 600, 0, [name])]
+    assert not asked & {example.problem.question for example in trained}
+    (family,) = families([name])
+    held_out = {tuple(str(one) for one in pair) for pair in (reasoning if name == "reasoning" else search).HELD_OUT}
+    calls = [family.call(example.problem, right, example.rng) for example in trained for right in (True, False)]
+    used = {tuple(re.findall(r"\d{2}", json.dumps(call.arguments))) for call in calls}
+    assert used
+    assert not used & held_out
+    for place in (0, 1):
+        assert {pair[place] for pair in held_out} == {pair[place] for pair in used}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,8 +2,8 @@
 
     (seed, split, index) -> its own random stream -> Problem (-> Demonstration)
 
-A problem depends on the seed, its split's name and its index alone, so that splits stay disjoint and growing one
-changes no other.
+A problem depends on the seed, its split's name and its index alone, so that growing a split changes no other. Nothing
+that is trained on is asked in another split (see `Family.make_problem`).
 """
 
 import random
@@ -15,6 +15,7 @@ from verl_axpo.data.tiny.teacher import Demonstration, demonstrate
 
 RL_SPLITS = ("train", "val", "heldout")
 SFT_SPLITS = ("sft_train", "sft_val")
+TRAINED_SPLITS = ("train", "sft_train")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,5 +48,5 @@ def examples(split: str, count: int, seed: int, names: Sequence[str] = NAMES) ->
     for index in range(count):
         family = some[index % len(some)]
         rng = random.Random(f"{seed}/{split}/{index}")
-        problem = family.make_problem(rng)
+        problem = family.make_problem(rng, held_out=split not in TRAINED_SPLITS)
         yield Example(split=split, index=index, family=family, tools=tools_of(some), problem=problem, rng=rng)

@@ -9,6 +9,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import product
 from typing import Any, Protocol
 
 from PIL import Image
@@ -51,7 +52,9 @@ class Family(Protocol):
     DECIDES: str  # "I zoom in.": the teacher's last words before a call
     OBSERVES: str  # "I see": its first after the response
 
-    def make_problem(self, rng: random.Random) -> Problem: ...
+    def make_problem(self, rng: random.Random, held_out: bool = False) -> Problem:
+        """A question; where a family has few of them, `held_out` ones never occur in training."""
+        ...
 
     def think(self, problem: Problem) -> str:
         """What the teacher notices first, and that it cannot tell the answer from it."""
@@ -74,6 +77,20 @@ def families(names: Sequence[str] = NAMES) -> tuple[Family, ...]:
     if not names or set(names) - set(NAMES):
         raise ValueError(f"families: got {list(names)}; choose one or more of {list(NAMES)}")
     return tuple(import_module(f"{__name__}.{name}") for name in names)
+
+
+Pairs = tuple[tuple[int, int], ...]
+
+
+def split_pairs(first: Sequence[int], second: Sequence[int]) -> tuple[Pairs, Pairs]:
+    """All pairs of two sets of numbers, in two parts: (for training, held out).
+
+    Every fourth diagonal is held out: each number occurs on both sides of both parts, a pair in one of them only.
+    """
+    trained, held_out = [], []
+    for (row, one), (column, other) in product(enumerate(first), enumerate(second)):
+        (trained if (row + column) % 4 else held_out).append((one, other))
+    return tuple(trained), tuple(held_out)
 
 
 def tools_of(some: Sequence[Family]) -> tuple[str, ...]:

