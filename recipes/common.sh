@@ -163,11 +163,7 @@ JUDGE_URL=${JUDGE_URL:-} JUDGE_MODEL=${JUDGE_MODEL:-} # OpenAI-compatible, for a
 JUDGE_KEY=$([ -z "$JUDGE_MODEL" ] || echo OPENAI_API_KEY)
 if [ "$MODEL" = tiny ]; then SEARCH_KEY=; else SEARCH_KEY=${SEARCH_KEY-TAVILY_API_KEY}; fi # a variable's name
 SERVE_LENGTH=$([ "$MODEL" = tiny ] && echo 512 || echo 40960) # evaluation samples up to 32,768 tokens
-if [ "$MODEL" = tiny ]; then
-  # for the last two see verl_axpo/integration/config/tiny_axpo.yaml
-  export SERVE_ARGS="--dtype float32 --enforce-eager --skip-mm-profiling --kv-cache-memory-bytes 1073741824 \
-    --max-num-batched-tokens 8192 --no-enable-chunked-prefill --block-size 16"
-fi
+export SERVE_ON=$([ "$MODEL" = tiny ] && echo cpu || echo gpu)
 REWARD=() JUDGE=()
 if [ -n "$JUDGE_MODEL" ]; then
   REWARD=(+reward.custom_reward_function.reward_kwargs.judge="{base_url:'$JUDGE_URL',model:'$JUDGE_MODEL'}")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # AXPO from nothing to a report, on a machine without an accelerator: environment -> tiny world and model -> SFT -> RL ->
-# held-out evaluation -> report. Real verl, vLLM, FSDP2 and Ray; only the model and its world are tiny.
+# report of the training -> `verl-axpo eval` on the held-out questions, its report. Real verl, vLLM, FSDP2 and Ray; only the model and its world are tiny.
 #
 #   bash recipes/run_tiny_axpo.sh                                   one AXPO run
 #   FAST=1 bash recipes/run_tiny_axpo.sh                            the same in two RL steps
@@ -19,6 +19,7 @@ COMPARE=${COMPARE:-}            # arms to run side by side, e.g. grpo,axpo; empt
 FAMILIES=${FAMILIES:-perception,reasoning,search} # kinds of question, each with its tool
 STEPS=${STEPS:-$([ "$FAST" = 1 ] && echo 2 || echo 30)}
 SAVE_EVERY=${SAVE_EVERY:-$([ "$FAST" = 1 ] && echo 1 || echo 10)}   # steps between checkpoints
+EVALUATE=${EVALUATE:-1}         # 0: without `verl-axpo eval` at the end
 OUT=${OUT:-outputs/tiny_axpo$([ "$FAST" = 1 ] && echo _fast || true)}
 
 # ------------------------------ derived ------------------------------
@@ -55,6 +56,7 @@ train() { # train ARM RUN [override...]
     *) echo "COMPARE: got '$arm', expected arms out of: grpo, axpo" >&2; return 2 ;;
   esac
   mkdir -p "$run"
+  rm -f "$run"/eval/step_*/.done # of an earlier policy
   VERL_FILE_LOGGER_PATH=$run/metrics_$(date +%s).jsonl quietly "RL ($arm, seed $SEED, $STEPS steps)" "$run/rl.log" \
     python -m verl.trainer.main_ppo --config-name tiny_axpo hydra.run.dir="$run/hydra" \
     data.train_files="$WORLD/train.parquet" data.val_files="$WORLD/heldout.parquet" data.seed="$SEED" \
@@ -63,9 +65,25 @@ train() { # train ARM RUN [override...]
     trainer.total_training_steps="$STEPS" trainer.total_epochs=1000 trainer.val_before_train=true \
     trainer.test_freq="$STEPS" trainer.save_freq="$SAVE_EVERY" trainer.max_actor_ckpt_to_keep=1 \
     trainer.default_local_dir="$run/checkpoints" trainer.validation_data_dir="$run/heldout" \
+    actor_rollout_ref.actor.checkpoint.save_contents='[model,optimizer,extra,hf_model]' \
     trainer.logger='[file]' trainer.experiment_name="$arm" "$@"
   python -m verl_axpo.report.finish "$run" --arm "$arm" --seed "$SEED" --steps "$STEPS"
   verl-axpo audit "$run"
+}
+
+evaluate() { # evaluate RUN OUT: the trained policy behind vLLM's server, as any model is evaluated
+  local run=$1 out=$2 port questions=() family
+  for family in ${FAMILIES//,/ }; do questions+=(--benchmark "$family" --source "$family=$WORLD"); done
+  bash recipes/export.sh "$run/checkpoints" actor/huggingface "$run/checkpoint"
+  port=$(python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+  # The settings of the held-out scores above: the policy that was trained, as it is
+  quietly "evaluation of step $STEPS" "$run/eval.log" \
+    env SERVE_ON=cpu GPUS=1 LENGTH=512 PORT="$port" LOG="$run/server.log" bash recipes/serve.sh "$run/checkpoint" -- \
+    verl-axpo eval run --model "$run/checkpoint" --base-url "http://127.0.0.1:$port/v1" --out "$out" \
+    --registry verl_axpo.data.tiny.benchmark "${questions[@]}" --tools "$WORLD/tools.yaml" --rollouts 4 --seed "$SEED" \
+    --temperature 1.0 --top-p 1.0 --top-k 0 --presence-penalty 0 --max-turns 3 --response-tokens 128 \
+    --tool-response-chars 256
+  verl-axpo eval report "$out" --title "Tiny world: held-out questions, step $STEPS"
 }
 
 # ------------------------------ launch ------------------------------
@@ -75,6 +93,7 @@ once "$SFT/.done" env -u STEPS FAST="$FAST" DATA="$WORLD" OUT="$SFT" bash recipe
 if [ -z "$COMPARE" ]; then
   once "$OUT/.done" train axpo "$OUT" "$@"
   verl-axpo report "$OUT"
+  runs=("$OUT")
 else
   runs=()
   for arm in ${COMPARE//,/ }; do
@@ -82,4 +101,7 @@ else
     once "${runs[-1]}/.done" train "$arm" "${runs[-1]}" "$@"
   done
   verl-axpo report "${runs[@]}" --out "$OUT/compare_seed$SEED" --title "Tiny world: ${COMPARE//,/ and }, seed $SEED"
+fi
+if [ "$EVALUATE" = 1 ]; then
+  for run in "${runs[@]}"; do once "$run/eval/step_$STEPS/.done" evaluate "$run" "$run/eval/step_$STEPS"; done
 fi

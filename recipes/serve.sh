@@ -4,8 +4,8 @@
 #   GPUS=8 TP=2 bash recipes/serve.sh Qwen/Qwen3-VL-32B-Thinking -- COMMAND...
 #
 # The server is at http://127.0.0.1:8000/v1 (PORT) and knows the model by the name given here. TP: GPUs of one replica,
-# further replicas take the rest of GPUS. LENGTH: the model's window in tokens. LOG: of the server. SERVE_ARGS: further
-# options of vLLM's server. Ends with COMMAND's exit status.
+# further replicas take the rest of GPUS. LENGTH: the model's window in tokens. LOG: of the server. SERVE_ON=cpu: the tiny
+# model, without an accelerator. SERVE_ARGS: further options of vLLM's server. Ends with COMMAND's exit status.
 set -euo pipefail
 
 model=$1
@@ -14,6 +14,12 @@ if [ "$1" = -- ]; then shift; fi
 GPUS=${GPUS:-8} TP=${TP:-1} PORT=${PORT:-8000} LENGTH=${LENGTH:-40960} LOG=${LOG:-vllm_server.log}
 START_S=${START_S:-1800} # 66 GB of weights from a network disk take a while
 read -ra options <<<"${SERVE_ARGS:-}"
+if [ "${SERVE_ON:-gpu}" = cpu ]; then # for the last two see verl_axpo/integration/config/tiny_axpo.yaml
+  options+=(
+    --dtype float32 --enforce-eager --skip-mm-profiling --kv-cache-memory-bytes 1073741824 --max-num-seqs 128
+    --max-num-batched-tokens 8192 --no-enable-chunked-prefill --block-size 16
+  )
+fi
 
 answers() { curl -sf --max-time 5 "http://127.0.0.1:$PORT/health" >/dev/null; }
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from omegaconf import OmegaConf
 from PIL import Image
 from transformers import PreTrainedTokenizerFast
@@ -21,7 +22,7 @@ from verl.workers.config import MultiTurnConfig
 from verl.workers.rollout.replica import TokenOutput
 
 from tests.unit.agent.scripted import MODEL, ZOOM_TOOLS, ScriptedServer
-from verl_axpo import prompts
+from verl_axpo import integration, prompts
 from verl_axpo.agent.loop import Agent
 from verl_axpo.agent.server import ChatServer
 from verl_axpo.agent.toolbox import Toolbox, load_tools, schema_of
@@ -31,6 +32,7 @@ from verl_axpo.data.tiny.__main__ import make_tokenizer
 from verl_axpo.integration.agent_loop import AXPO_FIELD, PARSER_NAME, AxpoToolAgentLoop
 from verl_axpo.integration.lineage import Episode
 
+AXPO_TRAINER = Path(integration.__file__).parent / "config/axpo_trainer.yaml"
 LIMITS = Limits(max_turns=3, response_tokens=400)
 THOUGHT = "the red frame is in column 2\n</think>\n\n"
 FINAL = "lines\n</think>\n\n<answer>\\boxed{lines}</answer>"
@@ -163,11 +165,12 @@ def test_verls_call_reads_what_the_toolbox_has() -> None:
     assert not names & loops
 
 
-def test_our_limits_default_to_verls() -> None:
+def test_our_limits_default_to_verls_and_to_our_training_config() -> None:
     verls = MultiTurnConfig()
     ours = Limits()
+    training = yaml.safe_load(AXPO_TRAINER.read_text())["actor_rollout_ref"]["rollout"]["multi_turn"]
+    assert ours.tool_response_chars == training["max_tool_response_length"]
     assert ours.parallel_calls == verls.max_parallel_calls
-    assert ours.tool_response_chars == verls.max_tool_response_length
     assert ours.truncate_side == verls.tool_response_truncate_side
 
 

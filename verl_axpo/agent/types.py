@@ -33,7 +33,8 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Where a trajectory ends; turns and tokens are the paper's evaluation, the rest verl's `multi_turn` defaults.
+    """Where a trajectory ends; turns and tokens are the paper's evaluation, `tool_response_chars` our training config's
+    (axpo_trainer.yaml), the rest verl's `multi_turn` defaults.
 
     Attributes:
         max_turns: assistant turns (`max_assistant_turns`).
@@ -46,7 +47,7 @@ class Limits:
     max_turns: int = 5
     response_tokens: int = 32_768
     parallel_calls: int = 1
-    tool_response_chars: int = 256
+    tool_response_chars: int = 8192
     truncate_side: TruncateSide = "middle"
 
     def __post_init__(self) -> None:

@@ -52,7 +52,7 @@ def run(
     max_turns: Annotated[int, typer.Option()] = 5,
     response_tokens: Annotated[int, typer.Option(help="After the prompt, tool responses included.")] = 32_768,
     parallel_calls: Annotated[int, typer.Option(help="As in training: multi_turn.max_parallel_calls.")] = 1,
-    tool_response_chars: Annotated[int, typer.Option(help="As in training: max_tool_response_length.")] = 256,
+    tool_response_chars: Annotated[int, typer.Option(help="As in training: max_tool_response_length.")] = 8192,
     dialect: Annotated[str, typer.Option(help="text: a served checkpoint; server: a hosted model.")] = "text",
     concurrency: Annotated[int, typer.Option(help="Trajectories at a time; above the server's batch.")] = 128,
     retries: Annotated[int, typer.Option(help="Of a request, with growing pauses, before it has failed.")] = 6,

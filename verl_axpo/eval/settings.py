@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from verl_axpo.agent.conversation import CONVERSATIONS, Dialect
 from verl_axpo.agent.types import Limits, Sampling
 from verl_axpo.eval.types import Question, Score
+from verl_axpo.eval.weights import weights_hash
 from verl_axpo.tools.configs import settings_of
 
 
@@ -76,8 +77,12 @@ class Settings:
             raise ValueError(f"dialect: got {self.dialect!r}; choose from {sorted(CONVERSATIONS)}")
 
     def for_manifest(self, tools: str | None) -> dict[str, Any]:
-        """Plain values, with the options of each tool."""
-        return {**asdict(self), "tools": {} if tools is None else settings_of(tools)}
+        """Plain values, with the options of each tool and, of a local checkpoint, which weights it holds."""
+        return {
+            **asdict(self),
+            "weights": weights_hash(self.model),
+            "tools": {} if tools is None else settings_of(tools),
+        }
 
 
 def about(registry: Registry, names: Sequence[str]) -> dict[str, dict[str, Any]]:

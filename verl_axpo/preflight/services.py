@@ -55,7 +55,7 @@ def check_programs(stages: Sequence[Stage]) -> Iterator[Finding]:
 def programs_of(argv: Sequence[str]) -> set[str]:
     """What a command line starts; behind recipes/serve.sh also the server and the command that it is for."""
     if SERVE in argv and "--" in argv:
-        return {"bash", "curl", "vllm", *programs_of(argv[argv.index("--") + 1 :])}
+        return {"bash", "curl", "python", *programs_of(argv[argv.index("--") + 1 :])}
     words = [word for word in argv if word != "env" and "=" not in word]
     return set(words[:1])
 

@@ -128,7 +128,7 @@ def test_servers_answer_or_not(address: str) -> None:
 
 def test_the_programs_of_a_command() -> None:
     served = ("env", "GPUS=8", "bash", "recipes/serve.sh", "Qwen/Model", "--", "env", "A=1", "verl-axpo", "data")
-    assert services.programs_of(served) == {"bash", "curl", "vllm", "verl-axpo"}
+    assert services.programs_of(served) == {"bash", "curl", "python", "verl-axpo"}
     assert services.programs_of(("bash", "-c", "true")) == {"bash"}
 
 

@@ -1,4 +1,4 @@
-"""recipes/serve.sh around a program named `vllm` that is a small HTTP server: what the script does, not vLLM."""
+"""recipes/serve.sh around a program named `python` that is a small HTTP server: what the script does, not vLLM."""
 
 import os
 import socket
@@ -32,7 +32,7 @@ def port() -> int:
 
 
 def serve(folder: Path, port: int, model: str, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    program = folder / "bin/vllm"
+    program = folder / "bin/python"
     program.parent.mkdir(exist_ok=True)
     program.write_text(SERVER)
     program.chmod(0o755)
@@ -55,10 +55,16 @@ def test_the_command_finds_a_server_which_ends_with_it(tmp_path: Path, port: int
     done = serve(tmp_path, port, "my/model", "bash", "-c", ask, GPUS="8", TP="2", SERVE_ARGS="--dtype float32")
     assert (done.returncode, done.stdout) == (7, "asked\n")
     arguments = (tmp_path / "arguments").read_text()
-    assert arguments.startswith("serve my/model --port")
+    assert arguments.startswith("-m vllm.entrypoints.openai.api_server --model my/model --port")
     assert "--tensor-parallel-size 2 --data-parallel-size 4" in arguments
     assert arguments.endswith("--dtype float32")
     assert not answers(port)
+
+
+def test_on_a_cpu_the_server_gets_what_the_tiny_model_needs(tmp_path: Path, port: int) -> None:
+    done = serve(tmp_path, port, "tiny", "true", GPUS="1", SERVE_ON="cpu")
+    assert done.returncode == 0, done.stderr
+    assert "--dtype float32 --enforce-eager" in (tmp_path / "arguments").read_text()
 
 
 def test_a_server_that_does_not_start_shows_why(tmp_path: Path, port: int) -> None:

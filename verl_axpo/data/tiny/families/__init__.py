@@ -65,6 +65,8 @@ class Family(Protocol):
         ...
 
 
+Pairs = tuple[tuple[int, int], ...]
+
 NAMES = ("perception", "reasoning", "search")
 
 
@@ -79,18 +81,15 @@ def families(names: Sequence[str] = NAMES) -> tuple[Family, ...]:
     return tuple(import_module(f"{__name__}.{name}") for name in names)
 
 
-Pairs = tuple[tuple[int, int], ...]
-
-
 def split_pairs(first: Sequence[int], second: Sequence[int]) -> tuple[Pairs, Pairs]:
     """All pairs of two sets of numbers, in two parts: (for training, held out).
 
     Every fourth diagonal is held out: each number occurs on both sides of both parts, a pair in one of them only.
     """
-    trained, held_out = [], []
-    for (row, one), (column, other) in product(enumerate(first), enumerate(second)):
-        (trained if (row + column) % 4 else held_out).append((one, other))
-    return tuple(trained), tuple(held_out)
+    cells = list(product(range(len(first)), range(len(second))))
+    trained = tuple((first[row], second[column]) for row, column in cells if (row + column) % 4)
+    held_out = tuple((first[row], second[column]) for row, column in cells if (row + column) % 4 == 0)
+    return trained, held_out
 
 
 def tools_of(some: Sequence[Family]) -> tuple[str, ...]:
