@@ -9,176 +9,20 @@ wait in a queue. A pool belongs to the event loop that first uses it.
 import asyncio
 import contextlib
 import itertools
-import json
 import logging
-import os
 import secrets
 import socket
-import subprocess
-import tempfile
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from verl_axpo.errors import InfraFailure
 from verl_axpo.tools.sandbox import layout
-from verl_axpo.tools.sandbox.backends import SCRATCH_FOLDER, Backend
+from verl_axpo.tools.sandbox.backends import Backend
 from verl_axpo.tools.sandbox.inside import frames
 from verl_axpo.tools.sandbox.limits import SandboxConfig
+from verl_axpo.tools.sandbox.zygote import Zygote
 
 logger = logging.getLogger(__name__)
-
-END_TIMEOUT_S = 30.0  # for a killed process to be gone, on a machine that is busy with other things
-LOG_BYTES = 2000  # of what a parent that failed wrote, shown in the error
-
-
-class Zygote:
-    """A running parent. Make it with `start`."""
-
-    def __init__(self, config: SandboxConfig, backend: Backend, preload: Sequence[str]) -> None:
-        self.config = config
-        self.backend = backend
-        self.files = tempfile.TemporaryDirectory(prefix="verl-axpo-sandbox-", ignore_cleanup_errors=True)
-        self.folder = Path(self.files.name)
-        (self.folder / SCRATCH_FOLDER).mkdir()
-        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.control.setblocking(False)
-        self.log = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the parent)
-        self.alive = True
-        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.exits: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        settings = {
-            "limits": config.of_a_worker(),
-            "preload": list(preload),
-            "warm_up": layout.WARM_UP if tuple(preload) == layout.PRELOAD else "",
-        }
-        command = backend.command(settings, self.folder)
-        # Started by the thread of the event loop, which lives as long as the pool: bubblewrap dies with this thread.
-        self.process = subprocess.Popen(command, stdin=theirs.fileno(), stdout=self.log, stderr=self.log)
-        theirs.close()
-        if not backend.keeps_scratch:
-            self.files.cleanup()
-        asyncio.get_running_loop().add_reader(self.control, self._receive)
-
-    @classmethod
-    async def start(cls, config: SandboxConfig, backend: Backend, preload: Sequence[str]) -> "Zygote":
-        """Start a parent and wait until it has imported everything.
-
-        Raises:
-            InfraFailure: it ended or took longer than `start_timeout_s`.
-        """
-        zygote = cls(config, backend, preload)
-        try:
-            await asyncio.wait_for(zygote.ready, config.start_timeout_s)
-        except (InfraFailure, asyncio.TimeoutError) as error:
-            reason = str(error) or f"not ready after {config.start_timeout_s:g} s"
-            log = zygote.last_words()
-            await zygote.stop()
-            raise InfraFailure(f"python sandbox ({backend.name}) did not start: {reason}. {log}".strip()) from None
-        except BaseException:
-            await zygote.stop()
-            raise
-        return zygote
-
-    async def spawn(self, number: int, channel: socket.socket) -> None:
-        """Ask for a worker that serves `channel`; `exits[number]` tells how it ended.
-
-        Raises:
-            InfraFailure: the parent is gone.
-        """
-        self.exits[number] = asyncio.get_running_loop().create_future()
-        await self._send({"op": "spawn", "worker": number, "scratch": self._scratch(number)}, channel.fileno())
-
-    async def end(self, number: int) -> dict[str, Any]:
-        """Kill a worker, wait until it is gone, remove its files; returns how it ended.
-
-        Raises:
-            InfraFailure: it cannot be killed, or the parent is dead.
-        """
-        ended = self.exits[number]
-        try:
-            if not ended.done():
-                await self._send({"op": "kill", "worker": number})
-            return await asyncio.wait_for(asyncio.shield(ended), END_TIMEOUT_S)
-        except asyncio.TimeoutError:
-            raise InfraFailure(f"a python sandbox is still there {END_TIMEOUT_S:g} s after it was killed") from None
-        finally:
-            self.exits.pop(number, None)
-            scratch = self._scratch(number, create=False)
-            if scratch is not None:
-                await asyncio.to_thread(_remove, scratch)
-
-    async def stop(self) -> None:
-        """End the parent with all its workers and remove their files."""
-        self._lost("stopped")
-        try:
-            await asyncio.to_thread(self.process.wait, END_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            await asyncio.to_thread(self.process.wait)
-        self.log.close()
-        await asyncio.to_thread(_remove, str(self.folder))
-        self.files.cleanup()
-
-    def last_words(self) -> str:
-        """The end of what the parent and its confinement wrote."""
-        size = self.log.seek(0, os.SEEK_END)
-        self.log.seek(max(0, size - LOG_BYTES))
-        return self.log.read().decode(errors="replace").strip()
-
-    def _scratch(self, number: int, *, create: bool = True) -> str | None:
-        if not self.backend.keeps_scratch:
-            return None
-        folder = self.folder / SCRATCH_FOLDER / str(number)
-        if create:
-            folder.mkdir(mode=0o700)
-        return str(folder)
-
-    async def _send(self, message: dict[str, Any], *descriptors: int) -> None:
-        while self.alive:
-            try:
-                socket.send_fds(self.control, [json.dumps(message).encode()], descriptors)
-                return
-            except BlockingIOError:  # the parent is busy forking
-                await asyncio.sleep(0.01)
-            except OSError:
-                self._lost("the parent process ended")
-        raise InfraFailure("python sandbox: the parent process ended")
-
-    def _receive(self) -> None:
-        try:
-            text = self.control.recv(frames.MAX_CONTROL_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            text = b""
-        if not text:
-            self._lost("the parent process ended")
-            return
-        message = json.loads(text)
-        if message["event"] == "ready":
-            self.ready.set_result(None)
-            return
-        ended = self.exits.get(message["worker"])
-        if ended is not None and not ended.done():
-            ended.set_result(message)
-
-    def _lost(self, reason: str) -> None:
-        if not self.alive:
-            return
-        self.alive = False
-        asyncio.get_running_loop().remove_reader(self.control)
-        self.control.close()
-        waiting: list[asyncio.Future[Any]] = [self.ready, *self.exits.values()]
-        for future in waiting:
-            if not future.done():
-                future.set_exception(InfraFailure(f"python sandbox: {reason}"))
-                future.exception()  # whoever waits gets it; nobody waiting is no accident
-
-
-def _remove(folder: str) -> None:
-    """Delete what a model's code may have filled: `rm` does not recurse, so that no depth of folders breaks it."""
-    subprocess.run(["rm", "-rf", folder], check=False)
 
 
 class Sandbox:
