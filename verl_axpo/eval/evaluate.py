@@ -15,7 +15,7 @@ from rich.console import Console
 
 from verl_axpo.agent.server import ChatServer
 from verl_axpo.eval.live import Live
-from verl_axpo.eval.manifest import open_manifest, pin_prompt
+from verl_axpo.eval.manifest import note_tool_data, open_manifest, pin_prompt
 from verl_axpo.eval.runner import Job, Plan, Runner, Runs
 from verl_axpo.eval.settings import Registry, Settings, about
 from verl_axpo.eval.store import Store
@@ -78,10 +78,12 @@ async def evaluate(
             store.add_questions(name, some)
         plan = Plan.of(questions, settings.rollouts, store)
         agent: Runs = _Nobody()
+        loaded: list[Any] = []
         if plan.sample:
             server = ChatServer(base_url, settings.model, api_key=api_key, retries=retries)
             stack.push_async_callback(server.close)
-            agent = await _agent(settings, out, server, tools)
+            loaded = _tools(out, tools)
+            agent = await _agent(settings, server, loaded)
         runner = Runner(
             agent=agent,
             scorer=scorer,
@@ -92,6 +94,7 @@ async def evaluate(
             watcher=stack.enter_context(Live(console)),
         )
         await runner.run(plan)
+        note_tool_data(out, {tool.name: tool.content_hash() for tool in loaded if hasattr(tool, "content_hash")})
         left = Plan.of(questions, settings.rollouts, store)
         return Done(complete=left.empty, worked=not plan.empty)
 
@@ -107,12 +110,17 @@ def _check(questions: Mapping[str, Sequence[Question]]) -> None:
             )
 
 
-async def _agent(settings: Settings, out: Path, server: ChatServer, tools: str | None) -> "Agent":
-    from verl_axpo.agent.loop import Agent
+def _tools(out: Path, config: str | None) -> list[Any]:
     from verl_axpo.agent.toolbox import load_tools, schema_of
 
-    loaded = load_tools(tools) if tools is not None else []
+    loaded = load_tools(config) if config is not None else []
     pin_prompt(out, [schema_of(tool) for tool in loaded])
+    return loaded
+
+
+async def _agent(settings: Settings, server: ChatServer, tools: Sequence[Any]) -> "Agent":
+    from verl_axpo.agent.loop import Agent
+
     context = await server.context_length()
     if context is not None and context <= settings.limits.response_tokens:
         raise ValueError(
@@ -122,7 +130,7 @@ async def _agent(settings: Settings, out: Path, server: ChatServer, tools: str |
         )
     return Agent(
         server=server,
-        tools=tuple(loaded),
+        tools=tuple(tools),
         sampling=settings.sampling,
         limits=settings.limits,
         dialect=settings.dialect,

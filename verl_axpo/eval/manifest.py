@@ -25,11 +25,14 @@ HASH_CHARACTERS = 16
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """`settings`: nested values by name. `benchmarks`: name -> number and hash of its questions, and its place
-    in the report. `prompt`: the system turn and a hash of it with the tools' schemas, once something was sampled."""
+    in the report. `prompt`: the system turn and a hash of it with the tools' schemas, once something was sampled.
+    `tool_data`: of each tool that answers from stored data (recorded searches, a local index), the hash of it after the
+    last run."""
 
     settings: Mapping[str, Any]
     benchmarks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     prompt: Mapping[str, str] | None = None
+    tool_data: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_manifest(folder: str | Path) -> Manifest:
@@ -63,16 +66,14 @@ def open_manifest(
     """
     plain = orjson.loads(orjson.dumps(settings))
     ours = {name: {**about.get(name, {}), **fingerprint(some)} for name, some in questions.items()}
-    known: Mapping[str, Any] = {}
-    prompt = None
+    there = Manifest(settings=plain)
     if (folder / FILE_NAME).exists():
         there = read_manifest(folder)
-        known, prompt = there.benchmarks, there.prompt
-        problems = [*differences(there.settings, plain), *_changed(known, ours)]
+        problems = [*differences(there.settings, plain), *_changed(there.benchmarks, ours)]
         if problems:
             told = "\n".join(f"- {problem}" for problem in problems)
             raise ValueError(f"{folder} was made with other settings; set them back or use another --out:\n{told}")
-    manifest = Manifest(settings=plain, benchmarks={**known, **ours}, prompt=prompt)
+    manifest = replace(there, benchmarks={**there.benchmarks, **ours})
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder, manifest)
     return manifest
@@ -94,6 +95,12 @@ def pin_prompt(folder: Path, schemas: Sequence[Mapping[str, Any]]) -> None:
             f"{folder} was made with another system prompt or other tool schemas ({there.prompt['sha256']}, now "
             f"{digest}); use another --out"
         )
+
+
+def note_tool_data(folder: Path, hashes: Mapping[str, str]) -> None:
+    """Keep what the tools answered from; a recording grows, so that the last run's hash is the one to name."""
+    there = read_manifest(folder)
+    _write(folder, replace(there, tool_data={**there.tool_data, **hashes}))
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:

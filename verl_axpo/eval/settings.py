@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from verl_axpo.agent.conversation import CONVERSATIONS, Dialect
 from verl_axpo.agent.types import Limits, Sampling
+from verl_axpo.eval.prompts import prompt_hash
 from verl_axpo.eval.types import Question, Score
 from verl_axpo.eval.weights import weights_hash
 from verl_axpo.tools.configs import settings_of
@@ -77,9 +78,11 @@ class Settings:
             raise ValueError(f"dialect: got {self.dialect!r}; choose from {sorted(CONVERSATIONS)}")
 
     def for_manifest(self, tools: str | None) -> dict[str, Any]:
-        """Plain values, with the options of each tool and, of a local checkpoint, which weights it holds."""
+        """Plain values, with the options of each tool, a hash of the prompts' texts and, of a local checkpoint, which
+        weights it holds."""
         return {
             **asdict(self),
+            "prompts": prompt_hash(),
             "weights": weights_hash(self.model),
             "tools": {} if tools is None else settings_of(tools),
         }

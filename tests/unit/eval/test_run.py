@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from rich.console import Console
 
 from tests.unit.agent.scripted import MODEL, ZOOM_TOOLS, ScriptedServer
@@ -20,8 +21,13 @@ from tests.unit.eval import colours
 from tests.unit.eval.conftest import evaluate
 from verl_axpo.agent.types import Limits, Sampling
 from verl_axpo.core.types import Status
+from verl_axpo.eval.prompts import prompt_hash
+from verl_axpo.eval.report.build import build_report
+from verl_axpo.eval.report.compare import compare
+from verl_axpo.eval.report.results import load_evaluation
 from verl_axpo.eval.runner import STOP_AFTER, ServerLost
 from verl_axpo.eval.store import Store
+from verl_axpo.tools.search.service import Search
 
 Serve = Callable[..., ScriptedServer]
 REPO = Path(__file__).parents[3]
@@ -181,6 +187,27 @@ def test_another_prompt_is_refused_before_anything_is_sampled(serve: Serve, tmp_
     with pytest.raises(ValueError, match="another system prompt"):
         evaluate(server.url, out, benchmarks=("warm", "cold"))
     assert len(server.requests()) == asked
+
+
+def test_the_report_names_what_the_search_answered_from(serve: Serve, tmp_path: Path) -> None:
+    url = serve().url
+    for run in ("one", "two"):
+        corpus = tmp_path / run / "corpus"
+        corpus.mkdir(parents=True)
+        (corpus / "all.jsonl").write_text(json.dumps({"title": run, "url": "a://b/", "content": run}))
+        options = {"type": "native", "documents": str(corpus), "cache_dir": str(tmp_path / run / "index")}
+        tools = {"tools": [{"class_name": "verl_axpo.tools.search.tool.TavilySearch", "config": options}]}
+        (tmp_path / run / "tools.yaml").write_text(yaml.safe_dump(tools))
+        out = tmp_path / run / "out"
+        evaluate(url, out, benchmarks=("warm",), tools=str(tmp_path / run / "tools.yaml"))
+        build_report(out)
+        report = json.loads((out / "report.json").read_text())
+        (digest,) = report["tool_data"].values()
+        assert digest == Search(options).content_hash()
+        assert f"| data of tavily-search | SHA-256 {digest} |" in (out / "report.md").read_text()
+        assert report["settings"]["prompts"] == prompt_hash()
+    changed = compare(load_evaluation(tmp_path / "one/out"), load_evaluation(tmp_path / "two/out")).settings
+    assert [line for line in changed if line.startswith("data of tavily-search: there ")]
 
 
 def test_a_context_that_is_too_short_is_refused_at_once(serve: Serve, tmp_path: Path) -> None:

@@ -115,6 +115,7 @@ def report_json(evaluation: Evaluation, numbers: Mapping[str, Mapping[str, Estim
     return {
         "settings": evaluation.manifest.settings,
         "prompt": evaluation.manifest.prompt,
+        "tool_data": evaluation.manifest.tool_data,
         "benchmarks": {
             result.name: {"column": result.column, "group": result.group, "paper": result.paper, **breakdown(result)}
             for result in evaluation.results
@@ -149,6 +150,7 @@ def settings_table(evaluation: Evaluation) -> Table:
     prompt = evaluation.manifest.prompt
     if prompt is not None:
         table.append(["system prompt", f"{prompt['system']} (with the tools' schemas SHA-256 {prompt['sha256']})"])
+    table.extend([f"data of {name}", f"SHA-256 {digest}"] for name, digest in evaluation.manifest.tool_data.items())
     return table
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -42,8 +43,13 @@ def compare(before: Evaluation, after: Evaluation) -> Comparison:
         }
         for measure in MEASURES
     }
-    changed = differences(before.manifest.settings, after.manifest.settings)
+    changed = differences(_settings(before), _settings(after))
     return Comparison(before=before, after=after, differences=found, settings=tuple(changed))
+
+
+def _settings(evaluation: Evaluation) -> dict[str, Any]:
+    data = {f"data of {name}": digest for name, digest in evaluation.manifest.tool_data.items()}
+    return {**evaluation.manifest.settings, **data}
 
 
 def comparison_table(comparison: Comparison) -> Table:

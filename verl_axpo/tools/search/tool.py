@@ -28,6 +28,10 @@ class TavilySearch(BaseTool):
         self._count = token_counter(self.search.config.tokenizer)
         logger.info("%s: %s", NAME, self.search.describe())
 
+    def content_hash(self) -> str:
+        """Of what answers; see `Search.content_hash`. An evaluation names it."""
+        return self.search.content_hash()
+
     async def execute(
         self, instance_id: str, parameters: dict[str, Any], **kwargs: Any
     ) -> tuple[ToolResponse, float, dict[str, Any]]:
