@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # AXPO from nothing to a report, on a machine without an accelerator: environment -> tiny world and model -> SFT -> RL ->
-# report of the training -> `verl-axpo eval` on the held-out questions, its report. Real verl, vLLM, FSDP2 and Ray; only the model and its world are tiny.
+# report of the training -> `verl-axpo eval` on the held-out questions, its report. Real verl, vLLM, FSDP2 and Ray; only
+# the model and its world are tiny.
 #
 #   bash recipes/run_tiny_axpo.sh                                   one AXPO run
 #   FAST=1 bash recipes/run_tiny_axpo.sh                            the same in two RL steps
@@ -8,7 +9,7 @@
 #   bash recipes/run_tiny_axpo.sh algorithm.axpo.num_continuations=8   any override of verl's or AXPO's config
 #
 # Needs: Linux x86_64, Python 3.10-3.12, 2 cores, 12 GB of memory, 12 GB of disk. Ctrl-C at any time; the same command
-# goes on where it stood. A healthy run: see recipes/README.md.
+# goes on where it stood; with a larger STEPS it trains further. A healthy run: see recipes/README.md.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -18,6 +19,7 @@ SEED=${SEED:-0}                 # of RL: order of questions and every sampling r
 COMPARE=${COMPARE:-}            # arms to run side by side, e.g. grpo,axpo; empty: AXPO alone
 FAMILIES=${FAMILIES:-perception,reasoning,search} # kinds of question, each with its tool
 STEPS=${STEPS:-$([ "$FAST" = 1 ] && echo 2 || echo 30)}
+SFT_STEPS=${SFT_STEPS:-$([ "$FAST" = 1 ] && echo 150 || echo 720)}
 SAVE_EVERY=${SAVE_EVERY:-$([ "$FAST" = 1 ] && echo 1 || echo 10)}   # steps between checkpoints
 EVALUATE=${EVALUATE:-1}         # 0: without `verl-axpo eval` at the end
 OUT=${OUT:-outputs/tiny_axpo$([ "$FAST" = 1 ] && echo _fast || true)}
@@ -38,12 +40,22 @@ quietly() { # quietly TITLE LOG COMMAND...: output to the log, progress and erro
   python -m verl_axpo.progress --title "$title" --log "$log" -- "$@"
 }
 
-once() { # once MARK COMMAND...: skip what an earlier run finished
-  local mark=$1
-  shift
-  if [ -e "$mark" ]; then return; fi
-  "$@"
-  touch "$mark"
+once() { # once MARK SETTINGS COMMAND...: skip what an earlier run finished; one with other settings is not touched
+  local mark=$1 settings=$2 kept known
+  shift 2
+  kept=$(dirname "$mark")/.settings
+  mkdir -p "$(dirname "$mark")"
+  known=$(cat "$kept" 2>/dev/null || echo "$settings")
+  if [ "$known" != "$settings" ]; then
+    echo "$(dirname "$mark") was made with '$known', this run has '$settings'" >&2
+    echo "fix: set OUT to another folder, or remove that one" >&2
+    exit 2
+  fi
+  echo "$settings" >"$kept"
+  if [ ! -e "$mark" ]; then
+    "$@"
+    touch "$mark"
+  fi
 }
 
 train() { # train ARM RUN [override...]
@@ -88,20 +100,23 @@ evaluate() { # evaluate RUN OUT: the trained policy behind vLLM's server, as any
 
 # ------------------------------ launch ------------------------------
 # shellcheck disable=SC2086 # WORLD_SIZE is several words
-once "$WORLD/.done" quietly "tiny world and model" "$OUT/world.log" python -m verl_axpo.data.tiny --out "$WORLD" --families "$FAMILIES" $WORLD_SIZE
-once "$SFT/.done" env -u STEPS FAST="$FAST" DATA="$WORLD" OUT="$SFT" bash recipes/tiny_sft.sh
+once "$WORLD/.done" "$FAMILIES $WORLD_SIZE" quietly "tiny world and model" "$OUT/world.log" \
+  python -m verl_axpo.data.tiny --out "$WORLD" --families "$FAMILIES" $WORLD_SIZE
+once "$SFT/.done" "STEPS=$SFT_STEPS" env STEPS="$SFT_STEPS" DATA="$WORLD" OUT="$SFT" bash recipes/tiny_sft.sh
 if [ -z "$COMPARE" ]; then
-  once "$OUT/.done" train axpo "$OUT" "$@"
+  once "$OUT/.done_$STEPS" "axpo SEED=$SEED $*" train axpo "$OUT" "$@"
   verl-axpo report "$OUT"
   runs=("$OUT")
 else
   runs=()
   for arm in ${COMPARE//,/ }; do
     runs+=("$OUT/${arm}_seed$SEED")
-    once "${runs[-1]}/.done" train "$arm" "${runs[-1]}" "$@"
+    once "${runs[-1]}/.done_$STEPS" "$arm SEED=$SEED $*" train "$arm" "${runs[-1]}" "$@"
   done
   verl-axpo report "${runs[@]}" --out "$OUT/compare_seed$SEED" --title "Tiny world: ${COMPARE//,/ and }, seed $SEED"
 fi
 if [ "$EVALUATE" = 1 ]; then
-  for run in "${runs[@]}"; do once "$run/eval/step_$STEPS/.done" evaluate "$run" "$run/eval/step_$STEPS"; done
+  for run in "${runs[@]}"; do
+    once "$run/eval/step_$STEPS/.done" "$FAMILIES SEED=$SEED" evaluate "$run" "$run/eval/step_$STEPS"
+  done
 fi

@@ -37,8 +37,8 @@ fi
 mkdir -p "$(dirname "$LOG")"
 # The module behind `vllm serve`, which does not start with the CPU build (it asks for a distribution named vllm).
 # --generation-config vllm: no sampling setting of the checkpoint's own behind the caller's back
-python -m vllm.entrypoints.openai.api_server --model "$model" --port "$PORT" --tensor-parallel-size "$TP" --data-parallel-size $((GPUS / TP)) \
-  --max-model-len "$LENGTH" --limit-mm-per-prompt '{"image": 16, "video": 0}' --enable-prefix-caching \
+python -m vllm.entrypoints.openai.api_server --model "$model" --port "$PORT" --tensor-parallel-size "$TP" \
+  --data-parallel-size $((GPUS / TP)) --max-model-len "$LENGTH" --limit-mm-per-prompt '{"image": 16, "video": 0}' --enable-prefix-caching \
   --generation-config vllm "${options[@]}" >"$LOG" 2>&1 &
 server=$!
 trap stop EXIT
