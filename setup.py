@@ -52,6 +52,7 @@ setup(
         "hydra-core>=1.3",  # the search-path plugin interface
         "jinja2",  # the HTML reports
         "math-verify",  # the reward of mathematical answers: LaTeX parsed and compared
+        "jsonschema",  # a call's arguments against its tool's schema
         "matplotlib",  # plots of the reports
         "numpy>=2.0",  # near image hashes (bitwise_count)
         "openai",  # the client of judge, teacher and evaluated model: any server that speaks its protocol

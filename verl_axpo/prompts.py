@@ -120,6 +120,15 @@ def tool_schema(name: str) -> Schema:
     return deepcopy(_SCHEMAS[_known([name])[0]])
 
 
+def zoom_schema(coord_mode: str) -> Schema:
+    """The schema of `image_zoom_in` for a model family: what its boxes are counted in is what it is told."""
+    schema = tool_schema("image_zoom_in")
+    if coord_mode == "pixel":
+        box = schema["function"]["parameters"]["properties"]["bbox_2d"]
+        box["description"] = "The box as [x1, y1, x2, y2], in pixels of the image as you see it."
+    return schema
+
+
 def tool_schemas(tools: Sequence[str]) -> list[Schema]:
     """The schemas of several tools, in the order given."""
     return [tool_schema(name) for name in tools]

@@ -1,7 +1,8 @@
 """A verl tool with the life of its trajectory: created at the first call, released when the trajectory ends.
 
 verl's loop creates and releases a tool around every call, so a stateful tool would forget everything in between. It
-also waits for a tool as long as the tool likes: here a call has a limit of its own, whatever the tool does inside.
+also waits for a tool as long as the tool likes: here a call has a limit of its own, whatever the tool does inside. And
+it hands over whatever the policy wrote: here arguments that the tool's schema does not allow are answered without it.
 """
 
 import asyncio
@@ -13,10 +14,11 @@ from verl.tools.base_tool import BaseTool
 from verl.tools.schemas import ToolResponse
 
 from verl_axpo.errors import InfraFailure
+from verl_axpo.tools.arguments import problem_with
+from verl_axpo.tools.configs import LIMIT_KEY
 
 logger = logging.getLogger(__name__)
 
-LIMIT_KEY = "call_limit_s"  # in a tool's config
 CALL_LIMIT_S = 300.0  # above what the tools allow themselves: to be reached only by one that is stuck
 
 
@@ -30,7 +32,9 @@ class TrajectoryTool:
         self.tool = tool
         self.name: str = tool.name
         self.tool_schema = tool.tool_schema
-        self.limit_s = float(tool.config.get(LIMIT_KEY, CALL_LIMIT_S))
+        # A tool whose calls may rightly wait longer, in a queue of its own, says so in `longest_call_s`
+        self.limit_s = float(tool.config.get(LIMIT_KEY, getattr(tool, "longest_call_s", CALL_LIMIT_S)))
+        self.parameters = tool.tool_schema.function.parameters.model_dump(exclude_none=True)
         self._instance: str | None = None
         self._creating = asyncio.Lock()
 
@@ -44,10 +48,14 @@ class TrajectoryTool:
     async def execute(
         self, instance_id: str, parameters: dict[str, Any], **kwargs: Any
     ) -> tuple[ToolResponse, float | None, dict[str, Any]]:
-        """The tool's own result. An `InfraFailure` becomes a flag; any other exception is verl's to turn into text.
+        """The tool's own result, or what is wrong with the arguments. An `InfraFailure` becomes a flag; any other
+        exception is verl's to turn into text.
 
         A call that takes longer than `limit_s` seconds is cancelled, and an infrastructure failure.
         """
+        if (problem := problem_with(parameters, self.parameters)) is not None:
+            text = f"Error: {problem}"
+            return ToolResponse(text=text), 0.0, {"ok": False, "infra": False, "error": text}
         try:
             response, reward, metrics = await self._limited(self.tool.execute(instance_id, parameters, **kwargs))
         except InfraFailure as failure:

@@ -11,6 +11,9 @@ import yaml
 
 from verl_axpo.tools import CONFIG_DIR
 
+LIMIT_KEY = "call_limit_s"  # seconds after which the agent loop gives a call up
+HOST_KEYS = ("type", LIMIT_KEY)  # verl's and the agent loop's, in the same mapping as a tool's own keys
+
 # Where a service is and how it is paid for changes nothing about what the tool is; a key must not be written down
 _PRIVATE = re.compile(r"key|token|secret|password|url|host|port|endpoint|path|dir", re.IGNORECASE)
 

@@ -6,6 +6,8 @@ query -> hits -> pictures, shrunk -> ToolResponse(text=captions and sources, ima
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from verl.tools.base_tool import BaseTool
 from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
 
 from verl_axpo.errors import InfraFailure
+from verl_axpo.tools.configs import HOST_KEYS
 from verl_axpo.tools.crop import to_rgb
 from verl_axpo.tools.search.arguments import SearchArgumentError, parse_arguments
 from verl_axpo.tools.search.config import default_cache_dir
@@ -26,6 +29,8 @@ NAME = "image_search"
 MAX_PIXELS = 512 * 512  # area of a returned picture; zooming in is another tool's work
 MAX_IMAGES = 3  # per call
 MAX_TOKENS = 256  # of the captions
+MAX_CONCURRENCY = 4  # searches that one process makes at once: each decodes pictures
+KEYS = ("documents", "cache_dir", *HOST_KEYS)
 SCHEMA = {
     "type": "function",
     "function": {
@@ -47,15 +52,18 @@ class ImageSearch(BaseTool):
     """verl tool. Config keys: `documents` (folder of captions and pictures), `cache_dir` (of the index, optional).
 
     Raises:
-        ValueError: no captions there.
+        ValueError: an unknown key, or no captions there.
     """
 
     def __init__(self, config: dict[str, Any], tool_schema: OpenAIFunctionToolSchema | None = None) -> None:
         super().__init__(config, tool_schema or OpenAIFunctionToolSchema.model_validate(SCHEMA))
+        if unknown := sorted(set(config) - set(KEYS)):
+            raise ValueError(f"{NAME}: unknown keys {unknown} in the tool's config; choose from {list(KEYS)}")
         documents = config.get("documents")
         if not documents or not Path(documents).is_dir():
             raise ValueError(f"{NAME}: documents: got {documents!r}, expected a folder that exists")
         self.folder = Path(documents).resolve()
+        self._threads = ThreadPoolExecutor(MAX_CONCURRENCY, thread_name_prefix=NAME)
         self.index = LocalIndex(self.folder, Path(config.get("cache_dir") or default_cache_dir()))
 
     async def execute(
@@ -75,7 +83,8 @@ class ImageSearch(BaseTool):
             text = f"Error: {error}"
             return ToolResponse(text=text), 0.0, {"ok": False, "error": text}
         try:
-            hits, pictures = await asyncio.to_thread(self._find, query, min(max_results, MAX_IMAGES))
+            job = partial(self._find, query, min(max_results, MAX_IMAGES))
+            hits, pictures = await asyncio.get_running_loop().run_in_executor(self._threads, job)
         except STORAGE_ERRORS as error:
             raise InfraFailure(f"{NAME}: {self.folder} cannot be read: {error!r}") from error
         return ToolResponse(text=render(hits, MAX_TOKENS), image=pictures), 0.0, {"ok": True, "error": None}

@@ -20,6 +20,7 @@ from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
 
 from verl_axpo import prompts
 from verl_axpo.errors import InfraFailure
+from verl_axpo.tools.configs import HOST_KEYS
 from verl_axpo.tools.crop import (
     COORD_MODES,
     MAX_PIXELS,
@@ -37,7 +38,6 @@ __all__ = ["NAME", "ImageZoomIn", "ZoomError", "parse_arguments", "pixel_box", "
 
 NAME = "image_zoom_in"
 DEFAULTS = {"coord_mode": COORD_MODES[0], "min_pixels": MIN_PIXELS, "max_pixels": MAX_PIXELS}
-HOST_KEYS = ("type", "call_limit_s")  # verl's and the agent loop's, in the same mapping
 MAX_CONCURRENCY = 4  # crops that one process makes at once: each may hold a copy of an 8K picture (130 MB)
 
 
@@ -52,7 +52,8 @@ class ImageZoomIn(BaseTool):
     """
 
     def __init__(self, config: dict[str, Any], tool_schema: OpenAIFunctionToolSchema | None = None) -> None:
-        super().__init__(config, tool_schema or OpenAIFunctionToolSchema.model_validate(prompts.tool_schema(NAME)))
+        mode = config.get("coord_mode", COORD_MODES[0])
+        super().__init__(config, tool_schema or OpenAIFunctionToolSchema.model_validate(prompts.zoom_schema(mode)))
         known = [*DEFAULTS, "max_concurrency", *HOST_KEYS]
         if unknown := sorted(set(config) - set(known)):
             raise ValueError(f"{NAME}: unknown keys {unknown} in the tool's config; choose from {known}")

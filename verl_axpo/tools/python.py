@@ -17,10 +17,11 @@ from verl.tools.base_tool import BaseTool
 from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
 
 from verl_axpo import prompts
+from verl_axpo.tools.configs import HOST_KEYS
 from verl_axpo.tools.sandbox import CellResult, SandboxConfig, SandboxPool, Session, choose
+from verl_axpo.tools.text import quoted
 
 NAME = "python"
-_HOST_KEYS = ("type",)  # of a tool's `config`, read by verl
 
 
 class CallError(ValueError):
@@ -43,10 +44,10 @@ def parse_arguments(parameters: Any) -> tuple[str, float | None]:
         raise CallError(f"unknown arguments {unknown}; the arguments are code and timeout.")
     code, timeout = parameters.get("code"), parameters.get("timeout")
     if not isinstance(code, str) or not code.strip():
-        raise CallError(f"code must be a string with Python code, got {code!r}.")
+        raise CallError(f"code must be a string with Python code, got {quoted(code)}.")
     number = isinstance(timeout, Real) and not isinstance(timeout, bool)
     if timeout is not None and not (number and math.isfinite(timeout) and timeout > 0):
-        raise CallError(f"timeout must be a number of seconds above 0, got {timeout!r}.")
+        raise CallError(f"timeout must be a number of seconds above 0, got {quoted(timeout)}.")
     return code, None if timeout is None else float(timeout)
 
 
@@ -62,8 +63,9 @@ class Python(BaseTool):
 
     def __init__(self, config: dict[str, Any], tool_schema: OpenAIFunctionToolSchema | None = None) -> None:
         super().__init__(config, tool_schema or OpenAIFunctionToolSchema.model_validate(prompts.tool_schema(NAME)))
-        own = {key: value for key, value in config.items() if key not in _HOST_KEYS}
+        own = {key: value for key, value in config.items() if key not in HOST_KEYS}
         self.settings = SandboxConfig.from_mapping(own)
+        self.longest_call_s = self.settings.longest_call_s
         self.backend = choose(self.settings)
         self._pool: SandboxPool | None = None
         self._sessions: dict[str, Session] = {}

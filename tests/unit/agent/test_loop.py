@@ -80,7 +80,10 @@ def test_without_tools_there_is_one_turn_and_no_schema(serve: Any) -> None:
     [
         ("<tool_call>{oops</tool_call>", "not valid JSON"),
         ('<tool_call>{"name": "zap", "arguments": {}}</tool_call>', "Unknown function 'zap'"),
-        ('<tool_call>{"name": "image_zoom_in", "arguments": {"bbox_2d": [9, 9, 1, 1]}}</tool_call>', "must satisfy"),
+        (
+            '<tool_call>{"name": "image_zoom_in", "arguments": {"bbox_2d": [9, 9, 1, 1], "label": "a"}}</tool_call>',
+            "must satisfy",
+        ),
     ],
 )
 def test_a_bad_call_is_answered_and_the_trajectory_goes_on(serve: Any, call: str, says: str) -> None:

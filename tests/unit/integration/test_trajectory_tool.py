@@ -9,9 +9,15 @@ from verl.experimental.agent_loop.tool_parser import FunctionCall
 from verl.tools.base_tool import BaseTool
 from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
 
+from verl_axpo import prompts
 from verl_axpo.errors import InfraFailure
 from verl_axpo.integration.agent_loop import AxpoToolAgentLoop, BadCall
 from verl_axpo.integration.trajectory_tool import TrajectoryTool
+from verl_axpo.tools.arguments import problem_with
+from verl_axpo.tools.image_search import ImageSearch
+from verl_axpo.tools.image_zoom_in import ImageZoomIn
+from verl_axpo.tools.python import Python
+from verl_axpo.tools.sandbox import SandboxConfig
 from verl_axpo.tools.search.tool import TavilySearch
 
 SCHEMA = OpenAIFunctionToolSchema.model_validate({"type": "function", "function": {"name": "t", "description": "."}})
@@ -97,9 +103,42 @@ async def test_a_failing_service_is_flagged() -> None:
 
 
 def test_our_tools_take_the_limit_in_their_config(tmp_path: Any) -> None:
-    (tmp_path / "a.txt").write_text("a")
-    config = {"documents": str(tmp_path), "cache_dir": str(tmp_path / "cache"), "call_limit_s": 7}
-    assert TrajectoryTool(TavilySearch(config)).limit_s == 7.0
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "url": "a.png"}')
+    documents = {"documents": str(tmp_path), "cache_dir": str(tmp_path / "cache")}
+    tools = [(TavilySearch, documents), (ImageSearch, documents), (ImageZoomIn, {}), (Python, {})]
+    for tool, config in tools:
+        assert TrajectoryTool(tool({"type": "native", **config, "call_limit_s": 7})).limit_s == 7.0, tool
+
+
+def test_a_python_call_that_waits_in_its_queue_is_not_given_up() -> None:
+    config = SandboxConfig()
+    for limit_s in (TrajectoryTool(Python({})).limit_s, TrajectoryTool(Python({"queue_timeout_s": 900.0})).limit_s):
+        assert limit_s > 2 * config.queue_timeout_s + config.start_timeout_s + config.max_timeout_s
+    assert TrajectoryTool(Python({"queue_timeout_s": 900.0})).limit_s > 2 * 900.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ([1], "arguments must be a JSON object, got list"),
+        ({"label": "a"}, "bbox_2d is missing"),
+        ({}, "bbox_2d and label are missing"),
+        ({"bbox_2d": "1 2 3 4", "label": "a"}, "bbox_2d must be of type array, got '1 2 3 4'"),
+        ({"bbox_2d": [0, 0, 1, 1], "label": 3}, "label must be of type string, got 3"),
+        ({"bbox_2d": [0, 0, 1, 1], "label": "a", "img_idx": "<|im_end|>"}, "got '< |im_end|>'"),
+    ],
+)
+async def test_arguments_that_the_schema_does_not_allow_never_reach_the_tool(arguments: Any, text: str) -> None:
+    response, _, metrics = await TrajectoryTool(ImageZoomIn({})).execute("id", arguments)
+    assert response.text.startswith("Error: ")
+    assert text in response.text
+    assert "; write bbox_2d (array), label (string), img_idx (integer, optional)." in response.text
+    assert metrics == {"ok": False, "infra": False, "error": response.text}
+
+
+@pytest.mark.parametrize("arguments", [{"query": "a"}, {"query": "a", "max_results": 3}, {"query": "a", "more": None}])
+def test_arguments_that_fit(arguments: dict[str, Any]) -> None:
+    assert problem_with(arguments, prompts.tool_schema("tavily-search")["function"]["parameters"]) is None
 
 
 @pytest.mark.parametrize(

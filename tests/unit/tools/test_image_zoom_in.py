@@ -153,3 +153,11 @@ def test_a_line_is_refused_before_the_processor_would() -> None:
     strip = Image.new("RGB", (1000, 100))
     with pytest.raises(ZoomError, match=r"is 1000 x 4 pixels, a mere line; .* at most 100 times as long as wide"):
         zoom([strip], [0, 0, 1000, 40])
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"), [("relative_1000", "in thousandths of width and height"), ("pixel", "in pixels of the image")]
+)
+def test_the_policy_is_told_what_its_boxes_are_counted_in(mode: str, words: str) -> None:
+    properties = ImageZoomIn({"coord_mode": mode}).tool_schema.function.parameters.properties
+    assert words in properties["bbox_2d"].description

@@ -87,6 +87,12 @@ class SandboxConfig:
         """Calls that run at once."""
         return self.max_running or os.cpu_count() or 1
 
+    @property
+    def longest_call_s(self) -> float:
+        """Seconds that a call may rightly take: a wait for a sandbox and one for its turn, start, images, the code
+        itself, and the end of a sandbox that does not answer."""
+        return 2 * self.queue_timeout_s + 2 * self.start_timeout_s + self.max_timeout_s + 60.0
+
     def of_a_worker(self) -> dict[str, int]:
         """What the process inside has to know."""
         names = ("memory_mb", "cpu_s", "threads", "scratch_mb", "open_files", "output_bytes", "images", "image_pixels")

@@ -9,13 +9,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from verl_axpo.tools.configs import HOST_KEYS
+
 ENGINES = ("tavily", "local")
 MODES = ("live", "record", "replay")
 ON_MISS = ("infra_failure", "error")
 DEPTHS = ("basic", "advanced")
 KEY_VARIABLE = "TAVILY_API_KEY"
 LEAKS = ("huggingface.co",)  # pages with the benchmarks' answers: left out of every web search (paper, section 2)
-HOST_KEYS = ("type", "call_limit_s")  # verl's and the agent loop's, in the same mapping
 NO_ENGINE = (
     "tavily-search: nothing to search with. Set one of: the environment variable {key} (a Tavily key); `documents`, a "
     "folder of .txt, .md or .jsonl files, in the tool's config; or `mode: replay` with a recorded `cache_dir`"
