@@ -23,7 +23,17 @@ from verl_axpo import prompts
 from verl_axpo.data import parquet
 from verl_axpo.data.tiny import model, teacher, tokenizer, world
 from verl_axpo.data.tiny.__main__ import conversations, make, make_tokenizer
-from verl_axpo.data.tiny.families import NAMES, Problem, families, perception, reasoning, search, split_pairs, tools_of
+from verl_axpo.data.tiny.families import (
+    NAMES,
+    Problem,
+    families,
+    near_misses,
+    perception,
+    reasoning,
+    search,
+    split_pairs,
+    tools_of,
+)
 from verl_axpo.data.tiny.preview import GAP_PX, PANEL_PX
 from verl_axpo.data.tiny.tools import write_tools
 from verl_axpo.rewards.outcome import compute_score
@@ -166,6 +176,10 @@ def test_nothing_that_is_held_out_occurs_in_training(name: str) -> None:
     assert not used & held_out
     for place in (0, 1):
         assert {pair[place] for pair in held_out} == {pair[place] for pair in used}
+
+
+def test_a_near_miss_shares_one_number_in_its_place() -> None:
+    assert near_misses((1, 2), ((1, 2), (1, 3), (2, 1), (4, 2), (3, 4))) == [(1, 3), (4, 2)]
 
 
 @pytest.mark.parametrize("name", NAMES)

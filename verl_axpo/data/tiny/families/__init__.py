@@ -92,6 +92,11 @@ def split_pairs(first: Sequence[int], second: Sequence[int]) -> tuple[Pairs, Pai
     return trained, held_out
 
 
+def near_misses(pair: tuple[int, int], pairs: Pairs) -> list[tuple[int, int]]:
+    """Those of `pairs` that share one number with `pair`, in its place: what a careless reader takes instead."""
+    return [other for other in pairs if (other[0] == pair[0]) != (other[1] == pair[1])]
+
+
 def tools_of(some: Sequence[Family]) -> tuple[str, ...]:
     """The tools that every question of such a world offers: one per family, whichever the question needs."""
     return tuple(family.TOOL for family in some)

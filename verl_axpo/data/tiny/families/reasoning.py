@@ -4,12 +4,12 @@
                             -> `python` multiplies, says   -> right if the factors were copied right
 
 Every factor leaves 1, 2 or 4 when divided by 7, and so does every product: three answers, equally likely, out of the
-reach of a model that has not been taught arithmetic. The teacher names the factors, often puts others into the code.
+reach of a model that has not been taught arithmetic. The teacher names the factors, often puts one other into the code.
 """
 
 import random
 
-from verl_axpo.data.tiny.families import Call, Problem, split_pairs
+from verl_axpo.data.tiny.families import Call, Problem, near_misses, split_pairs
 
 NAME = "reasoning"
 TOOL = "python"
@@ -40,8 +40,9 @@ def think(problem: Problem) -> str:
 
 
 def call(problem: Problem, right: bool, rng: random.Random) -> Call:
-    """The product of the factors, or of others, never held out, that leave another remainder."""
+    """The product of the factors or, one of them read wrong, of a pair that leaves another remainder."""
     factors = problem.facts["factors"]
-    used = factors if right else rng.choice([pair for pair in TRAINED if remainder(pair) != problem.answer])
+    misread = [pair for pair in near_misses(factors, TRAINED) if remainder(pair) != problem.answer]
+    used = factors if right else rng.choice(misread)
     code = f"import math\nprint(math.prod([{used[0]}, {used[1]}]) % {MODULUS})"
     return Call(arguments={"code": code}, response=remainder(used), shown=remainder(used))

@@ -4,14 +4,14 @@
                               -> `tavily-search` in a corpus  -> right if street and stall were asked for right
     corpus: one document per stall, found by the local index of `verl_axpo.tools.search`
 
-Who sells what follows no rule, so it has to be looked up. The teacher names the place and often asks for another one.
+Who sells what follows no rule, so it has to be looked up. The teacher names the place and often asks for its neighbour.
 """
 
 import hashlib
 import random
 from collections.abc import Iterator
 
-from verl_axpo.data.tiny.families import Call, Problem, split_pairs
+from verl_axpo.data.tiny.families import Call, Problem, near_misses, split_pairs
 
 NAME = "search"
 TOOL = "tavily-search"
@@ -55,12 +55,13 @@ def think(problem: Problem) -> str:
 
 
 def call(problem: Problem, right: bool, rng: random.Random) -> Call:
-    """A search for the place, or for another, never held out, where they sell something else."""
+    """A search for the place or, street or stall read wrong, for one where they sell something else."""
     from verl_axpo.tools.search.trim import render
     from verl_axpo.tools.search.types import Hit
 
     asked = (problem.facts["street"], problem.facts["stall"])
-    place = asked if right else rng.choice([other for other in TRAINED if sold_at(*other) != problem.answer])
+    misread = [other for other in near_misses(asked, TRAINED) if sold_at(*other) != problem.answer]
+    place = asked if right else rng.choice(misread)
     arguments = {"query": f"street {place[0]}, stall {place[1]}.", "max_results": 1}
     response = render([Hit(**document(*place), score=1.0)], max_tokens=MAX_TOKENS)
     return Call(arguments=arguments, response=response, shown=sold_at(*place))
