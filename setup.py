@@ -56,7 +56,7 @@ setup(
         "matplotlib",  # plots of the reports
         "numpy>=2.0",  # near image hashes (bitwise_count)
         "openai",  # the client of judge, teacher and evaluated model: any server that speaks its protocol
-        "orjson",  # the trace: a step of 1,000 long rows in a second, NumPy arrays as they are
+        "orjson",  # the trace: 1,200 rows of 8,192 tokens in a second (benchmarks/trace_cost.py); takes NumPy arrays
         "pillow",  # images of tools and traces
         "psutil",  # memory figures of the CPU platform
         "pyarrow",  # parquet, a row group at a time

@@ -1,8 +1,8 @@
 """Is a trace what AXPO would have done? Trace -> recomputed from its rewards and tokens alone -> every difference.
 
 Looked at are files, groups, budget, ranking and allocation, resampled rows, prefixes, masks, confidence, recovery,
-advantages and metrics (`decisions.py`, `tokens.py`). `verl-axpo audit DIR` prints
-the result and fails on any difference.
+advantages and metrics (`decisions.py`, `tokens.py`, `metrics.py`). `verl-axpo audit DIR` prints the result and
+fails on any difference.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from verl_axpo.audit import decisions, tokens
+from verl_axpo.audit import decisions, metrics, tokens
 from verl_axpo.audit.view import Check, view_of
 from verl_axpo.trace import TracedStep, iter_steps, list_steps
 
@@ -25,7 +25,7 @@ CHECKS: tuple[Check, ...] = (
     tokens.check_confidence,
     decisions.check_recovery,
     decisions.check_advantages,
-    decisions.check_metrics,
+    metrics.check_metrics,
 )
 
 

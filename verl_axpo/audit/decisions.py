@@ -1,19 +1,14 @@
 """The audit's rules on decisions: view of a step -> all that is not as `verl_axpo.core` decides on the same rewards."""
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from verl_axpo.audit.view import Found, View, where
+from verl_axpo.audit.view import Found, View, close, where
 from verl_axpo.core.advantage import recovery, row_advantages
 from verl_axpo.core.budget import allocate, max_prefixes
-from verl_axpo.core.metrics import step_metrics
 from verl_axpo.core.ranking import rank
-from verl_axpo.core.step import Resampled
 from verl_axpo.core.types import Candidate, Kind
 from verl_axpo.trace import ranked_order
-
-TOLERANCE = 1e-6  # relative and absolute: a few units in the last place of the float32 that advantages are computed in
 
 
 def check_rows(view: View) -> Iterator[Found]:
@@ -56,7 +51,7 @@ def check_ranking(view: View) -> Iterator[Found]:
     scores = {(one.uid, one.session): one.score for one in found}
     for one in expected:
         score = scores.get((one.uid, one.session), one.score)
-        if not _close(score, one.score):
+        if not close(score, one.score):
             yield f"{one.uid}/{one.session}", f"score {one.score:.7f}", f"{score:.7f}"
 
 
@@ -98,26 +93,11 @@ def check_advantages(view: View) -> Iterator[Found]:
     expected = row_advantages(rows, view.summary.config, normalize_std=view.summary.normalize_std).tolist()
     for record, advantage in zip(view.records, expected, strict=True):
         credited = record.selected and view.summary.config.credits_prefix
-        if not _close(record.advantage, advantage):
+        if not close(record.advantage, advantage):
             yield where(record), f"{advantage:.7f}", f"{record.advantage:.7f}"
         if record.advantage_prefix != (record.advantage if credited else None):
             wanted = f"advantage_prefix {record.advantage if credited else None}"
             yield where(record), wanted, str(record.advantage_prefix)
-
-
-def check_metrics(view: View) -> Iterator[Found]:
-    """The metrics that follow from rewards, tool use and resampling."""
-    resampled = [
-        Resampled(
-            candidate=Candidate(uid=uid, session=session, score=0.0),  # metrics do not look at the score
-            continuations=tuple(record.as_rollout() for record in records),
-        )
-        for (uid, session), records in view.continuations.items()
-    ]
-    for name, expected in step_metrics(view.groups, resampled, view.summary.config).items():
-        found = view.summary.metrics.get(name)
-        if found is None or not _close(found, expected):
-            yield "summary", f"{name} {expected:.7f}", str(found)
 
 
 def _ranked(view: View) -> tuple[Candidate, ...]:
@@ -135,7 +115,3 @@ def _unequal_sets(expected: Sequence[Candidate], found: Sequence[Candidate]) -> 
     for name, times in Counter(_names(found)).items():
         if name not in _names(expected) or times > 1:
             yield name, f"{int(name in _names(expected))} times in the summary's list", f"{times} times"
-
-
-def _close(found: float, expected: float) -> bool:
-    return math.isclose(found, expected, rel_tol=TOLERANCE, abs_tol=TOLERANCE)

@@ -1,10 +1,13 @@
 """A step as the audit's rules want it: records and summary -> `View`, sorted by what the rules ask for."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from verl_axpo.core.types import Group, Kind
 from verl_axpo.trace import StepSummary, TracedStep, TrajectoryRecord
+
+TOLERANCE = 1e-6  # relative and absolute: a few units in the last place of the float32 that advantages are computed in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,3 +45,8 @@ def view_of(step: TracedStep, summary: StepSummary) -> View:
 def where(record: TrajectoryRecord) -> str:
     """`uid/session`, the name of a trajectory in a report."""
     return f"{record.uid}/{record.session}"
+
+
+def close(found: float, expected: float) -> bool:
+    """Whether a number of the trace is the recomputed one."""
+    return math.isclose(found, expected, rel_tol=TOLERANCE, abs_tol=TOLERANCE)

@@ -179,7 +179,7 @@ class AxpoToolAgentLoop(ToolAgentLoop):
             prefix_images=self.prompt_images,
             confidence=_mean_probability(output.response_logprobs, span),
             tool_calls=tuple(self.calls),
-            num_generated=client.num_generated,
+            num_generated=sum(output.response_mask) - client.prefix_length,
             prompt_tokens=client.prompt_tokens,
             cached_tokens=client.cached_tokens,
             started=started,

@@ -30,6 +30,7 @@ class Episode:
 
     `prefix_len` counts the response up to and including the first opening tag; `tool_call_span` is `[start, end)` from
     there through the closing tag; both None without a tool call. `prefix_images` are the images in the context there.
+    `num_generated` counts the response's tokens that the policy wrote, without the prefix that a resample was given.
     `prompt_tokens` and `cached_tokens` are those of the first request, the cache count None if the engine gave none.
     """
 

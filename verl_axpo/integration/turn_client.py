@@ -54,7 +54,7 @@ class TurnClient:
         self._client, self._response_length, self._seed, self._resume = client, response_length, seed, resume
         self.request_id: str = resume.request_id if resume else ""
         self.turn_lengths: list[int] = []  # tokens of each assistant turn, the prefix included
-        self.num_generated = 0
+        self.prefix_length = resume.length if resume else 0
         self.stopped_by_length = False
         self.prompt_len = 0
         self.prompt_tokens = 0
@@ -80,7 +80,6 @@ class TurnClient:
         if first:
             self.prompt_tokens = len(context)
             self.cached_tokens = output.extra_fields.get("num_cached_tokens")
-        self.num_generated += len(output.token_ids)
         self.stopped_by_length = len(output.token_ids) >= limit
         output = _behind(head, output) if head else output
         self.turn_lengths.append(len(output.token_ids))

@@ -2,6 +2,7 @@
 
     records.py  one trajectory, one step's decisions, and their JSON
     writer.py   trainer -> `step_000007.jsonl`, `step_000007.summary.json` (in the background); workers -> `images/`
+    metrics.py  tool calls and tokens of a step's rows -> the metrics that follow from them
     reader.py   files -> `TracedStep`, with whatever a killed run left torn named, never hidden
 
 The formats are documented in `docs/trace.md`. Nothing here imports verl.

@@ -34,7 +34,7 @@ def test_each_turn_may_fill_what_is_left_of_the_response() -> None:
     ask(client, [0, 0, 1, 2, 3, 9, 9, 9, 9])
     assert [one["sampling_params"]["max_tokens"] for one in server.asked] == [10, 3]
     assert client.turn_lengths == [3, 1]
-    assert client.num_generated == 4
+    assert client.prefix_length == 0
 
 
 def test_a_turn_as_long_as_its_limit_was_stopped_by_it() -> None:
@@ -53,7 +53,7 @@ def test_a_resample_asks_from_its_prefix_and_answers_with_it() -> None:
     assert server.asked[0]["sampling_params"]["max_tokens"] == 8
     assert output.token_ids == [5, 6, 8, 9]
     assert output.log_probs == [-0.1, -0.2, -0.5, -0.5]
-    assert (client.num_generated, client.prompt_tokens, client.cached_tokens) == (2, 5, 7)
+    assert (client.prefix_length, client.prompt_tokens, client.cached_tokens) == (2, 5, 7)
     # Only the first request: later ones already have the prefix in their context
     ask(client, [0, 0, 0, 5, 6, 8, 9, 7])
     assert server.asked[1]["prompt_ids"] == [0, 0, 0, 5, 6, 8, 9, 7]

@@ -1,4 +1,7 @@
-"""A crop joins the conversation: in verl's real loop, and in ours, the next call reaches it by its index."""
+"""A crop joins the conversation: in verl's real loop, and in ours, the next call reaches it by its index.
+
+What ours generated for a resample is its response without tool answers and without the prefix.
+"""
 
 import asyncio
 from pathlib import Path
@@ -8,7 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 from transformers import AutoProcessor, Qwen3VLProcessor
-from verl.experimental.agent_loop.agent_loop import DictConfigWrap, ToolListWrap
+from verl.experimental.agent_loop.agent_loop import AgentLoopOutput, DictConfigWrap, ToolListWrap
 from verl.experimental.agent_loop.tool_agent_loop import ToolAgentLoop
 from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.workers.rollout.replica import TokenOutput
@@ -16,7 +19,9 @@ from verl.workers.rollout.replica import TokenOutput
 from verl_axpo import prompts
 from verl_axpo.data.tiny import model
 from verl_axpo.data.tiny.__main__ import make_tokenizer
-from verl_axpo.integration.agent_loop import AxpoToolAgentLoop
+from verl_axpo.integration.agent_loop import AXPO_FIELD, AxpoToolAgentLoop
+from verl_axpo.integration.shared import LoopContext
+from verl_axpo.integration.turn_client import Resume
 from verl_axpo.tools.image_zoom_in import ImageZoomIn
 
 LOOPS = {"hermes": ToolAgentLoop, "axpo": AxpoToolAgentLoop}  # verl's own and ours, by their parser
@@ -64,11 +69,13 @@ def picture() -> Image.Image:
     return image
 
 
-@pytest.mark.parametrize("parser", LOOPS)
-def test_a_crop_can_be_zoomed_into(parser: str, processor: Qwen3VLProcessor, tmp_path: Path) -> None:
-    quarter = {"bbox_2d": [500, 500, 1000, 1000], "label": "corner"}
-    turns = [prompts.tool_call(TOOLS[0], quarter | {"img_idx": index}) for index in (0, 1, 7)]
-    server = ScriptedServer(processor.tokenizer, [*turns, prompts.answer("blue")])
+QUARTER = {"bbox_2d": [500, 500, 1000, 1000], "label": "corner"}
+
+
+def run_loop(
+    parser: str, server: ScriptedServer, processor: Qwen3VLProcessor, cache_dir: Path, **kwargs: Any
+) -> AgentLoopOutput:
+    """The question about the picture, answered with what the server writes."""
     tool = ImageZoomIn({"type": "native", "coord_mode": "relative_1000", "min_pixels": 4096, "max_pixels": 4096})
     image = {"type": "image", "image": picture()}
     messages = [
@@ -76,8 +83,8 @@ def test_a_crop_can_be_zoomed_into(parser: str, processor: Qwen3VLProcessor, tmp
         {"role": "user", "content": [image, {"type": "text", "text": "Which colour is in the corner?"}]},
     ]
 
-    async def run() -> Any:
-        data_config = OmegaConf.create({"cache_dir": str(tmp_path)})
+    async def run() -> AgentLoopOutput:
+        data_config = OmegaConf.create({"cache_dir": str(cache_dir)})
         loop = LOOPS[parser](
             trainer_config=config(parser),
             server_manager=server,
@@ -88,10 +95,16 @@ def test_a_crop_can_be_zoomed_into(parser: str, processor: Qwen3VLProcessor, tmp
             hf_model_type="qwen3_vl",
             tools=ToolListWrap([tool]),
         )
-        return await loop.run(sampling_params={}, raw_prompt=messages)
+        return await loop.run(sampling_params={}, raw_prompt=messages, **kwargs)
 
-    output = asyncio.run(run())
+    return asyncio.run(run())
 
+
+@pytest.mark.parametrize("parser", LOOPS)
+def test_a_crop_can_be_zoomed_into(parser: str, processor: Qwen3VLProcessor, tmp_path: Path) -> None:
+    turns = [prompts.tool_call(TOOLS[0], QUARTER | {"img_idx": index}) for index in (0, 1, 7)]
+    server = ScriptedServer(processor.tokenizer, [*turns, prompts.answer("blue")])
+    output = run_loop(parser, server, processor, tmp_path)
     assert [len(images) for images in server.shown] == [1, 2, 3, 3]  # the last call got a message
     first, second = output.multi_modal_data["images"][1:]
     # 128 x 128 green with a blue quarter, at half its size: 64 x 64 of which 32 x 32 are blue; then only blue.
@@ -100,3 +113,15 @@ def test_a_crop_can_be_zoomed_into(parser: str, processor: Qwen3VLProcessor, tmp
     assert second.getpixel((20, 20)) == second.getpixel((60, 60)) == (0, 0, 255)
     text = processor.tokenizer.decode(output.response_ids)
     assert "img_idx 7 does not exist; the conversation has 3 image(s), from 0: use 0 to 2." in text
+
+
+@pytest.mark.parametrize("prefix", [0, 5])
+def test_a_resamples_prefix_was_not_generated_for_it(prefix: int, processor: Qwen3VLProcessor, tmp_path: Path) -> None:
+    server = ScriptedServer(processor.tokenizer, [prompts.tool_call(TOOLS[0], QUARTER), prompts.answer("blue")])
+    call, answer = server.turns
+    resume = Resume(request_id="source", token_ids=tuple(call[:prefix]), logprobs=(-0.5,) * prefix)
+    server.turns = [call[prefix:], answer]
+    output = run_loop("axpo", server, processor, tmp_path, axpo_context=LoopContext(resume=resume))
+    assert output.response_ids[: len(call)] == call
+    assert len(output.response_ids) > len(call) + len(answer)  # the tool's answer is in between
+    assert output.extra_fields[AXPO_FIELD].num_generated == len(call) - prefix + len(answer)

@@ -141,12 +141,58 @@ FAULTS: dict[str, tuple[Callable[[Lines, Line], None], str]] = {
     "reward changed after the fact": (set_key(resample, "reward", lambda old: 1 - old), "advantages"),
     "selection of a resample": (set_key(resample, "selected", True), "advantages"),
     "metric wrong": (lambda lines, summary: summary["metrics"].update({"axpo/restore_rate": 0.123}), "metrics"),
-    "metric missing": (lambda lines, summary: summary["metrics"].pop("axpo/pass@1"), "metrics"),
     # files
     "image lost": (set_key(plain, "images", ["images/lost.png"]), "files"),
     "unknown status": (set_key(plain, "status", "fine"), "files"),
     "impossible settings": (lambda lines, summary: summary["config"].update(budget=-1), "files"),
 }
+
+
+def set_metric(name: str, value: Any) -> Callable[[Lines, Line], None]:
+    """A fault: `value`, or what it makes of the old value, in one of the summary's metrics; None takes it out."""
+
+    def change(lines: Lines, summary: Line) -> None:
+        old = summary["metrics"].pop(name, None)
+        if value is not None:
+            summary["metrics"][name] = value(old) if callable(value) else value
+
+    return change
+
+
+METRIC_FAULTS: dict[str, tuple[Callable[[Lines, Line], None], set[str]]] = {
+    "a call too many": (set_metric("axpo/tool/image_zoom_in/calls", lambda old: old + 1), {"image_zoom_in/calls"}),
+    "an error that no record has": (set_metric("axpo/tool/image_zoom_in/errors", 1.0), {"image_zoom_in/errors"}),
+    "a total instead of a mean": (set_metric("axpo/tool/image_zoom_in/seconds", 0.2), {"image_zoom_in/seconds"}),
+    "a call's record lost": (set_key(plain, "tool_calls", []), {"image_zoom_in/calls"}),
+    "a service blamed": (
+        set_key(plain, "tool_calls", lambda old: [old[0] | {"ok": False, "infra": True}]),
+        {"image_zoom_in/errors", "image_zoom_in/infra_failures"},
+    ),
+    "the prefix counted again": (set_metric("axpo/extra_tokens_ratio", lambda old: old * 11 / 7), {"extra_tokens"}),
+    "no number": (lambda lines, summary: summary["metrics"].update({"axpo/selected": None}), {"axpo/selected"}),
+    "missing, of core": (set_metric("axpo/pass@1", None), {"axpo/pass@1"}),
+    "missing, of a tool": (set_metric("axpo/tool/image_zoom_in/errors", None), {"image_zoom_in/errors"}),
+    "missing, of tokens": (set_metric("axpo/extra_tokens_ratio", None), {"axpo/extra_tokens_ratio"}),
+    "invented": (set_metric("axpo/insight", 0.5), {"no axpo/insight"}),
+    "of a tool that was never called": (set_metric("axpo/tool/python/calls", 3.0), {"no axpo/tool/python/calls"}),
+}
+
+
+@pytest.mark.parametrize("fault", METRIC_FAULTS)
+def test_a_wrong_missing_or_invented_metric_is_reported_by_name(trace_dir: Path, fault: str) -> None:
+    change, names = METRIC_FAULTS[fault]
+    differences = edit(trace_dir, change)
+    assert {(one.check, one.where) for one in differences} == {("metrics", "summary")}
+    assert len(differences) == len(names)
+    assert all(any(name in one.expected for one in differences) for name in names)
+
+
+@pytest.mark.parametrize("name", ["axpo/prefix_cache_hit_rate", "critic/rewards/mean", "actor/loss"])
+@pytest.mark.parametrize("value", [None, 0.123])
+def test_what_the_trace_does_not_determine_may_be_anything_or_missing(
+    trace_dir: Path, name: str, value: float | None
+) -> None:
+    assert edit(trace_dir, set_metric(name, value)) == ()
 
 
 @pytest.mark.parametrize("fault", FAULTS)

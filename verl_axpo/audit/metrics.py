@@ -1,0 +1,52 @@
+"""The audit's rule on metrics: records of a step -> the `axpo/` metrics of its summary, by name and by value."""
+
+from collections.abc import Iterator
+
+from verl_axpo.audit.view import Found, View, close
+from verl_axpo.core.config import AxpoConfig
+from verl_axpo.core.metrics import PREFIX, step_metrics
+from verl_axpo.core.step import Resampled
+from verl_axpo.core.types import Candidate, Kind
+from verl_axpo.trace import TrajectoryRecord
+from verl_axpo.trace.metrics import token_metrics, tool_metrics
+
+# What may be in a summary with any value, or not be there. All else that begins with `axpo/` is recomputed
+NOT_IN_THE_TRACE = {
+    f"{PREFIX}prefix_cache_hit_rate": "the engine's count of cached tokens is in no record, and an engine may give none"
+}
+
+
+def check_metrics(view: View) -> Iterator[Found]:
+    """All that follows from rewards, tool use, resampling, tool calls and tokens, and nothing beside it."""
+    expected = recomputed(view)
+    found = {name: value for name, value in view.summary.metrics.items() if name.startswith(PREFIX)}
+    for name, value in expected.items():
+        if name not in found:
+            yield "summary", f"{name} {value:.7f}", f"no {name}"
+        elif not isinstance(found[name], (int, float)) or not close(found[name], value):  # JSON writes NaN as null
+            yield "summary", f"{name} {value:.7f}", str(found[name])
+    for name in sorted(found.keys() - expected.keys() - NOT_IN_THE_TRACE.keys()):
+        yield "summary", f"no {name}", str(found[name])
+
+
+def recomputed(view: View) -> dict[str, float]:
+    """Every `axpo/` metric of the step that its records determine."""
+    resampled = [
+        Resampled(
+            candidate=Candidate(uid=uid, session=session, score=0.0),  # metrics do not look at the score
+            continuations=tuple(record.as_rollout() for record in records),
+        )
+        for (uid, session), records in view.continuations.items()
+    ]
+    config = view.summary.config
+    return {
+        **step_metrics(view.groups, resampled, config),
+        **token_metrics((record.kind, _generated(record, config)) for record in view.records),
+        **tool_metrics(call for record in view.records for call in record.tool_calls),
+    }
+
+
+def _generated(record: TrajectoryRecord, config: AxpoConfig) -> int:
+    """Tokens that were generated for this row: those with a log-prob, less the prefix that a resample was given."""
+    given = (record.prefix_len or 0) if record.kind is Kind.RESAMPLE and config.prefix == "fixed" else 0
+    return sum(one is not None for one in record.logprobs) - given
