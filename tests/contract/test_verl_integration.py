@@ -2,6 +2,8 @@
 
 import inspect
 from collections.abc import Callable
+from importlib import import_module
+from operator import attrgetter
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +23,7 @@ from verl.workers.engine_workers import TrainingWorker
 from verl.workers.rollout.llm_server import LLMServerClient
 from verl.workers.utils.losses import ppo_loss
 
+from verl_axpo import doctor
 from verl_axpo.integration.agent_loop import HOST_REFUSALS, LOOP_NAME, PARSER_NAME, AxpoToolAgentLoop
 from verl_axpo.integration.completion import NEEDED
 from verl_axpo.integration.trainer import TRAINER_MODE, AxpoTrainer
@@ -80,6 +83,16 @@ def test_our_parts_are_in_verls_registries() -> None:
     assert get_trainer_cls(TRAINER_MODE) is AxpoTrainer
     assert _agent_loop_registry[LOOP_NAME]["_target_"].endswith("AxpoToolAgentLoop")
     assert ToolParser._registry[PARSER_NAME].__module__ == "verl_axpo.integration.agent_loop"
+
+
+@pytest.mark.parametrize(("name", "place"), doctor.REGISTRIES.items())
+def test_the_doctor_sees_each_of_them_and_misses_it(
+    name: str, place: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, registry, key = place
+    assert doctor.check_registered(name, *place).ok
+    monkeypatch.delitem(attrgetter(registry)(import_module(module)), key)
+    assert doctor.check_registered(name, *place).found.startswith(f"{key} is not among [")
 
 
 def test_a_scored_output_is_not_scored_again() -> None:

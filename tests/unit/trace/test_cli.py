@@ -99,30 +99,3 @@ def test_doctor_prints_each_fix_and_fails(monkeypatch: pytest.MonkeyPatch, capsy
     assert " ".join(capsys.readouterr().out.split()) == "ok python: 3.11 fix vllm: not installed install it"
     monkeypatch.setattr(doctor, "examine", lambda: iter((good,)))
     assert call(monkeypatch, "doctor") == 0
-
-
-def test_the_doctor_looks_at_the_tools(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TAVILY_API_KEY", raising=False)
-    sandbox, _, search = doctor.check_tools()
-    assert sandbox.name == "tool python"
-    assert sandbox.ok == ("bubblewrap works" in sandbox.found or "sandlock works" in sandbox.found)
-    assert "bubblewrap" in sandbox.fix
-    assert search.found == "no TAVILY_API_KEY: local documents or replay only"
-
-
-def test_bounds_of_the_doctor() -> None:
-    assert doctor.check_python("3.12.1").ok
-    assert not doctor.check_python("3.13.0").ok
-    assert doctor.check_package("torch", ">=2.11,<2.12").ok
-    assert not doctor.check_package("torch", ">=3").ok
-    missing = doctor.check_package("no-such-package", ">=1")
-    assert (missing.ok, missing.found) == (False, "not installed")
-    assert doctor.check_package("no-such-package", ">=2.11,<2.12", ("torch",)).name == "torch"
-
-
-def test_a_missing_registration_is_found_with_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "plugin_fix", lambda: "install it")
-    finding = doctor.check_registered("trainer", "sys", "modules", "axpo_sync")
-    assert (finding.ok, finding.fix) == (False, "install it")
-    assert doctor.check_registered("trainer", "sys", "modules", "sys").ok
-    assert "no attribute" in doctor.check_registered("trainer", "sys", "nothing", "x").found
