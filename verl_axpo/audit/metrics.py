@@ -1,5 +1,6 @@
 """The audit's rule on metrics: records of a step -> the `axpo/` metrics of its summary, by name and by value."""
 
+import re
 from collections.abc import Iterator
 
 from verl_axpo.audit.view import Found, View, close
@@ -15,18 +16,25 @@ NOT_IN_THE_TRACE = {
     f"{PREFIX}prefix_cache_hit_rate": "the engine's count of cached tokens is in no record, and an engine may give none"
 }
 
+# Not yet in the traces of 0.1.0's first days: compared where it is there
+_YOUNGER = re.compile(f"{PREFIX}tool/.*/infra_failures")
+
 
 def check_metrics(view: View) -> Iterator[Found]:
     """All that follows from rewards, tool use, resampling, tool calls and tokens, and nothing beside it."""
     expected = recomputed(view)
     found = {name: value for name, value in view.summary.metrics.items() if name.startswith(PREFIX)}
     for name, value in expected.items():
-        if name not in found:
+        if name not in found and not _YOUNGER.fullmatch(name):
             yield "summary", f"{name} {value:.7f}", f"no {name}"
-        elif not isinstance(found[name], (int, float)) or not close(found[name], value):  # JSON writes NaN as null
+        elif name in found and not _same(found[name], value):
             yield "summary", f"{name} {value:.7f}", str(found[name])
     for name in sorted(found.keys() - expected.keys() - NOT_IN_THE_TRACE.keys()):
         yield "summary", f"no {name}", str(found[name])
+
+
+def _same(found: object, value: float) -> bool:
+    return isinstance(found, (int, float)) and close(found, value)  # JSON writes NaN as null
 
 
 def recomputed(view: View) -> dict[str, float]:
