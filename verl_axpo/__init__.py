@@ -3,7 +3,7 @@
 The package in reading order; importing it imports neither torch nor verl.
 
     core/         the paper: trigger -> rank -> allocate -> resample -> advantages; pure, no verl inside
-    integration/  the only code that knows verl: agent loop, rollout hook, estimator, trainer, plugin
+    integration/  all that hooks into verl: agent loop, rollout hook, estimator, trainer, plugin
     platforms/    verl and vLLM on a machine without an accelerator
     tools/        what the policy may call
     rewards/      how an answer is scored

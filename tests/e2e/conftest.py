@@ -16,6 +16,22 @@ import torch
 REPO = Path(__file__).parents[2]
 RUN_TIMEOUT_S = 900  # a tiny RL run takes one to three minutes on two cores, the whole FAST recipe about five
 TAIL_LINES = 40
+# What a config that knows nothing of the tiny model needs to train it here
+TINY_SIZES = [
+    "+platform=cpu",
+    "data.train_batch_size=16",
+    "data.max_prompt_length=192",
+    "data.max_response_length=128",
+    "actor_rollout_ref.rollout.max_model_len=512",
+    "actor_rollout_ref.rollout.max_num_batched_tokens=8192",
+    "actor_rollout_ref.rollout.max_num_seqs=128",
+    "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=64",
+    "actor_rollout_ref.actor.ppo_mini_batch_size=16",
+    "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=32",
+    "reward.custom_reward_function.path=pkg://verl_axpo.rewards.outcome",
+    "trainer.val_before_train=false",
+    "trainer.test_freq=-1",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,29 +15,17 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from tests.e2e.conftest import FastRun, MainPpo, trained_weights
+from tests.e2e.conftest import TINY_SIZES, FastRun, MainPpo, trained_weights
 from verl_axpo import prompts
 from verl_axpo.audit import audit
 from verl_axpo.data.tiny.families import families, tools_of
 
 TOOLS = tools_of(families())
 PLAIN_GRPO = [
-    "+platform=cpu",
+    *TINY_SIZES,
     "algorithm.adv_estimator=axpo",  # the one switch
-    "data.train_batch_size=16",
-    "data.max_prompt_length=192",
-    "data.max_response_length=128",
     "actor_rollout_ref.rollout.n=8",
-    "actor_rollout_ref.rollout.max_model_len=512",
-    "actor_rollout_ref.rollout.max_num_batched_tokens=8192",
-    "actor_rollout_ref.rollout.max_num_seqs=128",
     "actor_rollout_ref.rollout.multi_turn.max_assistant_turns=3",
-    "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=64",
-    "actor_rollout_ref.actor.ppo_mini_batch_size=16",
-    "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=32",
-    "reward.custom_reward_function.path=pkg://verl_axpo.rewards.outcome",
-    "trainer.val_before_train=false",
-    "trainer.test_freq=-1",
 ]
 SGD = [
     "actor_rollout_ref.actor.optim.optimizer=SGD",

@@ -55,14 +55,16 @@ def sft_item(example: world.Example, processor: Qwen3VLProcessor, folder: Path) 
 
 
 def teacher_turns(item: dict[str, Any], end_of_turn: int) -> list[list[int]]:
-    """The trained runs of an SFT row, each up to its end-of-turn token."""
+    """The trained runs of an SFT row, each of which ends with its end-of-turn token."""
     turns: list[list[int]] = [[]]
     for token, trained in zip(item["input_ids"].tolist(), item["loss_mask"].tolist(), strict=True):
         if trained:
             turns[-1].append(token)
         elif turns[-1]:
             turns.append([])
-    return [turn[: turn.index(end_of_turn) + 1] for turn in turns if turn]
+    trained = [turn for turn in turns if turn]
+    assert all(turn.index(end_of_turn) == len(turn) - 1 for turn in trained)
+    return trained
 
 
 class ScriptedServer:

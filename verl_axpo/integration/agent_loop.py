@@ -33,7 +33,7 @@ from verl_axpo.trace.records import ToolCall
 
 LOOP_NAME = "axpo_tool_agent"
 PARSER_NAME = "axpo"
-# What `ToolAgentLoop._call_tool` answers in a tool's stead; tests/contract/test_agent_loop.py pins the words
+# What `ToolAgentLoop._call_tool` answers in a tool's stead; tests/contract/test_verl_integration.py pins the words
 HOST_REFUSALS = ("Unknown function", "Invalid JSON in arguments", "Error executing tool")
 
 

@@ -42,7 +42,8 @@ def _import(ours: str, _: ModuleType) -> None:
 def wrap_validate_config(config_module: ModuleType) -> None:
     """Complete the config in front of verl's `validate_config`, which sees every config before anything starts.
 
-    Patch, verl 0.9: verl has no hook for plugins that need to set keys. See tests/contract/test_plugin.py for its end.
+    Patch, verl 0.9: verl has no hook for plugins that need to set keys. tests/contract/test_verl_integration.py tells
+    when it can go.
     """
     original = config_module.validate_config
     if getattr(original, "completes_axpo", False):

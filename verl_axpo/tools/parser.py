@@ -113,5 +113,5 @@ def _decode(raw: str) -> ParsedCall:
     arguments = call.get("arguments", {})
     if not isinstance(arguments, dict):
         problem = f"The arguments of {call['name']} are not a JSON object; {expected}."
-        return ParsedCall(name=call["name"], arguments={}, raw=raw, problem=problem)
+        return ParsedCall(name="", arguments={}, raw=raw, problem=problem)
     return ParsedCall(name=call["name"], arguments=arguments, raw=raw)
