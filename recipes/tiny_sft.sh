@@ -57,7 +57,7 @@ arguments=(
 )
 
 # ------------------------------ launch ------------------------------
-python -m verl_axpo.progress --title "SFT ($STEPS steps)" --log "$OUT/sft.log" -- \
+python -m verl_axpo.progress --title "SFT ($STEPS steps)" --total "$STEPS" --log "$OUT/sft.log" -- \
   python -m verl.trainer.sft_trainer "${arguments[@]}" "$@"
 rm -rf "$OUT/checkpoint"
 cp -r "$OUT/steps/global_step_$STEPS/huggingface" "$OUT/checkpoint"

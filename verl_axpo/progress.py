@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 # tqdm's bars: "Training Progress:  40%|####  | 12/30 [01:02<01:33, ...]", "Epoch 1/1:  25%|##  | 60/240 [...]"
-_BAR = re.compile(rb"(?:Training Progress|Epoch)[^\r\n|]*\|[^\r\n|]*\|\s*(\d+)/(\d+)")
+_BAR = re.compile(rb"(?:Training Progress|Epoch (\d+)/)[^\r\n|]*\|[^\r\n|]*\|\s*(\d+)/(\d+)")
 _CAUSE = re.compile(r"^(?:\x1b\[\d+m)?(?:\(.*?\))?(?:\x1b\[0m)?\s*([\w.]*(?:Error|Exception|Failure|Interrupt)\b.*)$")
 POLL_S = 0.5
 LINE_EVERY_S = 60.0  # without a terminal there is no bar, but a sign of life
@@ -33,16 +33,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--title", required=True)
     parser.add_argument("--log", type=Path, required=True)
+    parser.add_argument("--total", type=int, help="steps of the whole, where the command's bar shows an epoch")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     if not command:
         parser.error("got no command, expected one behind --")
-    return run(arguments.title, arguments.log, command)
+    return run(arguments.title, arguments.log, command, arguments.total)
 
 
-def run(title: str, log: Path, command: list[str]) -> int:
+def run(title: str, log: Path, command: list[str], total: int | None = None) -> int:
     """Run `command` with its output in `log` (appended). Ctrl-C reaches the command, which may clean up.
+
+    Args:
+        total: steps of the whole, where the command's own bar shows an epoch.
 
     Returns:
         its exit status, 130 when it was interrupted.
@@ -55,7 +59,7 @@ def run(title: str, log: Path, command: list[str]) -> int:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
-        _watch(process, title, log, start, console)
+        _watch(process, title, log, start, total, console)
     except KeyboardInterrupt:
         console.print(f"{title}: interrupted; run the same command again to go on from here")
         _stop(process)
@@ -67,9 +71,11 @@ def run(title: str, log: Path, command: list[str]) -> int:
     return process.returncode
 
 
-def _watch(process: subprocess.Popen[bytes], title: str, log: Path, start: int, console: Console) -> None:
+def _watch(
+    process: subprocess.Popen[bytes], title: str, log: Path, start: int, total: int | None, console: Console
+) -> None:
     columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    bars, told = progress_of(log, start), time.monotonic()
+    bars, told = progress_of(log, start, total), time.monotonic()
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(title, total=None)
         if not console.is_terminal:
@@ -87,14 +93,18 @@ def _watch(process: subprocess.Popen[bytes], title: str, log: Path, start: int, 
             console.print(f"{title}: done in {time.monotonic() - began:.0f} s")
 
 
-def progress_of(log: Path, start: int) -> Iterator[tuple[int, int | None]]:
-    """The last bar in what the log has gained since offset `start`, read on at each `next`: (done, total or None)."""
+def progress_of(log: Path, start: int, total: int | None = None) -> Iterator[tuple[int, int | None]]:
+    """The last bar in what the log has gained since offset `start`, read on at each `next`: (done, total or None).
+
+    A bar of epochs begins anew with each; `total` is the number of steps of all.
+    """
     last: tuple[int, int | None] = (0, None)
     with log.open("rb") as file:
         file.seek(start)
         while True:
             for match in _BAR.finditer(file.read()):
-                last = int(match[1]), int(match[2])
+                epoch, done, size = int(match[1] or 1), int(match[2]), int(match[3])
+                last = size * (epoch - 1) + done, total or size
             yield last
 
 
