@@ -12,6 +12,7 @@ store.py      the folder that they are kept in, crash-safe
 runner.py     questions x k rollouts through an agent, scored: what is missing is done
 live.py       the progress bar
 evaluate.py   all of it for one run
+export.py     benchmarks as rows for verl's validation; reward.py scores them there
 report/       numbers, tables, comparison, plots, the HTML page
-cli.py        `verl-axpo eval run | report | compare`
+cli.py        `verl-axpo eval run | report | compare | export`
 """

@@ -1,4 +1,4 @@
-"""`verl-axpo eval run | report | compare`: a model behind a server -> rollouts on disk -> the paper's tables.
+"""`verl-axpo eval run | report | compare | export`: a model behind a server -> rollouts -> the paper's tables.
 
 Exit statuses as in `verl_axpo.cli`: 2 for a mistake of the user's, 1 where services failed and a second run is needed.
 """
@@ -158,6 +158,27 @@ def compare(
         console.print(f"[yellow]other setting[/] {escape(line)}", soft_wrap=True)
     if out is not None:
         console.print(f"wrote {write_comparison(comparison, out)}", soft_wrap=True)
+
+
+@app.command()
+def export(
+    tools: Annotated[str, typer.Option(help="The run's tool config, or one of ours by name.")],
+    out: Annotated[Path, typer.Option(help="The file, FILE.parquet.")],
+    benchmark: Annotated[list[str] | None, typer.Option(help="One of them; all without it. Repeat for more.")] = None,
+    source: Annotated[list[str] | None, typer.Option(help="NAME=PATH: a local copy. Repeat for more.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first questions of each benchmark.")] = None,
+    registry: Annotated[str, typer.Option(help="A module with names, get, load and score.")] = REGISTRY,
+) -> None:
+    """Write benchmarks as rows for verl's validation during training (data.val_files)."""
+    from verl_axpo.eval.export import tool_names, write
+
+    benchmarks = _registry(registry)
+    names = benchmark or list(benchmarks.names())
+    sources = _sources(source or (), names)
+    with console.status("reading questions"):
+        questions = (benchmarks.load(name, sources.get(name), limit=limit) for name in names)
+        count = write(out, questions, tool_names(tools))
+    console.print(f"wrote {count} questions to {out}; their reward is pkg://verl_axpo.eval.reward", soft_wrap=True)
 
 
 def _key(variable: str | None) -> str:

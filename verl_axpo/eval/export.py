@@ -1,0 +1,135 @@
+"""Benchmarks as rows for verl's validation, and a row's way back to the question that its reward scores.
+
+    [Question] -> row() -> FILE.parquet = data.val_files -> RLHFDataset -> verl's rollouts -> data_source, extra_info
+                                                            verl_axpo.eval.reward  <-  question_of()  <-|
+
+The columns are those of our RL data (`verl_axpo.data.rows`), so that both can stand in one list of validation files.
+"""
+
+import importlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+import yaml
+
+from verl_axpo import prompts
+from verl_axpo.data import parquet
+from verl_axpo.data.rows import rl_schema
+from verl_axpo.eval import benchmarks
+from verl_axpo.eval.prompts import IMAGE
+from verl_axpo.eval.types import Question
+from verl_axpo.tools.configs import config_path, settings_of
+
+PREFIX = "benchmark/"  # of a row's data_source; the benchmark's name follows
+
+
+def write(path: Path, questions: Iterable[Sequence[Question]], tools: Sequence[str]) -> int:
+    """Write benchmarks into one parquet file, whole or not at all.
+
+    Args:
+        path: ends in `.parquet`, or verl would not read it.
+        questions: of each benchmark; an iterator keeps the images of one benchmark in memory at a time.
+        tools: names of the tools, in the order of the run's tool config.
+
+    Returns:
+        the number of rows.
+
+    Raises:
+        ValueError: another ending, a benchmark without a scorer, or a question with too few or too many images.
+    """
+    if path.suffix != ".parquet":
+        raise ValueError(f"out: got {path}, expected a name that ends in .parquet")
+    return parquet.write(path, _rows(questions, tools), rl_schema(embed=True))
+
+
+def _rows(questions: Iterable[Sequence[Question]], tools: Sequence[str]) -> Iterator[parquet.Row]:
+    index = 0  # the seed of a validation request depends on it: no two rows of a file share one
+    for some in questions:
+        for question in some:
+            yield row(question, index, tools)
+            index += 1
+
+
+def row(question: Question, index: int, tools: Sequence[str]) -> parquet.Row:
+    """One question: the system turn of these tools, the user turn that `verl-axpo eval run` sends.
+
+    `extra_info.metadata` holds, as JSON, what the other columns do not say of the question.
+
+    Raises:
+        ValueError: a benchmark without a scorer, a number of images that is not the prompt's.
+    """
+    wanted = question.prompt.count(IMAGE)
+    if wanted != len(question.images):
+        raise ValueError(
+            f"question {question.uid} of {question.benchmark}: got {len(question.images)} images for {wanted} {IMAGE} "
+            "in its prompt, expected as many; correct its benchmark's module"
+        )
+    rest = {"prompt": question.prompt, "options": question.options, "metadata": question.metadata}
+    return {
+        "data_source": PREFIX + question.benchmark,
+        "prompt": prompts.prompt_messages(question.prompt, tools),
+        "images": [{"bytes": image} for image in question.images],
+        "ability": benchmarks.get(question.benchmark).group,
+        "reward_model": {"style": "rule", "ground_truth": question.ground_truth},
+        "extra_info": {
+            "index": index,
+            "split": "test",
+            "id": question.uid,
+            "question": question.prompt.replace(IMAGE, "").strip(),
+            "answer_type": question.answer_type,
+            "aliases": list(question.metadata.get("aliases", ())),
+            "metadata": orjson.dumps(rest).decode(),
+        },
+    }
+
+
+def question_of(data_source: str, ground_truth: str, extra_info: Mapping[str, Any]) -> Question:
+    """The question that a row was made of, without its images: no scorer looks at them.
+
+    Raises:
+        ValueError: not a row of `row`.
+    """
+    try:
+        rest = orjson.loads(extra_info["metadata"])
+        metadata = {key: tuple(one) if isinstance(one, list) else one for key, one in rest["metadata"].items()}
+        return Question(
+            benchmark=data_source.removeprefix(PREFIX),
+            uid=extra_info["id"],
+            prompt=rest["prompt"],
+            ground_truth=ground_truth,
+            answer_type=extra_info["answer_type"],
+            options=tuple(rest["options"]),
+            metadata=metadata,
+        )
+    except (KeyError, TypeError, orjson.JSONDecodeError) as error:
+        raise ValueError(
+            f"{data_source}: got extra_info {sorted(extra_info)}, expected that of a row of `verl-axpo eval export` "
+            f"({error!r}); export the benchmark again"
+        ) from error
+
+
+def tool_names(config: str | Path) -> list[str]:
+    """The names of a config's tools, in its order. No tool is started: writing a file needs no search key.
+
+    Raises:
+        ValueError: no such config, or a tool that does not say its name.
+    """
+    settings_of(config)  # a tool config at all?
+    entries = yaml.safe_load(config_path(config).read_text())["tools"]
+    return [_name_of(entry) for entry in entries]
+
+
+def _name_of(entry: Mapping[str, Any]) -> str:
+    """By the config's own schema, as verl reads it, else by the `NAME` beside the tool's class."""
+    if entry.get("tool_schema"):
+        return str(entry["tool_schema"]["function"]["name"])
+    class_name = str(entry["class_name"])
+    try:
+        return str(importlib.import_module(class_name.rpartition(".")[0]).NAME)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"tools: {class_name} does not say its name ({error}), expected a module with NAME, or a tool_schema in "
+            "the config"
+        ) from error
