@@ -1,6 +1,7 @@
 """Benchmarks through verl's validation: the rows as verl reads them, and the reward against the stand-alone scorer."""
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,6 +12,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+import yaml
 from omegaconf import OmegaConf
 from tensordict import TensorDict
 from transformers import AutoProcessor, Qwen3VLProcessor
@@ -19,12 +21,14 @@ from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManage
 from verl.trainer.ppo.metric_utils import process_validation_metrics
 from verl.trainer.ppo.reward import get_custom_reward_fn
 from verl.utils.dataset.rl_dataset import RLHFDataset
+from verl.workers.config import SamplingConfig
 
 from tests.unit.agent.scripted import MODEL, ZOOM_TOOLS
 from tests.unit.eval.test_cli import Serve, cli
-from verl_axpo import prompts
+from verl_axpo import integration, prompts
 from verl_axpo.agent.conversation import TextConversation
 from verl_axpo.agent.toolbox import load_tools, schema_of
+from verl_axpo.agent.types import Limits, Sampling
 from verl_axpo.data import parquet
 from verl_axpo.data.rows import rl_schema
 from verl_axpo.data.tiny import model
@@ -36,6 +40,7 @@ from verl_axpo.eval.reward import compute_score
 from verl_axpo.eval.types import Question
 from verl_axpo.rewards import outcome
 
+AXPO_TRAINER = Path(integration.__file__).parent / "config/axpo_trainer.yaml"
 TOOLS = ["python", "image_zoom_in", "tavily-search"]
 JUDGED = ("math_vr", "visualprobe", "hr_mmsearch", "mmsearch")
 # The right answer to each fixture question, read off verl_axpo/eval/fixtures/rows.py
@@ -228,6 +233,23 @@ async def test_a_failed_judge_is_neither_right_nor_wrong(
     assert averages["acc_success_only"]["mean@1"] == 1.0
     assert averages["acc"]["mean@2"] == 0.5  # verl fills up with wrong ones; docs/evaluation.md says so
     assert averages["infra_failure"]["mean@2"] == 0.5
+
+
+def test_verls_validation_cannot_say_all_of_the_papers_protocol() -> None:
+    """What docs/evaluation.md says of `val_kwargs` and the config: a new field of verl's makes that table wrong."""
+    rollout = yaml.safe_load(AXPO_TRAINER.read_text())["actor_rollout_ref"]["rollout"]
+    paper = Sampling()
+    said = {"temperature": paper.temperature, "top_p": paper.top_p, "top_k": paper.top_k}
+    assert rollout["val_kwargs"] == said | {"n": 4, "do_sample": True}
+    assert {one.name for one in dataclasses.fields(SamplingConfig)} == set(rollout["val_kwargs"])
+    assert (rollout["multi_turn"]["max_assistant_turns"], Limits().max_turns) == (3, 5)
+
+
+def test_verls_best_of_four_is_not_pass_at_4() -> None:
+    """As docs/evaluation.md says: four of four drawn with replacement miss the one right answer (3/4)^4 of the time."""
+    averages = process_validation_metrics(["b"] * 4, ["q"] * 4, {"acc": [1.0, 0.0, 0.0, 0.0]})["b"]["acc"]
+    assert averages["mean@4"] == 0.25
+    assert averages["best@4/mean"] == pytest.approx(1 - 0.75**4, abs=0.06)  # 1,000 draws: 4 standard errors
 
 
 async def test_other_rows_get_the_outcome_reward() -> None:

@@ -1,11 +1,19 @@
 """The user turn: exact text per answer type, the hash, and the documentation that quotes both."""
 
 import hashlib
+import json
+import re
 from pathlib import Path
 
 import pytest
 
+from verl_axpo import prompts as training
+from verl_axpo.data.images import ImageStore
+from verl_axpo.data.problem import Problem
+from verl_axpo.data.rollouts import Rollout
+from verl_axpo.data.rows import rl_row, sft_row
 from verl_axpo.eval import prompts
+from verl_axpo.eval.export import tool_names
 
 DOCS = Path(__file__).parents[3] / "docs" / "evaluation.md"
 
@@ -49,3 +57,27 @@ def test_the_documentation_quotes_every_prompt_and_the_hash() -> None:
     documented = DOCS.read_text(encoding="utf-8")
     for text in (*prompts.INSTRUCTIONS.values(), *prompts.HINTS.values(), prompts.prompt_hash()):
         assert text in documented
+
+
+def test_the_documentation_quotes_the_system_turn_and_the_schemas() -> None:
+    """All of what a run with the paper's tool config sends, and what one without tools does."""
+    documented = DOCS.read_text(encoding="utf-8")
+    tools = tool_names("paper")
+    texts = re.findall(r"^```text\n(.*?)\n```$", documented, re.DOTALL | re.MULTILINE)
+    assert texts == [training.system_prompt(tools), training.system_prompt([])]
+    (schemas,) = re.findall(r"^```json\n(.*?)\n```$", documented, re.DOTALL | re.MULTILINE)
+    # as text: a template renders the keys in their order
+    assert json.dumps(json.loads(schemas)) == json.dumps(training.tool_schemas(tools))
+
+
+def test_training_rows_have_no_instruction(tmp_path: Path) -> None:
+    """As the documentation says: the user turn of RL and SFT rows is the source's question alone."""
+    store = ImageStore(tmp_path)
+    for kind in prompts.INSTRUCTIONS:
+        problem = Problem(id="s/1", source="s", question="Which number?", answer="7", answer_type=kind)
+        turn = {"role": "assistant", "content": "<answer>7</answer>"}
+        shown = {"problem_id": "s/1", "model": "t", "sample": 0, "correct": True, "tool_calls": 0, "turns": [turn]}
+        rollout = Rollout.model_validate(shown | {"images": []})
+        assert rl_row(problem, 0, "train", [], store, True)["prompt"][1]["content"] == "Which number?"
+        assert sft_row(problem, rollout, [], store, True)["messages"][1]["content"] == "Which number?"
+        assert prompts.render("Which number?", kind) != "Which number?"
