@@ -218,9 +218,11 @@ def test_the_files(report: Path) -> None:
     assert "| Pass@1 | 100.0 [100.0, 100.0] | 16.7 [0.0, 33.3] |" in text
     assert "not measured here" in text
     assert "5 of 16 rollouts failed" in text
-    for name in re.findall(r"\((plots/\w+\.png)\)", text):
-        assert (report.parent / name).stat().st_size > 0
-    assert text.count("(plots/") == 3
+    plots = re.findall(r"\(plots/(\w+)\.png\)", text)
+    assert plots == ["accuracy", "tool_use", "statuses", "outcomes", "tools", "lengths", "turns"]
+    for name in plots:
+        assert (report.parent / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert html.count("data:image/png;base64,") == len(plots)
     saved = json.loads(report.with_suffix(".json").read_text())
     assert saved["measures"]["pass_1"]["warm"]["value"] == pytest.approx(1 / 6)
     assert saved["bootstrap"] == {"unit": "question", "draws": 10_000, "level": 0.95, "seed": 0}
