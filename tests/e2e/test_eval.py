@@ -20,7 +20,9 @@ from verl_axpo.agent.server import ChatServer
 from verl_axpo.agent.types import Sampling
 from verl_axpo.core.types import Status
 from verl_axpo.data.tiny import benchmark
+from verl_axpo.eval.manifest import read_manifest
 from verl_axpo.eval.store import Store
+from verl_axpo.tools.configs import settings_of
 
 RUN_TIMEOUT_S = 600.0
 QUESTIONS, ROLLOUTS = 6, 4
@@ -119,6 +121,11 @@ def test_all_nine_benchmarks_run_end_to_end_on_their_fixtures(server: str, fast_
     tools = ["--tools", f"{fast_run.world}/tools.yaml"]
     done = run_eval(server, out, "--registry", "verl_axpo.eval.fixtures.registry", *tools, "--paper")
     assert done.returncode == 0, done.stdout + done.stderr
+    # the paper's three tools, described to the policy and there to be called
+    manifest = read_manifest(out)
+    assert set(manifest.settings["tools"]) == set(settings_of("paper"))
+    assert manifest.prompt is not None
+    assert manifest.prompt["system"] == prompts.system_prompt(["image_zoom_in", "python", "tavily-search"])
     report = json.loads((out / "report.json").read_text())
     assert len(report["benchmarks"]) == 9
     assert all(one["rollouts"]["done"] == one["rollouts"]["planned"] > 0 for one in report["benchmarks"].values())
