@@ -1,7 +1,7 @@
 """Benchmarks as rows for verl's validation, and a row's way back to the question that its reward scores.
 
     [Question] -> row() -> FILE.parquet = data.val_files -> RLHFDataset -> verl's rollouts -> data_source, extra_info
-                                                            verl_axpo.eval.reward  <-  question_of()  <-|
+                        -> FILE.images/                     verl_axpo.eval.reward  <-  question_of()  <-|
 
 The columns are those of our RL data (`verl_axpo.data.rows`), so that both can stand in one list of validation files.
 """
@@ -16,7 +16,8 @@ import yaml
 
 from verl_axpo import prompts
 from verl_axpo.data import parquet
-from verl_axpo.data.rows import rl_schema
+from verl_axpo.data.images import ImageStore
+from verl_axpo.data.rows import image_cell, rl_schema
 from verl_axpo.eval import benchmarks
 from verl_axpo.eval.prompts import IMAGE
 from verl_axpo.eval.types import Question
@@ -25,37 +26,43 @@ from verl_axpo.tools.configs import config_path, settings_of
 PREFIX = "benchmark/"  # of a row's data_source; the benchmark's name follows
 
 
-def write(path: Path, questions: Iterable[Sequence[Question]], tools: Sequence[str]) -> int:
+def write(path: Path, questions: Iterable[Sequence[Question]], tools: Sequence[str], *, embed: bool = False) -> int:
     """Write benchmarks into one parquet file, whole or not at all.
 
     Args:
         path: ends in `.parquet`, or verl would not read it.
         questions: of each benchmark; an iterator keeps the images of one benchmark in memory at a time.
         tools: names of the tools, in the order of the run's tool config.
+        embed: images inside the file, instead of paths into a folder beside it that is named after it.
 
     Returns:
         the number of rows.
 
     Raises:
-        ValueError: another ending, a benchmark without a scorer, or a question with too few or too many images.
+        ValueError: another ending, a benchmark without a scorer, a question with too few or too many images, or an
+            image that the store refuses.
     """
     if path.suffix != ".parquet":
         raise ValueError(f"out: got {path}, expected a name that ends in .parquet")
-    return parquet.write(path, _rows(questions, tools), rl_schema(embed=True))
+    store = None if embed else ImageStore(path.with_suffix(".images"))
+    return parquet.write(path, _rows(questions, tools, store), rl_schema(embed))
 
 
-def _rows(questions: Iterable[Sequence[Question]], tools: Sequence[str]) -> Iterator[parquet.Row]:
+def _rows(
+    questions: Iterable[Sequence[Question]], tools: Sequence[str], store: ImageStore | None
+) -> Iterator[parquet.Row]:
     index = 0  # the seed of a validation request depends on it: no two rows of a file share one
     for some in questions:
         for question in some:
-            yield row(question, index, tools)
+            yield row(question, index, tools, store)
             index += 1
 
 
-def row(question: Question, index: int, tools: Sequence[str]) -> parquet.Row:
+def row(question: Question, index: int, tools: Sequence[str], store: ImageStore | None) -> parquet.Row:
     """One question: the system turn of these tools, the user turn that `verl-axpo eval run` sends.
 
-    `extra_info.metadata` holds, as JSON, what the other columns do not say of the question.
+    `extra_info.metadata` holds, as JSON, what the other columns do not say of the question. Its images go into `store`
+    or, without one, into the row.
 
     Raises:
         ValueError: a benchmark without a scorer, a number of images that is not the prompt's.
@@ -70,7 +77,7 @@ def row(question: Question, index: int, tools: Sequence[str]) -> parquet.Row:
     return {
         "data_source": PREFIX + question.benchmark,
         "prompt": prompts.prompt_messages(question.prompt, tools),
-        "images": [{"bytes": image} for image in question.images],
+        "images": [_cell(image, store) for image in question.images],
         "ability": benchmarks.get(question.benchmark).group,
         "reward_model": {"style": "rule", "ground_truth": question.ground_truth},
         "extra_info": {
@@ -83,6 +90,10 @@ def row(question: Question, index: int, tools: Sequence[str]) -> parquet.Row:
             "metadata": orjson.dumps(rest).decode(),
         },
     }
+
+
+def _cell(image: bytes, store: ImageStore | None) -> parquet.Row:
+    return {"bytes": image} if store is None else image_cell(store, store.add(image).sha256, embed=False)
 
 
 def question_of(data_source: str, ground_truth: str, extra_info: Mapping[str, Any]) -> Question:

@@ -67,10 +67,16 @@ def questions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Questi
         return {name: benchmarks.load(name, data[name], check_count=False) for name in benchmarks.names()}
 
 
+@pytest.fixture(scope="module", params=[False, True], ids=["referenced", "embedded"])
+def embed(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
 @pytest.fixture(scope="module")
-def exported(questions: dict[str, list[Question]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(questions: dict[str, list[Question]], embed: bool, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("exported") / "nine.parquet"
-    assert write(path, questions.values(), TOOLS) == sum(map(len, RIGHT.values()))
+    assert write(path, questions.values(), TOOLS, embed=embed) == sum(map(len, RIGHT.values()))
+    assert (path.parent / "nine.images").exists() is not embed
     return path
 
 
@@ -120,6 +126,14 @@ def test_verl_asks_in_the_runners_words(pairs: list[tuple[Question, dict[str, An
         runners = TextConversation(question.prompt, question.images, schemas).messages
         assert [one["role"] for one in found["raw_prompt"]] == ["system", "user"]
         assert [parts(one["content"]) for one in found["raw_prompt"]] == [parts(one["content"]) for one in runners]
+        assert pictures(found) == list(question.images)
+
+
+def pictures(found: Mapping[str, Any]) -> list[bytes]:
+    """The encoded images that verl will decode, in their order."""
+    content = found["raw_prompt"][1]["content"]
+    images = [] if isinstance(content, str) else [part for part in content if part["type"] == "image"]
+    return [part["bytes"] if "bytes" in part else Path(part["image"]).read_bytes() for part in images]
 
 
 def parts(content: Any) -> list[str]:
@@ -129,9 +143,9 @@ def parts(content: Any) -> list[str]:
     return [part["text"] if part["type"] == "text" else "an image" for part in content]
 
 
-def test_rows_stand_beside_those_of_our_training_data(exported: Path) -> None:
+def test_rows_stand_beside_those_of_our_training_data(exported: Path, embed: bool) -> None:
     """verl concatenates its validation files, which takes one schema."""
-    trained = datasets.Dataset(rl_schema(embed=True).empty_table())
+    trained = datasets.Dataset(rl_schema(embed).empty_table())
     table = datasets.Dataset.from_parquet(str(exported), cache_dir=str(exported.parent))
     assert len(datasets.concatenate_datasets([trained, table])) == len(table)
 
@@ -139,11 +153,14 @@ def test_rows_stand_beside_those_of_our_training_data(exported: Path) -> None:
 def test_what_is_no_row_of_a_benchmark_is_refused(questions: dict[str, list[Question]], tmp_path: Path) -> None:
     one = questions["vstar"][0]
     with pytest.raises(ValueError, match=r"got 0 images for 1 <image>"):
-        row(replace(one, images=()), 0, TOOLS)
+        row(replace(one, images=()), 0, TOOLS, None)
     with pytest.raises(ValueError, match="unknown benchmark 'warm'; choose from"):
-        row(replace(one, benchmark="warm"), 0, TOOLS)
+        row(replace(one, benchmark="warm"), 0, TOOLS, None)
     with pytest.raises(ValueError, match=r"expected a name that ends in \.parquet"):
         write(tmp_path / "nine.json", [[one]], TOOLS)
+    with pytest.raises(ValueError, match="cannot be decoded"):
+        write(tmp_path / "nine.parquet", [[replace(one, images=(b"no picture",))]], TOOLS)
+    assert not (tmp_path / "nine.parquet").exists()
     for extra_info in ({}, {"metadata": "{", "id": "1"}, {"metadata": None}, {"metadata": "{}", "id": "1"}):
         with pytest.raises(ValueError, match="export the benchmark again"):
             question_of("benchmark/vstar", "A", extra_info)
