@@ -1,8 +1,8 @@
 """Invariant 1 on the real stack: with `budget=0`, on the same rollouts, a step is GRPO's bit for bit.
 
 verl can dump a step's rollouts and train on the dump (`skip.rollout_tq`). One run makes the dump; then verl's own GRPO
-and AXPO with a budget of zero each take one optimizer step on it. (The dumping run's own step is not compared: its rows
-stand in another order, which the sums of floats feel.) All with `--config-name axpo_trainer`, the paper's whole setting,
+and AXPO with a budget of zero each take one optimizer step on it. (The dumping run's own step is not the same to
+the bit: it did not read its rows back from the dump.) All with `--config-name axpo_trainer`, the paper's whole setting,
 from a folder that is not the checkout.
 """
 
