@@ -33,7 +33,12 @@ from verl_axpo.data.workspace import Workspace
 
 
 def ingest_source(
-    work: Workspace, source: Source, root: Path, max_bad: float, progress: Progress = lambda done: None
+    work: Workspace,
+    source: Source,
+    root: Path,
+    max_bad: float,
+    judge_above_words: int | None = None,
+    progress: Progress = lambda done: None,
 ) -> tuple[Numbers, bool]:
     """A source's rows into problems; see `ingest`. Loose pictures count by name and size, archives by content."""
     store = work.store()
@@ -41,10 +46,10 @@ def ingest_source(
         name=f"ingest {source.name}",
         out=work.problems(source.name),
         inputs=_source_hashes(root, source),
-        settings={"max_bad": max_bad, "limits": asdict(store.limits)},
+        settings={"max_bad": max_bad, "judge_above_words": judge_above_words, "limits": asdict(store.limits)},
         outputs=("problems.jsonl", "bad_rows.jsonl"),
     )
-    return run(stage, lambda: ingest(source, root, stage.out, store, max_bad, progress))
+    return run(stage, lambda: ingest(source, root, stage.out, store, max_bad, judge_above_words, progress))
 
 
 def _source_hashes(root: Path, source: Source) -> dict[str, str]:
