@@ -42,11 +42,11 @@ def load(registry: Registry, name: str, copy: str | None, revision: str | None, 
     if revision is not None and (copy is not None or resolve is None):
         what = "a local copy" if copy is not None else "no data of a hub"
         raise ValueError(f"revision: got {revision!r} for {name}, which is {what}; drop --revision {name}=...")
+    options: dict[str, Any] = {} if limit is None else {"limit": limit}  # a registry need not know what nobody asks for
     if copy is not None or resolve is None:
-        return Loaded(questions=registry.load(name, copy, limit=limit), revision=LOCAL if copy is not None else None)
-    commit: str = resolve(name, revision)
-    reader: Any = registry
-    return Loaded(questions=reader.load(name, limit=limit, revision=commit), revision=commit)
+        return Loaded(questions=registry.load(name, copy, **options), revision=LOCAL if copy is not None else None)
+    options["revision"] = commit = resolve(name, revision)
+    return Loaded(questions=registry.load(name, **options), revision=commit)
 
 
 def pairs(given: Sequence[str], names: Iterable[str], option: str) -> dict[str, str]:

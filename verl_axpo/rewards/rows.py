@@ -28,7 +28,7 @@ def check_rows(config: Any) -> None:
     if OmegaConf.select(config, f"{_FUNCTION}.path") != OURS:
         return
     kwargs = OmegaConf.select(config, f"{_FUNCTION}.reward_kwargs")
-    settings = RewardConfig.from_mapping({} if kwargs is None else OmegaConf.to_container(kwargs, resolve=True))  # type: ignore[arg-type]
+    settings = RewardConfig.from_mapping({} if kwargs is None else OmegaConf.to_container(kwargs, resolve=True))
     for path in _files(config):
         kinds: Counter[str] = Counter()
         for (source, kind), count in _rows(path).items():

@@ -88,7 +88,21 @@ def test_from_problems_over_an_agent_run_to_both_sets(work: Workspace, monkeypat
         "mmfinereason/hard": Solved(0, 4),
     }
     named = ("--tool", "image_zoom_in", "--teacher", "teacher", "--work", root, "--val", 0)
-    verl_axpo(monkeypatch, "data", "sft", "--rollouts", root / "teacher.jsonl", "--tool-share", "none", *named)
+    verl_axpo(
+        monkeypatch,
+        "data",
+        "sft",
+        "--rollouts",
+        root / "teacher.jsonl",
+        "--tool-share",
+        "none",
+        "--max-tokens",
+        110,
+        *named,
+    )
+    numbers = json.loads((work.sft / "stage.json").read_text())["numbers"]
+    # the scripted server counts 100 tokens before each turn and 10 in it
+    assert (numbers["dropped_too_long"], numbers["selected"], numbers["selected_most_tokens"]) == (0, 3, 110)
     rows = {len(row["messages"]): row for row in parquet.iter_rows(work.sft / "train.parquet")}
     assert sorted(rows) == [3, 5]  # without and with the call and its crop
     assert [message["role"] for message in rows[5]["messages"]] == ["system", "user", "assistant", "tool", "assistant"]

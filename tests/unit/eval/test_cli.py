@@ -111,6 +111,33 @@ def test_a_finished_evaluation_gets_the_report_that_is_asked_for(serve: Serve, t
     assert len(server.requests()) == 1
 
 
+def test_a_folder_stays_with_the_commit_that_it_began_with(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, asked, branch = colours.load, [], ["a" * 40]
+
+    def load(name: str, source: Any = None, *, limit: int | None = None, revision: str | None = None) -> Any:
+        asked.append(revision)
+        return whole(name, source, limit=limit)
+
+    monkeypatch.setattr(colours, "load", load)
+    monkeypatch.setattr(colours, "commit_of", lambda name, revision: revision or branch[0], raising=False)
+    server, options = serve(), ["--no-agent", "--benchmark", "warm", "--rollouts", "1"]
+    assert run(server.url, tmp_path / "out", *options)[0] == 0
+    branch[0] = "b" * 40  # the hub's branch moves on
+    assert run(server.url, tmp_path / "out", *options)[0] == 0
+    assert run(server.url, tmp_path / "other", *options)[0] == 0
+    assert run(server.url, tmp_path / "pinned", *options, "--revision", f"warm={'c' * 40}")[0] == 0
+    assert asked == ["a" * 40, "a" * 40, "b" * 40, "c" * 40]
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["benchmarks"]["warm"]["revision"] == "a" * 40
+    assert f", revision {'a' * 40})" in (tmp_path / "out" / "report.md").read_text()
+    assert run(server.url, tmp_path / "copy", *options, "--source", "warm=1")[0] == 0
+    assert json.loads((tmp_path / "copy" / "manifest.json").read_text())["benchmarks"]["warm"]["revision"] == "local"
+    with pytest.raises(ValueError, match="got 'x' for warm, which is a local copy; drop --revision warm"):
+        run(server.url, tmp_path / "copy", *options, "--source", "warm=1", "--revision", "warm=x")
+
+
 def test_keys_go_where_they_are_named_for(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "the-judges")
     monkeypatch.setenv("MINE", "the-servers")
