@@ -5,17 +5,13 @@ sources -> fetch -> check -> ingest -> benchmarks -> dedup -> teacher, collect -
 Every stage says what it did or that there was nothing to do; all files lie below `--work`.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-
-if TYPE_CHECKING:  # imports what takes seconds
-    from verl_axpo.eval.types import Question
 
 app = typer.Typer(name="data", no_args_is_help=True, help="Sources, de-duplication, SFT and RL sets.")
 console = Console()
@@ -134,26 +130,12 @@ def benchmarks(
     """Note what the benchmarks ask and show, for `dedup` to keep out of training."""
     from importlib import import_module
 
-    from verl_axpo.data.dedup import write_references
+    from verl_axpo.data.pipeline import note_benchmarks
     from verl_axpo.data.workspace import Workspace
-    from verl_axpo.eval.loading import load, pairs
 
     known, space = import_module(registry), Workspace(work)
-    names = benchmark or list(known.names())
-    unknown = sorted(set(names) - set(known.names()))
-    if unknown:
-        raise ValueError(f"benchmarks: got {unknown}, expected NAME of {list(known.names())}")
-    copies, commits = pairs(source or (), names, "source"), pairs(revision or (), names, "revision")
-    read: dict[str, str | None] = {}
-
-    def questions() -> Iterator["Question"]:
-        for name in names:
-            loaded = load(known, name, copies.get(name), commits.get(name))
-            read[name] = loaded.revision
-            yield from loaded.questions
-
     with console.status("reading the benchmarks"):
-        count = write_references(space.benchmarks, questions())
+        count, read = note_benchmarks(space, known, benchmark, source or (), revision or ())
     told = ", ".join(f"{name} ({commit})" if commit else name for name, commit in read.items())
     console.print(f"{count:,} questions of {told} in {space.benchmarks}", soft_wrap=True)
 
