@@ -4,9 +4,12 @@ import inspect
 from collections.abc import Callable
 from importlib import import_module
 from operator import attrgetter
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import verl.trainer.main_ppo as main_ppo
 from hydra import compose, initialize_config_module
@@ -172,6 +175,16 @@ def test_every_config_passes_the_seam_before_anything_starts() -> None:
     assert text.index("validate_config(") < text.index("run_ppo(")
     assert main_ppo.validate_config is verl_config.validate_config
     assert getattr(main_ppo.validate_config, "completes_axpo", False)
+
+
+def test_rows_that_the_reward_cannot_grade_stop_at_the_seam(verl_defaults: DictConfig, tmp_path: Path) -> None:
+    rows = [{"data_source": "s", "extra_info": {"answer_type": "judge"}}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "train.parquet")
+    config = verl_defaults.copy()
+    config.data.train_files = str(tmp_path / "train.parquet")
+    config.reward.custom_reward_function.path = "pkg://verl_axpo.rewards.outcome"
+    with pytest.raises(ValueError, match="got 1 rows of 1 that only a judge can grade and no judge"):
+        main_ppo.validate_config(config, use_reference_policy=False, use_critic=False)
 
 
 def test_the_seam_is_still_needed() -> None:

@@ -2,6 +2,7 @@
 
 question, answer -> infer() -> "choice" | "math" | "short_text"
                  -> typed() -> the type, and the answer as its rule wants it (a choice's letter)
+type, answer     -> with_judge() -> the type, or "judge" for a text that is too long for a rule
 """
 
 import re
@@ -45,3 +46,11 @@ def infer(question: str, answer: str) -> AnswerType:
     if letter is None and _MATHEMATICAL.search(answer) and len(words) <= MOST_WORDS:
         return "math"
     return "short_text"
+
+
+def with_judge(kind: AnswerType, answer: str, above_words: int | None) -> AnswerType:
+    """`judge` for a short text of more than `above_words` words: neither the same words nor F1 tell whether another
+    wording means the same. None leaves every text to the rules."""
+    if kind != "short_text" or above_words is None:
+        return kind
+    return "judge" if len(answer.split()) > above_words else kind

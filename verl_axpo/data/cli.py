@@ -93,7 +93,15 @@ def check(
 
 
 @app.command()
-def ingest(source: SourceName, work: Work = DEFAULT_WORK, root: Root = None, max_bad: MaxBad = 0.01) -> None:
+def ingest(
+    source: SourceName,
+    work: Work = DEFAULT_WORK,
+    root: Root = None,
+    max_bad: MaxBad = 0.01,
+    judge_above_words: Annotated[
+        int | None, typer.Option(help="Texts with more words in the truth are left to a judge; none without it.")
+    ] = None,
+) -> None:
     """Turn a source's rows into problems, its images into the store."""
     from verl_axpo.data.pipeline import ingest_source
     from verl_axpo.data.sources import source_of
@@ -106,7 +114,8 @@ def ingest(source: SourceName, work: Work = DEFAULT_WORK, root: Root = None, max
             if done % EVERY_ROWS == 0:
                 status.update(f"{source}: {done:,} rows")
 
-        numbers, skipped = ingest_source(space, source_of(source), root or space.raw(source), max_bad, progress)
+        folder = root or space.raw(source)
+        numbers, skipped = ingest_source(space, source_of(source), folder, max_bad, judge_above_words, progress)
     show(numbers, skipped)
 
 
@@ -115,24 +124,20 @@ def benchmarks(
     work: Work = DEFAULT_WORK,
     benchmark: Annotated[list[str] | None, typer.Option(help="One of them; all without it. Repeat for more.")] = None,
     source: Annotated[list[str] | None, typer.Option(help="NAME=PATH: a local copy. Repeat for more.")] = None,
+    revision: Annotated[list[str] | None, typer.Option(help="NAME=COMMIT on the hub. Repeat for more.")] = None,
     registry: Annotated[str, typer.Option(help="A module with names and load.")] = "verl_axpo.eval.benchmarks",
 ) -> None:
     """Note what the benchmarks ask and show, for `dedup` to keep out of training."""
     from importlib import import_module
 
-    from verl_axpo.data.dedup import write_references
+    from verl_axpo.data.pipeline import note_benchmarks
     from verl_axpo.data.workspace import Workspace
 
     known, space = import_module(registry), Workspace(work)
-    names = benchmark or list(known.names())
-    unknown = sorted(set(names) - set(known.names()))
-    if unknown or any("=" not in one for one in source or ()):
-        raise ValueError(f"benchmarks: got {unknown or source}, expected NAME of {list(known.names())}, and NAME=PATH")
-    copies = dict(one.split("=", 1) for one in source or ())
-    questions = (question for name in names for question in known.load(name, copies.get(name)))
     with console.status("reading the benchmarks"):
-        count = write_references(space.benchmarks, questions)
-    console.print(f"{count:,} questions of {', '.join(names)} in {space.benchmarks}", soft_wrap=True)
+        count, read = note_benchmarks(space, known, benchmark, source or (), revision or ())
+    told = ", ".join(f"{name} ({commit})" if commit else name for name, commit in read.items())
+    console.print(f"{count:,} questions of {told} in {space.benchmarks}", soft_wrap=True)
 
 
 @app.command()
@@ -195,6 +200,9 @@ def sft(
     tool_share: Annotated[str, typer.Option(help="Share of trajectories with a tool call, or none.")] = "0.25",
     per_problem: Annotated[int, typer.Option(help="Trajectories of one problem at most.")] = 1,
     val: Annotated[int, typer.Option(help="Problems held out.")] = 128,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Of a trajectory, its prompt included; longer ones are dropped.")
+    ] = None,
     seed: int = 0,
     embed: Embed = False,
 ) -> None:
@@ -204,7 +212,7 @@ def sft(
     from verl_axpo.data.workspace import Workspace
 
     share = None if tool_share == "none" else float(tool_share)
-    config = SftConfig(tool_share=share, per_problem=per_problem, val=val, seed=seed)
+    config = SftConfig(tool_share=share, per_problem=per_problem, val=val, seed=seed, max_tokens=max_tokens)
     with console.status("choosing trajectories"):
         numbers, skipped = make_sft(Workspace(work), rollouts, teacher, tool, config, embed)
     show(numbers, skipped)
@@ -221,6 +229,7 @@ def filter_(
     hard: Annotated[int, typer.Option(help="Problems drawn from the hard set; -1 for all.")] = 22_000,
     val: Annotated[int, typer.Option(help="Problems held out.")] = 256,
     undecided: Annotated[str, typer.Option(help="With fewer attempts: error, keep or drop.")] = "error",
+    max_undecided: Annotated[float, typer.Option(help="Share of them that may be kept or dropped.")] = 0.01,
     seed: int = 0,
     embed: Embed = False,
 ) -> None:
@@ -234,6 +243,7 @@ def filter_(
         hard=None if hard < 0 else hard,
         val=val,
         undecided=undecided,  # type: ignore[arg-type]  # checks itself
+        max_undecided=max_undecided,
         seed=seed,
     )
     with console.status("filtering"):

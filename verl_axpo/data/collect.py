@@ -7,7 +7,7 @@ The runner's `uid` is the problem's id. Of its lines only the fields below are r
 replaces an earlier one. Rollouts without a verdict are not collected yet.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,6 +36,8 @@ class _Turn(BaseModel):
     calls: list[object] = []
     responses: list[_Response] = []
     unanswered: int = 0
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
 
 
 class _Line(BaseModel):
@@ -108,6 +110,7 @@ def _rollout(run: _Run, correct: bool | None, model: str, folder: Path, store: I
             images += response.images
     # Who writes the placeholder itself would get a picture there
     trainable = sum(turn.content.count(PLACEHOLDER) for turn in turns) == len(images)
+    prompt_tokens, response_tokens = _tokens(run.turns)
     kept: list[str] = []
     try:
         kept = [store.add((folder / name).read_bytes()).sha256 for name in images]
@@ -120,9 +123,21 @@ def _rollout(run: _Run, correct: bool | None, model: str, folder: Path, store: I
         correct=correct,
         tool_calls=sum(len(turn.calls) + turn.unanswered for turn in run.turns),
         trainable=trainable,
+        prompt_tokens=prompt_tokens,
+        response_tokens=response_tokens,
         turns=tuple(turns) if trainable else (),
         images=tuple(kept) if trainable else (),
     )
+
+
+def _tokens(turns: Sequence[_Turn]) -> tuple[int | None, int | None]:
+    """Of the prompt, and of what followed it: the last turn's prompt is all that was said before its completion."""
+    if not turns or turns[0].prompt_tokens is None:
+        return None, None
+    before, last = turns[0].prompt_tokens, turns[-1]
+    if last.prompt_tokens is None or last.completion_tokens is None:
+        return before, None
+    return before, last.prompt_tokens + last.completion_tokens - before
 
 
 def _lines(path: Path, kind: type[LineT]) -> Iterator[tuple[int, LineT]]:

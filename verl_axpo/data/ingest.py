@@ -7,13 +7,14 @@ rows -> row model -> draft -> pictures -> ImageStore -> Problem -> problems.json
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 from pydantic import ValidationError
 
+from verl_axpo.data.answer_types import with_judge
 from verl_axpo.data.files import write_lines
 from verl_axpo.data.images import ImageStore
 from verl_axpo.data.problem import Problem, write_problems
@@ -37,12 +38,14 @@ class BadRow:
 
 @dataclass(slots=True, kw_only=True)
 class Ingested:
-    """What came of a source's rows; `unwanted` counts by reason what the source's own selection left out."""
+    """What came of a source's rows; `unwanted` counts by reason what the source's own selection left out,
+    `answer_types` the problems by how their answers are scored."""
 
     source: str
     rows: int = 0
     bad: list[BadRow] = field(default_factory=list)
     unwanted: Counter[str] = field(default_factory=Counter)
+    answer_types: Counter[str] = field(default_factory=Counter)
 
     def summary(self, problems: int, images: int, documented: int | None) -> dict[str, Any]:
         """The numbers for the data card."""
@@ -54,6 +57,7 @@ class Ingested:
             "bad_reasons": dict(Counter(one.reason.split(":")[0] for one in self.bad)),
             "unwanted": dict(self.unwanted),
             "problems": problems,
+            "answer_types": dict(self.answer_types),
             "images": images,
         }
 
@@ -64,9 +68,10 @@ def ingest(
     out: Path,
     store: ImageStore,
     max_bad: float = MAX_BAD,
+    judge_above_words: int | None = None,
     progress: Progress = lambda done: None,
 ) -> dict[str, Any]:
-    """Write `problems.jsonl` and `bad_rows.jsonl` into `out`, images into `store`.
+    """Write `problems.jsonl` and `bad_rows.jsonl` into `out`, images into `store`; for `judge_above_words` see `read`.
 
     Returns:
         the numbers of the funnel's first step.
@@ -77,9 +82,11 @@ def ingest(
     """
     if not 0 <= max_bad <= 1:
         raise ValueError(f"max_bad: got {max_bad}, expected a share between 0 and 1")
+    if judge_above_words is not None and judge_above_words < 0:
+        raise ValueError(f"judge_above_words: got {judge_above_words}, expected 0 or more, or none at all")
     result, images = Ingested(source=source.name), set[str]()
     problems = []
-    for problem in read(source, root, store, result):
+    for problem in read(source, root, store, result, judge_above_words):
         problems.append(problem)
         images.update(problem.images)
         progress(result.rows)
@@ -105,9 +112,12 @@ def check_share(result: Ingested, max_bad: float, listed: Path | None = None) ->
         )
 
 
-def read(source: Source, root: Path, store: ImageStore | None, result: Ingested) -> Iterator[Problem]:
+def read(
+    source: Source, root: Path, store: ImageStore | None, result: Ingested, judge_above_words: int | None = None
+) -> Iterator[Problem]:
     """The source's problems one by one; bad and unwanted rows go into `result`.
 
+    A short text of more than `judge_above_words` words is for a judge; None leaves all of them to the rules.
     Without a store the images are not looked at: a check of the rows alone, of which the images are left out.
     """
     folder = PictureFolder(root, source.folders, store.limits.max_bytes if store else 0)
@@ -121,7 +131,9 @@ def read(source: Source, root: Path, store: ImageStore | None, result: Ingested)
             if made.id in seen:
                 raise ValueError(f"id: got {shown(made.id)} again, first in {seen[made.id]}")
             seen[made.id] = place
-            yield _problem(source, made, folder, store)
+            kind = with_judge(made.answer_type, made.answer, judge_above_words)
+            yield _problem(source, replace(made, answer_type=kind), folder, store)
+            result.answer_types[kind] += 1
         except Unwanted as left_out:
             result.unwanted[str(left_out)] += 1
         except ValidationError as error:

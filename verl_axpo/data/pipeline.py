@@ -1,7 +1,7 @@
 """The stages between raw files and the two parquet sets; each is skipped while what it is made from stays the same.
 
-raw/<source> -> ingest_source() -> problems/<source> -.
-                                   benchmarks' entries -+-> dedup_sources() -> dedup/
+raw/<source> -> ingest_source()   -> problems/<source> -.
+benchmarks   -> note_benchmarks() -> their entries      -+-> dedup_sources() -> dedup/
 dedup/ + teacher's trajectories                          -> make_sft()     -> sft/
 dedup/ + sft/ + both models' rollouts + the hard set     -> make_rl()      -> rl/
 """
@@ -10,12 +10,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import orjson
 
 from verl_axpo import prompts
 from verl_axpo.data import card, parquet, select_rl, select_sft
-from verl_axpo.data.dedup import DedupConfig, Drop, entry_of, find_drops, read_references
+from verl_axpo.data.dedup import DedupConfig, Drop, entry_of, find_drops, read_references, write_references
 from verl_axpo.data.files import sha256_of, write_lines
 from verl_axpo.data.images import ImageStore
 from verl_axpo.data.ingest import Progress, ingest
@@ -30,10 +31,17 @@ from verl_axpo.data.sources import HARD
 from verl_axpo.data.sources.base import Source
 from verl_axpo.data.stage import Numbers, Stage, hashes, run
 from verl_axpo.data.workspace import Workspace
+from verl_axpo.eval.loading import load, pairs
+from verl_axpo.eval.types import Question
 
 
 def ingest_source(
-    work: Workspace, source: Source, root: Path, max_bad: float, progress: Progress = lambda done: None
+    work: Workspace,
+    source: Source,
+    root: Path,
+    max_bad: float,
+    judge_above_words: int | None = None,
+    progress: Progress = lambda done: None,
 ) -> tuple[Numbers, bool]:
     """A source's rows into problems; see `ingest`. Loose pictures count by name and size, archives by content."""
     store = work.store()
@@ -41,10 +49,10 @@ def ingest_source(
         name=f"ingest {source.name}",
         out=work.problems(source.name),
         inputs=_source_hashes(root, source),
-        settings={"max_bad": max_bad, "limits": asdict(store.limits)},
+        settings={"max_bad": max_bad, "judge_above_words": judge_above_words, "limits": asdict(store.limits)},
         outputs=("problems.jsonl", "bad_rows.jsonl"),
     )
-    return run(stage, lambda: ingest(source, root, stage.out, store, max_bad, progress))
+    return run(stage, lambda: ingest(source, root, stage.out, store, max_bad, judge_above_words, progress))
 
 
 def _source_hashes(root: Path, source: Source) -> dict[str, str]:
@@ -54,6 +62,39 @@ def _source_hashes(root: Path, source: Source) -> dict[str, str]:
         loose = (path for path in sorted(root.rglob("*")) if path.is_file() and path not in whole)
         found["pictures"] = card.hash_of([(path.relative_to(root).as_posix(), path.stat().st_size) for path in loose])
     return found
+
+
+def note_benchmarks(
+    work: Workspace, registry: Any, chosen: Sequence[str] | None, sources: Sequence[str], revisions: Sequence[str]
+) -> tuple[int, dict[str, str | None]]:
+    """Write what the benchmarks ask and show, for `dedup_sources`; one benchmark's images are in memory at a time.
+
+    Args:
+        work: where to.
+        registry: a module with `names` and `load`.
+        chosen: the benchmarks; None for all of them.
+        sources, revisions: NAME=PATH of local copies, NAME=COMMIT on the hub.
+
+    Returns:
+        how many questions, and of each benchmark the commit that was read, `local`, or None.
+
+    Raises:
+        ValueError: an unknown benchmark, or what loading refuses.
+    """
+    names = chosen or list(registry.names())
+    unknown = sorted(set(names) - set(registry.names()))
+    if unknown:
+        raise ValueError(f"benchmarks: got {unknown}, expected NAME of {list(registry.names())}")
+    copies, commits = pairs(sources, names, "source"), pairs(revisions, names, "revision")
+    read: dict[str, str | None] = {}
+
+    def questions() -> Iterator[Question]:
+        for name in names:
+            loaded = load(registry, name, copies.get(name), commits.get(name))
+            read[name] = loaded.revision
+            yield from loaded.questions
+
+    return write_references(work.benchmarks, questions()), read
 
 
 def dedup_sources(

@@ -64,16 +64,23 @@ def load(name: str, source: str | Path | None = None, *, limit: int | None = Non
     return [_question(name, problem, [store.read(one) for one in problem.images]) for problem in problems]
 
 
+def needs_judge(question: Question) -> bool:
+    """Whether an answer to it may be one that no rule decides."""
+    return question.answer_type == "judge"
+
+
 async def score(question: Question, answer: str | None, judge: Any) -> Score:
-    """What the reward says to this answer in training; a judge is asked where the reward would ask its own."""
+    """What the reward says to this answer in training; `judge` is asked where the reward would ask its own."""
     if answer is None:
         return Score(correct=False, by="rule", reason="no final answer")
     facts = {"aliases": question.metadata["aliases"], "question": question.prompt.replace(PLACEHOLDER, "").strip()}
-    case = Case(answer=answer, truth=question.ground_truth, extra_info=facts, config=RewardConfig())
+    case = Case(answer=answer, truth=question.ground_truth, extra_info=facts, config=RewardConfig(), judge=judge)
     try:
         grade = await GRADERS[question.answer_type](case)
     except InfraFailure as failure:
         return Score(correct=None, by="nobody", reason=str(failure))
+    if grade.reason is not None:
+        return Score(correct=grade.correct, by="judge", reason=grade.reason)
     told = f"{question.answer_type}: {answer!r} {'is' if grade.correct else 'is not'} {question.ground_truth!r}"
     return Score(correct=grade.correct, by="rule", reason=told)
 

@@ -1,6 +1,6 @@
 """What models made of the problems: one JSON object per attempt, from the agent runner.
 
-{"problem_id", "model", "sample", "correct", "tool_calls", "turns", "images"} per line
+{"problem_id", "model", "sample", "correct", "tool_calls", "prompt_tokens", "response_tokens", "turns", "images"} a line
     -> read_attempts() -> Attempt, without turns: counting and choosing need only these few bytes of each line
     -> RolloutFile.read(attempt) -> Rollout, with turns
 Attempts -> solve_counts() -> per problem: solved, attempts
@@ -33,7 +33,8 @@ class Turn(BaseModel):
 
 
 class Attempt(BaseModel):
-    """Who attempted what, and what came of it. `trainable` is False for what can be counted but is no SFT row."""
+    """Who attempted what, and what came of it. `trainable` is False for what can be counted but is no SFT row. Tokens
+    are as the model's server counted them, images included: of the prompt, and of all that followed it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -43,6 +44,15 @@ class Attempt(BaseModel):
     correct: bool | None
     tool_calls: int = Field(ge=0)
     trainable: bool = True
+    prompt_tokens: int | None = Field(default=None, ge=0)
+    response_tokens: int | None = Field(default=None, ge=0)
+
+    @property
+    def tokens(self) -> int | None:
+        """Of the whole conversation; None where nobody counted."""
+        if self.prompt_tokens is None or self.response_tokens is None:
+            return None
+        return self.prompt_tokens + self.response_tokens
 
     @property
     def key(self) -> Key:

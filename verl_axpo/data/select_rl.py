@@ -22,17 +22,21 @@ NAMED = 3  # undecided problems quoted in the message
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RlConfig:
     """`attempts` of each model decide about a problem; with fewer it is undecided. `hard` problems of the hard set are
-    drawn (None: all), `val` problems are held out of the result for verl's validation."""
+    drawn (None: all), `val` problems are held out of the result for verl's validation. `undecided` problems may be kept
+    or dropped as long as they are at most `max_undecided` of all: more means that attempts are missing."""
 
     attempts: int = 4
     hard: int | None = 22_000
     val: int = 256
     undecided: Undecided = "error"
+    max_undecided: float = 0.01
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.undecided not in UNDECIDED:
             raise ValueError(f"undecided: got {self.undecided!r}; choose from {list(UNDECIDED)}")
+        if not 0 <= self.max_undecided <= 1:
+            raise ValueError(f"max_undecided: got {self.max_undecided}, expected a share between 0 and 1")
         if self.attempts < 1 or self.val < 0 or (self.hard or 0) < 0:
             raise ValueError(
                 f"got attempts={self.attempts}, hard={self.hard}, val={self.val}; expected 1 or more, then 0 or more"
@@ -67,14 +71,16 @@ def select(
         config: see there.
 
     Raises:
-        ValueError: undecided problems (`undecided="error"`), or nothing is left.
+        ValueError: undecided problems (`undecided="error"`), more of them than `max_undecided`, or nothing is left.
     """
     fates = {problem.id: _fate(problem.id, taught, teacher, student, config.attempts) for problem in problems}
     undecided = [name for name, fate in fates.items() if fate == "undecided"]
-    if undecided and config.undecided == "error":
+    bound = 0.0 if config.undecided == "error" else config.max_undecided
+    if len(undecided) > bound * len(problems):
         raise ValueError(
             f"got fewer than {config.attempts} scored attempts for {len(undecided)} problems "
-            f"({', '.join(undecided[:NAMED])}, ...); run the models on them, or decide with --undecided keep|drop"
+            f"({', '.join(undecided[:NAMED])}, ...) of {len(problems)}, expected at most {bound:.2%} of them; run the "
+            "models on them, or decide with --undecided keep|drop and --max-undecided"
         )
     stays = {"kept", "undecided"} if config.undecided == "keep" else {"kept"}
     easy = [problem for problem in problems if fates[problem.id] in stays]
@@ -121,6 +127,7 @@ def _numbers(
         "dropped_not_in_sft": counts["not_in_sft"],
         "dropped_sft_model_solves_all": counts["student_solves"],
         "undecided": counts["undecided"],
+        "dropped_undecided": counts["undecided"] if config.undecided == "drop" else 0,
         "kept": len(easy),
         "hard_available": len(hard),
         "hard_drawn": len(drawn),

@@ -1,6 +1,7 @@
 """Which teacher trajectories become SFT data.
 
-attempts -> correct ones -> at most `per_problem` of each problem, tool use preferred where it is scarce
+attempts -> correct ones -> those that fit `max_tokens`
+         -> at most `per_problem` of each problem, tool use preferred where it is scarce
          -> surplus of one kind dropped until the share with tool calls is the target -> seeded order
 
 The paper keeps 64,274 correct trajectories, about 25 % of them with a tool call; how the share comes about it does not
@@ -19,12 +20,14 @@ from verl_axpo.data.rollouts import Attempt
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SftConfig:
     """`tool_share` of the trajectories shall have a tool call (paper: about 0.25; None leaves it as it comes);
-    `per_problem` at most of one problem; the trajectories of `val` problems are held out."""
+    `per_problem` at most of one problem; the trajectories of `val` problems are held out; one of more than
+    `max_tokens`, prompt included, is dropped (None: none is)."""
 
     tool_share: float | None = 0.25
     per_problem: int = 1
     val: int = 128
     seed: int = 0
+    max_tokens: int | None = None
 
     def __post_init__(self) -> None:
         if self.tool_share is not None and not 0 < self.tool_share < 1:
@@ -33,6 +36,8 @@ class SftConfig:
             raise ValueError(f"per_problem: got {self.per_problem}, expected at least 1")
         if self.val < 0:
             raise ValueError(f"val: got {self.val}, expected 0 or more")
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise ValueError(f"max_tokens: got {self.max_tokens}, expected at least 1, or none at all")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,12 +53,15 @@ def select(attempts: Iterable[Attempt], config: SftConfig) -> SftSelection:
     """Choose trajectories; the same attempts and seed give the same choice, in whatever order they come.
 
     Raises:
-        ValueError: no trajectory is correct, or the target needs a kind of which there is none.
+        ValueError: no trajectory is correct, the target needs a kind of which there is none, or lengths are asked for
+            that nobody noted.
     """
     everything = sorted(attempts, key=lambda one: one.key)
-    correct = [one for one in everything if one.correct and one.trainable]
+    usable = [one for one in everything if one.correct and one.trainable]
+    correct = _fitting(usable, config.max_tokens)
     if not correct:
-        raise ValueError(f"got {len(everything)} trajectories of which none is correct, expected some")
+        fit = f" and of at most {config.max_tokens} tokens (--max-tokens)" if usable else ""
+        raise ValueError(f"got {len(everything)} trajectories of which none is correct{fit}, expected some")
     rng = random.Random(f"sft/{config.seed}")
     rng.shuffle(correct)
     capped = _capped(correct, config)
@@ -66,8 +74,21 @@ def select(attempts: Iterable[Attempt], config: SftConfig) -> SftSelection:
     return SftSelection(
         train=tuple(one for one in steered if one.problem_id not in held_out),
         val=tuple(one for one in steered if one.problem_id in held_out),
-        numbers={**_numbers(everything, correct, capped, steered), "val_problems": config.val},
+        numbers={**_numbers(everything, usable, correct, capped, steered), "val_problems": config.val},
     )
+
+
+def _fitting(usable: Sequence[Attempt], most: int | None) -> list[Attempt]:
+    """Those that SFT can take whole: verl stops at the first row that is longer than its `data.max_length`."""
+    if most is None:
+        return list(usable)
+    unknown = sum(one.tokens is None for one in usable)
+    if unknown:
+        raise ValueError(
+            f"max_tokens: got {unknown} correct trajectories without a number of tokens, expected one for each; run "
+            "`verl-axpo data collect` again, or go without --max-tokens"
+        )
+    return [one for one in usable if one.tokens is not None and one.tokens <= most]
 
 
 def _uses_tool(attempt: Attempt) -> bool:
@@ -107,19 +128,25 @@ def _trimmed(capped: list[Attempt], share: float) -> list[Attempt]:
 
 
 def _numbers(
-    everything: Sequence[Attempt], correct: Sequence[Attempt], capped: Sequence[Attempt], steered: Sequence[Attempt]
+    everything: Sequence[Attempt],
+    usable: Sequence[Attempt],
+    correct: Sequence[Attempt],
+    capped: Sequence[Attempt],
+    steered: Sequence[Attempt],
 ) -> dict[str, Any]:
     return {
         "trajectories": len(everything),
         "unscored": sum(one.correct is None for one in everything),
         "wrong": sum(one.correct is False for one in everything),
         "not_for_sft": sum(one.correct is True and not one.trainable for one in everything),
+        "dropped_too_long": len(usable) - len(correct),
         "correct": len(correct),
         "correct_tool_share": _share(correct),
         "dropped_per_problem_cap": len(correct) - len(capped),
         "dropped_tool_share": len(capped) - len(steered),
         "selected": len(steered),
         "selected_tool_share": _share(steered),
+        "selected_most_tokens": max((one.tokens for one in steered if one.tokens is not None), default=None),
         "problems_attempted": len({one.problem_id for one in everything}),
         "problems_solved": len({one.problem_id for one in correct}),
         "problems_selected": len({one.problem_id for one in steered}),

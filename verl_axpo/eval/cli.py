@@ -6,7 +6,7 @@ Exit statuses as in `verl_axpo.cli`: 2 for a mistake of the user's, 1 where serv
 import asyncio
 import importlib
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -21,10 +21,12 @@ from verl_axpo.eval.settings import Registry, Settings
 
 if TYPE_CHECKING:  # both import what takes seconds
     from verl_axpo.eval.evaluate import Done
+    from verl_axpo.eval.loading import Loaded
     from verl_axpo.rewards.judge import Judge
 
 UNFINISHED = 1  # exit status: services failed, the same command goes on from here
 REGISTRY = "verl_axpo.eval.benchmarks"
+IN_FULL = 100  # questions of each benchmark whose rollouts the page carries; the rest is in its lists
 
 app = typer.Typer(no_args_is_help=True, help="Nine benchmarks, Pass@1 and Pass@4, as the paper reports them.")
 console = Console()
@@ -41,6 +43,7 @@ def run(
     base_url: Annotated[str, typer.Option(help="The server, up to /v1.")] = "http://localhost:8000/v1",
     benchmark: Annotated[list[str] | None, typer.Option(help="One of them; all without it. Repeat for more.")] = None,
     source: Annotated[list[str] | None, typer.Option(help="NAME=PATH: a local copy. Repeat for more.")] = None,
+    revision: Annotated[list[str] | None, typer.Option(help="NAME=COMMIT on the hub. Repeat for more.")] = None,
     tools: Annotated[str | None, typer.Option(help="A tool config, or one of ours by name; needed with tools.")] = None,
     agent: Annotated[bool, typer.Option("--agent/--no-agent", help="With tools, or one turn without.")] = True,
     rollouts: Annotated[int, typer.Option(help="Of each question: the k of Pass@k.")] = 4,
@@ -60,10 +63,11 @@ def run(
     judge_model: Annotated[str | None, typer.Option(help="Judges where rules do not decide.")] = None,
     judge_url: Annotated[str, typer.Option(help="The judge's server.")] = "https://api.openai.com/v1",
     judge_key_env: Annotated[str, typer.Option(help="The variable with its key; '' for none.")] = "OPENAI_API_KEY",
+    max_failed: Annotated[float, typer.Option(help="Share of rollouts that may stay failed or unscored.")] = 0.0,
     limit: Annotated[int | None, typer.Option(help="Only the first questions of each benchmark.")] = None,
     registry: Annotated[str, typer.Option(help="A module with names, get, load and score.")] = REGISTRY,
     paper: Paper = False,
-    in_full: InFull = 100,
+    in_full: InFull = IN_FULL,
 ) -> None:
     """Evaluate a served model; what is on disk already is not done again."""
     from verl_axpo.agent.types import Limits, Sampling
@@ -86,18 +90,17 @@ def run(
     )
     if agent and tools is None:
         raise ValueError("eval run: got no --tools; name a tool config, or evaluate without tools by --no-agent")
+    if not 0 <= max_failed < 1:
+        raise ValueError(f"max-failed: got {max_failed}, expected a share from 0 to below 1")
     benchmarks = _registry(registry)
-    names = benchmark or list(benchmarks.names())
-    sources = _sources(source or (), names)
+    loaded = _load(benchmarks, benchmark, source or (), revision or (), limit, out)
     from verl_axpo.eval.evaluate import evaluate
-
-    with console.status("reading questions"):
-        questions = {name: benchmarks.load(name, sources.get(name), limit=limit) for name in names}
 
     whole = partial(
         evaluate,
         settings,
-        questions,
+        {name: one.questions for name, one in loaded.items()},
+        revisions={name: one.revision for name, one in loaded.items() if one.revision is not None},
         registry=benchmarks,
         out=out,
         base_url=base_url,
@@ -108,12 +111,40 @@ def run(
         console=console,
     )
     done = _run(whole, lambda: _judge(judge_model, judge_url, judge_key_env, out) if judge_model else None)
-    if done.worked or not (out / "report.md").exists():
+    if done.worked or paper or in_full != IN_FULL or not (out / "report.md").exists():
         _report(out, paper, in_full)
     else:
         console.print(f"nothing to do; the report is {out / 'report.md'}", soft_wrap=True)
     if not done.complete:
+        _tell(done, max_failed)
+
+
+def _load(
+    registry: Registry,
+    chosen: list[str] | None,
+    sources: Sequence[str],
+    revisions: Sequence[str],
+    limit: int | None,
+    out: Path,
+) -> "dict[str, Loaded]":
+    from verl_axpo.eval.loading import load, pairs, pinned
+
+    names = chosen or list(registry.names())
+    copies = pairs(sources, names, "source")
+    begun = {name: commit for name, commit in pinned(out).items() if name not in copies}
+    commits = {**begun, **pairs(revisions, names, "revision")}
+    with console.status("reading questions"):
+        return {name: load(registry, name, copies.get(name), commits.get(name), limit) for name in names}
+
+
+def _tell(done: "Done", max_failed: float) -> None:
+    """What is left although everything was tried, and whether that is too much."""
+    for line in done.left.lines():
+        console.print(escape(line), soft_wrap=True)
+    if done.left.share > max_failed:
+        console.print(f"not finished: at most {max_failed:.2%} may be left (--max-failed); run the same command again")
         raise typer.Exit(UNFINISHED)
+    console.print(f"finished: up to {max_failed:.2%} may be left (--max-failed); the same command tries them again")
 
 
 def _run(evaluation: "Callable[..., Awaitable[Done]]", open_judge: "Callable[[], Judge | None]") -> "Done":
@@ -135,7 +166,7 @@ def _run(evaluation: "Callable[..., Awaitable[Done]]", open_judge: "Callable[[],
 
 
 @app.command()
-def report(folder: Folder, paper: Paper = False, in_full: InFull = 100, title: str = "Evaluation") -> None:
+def report(folder: Folder, paper: Paper = False, in_full: InFull = IN_FULL, title: str = "Evaluation") -> None:
     """Write report.md, report.json and report.html of an evaluation, finished or not."""
     _report(folder, paper, in_full, title)
 
@@ -226,11 +257,3 @@ def _registry(name: str) -> Registry:
     if missing:
         raise ValueError(f"registry: {name} has no {missing}; expected what {REGISTRY} has")
     return cast(Registry, module)
-
-
-def _sources(given: Any, names: list[str]) -> dict[str, str]:
-    pairs = dict(one.partition("=")[::2] for one in given)
-    wrong = [name for name, path in pairs.items() if name not in names or not path]
-    if wrong:
-        raise ValueError(f"source: got {wrong}; expected NAME=PATH with a name of {names}")
-    return pairs

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from verl_axpo.agent.server import ChatServer
+from verl_axpo.eval.leftover import Leftover
 from verl_axpo.eval.live import Live
 from verl_axpo.eval.manifest import note_tool_data, open_manifest, pin_prompt
 from verl_axpo.eval.runner import Job, Plan, Runner, Runs
@@ -28,10 +29,15 @@ if TYPE_CHECKING:  # verl and torch behind it
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """`complete`: every rollout is there and scored. `worked`: this run sampled or scored any."""
+    """`left`: what failed, for the next run to try again. `worked`: this run sampled or scored any."""
 
-    complete: bool
+    left: Leftover
     worked: bool
+
+    @property
+    def complete(self) -> bool:
+        """Whether every rollout is there and scored."""
+        return self.left.share == 0
 
 
 async def evaluate(
@@ -39,6 +45,7 @@ async def evaluate(
     questions: Mapping[str, Sequence[Question]],
     *,
     registry: Registry,
+    revisions: Mapping[str, str] | None = None,
     out: Path,
     base_url: str,
     api_key: str,
@@ -54,6 +61,7 @@ async def evaluate(
         settings: what the numbers depend on.
         questions: of each benchmark.
         registry: scores the answers.
+        revisions: of each benchmark the hub's commit, or `local`, for the manifest.
         base_url, api_key: of the server.
         tools: a tool config, or one of ours by name; None without tools.
         judge: handed to the registry's `score`; None: rules alone.
@@ -63,17 +71,19 @@ async def evaluate(
 
     Raises:
         ServerLost: too many failures in a row.
-        ValueError: other settings than those that the folder was made with, a server that refuses, or a question
-            with too few or too many images.
+        ValueError: other settings than those that the folder was made with, a server that refuses, a question with
+            too few or too many images, or one that only a judge can score and no judge.
     """
 
     async def scorer(question: Question, answer: str | None) -> Score:
         return await registry.score(question, answer, judge)
 
     _check(questions)
+    if judge is None:
+        _check_without_judge(registry, questions)
     async with AsyncExitStack() as stack:
         store = stack.enter_context(Store(out))
-        open_manifest(out, settings.for_manifest(tools), questions, about(registry, list(questions)))
+        open_manifest(out, settings.for_manifest(tools), questions, about(registry, list(questions), revisions))
         for name, some in questions.items():
             store.add_questions(name, some)
         plan = Plan.of(questions, settings.rollouts, store)
@@ -95,8 +105,8 @@ async def evaluate(
         )
         await runner.run(plan)
         note_tool_data(out, {tool.name: tool.content_hash() for tool in loaded if hasattr(tool, "content_hash")})
-        left = Plan.of(questions, settings.rollouts, store)
-        return Done(complete=left.empty, worked=not plan.empty)
+        left = Leftover.of(Plan.of(questions, settings.rollouts, store), store)
+        return Done(left=left, worked=not plan.empty)
 
 
 def _check(questions: Mapping[str, Sequence[Question]]) -> None:
@@ -107,6 +117,20 @@ def _check(questions: Mapping[str, Sequence[Question]]) -> None:
             raise ValueError(
                 f"question {one.uid} of {one.benchmark}: got {len(one.images)} images for {wanted} <image> in its "
                 "prompt, expected as many; correct its benchmark's module"
+            )
+
+
+def _check_without_judge(registry: Registry, questions: Mapping[str, Sequence[Question]]) -> None:
+    """A registry that cannot do without a judge says so by `needs_judge(question)`."""
+    needs = getattr(registry, "needs_judge", None)
+    if needs is None:
+        return
+    for name, some in questions.items():
+        waiting = sum(map(needs, some))
+        if waiting:
+            raise ValueError(
+                f"{name}: got no judge for {waiting} of {len(some)} questions, whose answers no rule decides; expected "
+                "--judge-model and --judge-url"
             )
 
 

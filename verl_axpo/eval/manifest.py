@@ -24,10 +24,10 @@ HASH_CHARACTERS = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """`settings`: nested values by name. `benchmarks`: name -> number and hash of its questions, and its place
-    in the report. `prompt`: the system turn and a hash of it with the tools' schemas, once something was sampled.
-    `tool_data`: of each tool that answers from stored data (recorded searches, a local index), the hash of it after the
-    last run."""
+    """`settings`: nested values by name. `benchmarks`: name -> number and hash of its questions, the commit they were
+    read at, and its place in the report. `prompt`: the system turn and a hash of it with the tools' schemas, once
+    something was sampled. `tool_data`: of each tool that answers from stored data (recorded searches, a local index),
+    the hash of it after the last run."""
 
     settings: Mapping[str, Any]
     benchmarks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -59,7 +59,7 @@ def open_manifest(
         folder: of the evaluation.
         settings: what may not change.
         questions: of each benchmark of this run.
-        about: of each benchmark what the report says of it (`column`, `group`, `place`, `paper`).
+        about: of each benchmark what the report says of it (`column`, `group`, `place`, `paper`, `revision`).
 
     Raises:
         ValueError: it was made with other settings or questions; each difference is named.

@@ -9,7 +9,7 @@ failed for no fault of the policy is marked and tried again by the next run; so 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -49,10 +49,11 @@ class ServerLost(InfraFailure):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One rollout of one question."""
+    """One rollout of one question; `again`: an earlier run tried it and failed."""
 
     question: Question
     rollout: int
+    again: bool = False
 
     @property
     def key(self) -> Key:
@@ -83,7 +84,8 @@ class Plan:
         if len(keys) != len(jobs):
             raise ValueError(f"questions: got {len(jobs)} rollouts but {len(keys)} names; each uid must be unique")
         unusable = (None, Status.INFRA_FAILURE)
-        sample = tuple(job for job in jobs if store.statuses.get(job.key) in unusable)
+        missing = (job for job in jobs if store.statuses.get(job.key) in unusable)
+        sample = tuple(replace(job, again=job.key in store.statuses) for job in missing)
         kept = [job for job in jobs if store.statuses.get(job.key) not in unusable]
         score = tuple(job for job in kept if job.key not in store.scores or store.scores[job.key].correct is None)
         return cls(total=len(jobs), sample=sample, score=score)
@@ -144,7 +146,8 @@ class Runner:
             await self.store.add_rollout(record)
             self.watcher.rolled_out(record)
             if record.status is Status.INFRA_FAILURE:
-                self._count_failure(record)
+                if not job.again:  # what fails every time says nothing about the server
+                    self._count_failure(record)
                 continue
             self._failures = 0
             verdict = asyncio.create_task(self._score(job, record.answer))

@@ -88,9 +88,12 @@ class Settings:
         }
 
 
-def about(registry: Registry, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """What the manifest keeps of each benchmark, so that a report needs no registry."""
-    return {name: _about(registry.get(name)) for name in names}
+def about(
+    registry: Registry, names: Sequence[str], revisions: Mapping[str, str] | None = None
+) -> dict[str, dict[str, Any]]:
+    """What the manifest keeps of each benchmark, so that a report needs no registry; `revisions` as they were read."""
+    noted: dict[str, dict[str, Any]] = {name: {"revision": commit} for name, commit in (revisions or {}).items()}
+    return {name: _about(registry.get(name)) | noted.get(name, {}) for name in names}
 
 
 def _about(one: Described) -> dict[str, Any]:

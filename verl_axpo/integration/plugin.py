@@ -4,7 +4,7 @@
 
 Each registration waits for verl's module that keeps the registry, so that a process without it pays nothing.
 With `algorithm.adv_estimator=axpo` a GRPO config is completed where it is silent and refused where it contradicts; with
-any other estimator nothing happens.
+any other estimator nothing happens, but for one check: rows that our reward could not grade are refused at the start.
 """
 
 import functools
@@ -40,7 +40,8 @@ def _import(ours: str, _: ModuleType) -> None:
 
 
 def wrap_validate_config(config_module: ModuleType) -> None:
-    """Complete the config in front of verl's `validate_config`, which sees every config before anything starts.
+    """Complete the config, and hold the rows to the reward's settings, in front of verl's `validate_config`, which sees
+    every config before anything starts.
 
     Patch, verl 0.9: verl has no hook for plugins that need to set keys. tests/contract/test_verl_integration.py tells
     when it can go.
@@ -52,8 +53,10 @@ def wrap_validate_config(config_module: ModuleType) -> None:
     @functools.wraps(original)
     def validate_config(config: Any, *args: Any, **kwargs: Any) -> None:
         from verl_axpo.integration.completion import complete
+        from verl_axpo.rewards.rows import check_rows
 
         complete(config)
+        check_rows(config)
         original(config, *args, **kwargs)
 
     validate_config.completes_axpo = True  # type: ignore[attr-defined]

@@ -1,6 +1,7 @@
 """Outcome rewards: what a finished trajectory earns, in {0, 1}. In reading order:
 
 outcome.py      verl's entry: response -> answer -> grade -> score; `reward.custom_reward_function` names it
+rows.py         whether every row can be graded, before anything is sampled
 answer.py       where the final answer stands in a response
 graders.py      one grader per answer type, and which type a row has; config.py its settings
 math.py         mathematical answers; quantity.py plain numbers, units.py what they measure

@@ -24,11 +24,6 @@ DATA_SOURCES: dict[str, str] = {
     "tiny": "exact",
     "fvqa": "short_text",
     "lmms-lab/fvqa": "short_text",
-    "mmsearch": "short_text",
-    "vstar": "choice",
-    "hrbench": "choice",
-    "hr_mmsearch": "judge",
-    "visualprobe": "judge",
 }
 
 
@@ -37,12 +32,14 @@ class Case:
     """One answer to grade.
 
     `extra_info` is the row's: `options` (choice), `aliases` (short_text, judge) and `question` (judge) are read.
+    `judge` is one that is open already, instead of the configuration's.
     """
 
     answer: str
     truth: str
     extra_info: Mapping[str, Any]
     config: RewardConfig
+    judge: Judge | None = None
 
     def texts(self, key: str) -> list[str]:
         """A list of texts in `extra_info`, empty when it is missing. Parquet hands lists over as arrays.
@@ -60,10 +57,12 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grade:
-    """`undecided`: the comparison used up its time and the answer counts as wrong."""
+    """`undecided`: the comparison used up its time and the answer counts as wrong. `reason`: the judge's, None where
+    none was asked."""
 
     correct: bool
     undecided: bool = False
+    reason: str | None = None
 
 
 Grader = Callable[[Case], Awaitable[Grade]]
@@ -106,8 +105,8 @@ async def judged(case: Case) -> Grade:
     if not isinstance(question, str) or not question.strip():
         raise ValueError(f"judge: got extra_info.question={question!r}, expected the question's text")
     reference = " / ".join([case.truth, *case.texts("aliases")])
-    verdict = await _judge_of(case.config.judge).judge(question, reference, case.answer)
-    return Grade(correct=verdict.correct)
+    verdict = await (case.judge or _judge_of(case.config.judge)).judge(question, reference, case.answer)
+    return Grade(correct=verdict.correct, reason=verdict.reason)
 
 
 GRADERS: dict[str, Grader] = {

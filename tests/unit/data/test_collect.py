@@ -59,6 +59,18 @@ def test_turns_and_pictures_come_in_the_order_the_model_saw_them(tmp_path: Path)
     assert ImageStore(tmp_path / "store").read(rollout.images[0]) == encoded(picture("a"))
 
 
+def test_tokens_are_those_the_server_counted(tmp_path: Path) -> None:
+    """Prompt 300; then 40 said, a picture and its frame of 210 shown, 60 said: 310 followed it."""
+    two = [
+        {**turn("look"), "prompt_tokens": 300, "completion_tokens": 40},
+        {**turn("done"), "prompt_tokens": 550, "completion_tokens": 60},
+    ]
+    write(tmp_path, [run("p", turns=two), run("old")], [score("p", True), score("old", True)])
+    found = collected(tmp_path)[1]
+    assert (found["p"].prompt_tokens, found["p"].response_tokens, found["p"].tokens) == (300, 310, 610)
+    assert found["old"].tokens is None
+
+
 def test_the_last_line_of_a_rollout_and_of_a_verdict_counts(tmp_path: Path) -> None:
     runs = [run("p", status="infra_failure", turns=[]), run("p"), run("q"), run("r", status="infra_failure"), run("s")]
     write(tmp_path, runs, [score("p", False), score("p", True), score("q", None)], torn='{"benchmark": "pro')

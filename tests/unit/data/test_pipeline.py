@@ -220,11 +220,17 @@ def test_a_local_copy_of_a_benchmark_is_kept_out(cli: Cli) -> None:
         cli("ingest", name)
     (cli.work / "copy.png").write_bytes(encoded(picture("pyvision/0/3").resize((320, 320))))
     told = cli("benchmarks", "--registry", __name__, "--source", f"hrbench={cli.work / 'copy.png'}")
-    assert "2 questions of vstar, hrbench" in told
+    assert "2 questions of vstar, hrbench (local) in" in told
     cli("dedup")
     dropped = (cli.work / "dedup/dropped.jsonl").read_text().splitlines()
     assert [json.loads(line)["id"] for line in dropped[:2]] == ["fvqa/fvqa_train_0", "pyvision/deepeyes/3"]
     assert "dropped_against: 0" in cli("dedup", "--without-benchmarks")
+
+
+def test_long_texts_go_to_a_judge_where_that_is_asked_for(cli: Cli) -> None:
+    assert "answer_types: {'short_text': 12}" in cli("ingest", "fvqa")
+    assert "answer_types: {'judge': 12}" in cli("ingest", "fvqa", "--judge-above-words", 1)  # "Town 3"
+    assert {one.answer_type for one in read_problems(cli.work / "problems/fvqa/problems.jsonl")} == {"judge"}
 
 
 def test_fetch_brings_a_source_and_check_reads_it(cli: Cli) -> None:
@@ -247,11 +253,15 @@ def test_users_mistakes_are_told_in_a_line(cli: Cli) -> None:
         cli("dedup")
     with pytest.raises(SystemExit, match=r"benchmarks: got \['mmmu'\], expected NAME of \['vstar', 'hrbench'\]"):
         cli("benchmarks", "--registry", __name__, "--benchmark", "mmmu")
-    with pytest.raises(SystemExit, match=r"benchmarks: got \['copy'\], expected NAME of"):
+    with pytest.raises(SystemExit, match=r"source: got \['copy'\]; expected NAME=VALUE with a name of"):
         cli("benchmarks", "--registry", __name__, "--source", "copy")
     with pytest.raises(SystemExit, match=r"problems.jsonl: no such file; run the stage that makes it first"):
         cli("sft", "--rollouts", cli.work / "none.jsonl", *SFT)
     prepared(cli)
+    with pytest.raises(
+        SystemExit, match=r"got 136 correct trajectories without a number of tokens"
+    ):  # 4 of 34 problems
+        cli("sft", "--rollouts", cli.work / "teacher.jsonl", *SFT, "--max-tokens", 100)
     with pytest.raises(SystemExit, match=r"unknown tools \['hammer'\]; choose from"):
         cli("sft", "--rollouts", cli.work / "teacher.jsonl", "--tool", "hammer", "--teacher", "teacher")
 

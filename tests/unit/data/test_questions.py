@@ -88,7 +88,21 @@ def test_from_problems_over_an_agent_run_to_both_sets(work: Workspace, monkeypat
         "mmfinereason/hard": Solved(0, 4),
     }
     named = ("--tool", "image_zoom_in", "--teacher", "teacher", "--work", root, "--val", 0)
-    verl_axpo(monkeypatch, "data", "sft", "--rollouts", root / "teacher.jsonl", "--tool-share", "none", *named)
+    verl_axpo(
+        monkeypatch,
+        "data",
+        "sft",
+        "--rollouts",
+        root / "teacher.jsonl",
+        "--tool-share",
+        "none",
+        "--max-tokens",
+        110,
+        *named,
+    )
+    numbers = json.loads((work.sft / "stage.json").read_text())["numbers"]
+    # the scripted server counts 100 tokens before each turn and 10 in it
+    assert (numbers["dropped_too_long"], numbers["selected"], numbers["selected_most_tokens"]) == (0, 3, 110)
     rows = {len(row["messages"]): row for row in parquet.iter_rows(work.sft / "train.parquet")}
     assert sorted(rows) == [3, 5]  # without and with the call and its crop
     assert [message["role"] for message in rows[5]["messages"]] == ["system", "user", "assistant", "tool", "assistant"]
@@ -100,6 +114,40 @@ def test_from_problems_over_an_agent_run_to_both_sets(work: Workspace, monkeypat
     numbers = json.loads((work.rl / "stage.json").read_text())["numbers"]
     # the "student" solves all three 4 of 4: the hard one is left
     assert (numbers["dropped_sft_model_solves_all"], numbers["kept"], numbers["train"]) == (3, 0, 1)
+
+
+def test_a_judge_decides_what_is_its_own_and_is_asked_for_at_the_start(
+    work: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def problem(name: str) -> Problem:
+        return Problem(id=f"s/{name}", source="s", question=f"script:{name}", answer="a dog", answer_type="judge")
+
+    write_problems(work.dedup / "problems.jsonl", [problem("other"), problem("same")])
+    # the answer is part of what the judge is told, so that its script is the one that the answer names
+    scripts = {
+        "other": [final("hound script:verdict")],
+        "same": [final("A dog.")],
+        "verdict": [{"text": '{"reason": "a hound is one", "correct": true}'}],
+    }
+    out = work.root / "run"
+    with ScriptedServer(scripts, work.root / "server") as server:
+        fixed = ["--registry", "verl_axpo.data.questions", "--source", f"problems={work.root}", "--no-agent"]
+        options = ["--benchmark", "problems", "--rollouts", 1, "--response-tokens", 512, "--base-url", server.url]
+        words = ["eval", "run", "--model", MODEL, "--out", out, *fixed, *options]
+        monkeypatch.setattr(sys, "argv", ["verl-axpo", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 2
+        assert "problems: got no judge for 2 of 2 questions" in " ".join(capsys.readouterr().out.split())
+        assert server.requests() == []
+        judge = ["--judge-model", MODEL, "--judge-url", server.url, "--judge-key-env", ""]
+        verl_axpo(monkeypatch, *words, *judge)
+        assert len(server.requests()) == 2 + 1  # equal words need no judge
+    lines = [json.loads(line) for line in (out / "scores.jsonl").read_text().splitlines()]
+    scores = {line["uid"]: line["score"] for line in lines}
+    assert (scores["s/other"]["correct"], scores["s/other"]["by"]) == (True, "judge")
+    assert scores["s/other"]["reason"] == "a hound is one"
+    assert (scores["s/same"]["correct"], scores["s/same"]["by"]) == (True, "rule")
 
 
 @pytest.mark.parametrize("kind", ANSWERS)

@@ -99,12 +99,14 @@ def test_problems_solved_both_ways_go_to_the_kind_that_is_behind() -> None:
         "unscored": 0,
         "wrong": 0,
         "not_for_sft": 0,
+        "dropped_too_long": 0,
         "correct": 12,
         "correct_tool_share": 0.3333,
         "dropped_per_problem_cap": 4,
         "dropped_tool_share": 0,
         "selected": 8,
         "selected_tool_share": 0.25,
+        "selected_most_tokens": None,
         "problems_attempted": 8,
         "problems_solved": 8,
         "problems_selected": 8,
@@ -132,6 +134,23 @@ def test_only_correct_trajectories_and_not_more_than_the_cap() -> None:
     assert len(selection.train) == 4
     assert all(one.correct for one in selection.train)
     assert (selection.numbers["wrong"], selection.numbers["unscored"], selection.numbers["correct"]) == (1, 1, 5)
+
+
+def test_what_is_too_long_for_sft_makes_room_for_a_shorter_one() -> None:
+    def of(problem: str, sample: int, prompt: int, response: int) -> Attempt:
+        return attempt(problem, sample).model_copy(update={"prompt_tokens": prompt, "response_tokens": response})
+
+    # 60 + 40 is just short enough; p has a shorter one besides, q has none
+    attempts = [of("p", 0, 60, 41), of("p", 1, 60, 40), of("q", 0, 20, 500), of("r", 0, 30, 20)]
+    selection = chosen(attempts, tool_share=None, max_tokens=100)
+    assert {one.key[::2] for one in selection.train} == {("p", 1), ("r", 0)}
+    numbers = selection.numbers
+    assert (numbers["dropped_too_long"], numbers["correct"], numbers["selected_most_tokens"]) == (2, 2, 100)
+    assert chosen(attempts, tool_share=None).numbers["dropped_too_long"] == 0
+    with pytest.raises(ValueError, match=r"4 trajectories of which none is correct and of at most 49 tokens"):
+        chosen(attempts, tool_share=None, max_tokens=49)
+    with pytest.raises(ValueError, match=r"got 1 correct trajectories without a number of tokens, .*collect` again"):
+        chosen([*attempts, attempt("s", 0)], tool_share=None, max_tokens=100)
 
 
 def test_the_same_seed_chooses_the_same_in_whatever_order_the_lines_come() -> None:
@@ -188,6 +207,7 @@ def test_the_funnel() -> None:
         "dropped_not_in_sft": 1,
         "dropped_sft_model_solves_all": 1,
         "undecided": 0,
+        "dropped_undecided": 0,
         "kept": 1,
         "hard_available": 5,
         "hard_drawn": 3,
@@ -226,18 +246,36 @@ def test_held_out_and_training_problems_are_disjoint() -> None:
 )
 def test_too_few_scored_attempts_decide_only_what_they_can(teacher: Solved, student: Solved, kept: bool | None) -> None:
     def run(undecided: Any) -> bool:
-        config = RlConfig(val=0, hard=1, undecided=undecided)
+        config = RlConfig(val=0, hard=1, undecided=undecided, max_undecided=1.0)
         selection = select_rl.select([problem("p")], HARD, {"p"}, {"p": teacher}, {"p": student}, config)
         assert selection.numbers["undecided"] == (kept is None)
+        assert selection.numbers["dropped_undecided"] == (kept is None and undecided == "drop")
         return "p" in {one.id for one in selection.train}
 
     if kept is None:
-        with pytest.raises(ValueError, match=r"fewer than 4 scored attempts for 1 problems \(p, ...\).*--undecided"):
+        with pytest.raises(
+            ValueError, match=r"fewer than 4 scored attempts for 1 problems \(p, ...\) of 1, .*--undecided"
+        ):
             run("error")
         assert run("keep")
         assert not run("drop")
     else:
         assert run("error") is kept
+
+
+@pytest.mark.parametrize("undecided", ["keep", "drop"])
+def test_more_undecided_problems_than_allowed_are_missing_attempts(undecided: Any) -> None:
+    # 3 of 4 have no attempts of the student: 75 %
+    student = {"easy": Solved(4, 4)}
+    teacher = {problem.id: Solved(2, 4) for problem in PROBLEMS}
+
+    def run(share: float) -> select_rl.RlSelection:
+        config = RlConfig(val=0, hard=1, undecided=undecided, max_undecided=share)
+        return select_rl.select(PROBLEMS, HARD, set(teacher), teacher, student, config)
+
+    assert run(0.75).numbers["undecided"] == 3
+    with pytest.raises(ValueError, match=r"for 3 problems \(fails, untaught, good, ...\) of 4, .* at most 74.00% of"):
+        run(0.74)
 
 
 def test_more_held_out_than_there_is_is_refused() -> None:
@@ -250,6 +288,8 @@ def test_more_held_out_than_there_is_is_refused() -> None:
     [
         (RlConfig, {"undecided": "guess"}, r"undecided: got 'guess'; choose from \['error', 'keep', 'drop'\]"),
         (RlConfig, {"attempts": 0}, "got attempts=0"),
+        (RlConfig, {"max_undecided": 2.0}, "max_undecided: got 2.0, expected a share between 0 and 1"),
+        (SftConfig, {"max_tokens": 0}, "max_tokens: got 0, expected at least 1"),
         (SftConfig, {"tool_share": 1.0}, "tool_share: got 1.0, expected between 0 and 1"),
         (SftConfig, {"per_problem": 0}, "per_problem: got 0, expected at least 1"),
         (SftConfig, {"val": -1}, "val: got -1, expected 0 or more"),

@@ -63,6 +63,7 @@ def test_virl39k(raw: Path) -> None:
         "bad_reasons": {},
         "unwanted": {},
         "problems": 4,
+        "answer_types": {"math": 4},
         "images": 4,
     }
     assert problems[3] == Problem(
@@ -97,6 +98,22 @@ def test_fvqa_gets_a_placeholder_and_its_candidate_answers_as_aliases(raw: Path)
     assert (problems[1].answer, problems[1].aliases) == ("Town 1", ("the town of 1",))
     assert (problems[1].answer_type, problems[1].metadata["category"]) == ("short_text", "search_required")
     assert stored(raw / "fvqa", problems[1]) == [encoded(picture("fvqa/0/1"))]
+
+
+@pytest.mark.parametrize(("above", "kind"), [(1, "judge"), (2, "short_text"), (None, "short_text")])
+def test_a_text_of_more_words_than_asked_for_is_a_judges(raw: Path, above: int | None, kind: str) -> None:
+    # "Town 0" to "Town 3": two words; ViRL39K's numbers are one word and no text
+    out, store = raw / "out", ImageStore(raw / "images")
+    numbers = ingest(source_of("fvqa"), raw / "fvqa", out, store, judge_above_words=above)
+    assert numbers["answer_types"] == {kind: 4}
+    assert {one.answer_type for one in read_problems(out / "problems.jsonl")} == {kind}
+    numbers = ingest(source_of("virl39k"), raw / "virl39k", out, store, judge_above_words=0)
+    assert numbers["answer_types"] == {"math": 4}
+
+
+def test_a_number_of_words_below_0_is_refused(raw: Path) -> None:
+    with pytest.raises(ValueError, match=r"judge_above_words: got -1, expected 0 or more"):
+        ingest(source_of("fvqa"), raw / "fvqa", raw / "out", ImageStore(raw / "images"), judge_above_words=-1)
 
 
 def test_pyvision_finds_pictures_in_its_folder_and_in_an_archive(raw: Path) -> None:

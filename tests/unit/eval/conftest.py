@@ -14,6 +14,7 @@ from tests.unit.eval import colours
 from verl_axpo.agent.types import Limits
 from verl_axpo.eval import evaluate as module
 from verl_axpo.eval.settings import Settings
+from verl_axpo.eval.types import Question
 
 Evaluate = Callable[..., bool]
 
@@ -43,6 +44,7 @@ def evaluate(
     *,
     source: int = 1,
     benchmarks: tuple[str, ...] = ("warm", "cold"),
+    questions: dict[str, list[Question]] | None = None,
     judge: Any = None,
     tools: str = ZOOM_TOOLS,
     concurrency: int = 4,
@@ -50,7 +52,7 @@ def evaluate(
     **changes: Any,
 ) -> bool:
     """One run of `verl-axpo eval run`, in this process; whether everything is done."""
-    questions = {name: colours.load(name, source) for name in benchmarks}
+    questions = questions or {name: colours.load(name, source) for name in benchmarks}
     return asyncio.run(
         module.evaluate(
             settings(**changes),

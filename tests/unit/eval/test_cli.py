@@ -79,6 +79,65 @@ def test_a_run_with_failures_says_so_and_exits_with_1(serve: Serve, tmp_path: Pa
     assert "1 of 2 rollouts failed for no fault of the policy" in output
 
 
+def test_a_few_rollouts_that_always_fail_do_not_hold_up_what_follows(serve: Serve, tmp_path: Path) -> None:
+    """4 rollouts of `cold`, of which blue's two are refused every time: half of them."""
+    server = serve(blue=[{"status": 400, "error": "the prompt has 5000 tokens"}])
+    options = ["--tools", ZOOM_TOOLS, "--benchmark", "cold", "--rollouts", "2"]
+    status, output = run(server.url, tmp_path / "out", *options, "--max-failed", "0.49")
+    assert status == 1
+    assert "2 of 4 rollouts failed, 0 have no verdict (50.00%)" in output
+    assert "2 x " in output
+    assert "the prompt has 5000 tokens" in output
+    asked = len(server.requests())
+    status, output = run(server.url, tmp_path / "out", *options, "--max-failed", "0.5")
+    assert status == 0
+    assert "finished: up to 50.00% may be left (--max-failed)" in output
+    assert len(server.requests()) == asked + 2  # tried again, and nothing else
+    assert "2 of 4 rollouts failed for no fault of the policy" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_a_finished_evaluation_gets_the_report_that_is_asked_for(serve: Serve, tmp_path: Path) -> None:
+    server, options = serve(), ["--no-agent", "--benchmark", "warm", "--rollouts", "1"]
+    run(server.url, tmp_path, *options)
+    assert "paper's SFT+AXPO" not in (tmp_path / "report.md").read_text()
+    assert "nothing to do" in run(server.url, tmp_path, *options)[1]
+    status, output = run(server.url, tmp_path, *options, "--paper")
+    assert status == 0
+    assert "wrote" in output
+    assert "paper's SFT+AXPO" in (tmp_path / "report.md").read_text()
+    made = (tmp_path / "report.html").stat().st_mtime_ns
+    run(server.url, tmp_path, *options, "--in-full", "1")
+    assert (tmp_path / "report.html").stat().st_mtime_ns > made
+    assert len(server.requests()) == 1
+
+
+def test_a_folder_stays_with_the_commit_that_it_began_with(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, asked, branch = colours.load, [], ["a" * 40]
+
+    def load(name: str, source: Any = None, *, limit: int | None = None, revision: str | None = None) -> Any:
+        asked.append(revision)
+        return whole(name, source, limit=limit)
+
+    monkeypatch.setattr(colours, "load", load)
+    monkeypatch.setattr(colours, "commit_of", lambda name, revision: revision or branch[0], raising=False)
+    server, options = serve(), ["--no-agent", "--benchmark", "warm", "--rollouts", "1"]
+    assert run(server.url, tmp_path / "out", *options)[0] == 0
+    branch[0] = "b" * 40  # the hub's branch moves on
+    assert run(server.url, tmp_path / "out", *options)[0] == 0
+    assert run(server.url, tmp_path / "other", *options)[0] == 0
+    assert run(server.url, tmp_path / "pinned", *options, "--revision", f"warm={'c' * 40}")[0] == 0
+    assert asked == ["a" * 40, "a" * 40, "b" * 40, "c" * 40]
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["benchmarks"]["warm"]["revision"] == "a" * 40
+    assert f", revision {'a' * 40})" in (tmp_path / "out" / "report.md").read_text()
+    assert run(server.url, tmp_path / "copy", *options, "--source", "warm=1")[0] == 0
+    assert json.loads((tmp_path / "copy" / "manifest.json").read_text())["benchmarks"]["warm"]["revision"] == "local"
+    with pytest.raises(ValueError, match="got 'x' for warm, which is a local copy; drop --revision warm"):
+        run(server.url, tmp_path / "copy", *options, "--source", "warm=1", "--revision", "warm=x")
+
+
 def test_keys_go_where_they_are_named_for(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "the-judges")
     monkeypatch.setenv("MINE", "the-servers")
@@ -119,6 +178,9 @@ def test_no_server_at_all_exits_with_1_and_names_it(tmp_path: Path) -> None:
         (["--no-agent", "--registry", "no.such.module"], "cannot be imported"),
         (["--no-agent", "--registry", "json"], "json has no"),
         (["--no-agent", "--dialect", "french"], r"choose from \['server', 'text'\]"),
+        (["--no-agent", "--revision", "warm=abc"], "revision: got 'abc' for warm, which is no data of a hub"),
+        (["--no-agent", "--revision", "warm"], r"revision: got \['warm'\]; expected NAME=VALUE"),
+        (["--no-agent", "--max-failed", "1"], "max-failed: got 1.0, expected a share"),
         (["--no-agent", "--rollouts", "0"], "rollouts: got 0"),
         (["--no-agent", "--concurrency", "0"], "concurrency: got 0"),
         (["--no-agent", "--key-env", "NO_SUCH_KEY"], "NO_SUCH_KEY is not set"),

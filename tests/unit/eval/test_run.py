@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -153,6 +154,18 @@ def test_a_lost_server_stops_the_run_and_keeps_what_is_finished(serve: Serve, tm
     assert len(back.requests()) == 40 * 2 + 40  # green asks twice
 
 
+def test_rollouts_that_failed_before_do_not_count_as_a_lost_server(serve: Serve, tmp_path: Path) -> None:
+    """20 that are refused every time, one more than a run of failures may have; the first run meets others between."""
+    server, out = serve(blue=[{"status": 400, "error": "too many images"}]), tmp_path / "out"
+    assert STOP_AFTER < 20
+    found = colours.load("cold", 20)  # twenty green ones, then twenty blue ones
+    order = [one for pair in zip(found[:20], found[20:], strict=True) for one in pair]
+    assert not evaluate(server.url, out, questions={"cold": order}, rollouts=1, concurrency=1)
+    assert not evaluate(server.url, out, questions={"cold": order}, rollouts=1, concurrency=1)
+    statuses = list(Store(out).load().statuses.values())
+    assert (statuses.count(Status.OK), statuses.count(Status.INFRA_FAILURE)) == (20, 20)
+
+
 def test_a_judges_failure_is_unscored_and_scored_again_without_sampling(serve: Serve, tmp_path: Path) -> None:
     server, out = serve(), tmp_path / "out"
     assert not evaluate(server.url, out, benchmarks=("warm",), judge=colours.BrokenJudge())
@@ -269,6 +282,30 @@ def test_rollouts_run_side_by_side_and_nobody_waits_for_a_slow_one(serve: Serve,
     # ten slow ones hold ten of twelve workers; the warm questions, which stand behind them, are finished first
     assert min(slow_ones) >= 18
     assert finished["blue"] >= 3.0
+
+
+def test_a_full_disk_is_told_and_finished_rollouts_are_kept(serve: Serve, tmp_path: Path) -> None:
+    """The rollouts' file reaches the limit in the middle of a line; the same command goes on with more room."""
+    server, out = serve(), tmp_path / "out"
+    line = command(server.url, out, "--benchmark", "warm", "--source", "warm=40", "--rollouts", "1", "--no-agent")
+    limit = 10_000  # bytes a file may have: some twenty of forty lines
+
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    full = subprocess.run(line, env=ENVIRONMENT, capture_output=True, text=True, check=False, preexec_fn=small_files)
+    told = " ".join(full.stdout.split())
+    assert full.returncode == 2, full.stdout + full.stderr
+    assert "rollouts.jsonl: the disk took only part of a line; free some space" in told
+    assert "Traceback" not in full.stderr
+    kept = (out / "rollouts.jsonl").read_bytes().splitlines(keepends=True)
+    assert 5 <= len(kept) - 1 < 40
+    assert not kept[-1].endswith(b"\n")
+    done = run_cli(line)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = (out / "rollouts.jsonl").read_bytes().splitlines(keepends=True)
+    assert lines[: len(kept) - 1] == kept[:-1]
+    assert sorted(json.loads(one)["uid"] for one in lines) == sorted({"red", *(f"red{at}" for at in range(1, 40))})
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="flock")

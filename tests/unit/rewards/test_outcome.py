@@ -48,11 +48,11 @@ def response(answer: str) -> str:
         ("mine", {"answer_type": "choice"}, "(B) blue", "B", 1.0),
         ("mine", {"answer_type": "choice", "options": ["red", "blue"]}, "blue", "B", 1.0),
         ("mine", {"answer_type": "choice", "options": np.array(["red", "blue"])}, "red", "B", 0.0),
-        ("hrbench", {"answer_type": None}, "A", "A", 1.0),  # a column that is empty in this row
+        ("fvqa", {"answer_type": None}, "Rome", "rome", 1.0),  # a column that is empty in this row
         ("lmms-lab/FVQA", {}, "The Eiffel tower", "Eiffel Tower", 1.0),
         ("fvqa", {"aliases": ["Paris"]}, "paris", "the French capital", 1.0),
         ("fvqa", {"aliases": np.array(["Paris"], dtype=object)}, "Rome", "the French capital", 0.0),
-        ("mmsearch", {}, "Obama", "Barack Obama", 0.0),
+        ("fvqa/train", {}, "Obama", "Barack Obama", 0.0),
         ("mine", {"answer_type": "judge", "question": "?"}, "the bars", "Bars", 1.0),  # equal: nobody is asked
         ("mine", {"answer_type": "judge", "question": "?"}, "x" * 3000, "Bars", 0.0),  # no answer is that long
     ],

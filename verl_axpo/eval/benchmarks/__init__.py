@@ -17,13 +17,14 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
+from verl_axpo.eval.benchmarks import _base
 from verl_axpo.eval.benchmarks._base import Benchmark, BenchmarkError, PaperRow
 from verl_axpo.eval.benchmarks._images import fault
 from verl_axpo.eval.benchmarks._reading import Table, read
 from verl_axpo.eval.scorers.judging import Judge, Verdict
 from verl_axpo.eval.types import Question, Score
 
-__all__ = ["Benchmark", "BenchmarkError", "Judge", "PaperRow", "Verdict", "get", "load", "names", "score"]
+__all__ = ["Benchmark", "BenchmarkError", "Judge", "PaperRow", "Verdict", "commit_of", "get", "load", "names", "score"]
 
 _LISTED_FAULTS = 20  # rows of corrupt images that a message spells out
 
@@ -53,6 +54,22 @@ def get(name: str) -> Benchmark:
         return _registry()[name]
     except KeyError:
         raise BenchmarkError(f"unknown benchmark {name!r}; choose from {list(names())}") from None
+
+
+def commit_of(name: str, revision: str | None = None) -> str:
+    """The commit of the hub's data that `load(name, revision=...)` would read now.
+
+    Args:
+        name: one of `names()`.
+        revision: commit, tag or branch; None: the one in the benchmark's `source`.
+
+    Returns:
+        the commit, or the revision as it is where the hub cannot be asked.
+
+    Raises:
+        BenchmarkError: unknown name.
+    """
+    return _base.commit_of(get(name).source, revision)
 
 
 def load(

@@ -5,6 +5,7 @@
 One module of this package per benchmark; the module's `BENCHMARKS` is all that the registry reads.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from verl_axpo.eval.types import Question, Score
 Row = Mapping[str, Any]
 Group = Literal["math", "perception", "search"]
 UNVERIFIED = "main"  # no hub could be reached while this was written: pass a commit to pin what you evaluate on
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class BenchmarkError(ValueError):
@@ -36,6 +38,23 @@ class Source:
     annotations: str | None = None  # a JSON or JSON lines file beside image files, instead of a table
     image_columns: tuple[str, ...] = ()
     revision: str = UNVERIFIED
+
+
+def commit_of(source: Source, revision: str | None = None) -> str:
+    """The commit that a branch or tag is at now; a commit is itself, without asking.
+
+    Where the hub cannot be asked the revision comes back as it is: the data may lie in the cache.
+    """
+    wanted = revision or source.revision
+    if _COMMIT.fullmatch(wanted):
+        return wanted
+    import httpx
+    from huggingface_hub import HfApi
+
+    try:
+        return HfApi().dataset_info(source.repo, revision=wanted).sha or wanted
+    except (httpx.HTTPError, OSError):  # no connection, offline mode, no such revision: reading says which
+        return wanted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

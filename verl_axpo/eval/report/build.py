@@ -117,7 +117,13 @@ def report_json(evaluation: Evaluation, numbers: Mapping[str, Mapping[str, Estim
         "prompt": evaluation.manifest.prompt,
         "tool_data": evaluation.manifest.tool_data,
         "benchmarks": {
-            result.name: {"column": result.column, "group": result.group, "paper": result.paper, **breakdown(result)}
+            result.name: {
+                "column": result.column,
+                "group": result.group,
+                "revision": evaluation.manifest.benchmarks[result.name].get("revision"),
+                "paper": result.paper,
+                **breakdown(result),
+            }
             for result in evaluation.results
         },
         "measures": {measure: {name: asdict(one) for name, one in some.items()} for measure, some in numbers.items()},
@@ -146,7 +152,8 @@ def settings_table(evaluation: Evaluation) -> Table:
         entries = value.items() if isinstance(value, Mapping) else [("", value)]
         table.extend([f"{name}.{key}" if key else name, _plain(one)] for key, one in entries)
     for name, about in evaluation.manifest.benchmarks.items():
-        table.append([f"questions of {name}", f"{about['questions']} (SHA-256 {about['sha256']})"])
+        read = f", revision {about['revision']}" if "revision" in about else ""
+        table.append([f"questions of {name}", f"{about['questions']} (SHA-256 {about['sha256']}{read})"])
     prompt = evaluation.manifest.prompt
     if prompt is not None:
         table.append(["system prompt", f"{prompt['system']} (with the tools' schemas SHA-256 {prompt['sha256']})"])

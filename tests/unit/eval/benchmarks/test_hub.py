@@ -23,14 +23,40 @@ for name, _, revision in (one.partition("@") for one in sys.argv[1:]):
 print(json.dumps(found))
 """
 
+_RESOLVE = """
+import sys
+from functools import partial
+from types import SimpleNamespace
+from verl_axpo.eval import benchmarks, loading
+registry = SimpleNamespace(load=partial(benchmarks.load, check_count=False), commit_of=benchmarks.commit_of)
+for name, _, revision in (one.partition("@") for one in sys.argv[1:]):
+    loaded = loading.load(registry, name, None, revision or None)
+    print(len(loaded.questions), loaded.revision)
+"""
+
+
+def run(endpoint: str, home: Path, code: str, *asked: str) -> list[str]:
+    """The lines that `code` prints in a process of its own."""
+    environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
+    command = [sys.executable, "-c", code, *asked]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=True)
+    return done.stdout.splitlines()
+
 
 def load(endpoint: str, home: Path, *asked: str) -> dict[str, list[str] | str]:
     """The ids of the questions of each NAME or NAME@REVISION, or the error's message."""
-    environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
-    command = [sys.executable, "-c", _LOAD, *asked]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=True)
-    found: dict[str, list[str] | str] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, list[str] | str] = json.loads(run(endpoint, home, _LOAD, *asked)[-1])
     return found
+
+
+def test_a_branch_is_read_at_its_commit_which_is_noted(data: dict[str, Path], tmp_path: Path) -> None:
+    count = len(benchmarks.load("vstar", data["vstar"], check_count=False))
+    with serve({"craigwu/vstar_bench": data["vstar"]}) as endpoint:
+        found = run(endpoint, tmp_path, _RESOLVE, "vstar", f"vstar@{COMMIT}", "vstar@main")
+        load(endpoint, tmp_path, "vstar@main")  # as a download by hand leaves it in the cache
+    assert found == [f"{count} {COMMIT}"] * 3
+    # The hub is gone: what was downloaded is there, and nobody says which commit the branch is at
+    assert run(endpoint, tmp_path, _RESOLVE, f"vstar@{COMMIT}", "vstar") == [f"{count} {COMMIT}", f"{count} main"]
 
 
 def test_every_benchmark_downloads_from_a_hub(data: dict[str, Path], tmp_path: Path) -> None:

@@ -1,0 +1,46 @@
+"""Rows that the reward could not grade are refused before anything is sampled."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from verl_axpo.rewards.rows import OURS, check_rows
+
+JUDGE = {"judge": {"base_url": "http://judge:8000/v1", "model": "j"}}
+
+
+def config(folder: Path, *rows: tuple[str, str | None], path: str = OURS, **kwargs: Any) -> DictConfig:
+    """A run over rows of (data source, answer type); of its validation file there is none here."""
+    table = [{"data_source": source, "prompt": "?", "extra_info": {"answer_type": kind}} for source, kind in rows]
+    pq.write_table(pa.Table.from_pylist(table), folder / "train.parquet")
+    return OmegaConf.create(
+        {
+            "data": {"train_files": [str(folder / "train.parquet")], "val_files": "hdfs://elsewhere/val.parquet"},
+            "reward": {"custom_reward_function": {"path": path, "reward_kwargs": kwargs or None}},
+        }
+    )
+
+
+def test_rows_for_a_judge_need_one(tmp_path: Path) -> None:
+    rows = [("s", "judge"), ("s", "math"), ("s", "judge")]
+    with pytest.raises(ValueError, match=r"train.parquet: got 2 rows of 3 that only a judge can grade and no judge"):
+        check_rows(config(tmp_path, *rows))
+    check_rows(config(tmp_path, *rows, **JUDGE))
+    check_rows(config(tmp_path, *rows, path="my_reward.py"))  # whose rows are its own business
+
+
+def test_a_source_that_is_judged_by_the_settings_needs_one_too(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="got 1 rows of 1 that only a judge can grade"):
+        check_rows(config(tmp_path, ("mine/train", None), answer_types={"mine": "judge"}))
+    check_rows(config(tmp_path, ("fvqa", None), ("tiny/search", None)))
+
+
+def test_rows_of_no_known_type_are_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"got data_source 'mine' without extra_info.answer_type"):
+        check_rows(config(tmp_path, ("mine", None)))
+    with pytest.raises(ValueError, match=r"got answer_type 'essay' for 'mine'"):
+        check_rows(config(tmp_path, ("mine", "essay")))

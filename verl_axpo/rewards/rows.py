@@ -1,0 +1,66 @@
+"""Whether every row of a run can be graded, before anything is sampled.
+
+verl's config -> parquet files: data_source, extra_info.answer_type -> answer_type_of() -> fine, or ValueError
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from verl_axpo.rewards.config import RewardConfig
+from verl_axpo.rewards.graders import answer_type_of
+
+OURS = "pkg://verl_axpo.rewards.outcome"
+_FUNCTION = "reward.custom_reward_function"
+
+
+def check_rows(config: Any) -> None:
+    """Hold the rows of `data.train_files` and `data.val_files` to the reward's settings, where the reward is ours.
+
+    Files that are not here (a remote path) or no parquet are left to the reward, which checks each row.
+
+    Raises:
+        ValueError: rows that only a judge can grade and no judge, or rows without a known answer type.
+    """
+    if OmegaConf.select(config, f"{_FUNCTION}.path") != OURS:
+        return
+    kwargs = OmegaConf.select(config, f"{_FUNCTION}.reward_kwargs")
+    settings = RewardConfig.from_mapping({} if kwargs is None else OmegaConf.to_container(kwargs, resolve=True))
+    for path in _files(config):
+        kinds: Counter[str] = Counter()
+        for (source, kind), count in _rows(path).items():
+            kinds[answer_type_of(source, {"answer_type": kind}, settings)] += count
+        if kinds["judge"] and settings.judge is None:
+            raise ValueError(
+                f"{path}: got {kinds['judge']} rows of {kinds.total()} that only a judge can grade and no judge, "
+                f"expected {_FUNCTION}.reward_kwargs.judge.base_url and .model (docs/rewards.md), or other rows "
+                "(`verl-axpo data ingest` without --judge-above-words)"
+            )
+
+
+def _files(config: Any) -> Iterator[Path]:
+    for key in ("data.train_files", "data.val_files"):
+        named = OmegaConf.select(config, key) or []
+        for one in [named] if isinstance(named, str) else named:
+            path = Path(str(one)).expanduser()
+            if path.suffix == ".parquet" and path.is_file():
+                yield path
+
+
+def _rows(path: Path) -> Counter[tuple[str, str | None]]:
+    """How many rows there are of each data source and answer type."""
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(path)
+    leaves = {column.path for column in (file.schema.column(at) for at in range(len(file.schema)))}
+    wanted = [name for name in ("data_source", "extra_info.answer_type") if name in leaves]
+    return Counter(_pairs(batch.to_pylist() for batch in file.iter_batches(columns=wanted)))
+
+
+def _pairs(batches: Iterable[list[dict[str, Any]]]) -> Iterator[tuple[str, str | None]]:
+    for batch in batches:
+        for row in batch:
+            yield str(row.get("data_source", "")), (row.get("extra_info") or {}).get("answer_type")
