@@ -11,6 +11,8 @@ records.py    questions, rollouts and scores as lines of JSON
 store.py      the folder that they are kept in, crash-safe
 runner.py     questions x k rollouts through an agent, scored: what is missing is done
 live.py       the progress bar
+loading.py    questions, and the commit that they were read at
+leftover.py   what failed although everything was tried, and why
 evaluate.py   all of it for one run
 export.py     benchmarks as rows for verl's validation; reward.py scores them there
 report/       numbers, tables, comparison, plots, the HTML page

@@ -197,18 +197,20 @@ def export(
     out: Annotated[Path, typer.Option(help="The file, FILE.parquet.")],
     benchmark: Annotated[list[str] | None, typer.Option(help="One of them; all without it. Repeat for more.")] = None,
     source: Annotated[list[str] | None, typer.Option(help="NAME=PATH: a local copy. Repeat for more.")] = None,
+    revision: Annotated[list[str] | None, typer.Option(help="NAME=COMMIT on the hub. Repeat for more.")] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first questions of each benchmark.")] = None,
     embed: Annotated[bool, typer.Option(help="Images inside the file, instead of in FILE.images beside it.")] = False,
     registry: Annotated[str, typer.Option(help="A module with names, get, load and score.")] = REGISTRY,
 ) -> None:
     """Write benchmarks as rows for verl's validation during training (data.val_files)."""
     from verl_axpo.eval.export import tool_names, write
+    from verl_axpo.eval.loading import load, pairs
 
     benchmarks = _registry(registry)
     names = benchmark or list(benchmarks.names())
-    sources = _sources(source or (), names)
+    copies, commits = pairs(source or (), names, "source"), pairs(revision or (), names, "revision")
     with console.status("reading questions"):
-        questions = (benchmarks.load(name, sources.get(name), limit=limit) for name in names)
+        questions = (load(benchmarks, name, copies.get(name), commits.get(name), limit).questions for name in names)
         count = write(out, questions, tool_names(tools), embed=embed)
     console.print(f"wrote {count} questions to {out}; their reward is pkg://verl_axpo.eval.reward", soft_wrap=True)
 

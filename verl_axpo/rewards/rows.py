@@ -14,6 +14,7 @@ from verl_axpo.rewards.config import RewardConfig
 from verl_axpo.rewards.graders import answer_type_of
 
 OURS = "pkg://verl_axpo.rewards.outcome"
+WITH_BENCHMARKS = "pkg://verl_axpo.eval.reward"  # which scores a benchmark's rows by other rules
 _FUNCTION = "reward.custom_reward_function"
 
 
@@ -25,13 +26,16 @@ def check_rows(config: Any) -> None:
     Raises:
         ValueError: rows that only a judge can grade and no judge, or rows without a known answer type.
     """
-    if OmegaConf.select(config, f"{_FUNCTION}.path") != OURS:
+    function = OmegaConf.select(config, f"{_FUNCTION}.path")
+    if function not in (OURS, WITH_BENCHMARKS):
         return
     kwargs = OmegaConf.select(config, f"{_FUNCTION}.reward_kwargs")
     settings = RewardConfig.from_mapping({} if kwargs is None else OmegaConf.to_container(kwargs, resolve=True))
     for path in _files(config):
         kinds: Counter[str] = Counter()
         for (source, kind), count in _rows(path).items():
+            if function == WITH_BENCHMARKS and _is_benchmark(source):
+                continue
             kinds[answer_type_of(source, {"answer_type": kind}, settings)] += count
         if kinds["judge"] and settings.judge is None:
             raise ValueError(
@@ -39,6 +43,12 @@ def check_rows(config: Any) -> None:
                 f"expected {_FUNCTION}.reward_kwargs.judge.base_url and .model (docs/rewards.md), or other rows "
                 "(`verl-axpo data ingest` without --judge-above-words)"
             )
+
+
+def _is_benchmark(source: str) -> bool:
+    from verl_axpo.eval.export import PREFIX  # imports all benchmarks, which a run without them does not need
+
+    return source.startswith(PREFIX)
 
 
 def _files(config: Any) -> Iterator[Path]:

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from verl_axpo.rewards.rows import OURS, check_rows
+from verl_axpo.rewards.rows import OURS, WITH_BENCHMARKS, check_rows
 
 JUDGE = {"judge": {"base_url": "http://judge:8000/v1", "model": "j"}}
 
@@ -37,6 +37,15 @@ def test_a_source_that_is_judged_by_the_settings_needs_one_too(tmp_path: Path) -
     with pytest.raises(ValueError, match="got 1 rows of 1 that only a judge can grade"):
         check_rows(config(tmp_path, ("mine/train", None), answer_types={"mine": "judge"}))
     check_rows(config(tmp_path, ("fvqa", None), ("tiny/search", None)))
+
+
+def test_a_benchmarks_rows_are_scored_by_its_own_rules(tmp_path: Path) -> None:
+    rows = [("benchmark/math_vr", "judge"), ("s", "math")]
+    check_rows(config(tmp_path, *rows, path=WITH_BENCHMARKS))
+    with pytest.raises(ValueError, match="got 1 rows of 2 that only a judge can grade"):
+        check_rows(config(tmp_path, *rows))
+    with pytest.raises(ValueError, match="got 1 rows of 1 that only a judge can grade"):
+        check_rows(config(tmp_path, ("benchmark/math_vr", "judge"), ("s", "judge"), path=WITH_BENCHMARKS))
 
 
 def test_rows_of_no_known_type_are_told_at_once(tmp_path: Path) -> None:
