@@ -63,6 +63,7 @@ def run(
     judge_model: Annotated[str | None, typer.Option(help="Judges where rules do not decide.")] = None,
     judge_url: Annotated[str, typer.Option(help="The judge's server.")] = "https://api.openai.com/v1",
     judge_key_env: Annotated[str, typer.Option(help="The variable with its key; '' for none.")] = "OPENAI_API_KEY",
+    judge_temperature: Annotated[float, typer.Option(help="Below 0: not sent, for models that take none.")] = 0.0,
     max_failed: Annotated[float, typer.Option(help="Share of rollouts that may stay failed or unscored.")] = 0.0,
     limit: Annotated[int | None, typer.Option(help="Only the first questions of each benchmark.")] = None,
     registry: Annotated[str, typer.Option(help="A module with names, get, load and score.")] = REGISTRY,
@@ -110,7 +111,8 @@ def run(
         retries=retries,
         console=console,
     )
-    done = _run(whole, lambda: _judge(judge_model, judge_url, judge_key_env, out) if judge_model else None)
+    judge = partial(_judge, judge_model, judge_url, judge_key_env, judge_temperature, out)
+    done = _run(whole, judge)
     if done.worked or paper or in_full != IN_FULL or not (out / "report.md").exists():
         _report(out, paper, in_full)
     else:
@@ -224,12 +226,22 @@ def _key(variable: str | None) -> str:
     return os.environ[variable]
 
 
-def _judge(model: str, url: str, key_env: str, out: Path) -> "Judge":
-    """The reward's own judge, its verdicts kept beside the evaluation."""
+def _judge(model: str | None, url: str, key_env: str, temperature: float, out: Path) -> "Judge | None":
+    """The reward's own judge, its verdicts kept beside the evaluation; None: rules alone."""
+    if model is None:
+        return None
     from verl_axpo.rewards.judge import Judge
     from verl_axpo.rewards.judge_config import JudgeConfig
 
-    return Judge(JudgeConfig(base_url=url, model=model, api_key_env=key_env or None, cache_dir=str(out / "judge")))
+    return Judge(
+        JudgeConfig(
+            base_url=url,
+            model=model,
+            api_key_env=key_env or None,
+            temperature=temperature if temperature >= 0 else None,
+            cache_dir=str(out / "judge"),
+        )
+    )
 
 
 def _report(folder: Path, paper: bool, in_full: int, title: str = "Evaluation") -> None:

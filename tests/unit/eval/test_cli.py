@@ -148,18 +148,23 @@ def test_keys_go_where_they_are_named_for(serve: Serve, tmp_path: Path, monkeypa
     assert {one["authorization"] for one in server.requests()[4:]} == {"Bearer the-servers"}
 
 
-def test_the_rewards_judge_decides_and_its_reason_is_kept(serve: Serve, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("options", "temperature"), [((), [0.0]), (("--judge-temperature", "-1"), [])])
+def test_the_rewards_judge_decides_and_its_reason_is_kept(
+    serve: Serve, tmp_path: Path, options: tuple[str, ...], temperature: list[float]
+) -> None:
     """The real judge's client against the scripted server, through the command line."""
     verdict = {"text": '{"reason": "the same colour", "correct": true}'}
     server = serve(verdict=[verdict], blue=[{"text": colours.says("azure script:verdict")}])
-    options = ["--benchmark", "cold", "--rollouts", "1", "--no-agent", "--limit", "2"]
-    judge = ["--judge-model", MODEL, "--judge-url", server.url, "--judge-key-env", ""]
-    status, output = run(server.url, tmp_path / "out", *options, *judge)
+    cold = ["--benchmark", "cold", "--rollouts", "1", "--no-agent", "--limit", "2"]
+    judge = ["--judge-model", MODEL, "--judge-url", server.url, "--judge-key-env", "", *options]
+    status, output = run(server.url, tmp_path / "out", *cold, *judge)
     assert status == 0, output
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["benchmarks"]["cold"]["scored_by"] == {"rule": 1, "judge": 1, "nobody": 0}
     assert report["settings"]["judge"] == MODEL
     assert "the same colour" in (tmp_path / "out" / "scores.jsonl").read_text()
+    (asked,) = [one for one in server.requests() if "response_format" in one]  # the judge's: a verdict in a schema
+    assert [asked[name] for name in asked if name == "temperature"] == temperature
 
 
 def test_no_server_at_all_exits_with_1_and_names_it(tmp_path: Path) -> None:
