@@ -77,7 +77,8 @@ if [ "$MODEL" = tiny ]; then
     --response-tokens "$RESPONSE_LENGTH" --tools "$AGENT_TOOLS" "${SAMPLING[@]}"
   )
 else
-  SFT_ROWS=64274 RL_ROWS=37591 # the paper's, section 4; 37,591 = 15,591 + 22,000
+  # The paper's, section 4, less what `data sft` and `data filter` hold out; 37,591 = 15,591 + 22,000.
+  SFT_ROWS=$((64274 - 128)) RL_ROWS=$((37591 - 256))
   # For the memory estimate: a question's image and the crops and plots of three turns, each of about 2,000,000 pixels,
   # where Mini-o3 and PyVision-RL cap theirs, in tokens of 32 x 32 pixels.
   IMAGES=4 IMAGE_TOKENS=1953

@@ -160,8 +160,8 @@ sft_data_stages() { # sources -> problems -> teacher's attempts -> $SFT_FILE
   fi
   for source in "${SOURCES[@]}"; do
     ingested+=(after="$DATA/problems/$source")
-    stage name="ingest_$source" after="$DATA/raw/$source" makes="$DATA/problems/$source" makes="$DATA/images" \
-      disk_gib="$(gib 30)" -- \
+    stage name="ingest_$source" after="$DATA/raw/$source" after="$DATA/world" makes="$DATA/problems/$source" \
+      makes="$DATA/images" disk_gib="$(gib 30)" -- \
       verl-axpo data ingest "$source" --work "$DATA" "${INGEST[@]}"
   done
   stage name=dedup needs="$DATA/problems/${SOURCES[0]}" "${ingested[@]}" after="$DATA/benchmarks.jsonl" \
