@@ -79,7 +79,7 @@ def check_tools_start(ahead: Sequence[Report]) -> Iterator[Finding]:
 def _tools_of(report: Report) -> str:
     """The tool config of an RL stage or of `verl-axpo eval run`; empty where there is none, or none yet."""
     if report.stage.kind == "rl":
-        return str(report.config and OmegaConf.select(report.config, TOOLS) or "")
+        return str(OmegaConf.select(report.config, TOOLS) or "") if report.config is not None else ""
     argv = report.stage.argv
     if "eval" not in argv or "--tools" not in argv:
         return ""
