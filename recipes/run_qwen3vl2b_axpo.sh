@@ -11,7 +11,7 @@
 # Disk: about 84 GB for checkpoints. Host memory: about 32 GB for what is kept off the GPUs.
 # Keys: TAVILY_API_KEY of a plan with room for SEARCH_CALLS (SEARCH_KEY= leaves the search tool out, as it then should
 # for data and SFT); WANDB_API_KEY logs to wandb; a judge by JUDGE_URL, JUDGE_MODEL and OPENAI_API_KEY.
-# Time: docs/reproduce.md. Interrupted, the same command goes on from the last checkpoint.
+# Time: docs/reproduce.md, "What it costs" (estimates). Interrupted, the same command goes on from the last checkpoint.
 set -euo pipefail
 
 # ------------------------------ yours to adjust ------------------------------

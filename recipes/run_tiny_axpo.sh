@@ -121,6 +121,9 @@ plan() { # plan [override...]: the stages, a line each, as verl_axpo/preflight/s
 }
 
 # ------------------------------ launch ------------------------------
+for arm in ${COMPARE//,/ }; do # before anything is trained
+  case $arm in axpo | grpo) ;; *) echo "COMPARE: got '$arm', expected arms out of: grpo, axpo" >&2 && exit 2 ;; esac
+done
 if [ "$DRY_RUN" = 1 ]; then
   python -W ignore -m verl_axpo.preflight <(plan "$@")
   exit

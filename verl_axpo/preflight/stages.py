@@ -1,4 +1,4 @@
-"""What a recipe would run: the plan file that recipes/common.sh writes -> Stage by Stage.
+"""What a recipe would run: the plan file that recipes/parts/stages.sh writes -> Stage by Stage.
 
 One stage is one line in the shell's own quoting, so that a command stands here exactly as it would be run:
 

@@ -284,6 +284,7 @@ def test_the_tiny_recipe_can_be_checked_without_starting_it(tmp_path: Path) -> N
     for name in ("world", "sft", "rl_grpo", "eval_grpo", "rl_axpo: config: composed by Hydra"):
         assert name in done.stdout
     assert list(tmp_path.iterdir()) == []
+    assert dry_run("run_tiny_axpo", OUT=str(tmp_path / "out"), COMPARE="grpo,apxo").returncode == 2
     wrong = dry_run("run_tiny_axpo", "algorithm.axpo.bugdet=1", OUT=str(tmp_path / "out"))
     assert wrong.returncode == 1
     assert "did you mean algorithm.axpo.budget" in wrong.stdout

@@ -13,6 +13,7 @@ from verl_axpo.preflight.search import check_searches
 from verl_axpo.preflight.served import Served, check_served, served_of
 from verl_axpo.preflight.sizes import Sizes
 from verl_axpo.preflight.stages import Stage
+from verl_axpo.tools.configs import settings_of
 
 TEACHER = "Qwen/Qwen3-VL-32B-Thinking"
 
@@ -85,6 +86,14 @@ def test_attempts_of_a_training_are_counted_with_its_continuations() -> None:
     stage = serving(search_calls=1, search_percent=9.0)
     ((found, _),) = red(check_searches(stage, sizes))
     assert "one for 9 % of 371,200 attempts" in found  # 145 x 2,560
+
+
+def test_an_evaluation_goes_on_with_a_larger_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its folder is held to its settings, of which what may be spent is none."""
+    before = settings_of("paper")
+    monkeypatch.setenv("SEARCH_CALLS", "70000")
+    monkeypatch.setenv("SEARCH_RUN", "other")
+    assert settings_of("paper") == before
 
 
 def test_the_recipes_variables_reach_the_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
