@@ -31,7 +31,7 @@ DRY_RUN=${DRY_RUN:-0}
 if [ "${SETUP:-1}" = 1 ]; then source recipes/setup_env.sh; fi
 OUT=$(realpath -m "$OUT")
 if [ "$DRY_RUN" != 1 ]; then
-  if [[ $FAMILIES == *reasoning* ]]; then python -m verl_axpo.tools.sandbox; fi # a missing one is said now, not after the SFT
+  if [[ $FAMILIES == *reasoning* ]]; then python -m verl_axpo.tools.sandbox; fi # missing: said now, not after the SFT
   mkdir -p "$OUT"
 fi
 WORLD=$OUT/world
