@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# What the recipes share: sizes, settings, stages. Sourced by recipes/run_qwen3vl*.sh, make_data.sh and evaluate.sh.
+# What the recipes share: sizes, settings, services; parts/steps.sh has the stages, parts/stages.sh runs them.
+# Sourced by recipes/run_qwen3vl*.sh, make_data.sh and evaluate.sh.
 #
 # A recipe lists its stages in a function and calls `run_recipe` with its name. The function runs twice: first every
 # `stage` only writes its command line to a plan, which `python -m verl_axpo.preflight` checks (with DRY_RUN=1 that is
@@ -11,77 +12,15 @@
 #   RAY_ADDRESS=...    RL on an existing Ray cluster instead of this node alone; NODES says how many of its nodes
 #   SETUP=0            use the Python environment that is active instead of .venv of this checkout
 #   PREFLIGHT=0        start without the checks
+#   PORT=8000          of the server that a stage starts for its model
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 DRY_RUN=${DRY_RUN:-0}
 # shellcheck source=recipes/setup_env.sh
 if [ "${SETUP:-1}" = 1 ]; then source recipes/setup_env.sh; fi
 
-say() { echo "[recipe] $*" >&2; }
-fail() { # fail WHAT FIX
-  echo "[recipe] $1" >&2
-  echo "[recipe] fix: $2" >&2
-  exit 2
-}
-
-# ------------------------------ stages ------------------------------
-PLANNING=0
-PLAN=
-
-written() { # written COMMAND...: as a mark keeps it, without what differs from start to start
-  local word
-  for word; do
-    case $word in *VERL_FILE_LOGGER_PATH=*) ;; *) printf '%q ' "$word" ;; esac
-  done
-}
-
-stage() { # stage name=NAME [KEY=VALUE...] -- COMMAND...: see verl_axpo/preflight/stages.py for the keys
-  local header=() name=stage marks=$OUT/marks mark word
-  while [ "$1" != -- ]; do
-    header+=("$1")
-    case $1 in
-      name=*) name=${1#*=} ;;
-      makes="$DATA"/*) marks=$DATA/marks ;; # the sizes share their data
-    esac
-    shift
-  done
-  shift
-  mark=$marks/$name
-  if [ "$PLANNING" = 1 ]; then
-    if [ -e "$mark" ]; then header+=(done=1); fi
-    for word in "${header[@]}" -- "$@"; do printf '%q ' "$word"; done >>"$PLAN"
-    echo >>"$PLAN"
-    return
-  fi
-  if [ -e "$mark" ]; then
-    if [ "$(cat "$mark")" = "$(written "$@")" ]; then
-      say "$name: done"
-    else
-      say "$name: done, with another command line than today's; remove $mark to run it again"
-    fi
-    return
-  fi
-  python -m verl_axpo.progress --title "$name" --log "$OUT/logs/$name.log" -- "$@"
-  mkdir -p "$marks" && written "$@" >"$mark" # last, so that a mark means that all of it is there
-}
-
-run_recipe() { # run_recipe STAGES [override...]: plan and check, then run
-  local stages=$1 options=()
-  shift
-  PLAN=${PLAN_FILE:-$(mktemp)}
-  : >"$PLAN"
-  PLANNING=1
-  "$stages" "$@"
-  PLANNING=0
-  if [ -n "${PLAN_FILE:-}" ]; then return; fi # `verl-axpo doctor --recipe` and the tests read the plan themselves
-  if [ "$DRY_RUN" != 1 ]; then options+=(--starting); fi
-  if [ "$DRY_RUN" = 1 ] || [ "${PREFLIGHT:-1}" = 1 ]; then
-    python -W ignore -m verl_axpo.preflight "${options[@]}" "$PLAN" || { rm -f "$PLAN" && exit 1; }
-  fi
-  rm -f "$PLAN"
-  if [ "$DRY_RUN" = 1 ]; then exit 0; fi
-  "$stages" "$@"
-}
+# shellcheck source=recipes/parts/stages.sh
+source recipes/parts/stages.sh
 
 # ------------------------------ sizes ------------------------------
 # RL at 80 GB a GPU; `verl_axpo.preflight` shows the memory that each size needs.
@@ -107,6 +46,16 @@ SEED=${SEED:-0}
 NODES=${NODES:-1}
 GPU_GIB=${GPU_GIB:-79} # what an 80 GB A100 or H100 has
 
+# The search tool: the variable with its key. SEARCH_KEY= leaves the tool out, of data, training and evaluation.
+if [ "$MODEL" = tiny ]; then SEARCH_KEY=; else SEARCH_KEY=${SEARCH_KEY-TAVILY_API_KEY}; fi
+# Paid searches, a credit each, that one stage may make on each machine; past them every new search fails and the stage
+# stops, to go on with a larger number. The plan shows what it expects. A config of yours (TOOLS) has `max_paid_calls`.
+export SEARCH_CALLS=${SEARCH_CALLS:-50000}
+# Estimated: of a hundred attempts those at a question that needs a search, each with one. Data: FVQA's 3,312 such of
+# about 88,000 problems; RL: as many of 37,591; evaluation: 171 of MMSearch and 305 of HR-MMSearch, of about 4,600.
+PROBLEMS=88000 EVAL_QUESTIONS=4600
+DATA_SEARCHES=4 RL_SEARCHES=9 EVAL_SEARCHES=11
+
 SFT_FILE=${SFT_FILE:-$DATA/sft/train.parquet}
 RL_FILE=${RL_FILE:-$DATA/rl_$MODEL/train.parquet} VAL_FILE=${VAL_FILE:-$DATA/rl_$MODEL/val.parquet}
 
@@ -128,13 +77,18 @@ if [ "$MODEL" = tiny ]; then
     --response-tokens "$RESPONSE_LENGTH" --tools "$AGENT_TOOLS" "${SAMPLING[@]}"
   )
 else
-  SFT_ROWS=64274 RL_ROWS=37591 # the paper's, section 4; 37,591 = 15,591 + 22,000
+  # The paper's, section 4, less what `data sft` and `data filter` hold out; 37,591 = 15,591 + 22,000.
+  SFT_ROWS=$((64274 - 128)) RL_ROWS=$((37591 - 256))
   # For the memory estimate: a question's image and the crops and plots of three turns, each of about 2,000,000 pixels,
   # where Mini-o3 and PyVision-RL cap theirs, in tokens of 32 x 32 pixels.
   IMAGES=4 IMAGE_TOKENS=1953
-  # shellcheck disable=SC2016 # OmegaConf expands it: a file of the installed package
-  AGENT_TOOLS=${TOOLS:-paper} TOOLS=${TOOLS:-'${verl_axpo:tools/config/paper.yaml}'} # one config, by name and by path
-  TOOL_NAMES=(--tool python --tool image_zoom_in --tool tavily-search)
+  SHIPPED=$([ -n "$SEARCH_KEY" ] && echo paper || echo no_search)
+  # What the system prompt and the schemas of SFT and RL rows name: the tools of that config, or of yours (OFFERED).
+  OFFERED=${OFFERED:-python image_zoom_in$([ "${TOOLS:-$SHIPPED}" = no_search ] || echo ' tavily-search')}
+  TOOL_NAMES=()
+  for name in $OFFERED; do TOOL_NAMES+=(--tool "$name"); done
+  # One config, by name and by path; OmegaConf expands the latter: a file of the installed package.
+  AGENT_TOOLS=${TOOLS:-$SHIPPED} TOOLS=${TOOLS:-"\${verl_axpo:tools/config/$SHIPPED.yaml}"}
   TOOL_RESPONSE_CHARS=8192 # verl's 256 would cut every search result; a choice
   # Silent in the paper. 8,192 of prompt hold four such images and the tools' schemas; verl leaves out what is longer.
   # ProRL caps responses at 8k for most of its training (arXiv 2505.24864, 3.3); should `response_length/clip_ratio`
@@ -142,7 +96,8 @@ else
   PROMPT_LENGTH=${PROMPT_LENGTH:-8192} RESPONSE_LENGTH=${RESPONSE_LENGTH:-8192}
   SFT_LENGTH=${SFT_LENGTH:-$((PROMPT_LENGTH + RESPONSE_LENGTH))} # what is longer could not be sampled in RL either
   # ProRL 3.2: batch 256, mini-batch 64, AdamW at a constant 2e-6. Its dynamic sampling is left out: it drops the
-  # all-wrong groups that AXPO restores. Steps: one pass over the RL set, a choice.
+  # all-wrong groups that AXPO restores. Its resets of reference policy and optimizer in mid-run are left out
+  # as well: one pass is short, and the paper has one reference, the SFT model. Steps: one pass, a choice.
   BATCH=${BATCH:-256} MINI_BATCH=${MINI_BATCH:-64} LR=${LR:-2e-6}
   STEPS=${STEPS:-null} SAVE_EVERY=${SAVE_EVERY:-10} TEST_EVERY=${TEST_EVERY:-20}
   # SFT, silent in the paper. 1e-5 with cosine and a tenth of warm-up: Mini-o3 (sft_configs/qwen2.5-vl.yaml). 96 rows,
@@ -154,20 +109,33 @@ else
 fi
 
 # ------------------------------ services ------------------------------
-SERVED=http://127.0.0.1:8000/v1 # by recipes/serve.sh
+export PORT=${PORT:-8000}
+SERVED=http://127.0.0.1:$PORT/v1 # by recipes/serve.sh
 # The paper's teacher, by hub id; served here on all GPUs unless TEACHER_URL names a server that has it already.
 if [ "$MODEL" = tiny ]; then TEACHER=$DATA/teacher/checkpoint; else TEACHER=${TEACHER:-Qwen/Qwen3-VL-32B-Thinking}; fi
 TEACHER_URL=${TEACHER_URL:-}
-TEACHER_TP=$([ "$MODEL" = tiny ] && echo 1 || echo 2) # 66 GB of weights on two GPUs
+if [ "$MODEL" = tiny ]; then TEACHER_TP=1; else TEACHER_TP=${TEACHER_TP:-2}; fi # 66 GB of weights on two GPUs
 JUDGE_URL=${JUDGE_URL:-} JUDGE_MODEL=${JUDGE_MODEL:-} # OpenAI-compatible, for answers that no rule decides
+if [ -n "$JUDGE_MODEL" ] && [ -z "$JUDGE_URL" ]; then
+  fail "got JUDGE_MODEL=$JUDGE_MODEL without JUDGE_URL" \
+    "add JUDGE_URL=https://api.openai.com/v1 or that of your server, or leave both out"
+elif [ -z "$JUDGE_MODEL" ] && [ -n "$JUDGE_URL" ]; then
+  fail "got JUDGE_URL=$JUDGE_URL without JUDGE_MODEL" "add JUDGE_MODEL, its name on that server, or leave both out"
+fi
 JUDGE_KEY=$([ -z "$JUDGE_MODEL" ] || echo OPENAI_API_KEY)
-if [ "$MODEL" = tiny ]; then SEARCH_KEY=; else SEARCH_KEY=${SEARCH_KEY-TAVILY_API_KEY}; fi # a variable's name
-SERVE_LENGTH=$([ "$MODEL" = tiny ] && echo 512 || echo 40960) # evaluation samples up to 32,768 tokens
+# Evaluation samples up to 32,768 tokens behind the prompt, of which an image of HR-Bench-8K takes 16,384 (7680 x 4320,
+# scaled to Qwen3-VL's limit of 16.7 million pixels, 32 x 32 a token). The model reads 262,144.
+SERVE_LENGTH=$([ "$MODEL" = tiny ] && echo 512 || echo 65536)
 export SERVE_ON=$([ "$MODEL" = tiny ] && echo cpu || echo gpu)
+MAX_FAILED=${MAX_FAILED:-0.01} # share of rollouts that may end without a result: one that always fails stops no recipe
 REWARD=() JUDGE=()
 if [ -n "$JUDGE_MODEL" ]; then
-  REWARD=(+reward.custom_reward_function.reward_kwargs.judge="{base_url:'$JUDGE_URL',model:'$JUDGE_MODEL'}")
-  JUDGE=(--judge-model "$JUDGE_MODEL" --judge-url "$JUDGE_URL")
+  # -1: not sent; OpenAI's reasoning models take no temperature but their own
+  JUDGE_TEMPERATURE=${JUDGE_TEMPERATURE:-0}
+  JUDGE=(--judge-model "$JUDGE_MODEL" --judge-url "$JUDGE_URL" --judge-temperature "$JUDGE_TEMPERATURE")
+  judge="base_url:'$JUDGE_URL',model:'$JUDGE_MODEL',temperature:${JUDGE_TEMPERATURE/#-*/null}"
+  REWARD=(+reward.custom_reward_function.reward_kwargs.judge="{$judge}")
+  INGEST+=(--judge-above-words 5) # longer answers than that match in no word for word comparison; a choice
 fi
 
 # ------------------------------ accelerator ------------------------------
@@ -234,177 +202,5 @@ else
   )
 fi
 
-# ------------------------------ training ------------------------------
-folder() { # folder MODEL: the folder that must be there, nothing for a hub id
-  if [ -d "$1" ] || [ "${1#/}" != "$1" ]; then echo "$1"; fi
-}
-
-logger() { # wandb where there is a key for it, always the console and a file
-  if [ -n "${WANDB_API_KEY:-}" ]; then echo '[console,file,wandb]'; else echo '[console,file]'; fi
-}
-
-sft_stage() { # sft_stage [override...]: base model + trajectories -> $SFT_MODEL
-  VERL_FILE_LOGGER_PATH=$OUT/sft/metrics_$(date +%s).jsonl \
-    stage name=sft kind=sft makes="$OUT/sft" elsewhere="$SFT_FILE_FROM" base="$BASE_SHAPE" rows="$SFT_ROWS" \
-    images="$IMAGES" image_tokens="$IMAGE_TOKENS" gpu_gib="$GPU_GIB" -- \
-    torchrun --standalone --nnodes=1 --nproc-per-node="$GPUS" -m verl.trainer.sft_trainer \
-    hydra.run.dir="$OUT/sft/hydra" \
-    model.path="$BASE_MODEL" \
-    data.train_files="$SFT_FILE" \
-    data.train_batch_size="$SFT_BATCH" \
-    data.max_length="$SFT_LENGTH" \
-    data.truncation=error \
-    data.custom_cls.path=pkg://verl_axpo.integration.sft_dataset \
-    data.custom_cls.name=SftDataset \
-    optim.lr="$SFT_LR" \
-    optim.lr_scheduler_type=cosine \
-    optim.lr_warmup_steps_ratio=0.1 \
-    optim.min_lr_ratio=0.1 \
-    optim.betas='[0.9,0.95]' \
-    optim.weight_decay=0.1 \
-    trainer.total_epochs="$([ "$SFT_STEPS" = null ] && echo 1 || echo 1000)" \
-    trainer.total_training_steps="$SFT_STEPS" \
-    trainer.n_gpus_per_node="$GPUS" \
-    trainer.save_freq=100 \
-    trainer.max_ckpt_to_keep=2 \
-    trainer.seed="$((SEED + 1))" \
-    trainer.default_local_dir="$OUT/sft/steps" \
-    trainer.project_name=verl_axpo \
-    trainer.experiment_name="sft_$MODEL" \
-    trainer.logger="$(logger)" \
-    checkpoint.save_contents='[model,optimizer,extra,hf_model]' \
-    "${SFT_MACHINE[@]}" "$@"
-  stage name=sft_checkpoint makes="$OUT/sft/checkpoint" -- \
-    bash recipes/export.sh "$OUT/sft/steps" huggingface "$OUT/sft/checkpoint"
-}
-
-rl_stage() { # rl_stage ARM [override...]: SFT model + RL set -> $OUT/ARM
-  local arm=$1 run=$OUT/$1 budget metrics cluster=()
-  shift
-  metrics=$run/metrics_$(date +%s).jsonl # one per start: verl's file logger begins anew
-  # It lives in a Ray actor, which on a cluster that runs already does not have our environment.
-  if [ -n "${RAY_ADDRESS:-}" ]; then
-    cluster=(+ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH="$metrics")
-  fi
-  # With a budget of zero AXPO is GRPO, bit for bit (tests/e2e/test_identity.py), and leaves the same metrics and trace.
-  case $arm in
-    axpo) budget=0.25 ;;
-    grpo) budget=0 ;;
-    *) fail "rl_stage: got '$arm'" "axpo or grpo" ;;
-  esac
-  # The paper's N, K, r, clip, KL and turns are verl_axpo/integration/config/axpo_trainer.yaml.
-  VERL_FILE_LOGGER_PATH=$metrics \
-    stage name="$arm" kind=rl needs="$(folder "$SFT_MODEL")" makes="$run" elsewhere="$SFT_MODEL_FROM" \
-    elsewhere="$RL_FILE_FROM" elsewhere="$VAL_FILE_FROM" base="$BASE_SHAPE" rows="$RL_ROWS" images="$IMAGES" \
-    image_tokens="$IMAGE_TOKENS" \
-    gpu_gib="$GPU_GIB" env="$SEARCH_KEY" env="$JUDGE_KEY" server="$JUDGE_URL" -- \
-    python -m verl.trainer.main_ppo --config-name axpo_trainer \
-    hydra.run.dir="$run/hydra" \
-    "${RL_MACHINE[@]}" \
-    data.train_files="$RL_FILE" \
-    data.val_files="$VAL_FILE" \
-    data.seed="$SEED" \
-    data.shuffle=True \
-    data.train_batch_size="$BATCH" \
-    data.max_prompt_length="$PROMPT_LENGTH" \
-    data.max_response_length="$RESPONSE_LENGTH" \
-    data.filter_overlong_prompts=True \
-    data.truncation=error \
-    actor_rollout_ref.model.path="$SFT_MODEL" \
-    actor_rollout_ref.actor.ppo_mini_batch_size="$MINI_BATCH" \
-    actor_rollout_ref.actor.optim.lr="$LR" \
-    actor_rollout_ref.actor.checkpoint.save_contents='[model,optimizer,extra,hf_model]' \
-    actor_rollout_ref.rollout.multi_turn.tool_config_path="$TOOLS" \
-    actor_rollout_ref.rollout.multi_turn.max_tool_response_length="$TOOL_RESPONSE_CHARS" \
-    reward.custom_reward_function.path=pkg://verl_axpo.rewards.outcome \
-    reward.custom_reward_function.name=compute_score \
-    "${REWARD[@]}" \
-    algorithm.axpo.budget="$budget" \
-    algorithm.axpo.trace_dir="$run/trace" \
-    "${cluster[@]}" \
-    trainer.total_epochs="$([ "$STEPS" = null ] && echo 1 || echo 1000)" \
-    trainer.total_training_steps="$STEPS" \
-    trainer.val_before_train=True \
-    trainer.test_freq="$TEST_EVERY" \
-    trainer.save_freq="$SAVE_EVERY" \
-    trainer.max_actor_ckpt_to_keep=2 \
-    trainer.default_local_dir="$run/checkpoints" \
-    trainer.validation_data_dir="$run/heldout" \
-    trainer.project_name=verl_axpo \
-    trainer.experiment_name="${arm}_$MODEL" \
-    trainer.logger="$(logger)" "$@"
-  stage name="${arm}_checkpoint" makes="$run/checkpoint" -- \
-    bash recipes/export.sh "$run/checkpoints" actor/huggingface "$run/checkpoint"
-  stage name="${arm}_report" makes="$run/report.md" -- bash recipes/finish.sh "$run" "$arm" "$SEED"
-}
-
-# ------------------------------ data and evaluation ------------------------------
-gib() { # gib SIZE: roughly what a stage writes at full size; the tiny one writes next to nothing
-  if [ "$MODEL" = tiny ]; then echo 0; else echo "$1"; fi
-}
-
-serving() { # serving MODEL TP: the words in front of a command that needs a server of that model
-  echo "env GPUS=$GPUS TP=$2 LENGTH=$SERVE_LENGTH LOG=$OUT/logs/server.log bash recipes/serve.sh $1 --"
-}
-
-rollouts_stage() { # rollouts_stage NAME MODEL URL TP [NEEDS]: 4 attempts at every problem -> $DATA/rollouts/NAME.jsonl
-  local name=$1 model=$2 url=$3 served=()
-  if [ -z "$url" ]; then read -ra served <<<"$(serving "$model" "$4")"; fi
-  stage name="attempts_$name" needs="$DATA/dedup" needs="${5:-}" elsewhere="$DATA" elsewhere="$SFT_MODEL_FROM" \
-    makes="$DATA/runs/$name" disk_gib="$(gib 100)" env="$SEARCH_KEY" env="$JUDGE_KEY" server="$url" \
-    server="$JUDGE_URL" -- \
-    "${served[@]}" verl-axpo eval run --registry verl_axpo.data.questions --source problems="$DATA" \
-    --benchmark problems --model "$model" --base-url "${url:-$SERVED}" --rollouts 4 --tools "$AGENT_TOOLS" \
-    --max-turns 3 --response-tokens "$RESPONSE_LENGTH" --tool-response-chars "$TOOL_RESPONSE_CHARS" "${SAMPLING[@]}" \
-    "${JUDGE[@]}" --out "$DATA/runs/$name"
-  stage name="collect_$name" needs="$DATA/runs/$name" elsewhere="$DATA" makes="$DATA/rollouts/$name.jsonl" -- \
-    verl-axpo data collect "$DATA/runs/$name" --work "$DATA" --model "$name" --out "$DATA/rollouts/$name.jsonl"
-}
-
-sft_data_stages() { # sources -> problems -> teacher's attempts -> $SFT_FILE
-  local source
-  if [ "$MODEL" = tiny ]; then
-    stage name=world makes="$DATA/world" -- \
-      python -m verl_axpo.data.tiny --out "$DATA/world" --families perception --train "$RL_ROWS"
-    stage name=teacher needs="$DATA/world" makes="$DATA/teacher" -- \
-      env DATA="$DATA/world" OUT="$DATA/teacher" FAST=1 bash recipes/tiny_sft.sh
-  else
-    for source in "${SOURCES[@]}"; do
-      stage name="fetch_$source" makes="$DATA/raw/$source" disk_gib="$(gib 30)" -- \
-        verl-axpo data fetch "$source" --work "$DATA"
-    done
-    stage name=benchmarks makes="$DATA/benchmarks.jsonl" disk_gib="$(gib 20)" -- \
-      verl-axpo data benchmarks --work "$DATA"
-  fi
-  for source in "${SOURCES[@]}"; do
-    stage name="ingest_$source" makes="$DATA/problems/$source" makes="$DATA/images" disk_gib="$(gib 30)" -- \
-      verl-axpo data ingest "$source" --work "$DATA" "${INGEST[@]}"
-  done
-  stage name=dedup needs="$DATA/problems/${SOURCES[0]}" makes="$DATA/dedup" -- \
-    verl-axpo data dedup --work "$DATA" "${DEDUP[@]}"
-  rollouts_stage teacher "$TEACHER" "$TEACHER_URL" "$TEACHER_TP"
-  stage name=sft_set needs="$DATA/rollouts/teacher.jsonl" makes="$DATA/sft" -- \
-    verl-axpo data sft --work "$DATA" --rollouts "$DATA/rollouts/teacher.jsonl" --teacher teacher \
-    "${TOOL_NAMES[@]}" --tool-share 0.25 "${SFT_SET[@]}"
-}
-
-rl_data_stages() { # the teacher's and the SFT model's successes -> $RL_FILE, $VAL_FILE
-  rollouts_stage "sft_$MODEL" "$SFT_MODEL" "" 1 "$SFT_MODEL"
-  stage name="rl_set_$MODEL" needs="$DATA/rollouts/sft_$MODEL.jsonl" needs="$DATA/rollouts/teacher.jsonl" \
-    elsewhere="$DATA" makes="$DATA/rl" -- \
-    verl-axpo data filter --work "$DATA" --rollouts "$DATA/rollouts/teacher.jsonl" \
-    --rollouts "$DATA/rollouts/sft_$MODEL.jsonl" --teacher teacher --student "sft_$MODEL" "${TOOL_NAMES[@]}" \
-    "${RL_SET[@]}"
-  # Sources, problems and the SFT set are the same for all sizes; the RL set is the SFT model's own.
-  stage name="rl_copy_$MODEL" needs="$DATA/rl" makes="$DATA/rl_$MODEL" -- cp -rT "$DATA/rl" "$DATA/rl_$MODEL"
-}
-
-evaluation_stages() { # evaluation_stages MODEL NAME [option...]: the nine benchmarks, the paper's way -> $OUT/eval/NAME
-  local model=$1 name=$2 served
-  shift 2
-  read -ra served <<<"$(serving "$model" "${TP:-1}")"
-  stage name="eval_$name" needs="$(folder "$model")" makes="$OUT/eval/$name" disk_gib="$(gib 30)" \
-    env="$SEARCH_KEY" env="$JUDGE_KEY" server="$JUDGE_URL" -- \
-    "${served[@]}" verl-axpo eval run --model "$model" --base-url "$SERVED" --out "$OUT/eval/$name" \
-    --tool-response-chars "$TOOL_RESPONSE_CHARS" "${EVALUATION[@]}" "${JUDGE[@]}" "$@"
-}
+# shellcheck source=recipes/parts/steps.sh
+source recipes/parts/steps.sh

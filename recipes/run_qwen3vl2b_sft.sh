@@ -9,7 +9,7 @@
 # Needs: 1 or 8 GPUs of 80 GB (GPUS=1: the same settings, smaller micro-batches);
 # the SFT set (bash recipes/make_data.sh).
 # Disk: about 84 GB for checkpoints. Keys: none (WANDB_API_KEY logs to wandb).
-# Time: docs/reproduce.md. Interrupted, the same command goes on from the last checkpoint.
+# Time: docs/reproduce.md, "What it costs" (estimates). Interrupted, the same command goes on from the last checkpoint.
 set -euo pipefail
 
 # ------------------------------ yours to adjust ------------------------------

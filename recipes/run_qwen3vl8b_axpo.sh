@@ -9,17 +9,20 @@
 #
 # Needs: 8 GPUs of 80 GB; for the other sizes MODEL=2b or MODEL=4b. Disk: about 1.2 TB (checkpoints 680 GB, data and the
 # teacher's trajectories 450 GB, models 84 GB; estimates). Host memory: 128 GB. Network: Hugging Face, the web search.
-# Keys: TAVILY_API_KEY (SEARCH_KEY= to do without); JUDGE_URL, JUDGE_MODEL and OPENAI_API_KEY for what no rule decides.
+# Keys: TAVILY_API_KEY of a plan with room for SEARCH_CALLS (SEARCH_KEY= leaves the search tool out, everywhere);
+# JUDGE_URL, JUDGE_MODEL and OPENAI_API_KEY for what no rule decides.
 # Time: days, most of them in the teacher's trajectories and in AXPO; docs/reproduce.md has the estimates.
 # Ctrl-C at any time: the same command goes on where it stood, inside a stage as well. Each stage writes its mark last
-# (outputs/qwen3vl_8b/marks/); removing a mark runs the stage again.
+# (outputs/qwen3vl_8b/marks/); removing a mark runs the stage again, and what is made from its result.
 set -euo pipefail
 
 # ------------------------------ yours to adjust ------------------------------
 MODEL=${MODEL:-8b}           # 2b | 4b | 8b | tiny
 GPUS=${GPUS:-8}              # of this node
 SEED=${SEED:-0}
-TEACHER_URL=${TEACHER_URL:-} # of a server that runs the teacher already; empty: served here
+TEACHER_URL=${TEACHER_URL:-} # of a server that runs the teacher already; empty: served here, on all GPUs, with
+TEACHER_TP=${TEACHER_TP:-2}  # of them for a replica: its weights are 66 GB
+SEARCH_CALLS=${SEARCH_CALLS:-50000} # paid searches of each stage at most; the plan shows how many it expects
 JUDGE_URL=${JUDGE_URL:-}     # of the judge, OpenAI-compatible, with its
 JUDGE_MODEL=${JUDGE_MODEL:-} # name; the key is in OPENAI_API_KEY
 OUT=${OUT:-}                 # empty: outputs/qwen3vl_8b

@@ -9,9 +9,9 @@
 # Needs: 8 GPUs of 80 GB;
 # the SFT checkpoint (recipes/run_qwen3vl8b_sft.sh) and the RL set (MODEL=8b bash recipes/make_data.sh rl).
 # Disk: about 342 GB for checkpoints. Host memory: about 33 GB for what is kept off the GPUs.
-# Keys: TAVILY_API_KEY for the web search (SEARCH_KEY= to do without); WANDB_API_KEY logs to wandb; a judge by JUDGE_URL,
-# JUDGE_MODEL and OPENAI_API_KEY.
-# Time: docs/reproduce.md. Interrupted, the same command goes on from the last checkpoint.
+# Keys: TAVILY_API_KEY of a plan with room for SEARCH_CALLS (SEARCH_KEY= leaves the search tool out, as it then should
+# for data and SFT); WANDB_API_KEY logs to wandb; a judge by JUDGE_URL, JUDGE_MODEL and OPENAI_API_KEY.
+# Time: docs/reproduce.md, "What it costs" (estimates). Interrupted, the same command goes on from the last checkpoint.
 set -euo pipefail
 
 # ------------------------------ yours to adjust ------------------------------
@@ -22,6 +22,7 @@ LR=${LR:-}                  # empty: the default of recipes/common.sh, as on eve
 BATCH=${BATCH:-}            # questions of a step
 MINI_BATCH=${MINI_BATCH:-}  # questions of an update
 STEPS=${STEPS:-}            # RL steps; null: one pass over the RL set
+SEARCH_CALLS=${SEARCH_CALLS:-50000} # paid searches at most; the plan shows how many it expects
 RL_FILE=${RL_FILE:-}        # parquet in verl's RL schema
 SFT_MODEL=${SFT_MODEL:-}    # where RL starts, and what its KL is to
 NODES=${NODES:-}            # of the Ray cluster at RAY_ADDRESS; empty: this node alone

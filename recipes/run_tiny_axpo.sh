@@ -6,6 +6,7 @@
 #   bash recipes/run_tiny_axpo.sh                                   one AXPO run
 #   FAST=1 bash recipes/run_tiny_axpo.sh                            the same in two RL steps
 #   COMPARE=grpo,axpo SEED=1 bash recipes/run_tiny_axpo.sh          both arms from one SFT checkpoint, side by side
+#   DRY_RUN=1 bash recipes/run_tiny_axpo.sh                         compose and check, print the stages, start nothing
 #   bash recipes/run_tiny_axpo.sh algorithm.axpo.num_continuations=8   any override of verl's or AXPO's config
 #
 # Needs: Linux x86_64, Python 3.10-3.12, 2 cores, 12 GB of memory, 12 GB of disk; for its python tool bubblewrap
@@ -26,10 +27,13 @@ EVALUATE=${EVALUATE:-1}         # 0: without `verl-axpo eval` at the end
 OUT=${OUT:-outputs/tiny_axpo$([ "$FAST" = 1 ] && echo _fast || true)}
 
 # ------------------------------ derived ------------------------------
-source recipes/setup_env.sh
-if [[ $FAMILIES == *reasoning* ]]; then python -m verl_axpo.tools.sandbox; fi # a missing one is said now, not after the SFT
-mkdir -p "$OUT"
-OUT=$(realpath "$OUT")
+DRY_RUN=${DRY_RUN:-0}
+if [ "${SETUP:-1}" = 1 ]; then source recipes/setup_env.sh; fi
+OUT=$(realpath -m "$OUT")
+if [ "$DRY_RUN" != 1 ]; then
+  if [[ $FAMILIES == *reasoning* ]]; then python -m verl_axpo.tools.sandbox; fi # missing: said now, not after the SFT
+  mkdir -p "$OUT"
+fi
 WORLD=$OUT/world
 SFT=$OUT/sft
 SFT_MODEL=$SFT/checkpoint
@@ -100,7 +104,30 @@ evaluate() { # evaluate RUN OUT: the trained policy behind vLLM's server, as any
   verl-axpo eval report "$out" --title "Tiny world: held-out questions, step $STEPS"
 }
 
+plan() { # plan [override...]: the stages, a line each, as verl_axpo/preflight/stages.py reads them
+  local arm run
+  line() { printf '%q ' "$@" && echo; }
+  line name=world makes="$WORLD" -- python -m verl_axpo.data.tiny
+  line name=sft needs="$WORLD" makes="$SFT" -- bash recipes/tiny_sft.sh
+  for arm in $(tr , ' ' <<<"${COMPARE:-axpo}"); do
+    run=$OUT${COMPARE:+/${arm}_seed$SEED}
+    line name="rl_$arm" kind=rl makes="$run" base=tiny -- python -m verl.trainer.main_ppo --config-name tiny_axpo \
+      data.train_files="$WORLD/train.parquet" data.val_files="$WORLD/heldout.parquet" \
+      actor_rollout_ref.model.path="$SFT_MODEL" \
+      actor_rollout_ref.rollout.multi_turn.tool_config_path="$WORLD/tools.yaml" \
+      trainer.total_training_steps="$STEPS" trainer.save_freq="$SAVE_EVERY" "$@"
+    if [ "$EVALUATE" = 1 ]; then line name="eval_$arm" needs="$run" -- verl-axpo eval run; fi
+  done
+}
+
 # ------------------------------ launch ------------------------------
+for arm in ${COMPARE//,/ }; do # before anything is trained
+  case $arm in axpo | grpo) ;; *) echo "COMPARE: got '$arm', expected arms out of: grpo, axpo" >&2 && exit 2 ;; esac
+done
+if [ "$DRY_RUN" = 1 ]; then
+  python -W ignore -m verl_axpo.preflight <(plan "$@")
+  exit
+fi
 # shellcheck disable=SC2086 # WORLD_SIZE is several words
 once "$WORLD/.done" "$FAMILIES $WORLD_SIZE" quietly "tiny world and model" "$OUT/world.log" \
   python -m verl_axpo.data.tiny --out "$WORLD" --families "$FAMILIES" $WORLD_SIZE

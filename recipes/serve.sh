@@ -11,8 +11,12 @@ set -euo pipefail
 model=$1
 shift
 if [ "$1" = -- ]; then shift; fi
-GPUS=${GPUS:-8} TP=${TP:-1} PORT=${PORT:-8000} LENGTH=${LENGTH:-40960} LOG=${LOG:-vllm_server.log}
+GPUS=${GPUS:-8} TP=${TP:-1} PORT=${PORT:-8000} LENGTH=${LENGTH:-65536} LOG=${LOG:-vllm_server.log}
 START_S=${START_S:-1800} # 66 GB of weights from a network disk take a while
+if [ "$GPUS" -lt "$TP" ]; then
+  echo "[serve] a replica of $model takes TP=$TP GPUs, there are GPUS=$GPUS; lower TP (TEACHER_TP), or more GPUS" >&2
+  exit 2
+fi
 read -ra options <<<"${SERVE_ARGS:-}"
 if [ "${SERVE_ON:-gpu}" = cpu ]; then # for the last two see verl_axpo/integration/config/tiny_axpo.yaml
   options+=(
@@ -31,7 +35,7 @@ stop() {
 }
 
 if answers; then # its model would be taken for ours
-  echo "[serve] port $PORT is taken by another server; end it, or set PORT" >&2
+  echo "[serve] port $PORT is taken by another server; end it, or set PORT (of a recipe, too)" >&2
   exit 1
 fi
 mkdir -p "$(dirname "$LOG")"

@@ -232,6 +232,7 @@ def filter_(
     max_undecided: Annotated[float, typer.Option(help="Share of them that may be kept or dropped.")] = 0.01,
     seed: int = 0,
     embed: Embed = False,
+    out: Annotated[Path | None, typer.Option(help="Where to write the set; WORK/rl without it.", metavar="DIR")] = None,
 ) -> None:
     """Drop what is too easy or out of reach, add the hard set, and write verl's RL schema."""
     from verl_axpo.data.pipeline import make_rl
@@ -247,7 +248,7 @@ def filter_(
         seed=seed,
     )
     with console.status("filtering"):
-        numbers, skipped = make_rl(Workspace(work), rollouts, teacher, student, tool, config, embed)
+        numbers, skipped = make_rl(Workspace(work, rl_out=out), rollouts, teacher, student, tool, config, embed)
     show(numbers, skipped)
 
 

@@ -16,9 +16,10 @@ from verl_axpo.data.images import ImageLimits, ImageStore
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """The folders below `root`."""
+    """The folders below `root`, and the RL set's."""
 
     root: Path
+    rl_out: Path | None = None  # of the RL set, which is one SFT model's own; None: rl/
 
     def raw(self, source: str) -> Path:
         """A source's files as downloaded."""
@@ -41,7 +42,7 @@ class Workspace:
     @property
     def rl(self) -> Path:
         """The RL set."""
-        return self.root / "rl"
+        return self.rl_out or self.root / "rl"
 
     def store(self, limits: ImageLimits | None = None) -> ImageStore:
         """The image store."""

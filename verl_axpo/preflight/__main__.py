@@ -1,4 +1,4 @@
-"""`python -m verl_axpo.preflight PLAN`: check a recipe's plan file; recipes/common.sh calls it before anything runs.
+"""`python -m verl_axpo.preflight PLAN`: check a recipe's plan file; recipes call it before anything runs.
 
 Exits with 0 when all is well, with 1 when something has to be changed.
 """

@@ -22,6 +22,8 @@ from verl_axpo.preflight.memory import (
     update_phase,
 )
 from verl_axpo.preflight.problems import Finding, fine, problem
+from verl_axpo.preflight.search import check_searches
+from verl_axpo.preflight.served import check_served
 from verl_axpo.preflight.shapes import ModelShape, shape_of
 from verl_axpo.preflight.sizes import Sizes, processes_of, rl_setting, sft_setting, sizes_of
 from verl_axpo.preflight.stages import Stage
@@ -72,6 +74,7 @@ def check_stage(stage: Stage, coming: Sequence[str]) -> Report:
         return Report(stage=stage)
     findings = list(_check_needs(stage, coming))
     if stage.kind == "command":
+        findings += [*check_served(stage), *check_searches(stage)]
         return Report(stage=stage, findings=findings)
     config = compose(stage)
     if isinstance(config, Finding):
@@ -92,7 +95,7 @@ def _check_training(
     for key in ("data.train_files", "data.val_files"):
         findings += check_files(key, listed(OmegaConf.select(config, key)), stage.kind, coming)
     sizes = sizes_of(config, stage)
-    findings += _check_steps(sizes, config)
+    findings += [*_check_steps(sizes, config), *check_searches(stage, sizes)]
     phases: tuple[Phase, ...] = (update_phase(shape, setting),)
     if setting.utilization:
         phases += (rollout_phase(shape, setting, stage.gpu_gib),)

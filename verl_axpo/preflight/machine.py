@@ -21,6 +21,7 @@ from verl_axpo.preflight.check import Report
 from verl_axpo.preflight.memory import GIB
 from verl_axpo.preflight.problems import Finding, fine, problem
 from verl_axpo.preflight.rules import gpus_of
+from verl_axpo.preflight.served import served_of
 from verl_axpo.preflight.sizes import processes_of
 
 IDLE_GIB = 1.0  # a GPU that holds more than a driver's context is somebody's
@@ -37,7 +38,7 @@ def check_machine(reports: Sequence[Report], *, ray: bool = True) -> Iterator[Fi
     ahead = [report for report in reports if not report.stage.done]
     trainings = [report for report in ahead if report.config is not None]
     yield from doctor.examine()
-    yield from check_gpus(trainings, read_gpus())
+    yield from check_gpus(ahead, read_gpus())
     yield from check_attention(trainings)
     yield from check_host_memory(trainings, psutil.virtual_memory().total / GIB)
     yield from check_disk(ahead)
@@ -45,7 +46,7 @@ def check_machine(reports: Sequence[Report], *, ray: bool = True) -> Iterator[Fi
     yield from services.check_environment(stages, os.environ)
     yield from services.check_servers(stages)
     yield from services.check_programs(stages)
-    yield from services.check_tools_start(trainings)
+    yield from services.check_tools_start(ahead)
     reinforcement = [report for report in trainings if report.stage.kind == "rl"]
     if ray and reinforcement:
         address = os.environ.get("RAY_ADDRESS", "")
@@ -64,9 +65,9 @@ def read_gpus() -> list[tuple[float, float]]:
     return [(float(total) / 1024, float(used) / 1024) for total, used in rows]
 
 
-def check_gpus(trainings: Sequence[Report], gpus: Sequence[tuple[float, float]]) -> Iterator[Finding]:
-    """Enough GPUs, free ones, and as large as the estimate takes them to be."""
-    needing = [report for report in trainings if report.stage.gpu_gib]
+def check_gpus(ahead: Sequence[Report], gpus: Sequence[tuple[float, float]]) -> Iterator[Finding]:
+    """Enough GPUs for every training and served model, free ones, and as large as the estimate takes them to be."""
+    needing = [report for report in ahead if report.stage.gpu_gib and gpus_of_node(report)]
     if not needing:
         return
     wanted = max(gpus_of_node(report) for report in needing)
@@ -80,7 +81,7 @@ def check_gpus(trainings: Sequence[Report], gpus: Sequence[tuple[float, float]])
 
 def _check_gpu_memory(needing: Sequence[Report], gpus: Sequence[tuple[float, float]]) -> Iterator[Finding]:
     smallest = min(total for total, _ in gpus)
-    estimate = max(phase.gib for report in needing for phase in report.phases)
+    estimate = max((phase.gib for report in needing for phase in report.phases), default=0.0)
     found = f"{smallest:.1f} GiB on the smallest GPU, the plan needs about {estimate:.1f}"
     if smallest < estimate:
         yield problem("GPU memory", found, f"start with GPU_GIB={smallest:.0f}: the plan then says what to lower")
@@ -92,10 +93,12 @@ def _check_gpu_memory(needing: Sequence[Report], gpus: Sequence[tuple[float, flo
 
 
 def gpus_of_node(report: Report) -> int:
-    """GPUs that a training takes on one node."""
+    """GPUs that a training, or a model that is served, takes on one node."""
+    if report.config is None:
+        served = served_of(report.stage)
+        return served.gpus if served else 0
     if report.stage.kind == "sft":
         return processes_of(report.stage)
-    assert report.config is not None
     return gpus_of(report.config) // int(report.config.trainer.nnodes)
 
 
@@ -124,16 +127,18 @@ def check_host_memory(trainings: Sequence[Report], total_gib: float) -> Iterator
 
 
 def check_disk(ahead: Sequence[Report]) -> Iterator[Finding]:
-    """Every disk that stages write to has room for all of them."""
+    """Every disk that stages write to has room for all of them, beside what they have written already."""
     needed: dict[int, float] = defaultdict(float)
     folders: dict[int, Path] = {}
     for report in ahead:
         if not report.stage.makes:
             continue
-        folder = _existing(Path(report.stage.makes[0]).expanduser().absolute())
+        target = Path(report.stage.makes[0]).expanduser().absolute()
+        folder = _existing(target)
         device = folder.stat().st_dev
         folders.setdefault(device, folder)
-        needed[device] += report.stage.disk_gib + report.checkpoint_gib * (kept_checkpoints(report) + 1)
+        wanted = report.stage.disk_gib + report.checkpoint_gib * (kept_checkpoints(report) + 1)
+        needed[device] += max(0.0, wanted - _gib_of(target)) if wanted else 0.0
     for device, folder in folders.items():
         free = shutil.disk_usage(folder).free / GIB
         found = f"{free:.0f} GiB free at {folder}, about {needed[device]:.0f} wanted"
@@ -141,6 +146,12 @@ def check_disk(ahead: Sequence[Report]) -> Iterator[Finding]:
             yield problem("disk", found, "free some, or set OUT and DATA to folders on a larger disk")
         else:
             yield fine("disk", found)
+
+
+def _gib_of(path: Path) -> float:
+    """What lies there; hard links count once."""
+    files = (Path(folder, name).lstat() for folder, _, names in os.walk(path) for name in names)
+    return sum({one.st_ino: one.st_size for one in files}.values()) / GIB
 
 
 def _existing(path: Path) -> Path:

@@ -12,10 +12,11 @@ from omegaconf import OmegaConf
 
 from verl_axpo.preflight.check import Report
 from verl_axpo.preflight.problems import Finding, fine, problem
+from verl_axpo.preflight.served import SERVE
 from verl_axpo.preflight.stages import Stage
+from verl_axpo.tools.configs import config_path
 
 SERVER_TIMEOUT_S = 3.0
-SERVE = "recipes/serve.sh"
 TOOLS = "actor_rollout_ref.rollout.multi_turn.tool_config_path"
 
 
@@ -60,10 +61,10 @@ def programs_of(argv: Sequence[str]) -> set[str]:
     return set(words[:1])
 
 
-def check_tools_start(trainings: Sequence[Report]) -> Iterator[Finding]:
-    """Every tool that a training offers can be built here: a sandbox is found, a search can search."""
-    paths = (OmegaConf.select(report.config, TOOLS) for report in trainings if report.stage.kind == "rl")
-    for path in dict.fromkeys(str(path) for path in paths if path and os.path.isfile(path)):
+def check_tools_start(ahead: Sequence[Report]) -> Iterator[Finding]:
+    """Every tool that a training or an evaluation offers can be built here: a sandbox is found, a search can search."""
+    paths = (_tools_of(report) for report in ahead)
+    for path in dict.fromkeys(path for path in paths if path and os.path.isfile(path)):
         from verl.tools.tool_registry import initialize_tools_from_config
 
         try:
@@ -73,3 +74,16 @@ def check_tools_start(trainings: Sequence[Report]) -> Iterator[Finding]:
             yield problem("tools", f"{path}: {error}", "change what the message names")
         else:
             yield fine("tools", ", ".join(tool.name for tool in tools))
+
+
+def _tools_of(report: Report) -> str:
+    """The tool config of an RL stage or of `verl-axpo eval run`; empty where there is none, or none yet."""
+    if report.stage.kind == "rl":
+        return str(OmegaConf.select(report.config, TOOLS) or "") if report.config is not None else ""
+    argv = report.stage.argv
+    if "eval" not in argv or "--tools" not in argv:
+        return ""
+    try:
+        return str(config_path(argv[argv.index("--tools") + 1]))
+    except ValueError:  # a file that an earlier stage makes; or none at all, which `verl-axpo eval run` tells
+        return ""

@@ -112,11 +112,12 @@ def _published(
     )
 
 
-# config.json of Qwen/Qwen3-VL-{2B,4B,8B}-Thinking; 2B and 8B compared with torchtitan's torchtitan/models/qwen3_vl.
+# config.json of Qwen/Qwen3-VL-{2B,4B,8B,32B}-Thinking; 2B and 8B compared with torchtitan's torchtitan/models/qwen3_vl.
 _SIZES = {
     "2B": _published(2048, 6144, 28, 16, True, (1024, 4096, 24)),
     "4B": _published(2560, 9728, 36, 32, True, (1024, 4096, 24)),
     "8B": _published(4096, 12288, 36, 32, False, (1152, 4304, 27)),
+    "32B": _published(5120, 25600, 64, 64, False, (1152, 4304, 27)),  # the teacher
 }
 PUBLISHED: Mapping[str, ModelShape] = {f"Qwen/Qwen3-VL-{size}-Thinking": shape for size, shape in _SIZES.items()}
 

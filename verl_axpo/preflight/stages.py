@@ -1,4 +1,4 @@
-"""What a recipe would run: the plan file that recipes/common.sh writes -> Stage by Stage.
+"""What a recipe would run: the plan file that recipes/parts/stages.sh writes -> Stage by Stage.
 
 One stage is one line in the shell's own quoting, so that a command stands here exactly as it would be run:
 
@@ -33,6 +33,9 @@ class Stage:
         env: names of environment variables without which it cannot work.
         servers: URLs that must answer when it starts.
         disk_gib: what it writes, roughly.
+        search_calls: paid searches that it may make; 0: it makes none, or nothing is known of them.
+        search_percent, search_attempts: the estimate of those it will make: so many of a hundred attempts, with one
+            each; a training's attempts are counted from its config.
         done: whether its mark says that it has run.
     """
 
@@ -50,6 +53,9 @@ class Stage:
     env: tuple[str, ...] = ()
     servers: tuple[str, ...] = ()
     disk_gib: float = 0.0
+    search_calls: int = 0
+    search_percent: float = 0.0
+    search_attempts: int = 0
     done: bool = False
 
     @property
@@ -105,13 +111,16 @@ def _parse(line: str, where: str) -> Stage:
         env=tuple(values["env"]),
         servers=tuple(values["server"]),
         disk_gib=_number(values["disk_gib"]),
+        search_calls=int(_number(values["search_calls"])),
+        search_percent=_number(values["search_percent"]),
+        search_attempts=int(_number(values["search_attempts"])),
         done=values["done"] == ["1"],
     )
 
 
 _KEYS = (
     *("name", "kind", "needs", "makes", "elsewhere", "base", "rows", "images", "image_tokens", "gpu_gib"),
-    *("env", "server", "disk_gib", "done"),
+    *("env", "server", "disk_gib", "search_calls", "search_percent", "search_attempts", "done"),
 )
 
 

@@ -215,6 +215,16 @@ def test_images_stay_in_the_store_unless_asked_for(cli: Cli) -> None:
         assert Path(image["image"]).is_file()
 
 
+def test_an_rl_set_lies_where_it_is_told_with_its_own_card(cli: Cli) -> None:
+    teacher, student = prepared(cli)
+    cli("sft", "--rollouts", teacher, *SFT)
+    told = cli("filter", "--rollouts", teacher, "--rollouts", student, *RL, "--out", cli.work / "rl_4b")
+    assert "nothing has changed" not in told
+    assert sorted(path.name for path in (cli.work / "rl_4b").glob("*.parquet")) == ["train.parquet", "val.parquet"]
+    assert "## rl" in (cli.work / "rl_4b/card.md").read_text()
+    assert not (cli.work / "rl").exists()
+
+
 def test_a_local_copy_of_a_benchmark_is_kept_out(cli: Cli) -> None:
     for name in SOURCES:
         cli("ingest", name)

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from omegaconf import OmegaConf
 
 from verl_axpo import doctor
 from verl_axpo.preflight import machine, services
 from verl_axpo.preflight.check import Report
-from verl_axpo.preflight.memory import Phase, Term
+from verl_axpo.preflight.memory import GIB, Phase, Term
 from verl_axpo.preflight.problems import Finding
 from verl_axpo.preflight.sizes import Sizes
 from verl_axpo.preflight.stages import Stage
@@ -80,6 +81,18 @@ def test_disk_has_room_for_all_stages_together(tmp_path: Path) -> None:
     # 4e8 of data, and two kept checkpoints of 1e8 while a third is written
     assert found.endswith(f"free at {tmp_path}, about 700000000 wanted")
     assert "OUT and DATA" in fix
+
+
+def test_what_a_resumed_stage_has_written_is_not_wanted_again(tmp_path: Path) -> None:
+    free = psutil.disk_usage(str(tmp_path)).free / GIB
+    stage = Stage(name="axpo", kind="rl", argv=("true",), makes=(str(tmp_path / "run"),), disk_gib=free + 3)
+    assert [one.ok for one in machine.check_disk([Report(stage=stage)])] == [False]
+    (tmp_path / "run").mkdir()
+    with (tmp_path / "run/checkpoint").open("wb") as sparse:
+        sparse.truncate(2 << 30)
+    (tmp_path / "run/exported").hardlink_to(tmp_path / "run/checkpoint")  # no second 2 GiB
+    assert [one.ok for one in machine.check_disk([Report(stage=stage)])] == [False]
+    assert [one.ok for one in machine.check_disk([Report(stage=replace(stage, disk_gib=free + 1))])] == [True]
 
 
 def test_without_a_limit_every_save_is_kept() -> None:

@@ -1,5 +1,6 @@
 """Every recipe as it is shipped: planned by bash, composed and validated, with the paper's values in it."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from tests.unit.recipes.conftest import RECIPES, Check
 from verl_axpo import cli
 from verl_axpo.preflight.check import Report
 from verl_axpo.preflight.recipes import find_recipe, plan_of
+from verl_axpo.preflight.stages import Stage
 
 SIZES = ("2b", "4b", "8b")
 KINDS = ("sft", "grpo", "axpo")
@@ -98,19 +100,19 @@ def test_figures_of_the_8b_plan_by_hand(check: Check) -> None:
     reports = check("run_qwen3vl8b_axpo")
     sizes = stage(reports, "axpo").sizes
     assert sizes is not None
-    # 37,591 // 256 steps; 256 x 8 rollouts; floor(0.25 x 2048 / 4) x 4 more; 8192 + 8192 tokens each
-    assert (sizes.rows, sizes.counted, sizes.steps) == (37_591, False, 146)
+    # 37,591 less 256 held out, // 256 steps; 256 x 8 rollouts; floor(0.25 x 2048 / 4) x 4 more; 8192 + 8192 tokens each
+    assert (sizes.rows, sizes.counted, sizes.steps) == (37_335, False, 145)
     assert (sizes.rollouts_per_step, sizes.continuations_per_step) == (2048, 512)
     assert sizes.tokens_per_step == 2560 * 16_384
     sft = stage(reports, "sft").sizes
     assert sft is not None
-    assert (sft.rows, sft.steps, sft.tokens_per_step) == (64_274, 669, 96 * 16_384)  # 64,274 // 96
+    assert (sft.rows, sft.steps, sft.tokens_per_step) == (64_146, 668, 96 * 16_384)  # 64,274 less 128, // 96
 
 
 def test_the_whole_way_has_its_stages_in_order(check: Check) -> None:
     trained = [
         *("dedup", "attempts_teacher", "collect_teacher", "sft_set", "sft", "sft_checkpoint"),
-        *("attempts_sft_SIZE", "collect_sft_SIZE", "rl_set_SIZE", "rl_copy_SIZE"),
+        *("attempts_sft_SIZE", "collect_sft_SIZE", "rl_set_SIZE"),
         *("axpo", "axpo_checkpoint", "axpo_report", "eval_axpo"),
     ]
     sources = ("virl39k", "fvqa", "pyvision", "mmfinereason")
@@ -135,6 +137,7 @@ def test_several_nodes_are_one_variable_beside_rays_own(check: Check) -> None:
 
 def test_a_stage_with_a_mark_is_done(check: Check, tmp_path: Path) -> None:
     (tmp_path / "out/marks").mkdir(parents=True)
+    (tmp_path / "out/sft").mkdir()
     (tmp_path / "out/marks/sft").touch()
     reports = check("run_qwen3vl2b_sft", "no.such.key=1")
     assert {report.stage.name: report.stage.done for report in reports} == {"sft": True, "sft_checkpoint": False}
@@ -151,8 +154,11 @@ def dry_run(name: str, *arguments: str, **variables: str) -> subprocess.Complete
 def test_dry_run_from_the_shell_prints_the_plan(tmp_path: Path) -> None:
     done = dry_run("run_qwen3vl8b_axpo", OUT=str(tmp_path), DATA=str(tmp_path / "data"))
     assert done.returncode == 0, done.stdout + done.stderr
-    for words in ("2,048 + 512 rollouts", "37,591 (expected)", "rollout: vLLM (70% of 79 GiB)", "a checkpoint on disk"):
+    for words in ("2,048 + 512 rollouts", "37,335 (expected)", "rollout: vLLM (70% of 79 GiB)", "a checkpoint on disk"):
         assert words in done.stdout
+    # all four: 352,000 attempts x 4 %; 145 steps x 2,560 x 9 %; 4,600 x 4 x 11 %
+    for searches in ("about 14,080 paid", "about 33,408 paid", "about 2,024 paid", "at most SEARCH_CALLS=50,000"):
+        assert searches in done.stdout
     assert "fix" not in done.stdout
     assert list(tmp_path.iterdir()) == []
 
@@ -194,3 +200,92 @@ def test_a_judge_is_asked_for_by_two_variables(check: Check) -> None:
     assert kwargs.judge == {"base_url": "https://host:8001/v1", "model": "gpt-5-mini"}
     assert axpo.stage.servers == ("https://host:8001/v1",)
     assert axpo.stage.env == ("TAVILY_API_KEY", "OPENAI_API_KEY")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"JUDGE_MODEL": "m"}, r"got JUDGE_MODEL=m without JUDGE_URL(?s:.*)add JUDGE_URL="),
+        ({"JUDGE_URL": "http://host/v1"}, r"got JUDGE_URL=http://host/v1 without JUDGE_MODEL(?s:.*)add JUDGE_MODEL"),
+    ],
+)
+def test_half_a_judge_is_refused(given: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        plan_of(RECIPES / "run_qwen3vl2b_axpo.sh", environment=given)
+
+
+def plan(name: str, tmp_path: Path, *arguments: str, **variables: str) -> dict[str, Stage]:
+    """A recipe's stages by name, nothing composed."""
+    environment = {"OUT": str(tmp_path / "out"), "DATA": str(tmp_path / "data")} | variables
+    return {one.name: one for one in plan_of(RECIPES / f"{name}.sh", arguments, environment)}
+
+
+def behind(stage: Stage, option: str) -> list[str]:
+    """The values of an option that may be repeated."""
+    return [value for word, value in itertools.pairwise(stage.argv) if word == option]
+
+
+def test_without_the_search_no_stage_offers_it_or_asks_for_its_key(tmp_path: Path) -> None:
+    stages = plan("run_qwen3vl8b_axpo", tmp_path, SEARCH_KEY="")
+    for name in ("attempts_teacher", "attempts_sft_8b", "eval_axpo"):
+        assert behind(stages[name], "--tools") == ["no_search"]
+    for name in ("sft_set", "rl_set_8b"):
+        assert behind(stages[name], "--tool") == ["python", "image_zoom_in"]
+    key = "actor_rollout_ref.rollout.multi_turn.tool_config_path="
+    assert f"{key}${{verl_axpo:tools/config/no_search.yaml}}" in stages["axpo"].argv
+    assert not any(one.env or one.search_calls for one in stages.values())
+
+
+def test_with_the_search_all_stages_offer_it(tmp_path: Path) -> None:
+    stages = plan("run_qwen3vl8b_axpo", tmp_path)
+    assert behind(stages["eval_axpo"], "--tools") == ["paper"]
+    assert behind(stages["rl_set_8b"], "--tool") == ["python", "image_zoom_in", "tavily-search"]
+
+
+def test_tools_of_ones_own_have_their_own_budget(tmp_path: Path) -> None:
+    stages = plan("run_qwen3vl8b_axpo", tmp_path, TOOLS="/my/tools.yaml", OFFERED="python lookup")
+    assert behind(stages["sft_set"], "--tool") == ["python", "lookup"]
+    assert not any(one.search_calls for one in stages.values())
+
+
+def test_a_cluster_that_runs_already_is_told_the_search_budget(tmp_path: Path) -> None:
+    argv = plan("run_qwen3vl8b_axpo", tmp_path, RAY_ADDRESS="head:6379", SEARCH_CALLS="70000")["axpo"].argv
+    variables = "+ray_kwargs.ray_init.runtime_env.env_vars"
+    assert f"{variables}.SEARCH_CALLS='70000'" in argv  # quoted: Ray takes words only
+    assert f"{variables}.SEARCH_RUN={tmp_path}/out/marks/axpo" in argv
+
+
+def test_every_size_writes_and_reads_its_own_rl_set(tmp_path: Path) -> None:
+    for size in ("2b", "4b"):
+        stages = plan("run_qwen3vl8b_axpo", tmp_path, MODEL=size)
+        assert behind(stages[f"rl_set_{size}"], "--out") == [f"{tmp_path}/data/rl_{size}"]
+        assert f"data.train_files={tmp_path}/data/rl_{size}/train.parquet" in stages["axpo"].argv
+
+
+def test_paths_with_spaces_stay_one_word(tmp_path: Path) -> None:
+    model = tmp_path / "my model"
+    model.mkdir()
+    stages = plan("evaluate", tmp_path, str(model), "mine", OUT=str(tmp_path / "my runs"))
+    argv = stages["eval_mine"].argv
+    assert f"LOG={tmp_path}/my runs/logs/server.log" in argv
+    assert argv[argv.index("recipes/serve.sh") + 1 : argv.index("recipes/serve.sh") + 3] == (str(model), "--")
+
+
+def test_server_and_evaluation_agree_about_the_port_and_the_window(tmp_path: Path) -> None:
+    argv = plan("evaluate", tmp_path, "some/model", "mine", PORT="8123")["eval_mine"].argv
+    assert argv[argv.index("--base-url") + 1] == "http://127.0.0.1:8123/v1"
+    # 32,768 of response behind an image of 16,384 do not fit into 49,152 with any words beside them
+    assert "LENGTH=65536" in argv
+
+
+def test_the_tiny_recipe_can_be_checked_without_starting_it(tmp_path: Path) -> None:
+    done = dry_run("run_tiny_axpo", OUT=str(tmp_path / "out"), COMPARE="grpo,axpo")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in ("world", "sft", "rl_grpo", "eval_grpo", "rl_axpo: config: composed by Hydra"):
+        assert name in done.stdout
+    assert list(tmp_path.iterdir()) == []
+    assert dry_run("run_tiny_axpo", OUT=str(tmp_path / "out"), COMPARE="grpo,apxo").returncode == 2
+    wrong = dry_run("run_tiny_axpo", "algorithm.axpo.bugdet=1", OUT=str(tmp_path / "out"))
+    assert wrong.returncode == 1
+    assert "did you mean algorithm.axpo.budget" in wrong.stdout
+    assert list(tmp_path.iterdir()) == []

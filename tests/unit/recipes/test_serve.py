@@ -67,6 +67,13 @@ def test_on_a_cpu_the_server_gets_what_the_tiny_model_needs(tmp_path: Path, port
     assert "--dtype float32 --enforce-eager" in (tmp_path / "arguments").read_text()
 
 
+def test_a_replica_larger_than_the_machine_is_refused(tmp_path: Path, port: int) -> None:
+    done = serve(tmp_path, port, "my/teacher", "touch", "ran", GPUS="1", TP="2")
+    assert done.returncode == 2
+    assert "a replica of my/teacher takes TP=2 GPUs, there are GPUS=1" in done.stderr
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_server_that_does_not_start_shows_why(tmp_path: Path, port: int) -> None:
     done = serve(tmp_path, port, "broken", "touch", "ran")
     assert done.returncode == 1

@@ -47,7 +47,7 @@ def test_the_count_is_that_of_the_model_in_transformers(name: str) -> None:
     assert sum(one.numel() for one in model.parameters()) == PUBLISHED[name].parameters
 
 
-@pytest.mark.parametrize(("size", "billions"), [("2B", 2.13), ("4B", 4.44), ("8B", 8.77)])
+@pytest.mark.parametrize(("size", "billions"), [("2B", 2.13), ("4B", 4.44), ("8B", 8.77), ("32B", 33.36)])
 def test_published_sizes_are_those_of_the_hub(size: str, billions: float) -> None:
     assert PUBLISHED[f"Qwen/Qwen3-VL-{size}-Thinking"].parameters / 1e9 == pytest.approx(billions, abs=0.005)
 

@@ -60,8 +60,12 @@ run_recipe stages
 
 
 def recipe(tmp_path: Path, ending: str = "") -> subprocess.CompletedProcess[str]:
+    return run(tmp_path, STAGES.format(recipes=RECIPES, ending=ending))
+
+
+def run(tmp_path: Path, text: str) -> subprocess.CompletedProcess[str]:
     script = tmp_path / "recipe.sh"
-    script.write_text(STAGES.format(recipes=RECIPES, ending=ending))
+    script.write_text(text)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     out = str(tmp_path / "out")
     environment = {**os.environ, "PATH": path, "SETUP": "0", "PREFLIGHT": "0", "MODEL": "tiny", "OUT": out}
@@ -80,6 +84,113 @@ def test_a_stage_runs_once_and_a_failed_one_again(tmp_path: Path) -> None:
     assert sorted(path.name for path in (out / "marks").iterdir()) == ["first", "second"]
     changed = recipe(tmp_path, "&& true")
     assert "second: done, with another command line than today's; remove" in changed.stderr
+
+
+CHAIN = """
+set -euo pipefail
+source {recipes}/common.sh
+stages() {{
+  stage name=train kind=rl after="$OUT/start" makes="$OUT/run" -- \\
+    bash -c 'mkdir -p "$1" && date >"$1/$2"' t "$OUT/run" {step}
+  stage name=export after="$OUT/run" makes="$OUT/model" -- bash -c 'rm -rf "$1" && mkdir "$1"' e "$OUT/model"
+  stage name=evaluate needs="$OUT/model" makes="$OUT/table" -- bash -c 'echo >>"$1"' e "$OUT/table"
+}}
+run_recipe stages
+"""
+
+
+def chain(tmp_path: Path, step: str = "1") -> subprocess.CompletedProcess[str]:
+    return run(tmp_path, CHAIN.format(recipes=RECIPES, step=step))
+
+
+def age(path: Path, seconds: float) -> None:
+    """As if it had been written so long ago."""
+    then = path.stat().st_mtime - seconds
+    os.utime(path, (then, then))
+
+
+def older(out: Path) -> None:
+    """An hour passes: all of it is a little older, in the order that it was made in."""
+    for path in (*out.iterdir(), *(out / "marks").iterdir()):
+        age(path, 3600)
+
+
+def test_what_is_behind_a_stage_that_made_something_new_runs_again(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert chain(tmp_path).returncode == 0
+    assert "evaluate: done" in chain(tmp_path).stderr
+    assert (out / "table").read_text() == "\n"
+    older(out)
+    (out / "marks/train").unlink()  # train further
+    again = chain(tmp_path, "2")
+    assert again.returncode == 0, again.stderr
+    assert f"evaluate: again, {out}/model is newer" in again.stderr
+    assert (out / "table").read_text() == "\n\n"
+
+
+def test_killed_before_what_is_behind_it_still_runs_again(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    chain(tmp_path)
+    older(out)
+    (out / "run/2").touch()  # trained further, and killed before the export
+    again = chain(tmp_path)
+    assert "train: done" in again.stderr
+    assert f"export: again, {out}/run is newer" in again.stderr
+    assert f"evaluate: again, {out}/model is newer" in again.stderr
+
+
+def test_a_stage_that_ran_again_and_changed_nothing_costs_nothing_behind_it(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    chain(tmp_path)
+    older(out)
+    (out / "marks/train").unlink()
+    again = chain(tmp_path)  # writes into the file that it wrote before: nothing came or went in its folder
+    assert "export: done" in again.stderr
+    assert (out / "table").read_text() == "\n"
+
+
+def test_a_training_is_neither_lost_nor_taken_over_when_its_start_changes(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "start").touch()
+    age(out / "start", 60)
+    chain(tmp_path)
+    older(out)
+    (out / "start").touch()
+    for mark in (True, False):  # finished, or under way
+        if not mark:
+            (out / "marks/train").unlink()
+        refused = chain(tmp_path)
+        assert refused.returncode == 2
+        assert f"train: {out}/start is newer than the training in {out}/run" in refused.stderr
+        assert f"to keep that training: touch {out}/marks/train.started" in refused.stderr
+    (out / "marks/train.started").touch()  # kept
+    assert chain(tmp_path, "2").returncode == 0
+    assert (out / "run/1").exists()
+    older(out)
+    (out / "start").touch()
+    (out / "run").rename(out / "run.old")  # anew
+    (out / "marks/train").unlink()
+    (out / "marks/train.started").unlink()
+    assert chain(tmp_path, "3").returncode == 0
+    assert [path.name for path in (out / "run").iterdir()] == ["3"]
+    assert (out / "run.old/1").exists()
+
+
+def written(*command: str) -> str:
+    script = f'source {RECIPES}/parts/stages.sh; written "$@"'
+    done = subprocess.run(["bash", "-c", script, "_", *command], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_a_mark_keeps_what_decides_about_the_result() -> None:
+    served = ("env", "GPUS=8", "TP=2", "LENGTH=65536", "LOG=/out/8b/log", "bash", "recipes/serve.sh", "32b", "--")
+    run = ("verl-axpo", "eval", "run", "--model", "32b")
+    here = written(*served, *run, "--base-url", "http://127.0.0.1:8000/v1", "--rollouts", "4")
+    assert here == "verl-axpo eval run --model 32b --rollouts 4 "
+    assert here == written(*run, "--base-url", "http://teacher:9/v1", "--rollouts", "4")
+    assert here != written(*run, "--base-url", "http://teacher:9/v1", "--rollouts", "8")
+    assert written("train", "+x.VERL_FILE_LOGGER_PATH=/now", "lr=1", "trainer.logger=[file]") == "train lr=1 "
 
 
 def export(*words: str) -> subprocess.CompletedProcess[str]:
