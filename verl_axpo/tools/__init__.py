@@ -7,7 +7,7 @@ search/            `tavily-search`: the web, or a folder of documents; search/se
 image_search.py    the worked example of docs/add_a_tool.md
 configs.py         tool lists by name or path, and what of one belongs to an experiment's settings
 text.py            what others wrote, on its way into a conversation
-config/            tool lists for `rollout.multi_turn.tool_config_path`: paper.yaml has all three, no_search.yaml two, zoom.yaml one
+config/            tool lists for `multi_turn.tool_config_path`: paper.yaml three, no_search.yaml two, zoom.yaml one
 """
 
 from pathlib import Path

@@ -197,7 +197,7 @@ def test_a_judge_is_asked_for_by_two_variables(check: Check) -> None:
     axpo = stage(reports, "axpo")
     assert problems(reports) == []
     kwargs = OmegaConf.select(axpo.config, "reward.custom_reward_function.reward_kwargs")
-    assert kwargs.judge == {"base_url": "https://host:8001/v1", "model": "gpt-5-mini"}
+    assert kwargs.judge == {"base_url": "https://host:8001/v1", "model": "gpt-5-mini", "temperature": 0}
     assert axpo.stage.servers == ("https://host:8001/v1",)
     assert axpo.stage.env == ("TAVILY_API_KEY", "OPENAI_API_KEY")
 
