@@ -21,7 +21,7 @@ SEED=${SEED:-0}                 # of RL: order of questions and every sampling r
 COMPARE=${COMPARE:-}            # arms to run side by side, e.g. grpo,axpo; empty: AXPO alone
 FAMILIES=${FAMILIES:-perception,reasoning,search} # kinds of question, each with its tool
 STEPS=${STEPS:-$([ "$FAST" = 1 ] && echo 2 || echo 40)}
-SFT_STEPS=${SFT_STEPS:-$([ "$FAST" = 1 ] && echo 150 || echo 1080)}
+SFT_STEPS=${SFT_STEPS:-$([ "$FAST" = 1 ] && echo 150 || echo 1200)}
 SAVE_EVERY=${SAVE_EVERY:-$([ "$FAST" = 1 ] && echo 1 || echo 10)}   # steps between checkpoints
 EVALUATE=${EVALUATE:-1}         # 0: without `verl-axpo eval` at the end
 OUT=${OUT:-outputs/tiny_axpo$([ "$FAST" = 1 ] && echo _fast || true)}

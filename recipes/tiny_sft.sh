@@ -13,7 +13,7 @@ FAST=${FAST:-0}                            # 1: a minute or two, well-formed tra
 DATA=${DATA:-outputs/world}
 OUT=${OUT:-outputs/sft}
 BATCH=${BATCH:-16}                         # rows of an update
-STEPS=${STEPS:-$([ "$FAST" = 1 ] && echo 150 || echo 1080)}
+STEPS=${STEPS:-$([ "$FAST" = 1 ] && echo 150 || echo 1200)}
 LR=${LR:-2e-3}                             # a million parameters take a rate far above a real model's
 
 # ------------------------------ derived ------------------------------

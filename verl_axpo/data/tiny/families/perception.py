@@ -8,7 +8,7 @@ cannot. `image_zoom_in` on the right cell returns it at full resolution.
                                                  -> zoom, read   -> right if the box was right
     The glyph asked for appears in no other frame, so that the crop of a wrong cell always misleads.
 
-The teacher names the cell and often aims badly.
+The teacher names the cell and often misreads its column or row.
 """
 
 import random
@@ -99,11 +99,14 @@ def think(problem: Problem) -> str:
 
 
 def call(problem: Problem, right: bool, rng: random.Random) -> Call:
-    """Zoom on the cell, or on any other."""
+    """Zoom on the cell or, column or row read wrong, on one beside, above or below it."""
     from verl_axpo.tools.image_zoom_in import zoom
 
     cell = problem.facts["cell"]
-    aimed = cell if right else rng.choice([c for c in range(GRID * GRID) if c != cell])
+    misread = [
+        other for other in range(GRID * GRID) if (other % GRID == cell % GRID) != (other // GRID == cell // GRID)
+    ]
+    aimed = cell if right else rng.choice(misread)
     box = box_of(aimed)
     crop = zoom(problem.images, box, min_pixels=CELL_PX**2, max_pixels=CELL_PX**2)
     shown = problem.facts["glyphs"].get(aimed, NOTHING)
