@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Every check that needs no accelerator: lint, format, types, then unit, contract and end-to-end tests.
-#   bash tests/run.sh                 all of it
+# The checks that need no accelerator: lint, format, types, then unit, contract and end-to-end tests.
+#   bash tests/run.sh                 all of it, but for what is marked slow
 #   bash tests/run.sh tests/unit -k ranking   only these tests, after lint and types
+#   bash tests/run.sh tests/e2e/test_switches.py   the ablation switches on the real stack, which "all" leaves out
+# One test opens the HTML report in Chromium, and is skipped where there is none (apt install chromium).
 # Ends in pytest's own summary line; the exit status is that of the first check that failed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

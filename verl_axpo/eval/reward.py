@@ -58,7 +58,7 @@ async def compute_score(
 
 async def _score(question: Question, answer: str | None, config: RewardConfig) -> Score:
     """As the stand-alone runner scores; a process has one judge for these rows and the outcome reward's."""
-    judge = graders._judge_of(config.judge) if config.judge is not None else None
+    judge = graders.judge_of(config.judge) if config.judge is not None else None
     try:
         return await benchmarks.score(question, answer, judge)
     except InfraFailure as failure:

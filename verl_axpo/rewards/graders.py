@@ -105,7 +105,7 @@ async def judged(case: Case) -> Grade:
     if not isinstance(question, str) or not question.strip():
         raise ValueError(f"judge: got extra_info.question={question!r}, expected the question's text")
     reference = " / ".join([case.truth, *case.texts("aliases")])
-    verdict = await (case.judge or _judge_of(case.config.judge)).judge(question, reference, case.answer)
+    verdict = await (case.judge or judge_of(case.config.judge)).judge(question, reference, case.answer)
     return Grade(correct=verdict.correct, reason=verdict.reason)
 
 
@@ -143,7 +143,7 @@ def answer_type_of(data_source: str, extra_info: Mapping[str, Any], config: Rewa
 _judges: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[JudgeConfig, Judge]] = WeakKeyDictionary()
 
 
-def _judge_of(config: JudgeConfig | None) -> Judge:
+def judge_of(config: JudgeConfig | None) -> Judge:
     """This loop's judge of this configuration: one cache, one rate, one pool of connections."""
     if config is None:
         raise ValueError(

@@ -15,7 +15,10 @@ LIMIT_KEY = "call_limit_s"  # seconds after which the agent loop gives a call up
 HOST_KEYS = ("type", LIMIT_KEY)  # verl's and the agent loop's, in the same mapping as a tool's own keys
 
 # Where a service is and how it is paid for changes nothing about what the tool is; a key must not be written down
-_PRIVATE = re.compile(r"key|token|secret|password|url|host|port|endpoint|path|dir", re.IGNORECASE)
+_BUDGET = {"run", "max_paid_calls", "requests_per_minute"}
+_PRIVATE = re.compile(
+    r"(?:^|_)(?:key|token|secret|password|url|host|port|endpoint|path|dir)$", re.IGNORECASE
+)  # "max_tokens" is a setting
 
 
 def config_path(config: str | Path) -> Path:
@@ -46,4 +49,4 @@ def settings_of(config: str | Path) -> dict[str, dict[str, Any]]:
 
 
 def _public(options: dict[str, Any]) -> dict[str, Any]:
-    return {str(name): value for name, value in options.items() if not _PRIVATE.search(str(name))}
+    return {str(name): value for name, value in options.items() if not (name in _BUDGET or _PRIVATE.search(str(name)))}

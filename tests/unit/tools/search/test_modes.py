@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.unit.tools.search.conftest import RESULTS, FaultServer, found
 from verl_axpo.errors import InfraFailure
+from verl_axpo.tools.configs import settings_of
 from verl_axpo.tools.search.cache import AnswerCache, content_hash, request_key
 from verl_axpo.tools.search.service import ReplayMiss, Search
 from verl_axpo.tools.search.types import Hit
@@ -122,3 +124,14 @@ def test_what_is_missing_or_wrong_is_said_at_start(
     monkeypatch.delenv("TAVILY_API_KEY", raising=False)
     with pytest.raises(ValueError, match=told):
         Search({"cache_dir": str(tmp_path), **config})
+
+
+def test_a_larger_budget_is_no_other_tool(tmp_path: Path) -> None:
+    """An evaluation that ran out of paid calls goes on in the same folder."""
+    settings = []
+    for calls in (10, 1000):
+        config = {"max_paid_calls": calls, "run": str(calls), "requests_per_minute": calls, "max_tokens": 256}
+        tools = {"tools": [{"class_name": "TavilySearch", "config": config}]}
+        (tmp_path / "tools.yaml").write_text(yaml.safe_dump(tools))
+        settings.append(settings_of(tmp_path / "tools.yaml"))
+    assert settings[0] == settings[1] == {"TavilySearch": {"max_tokens": 256}}
