@@ -17,8 +17,8 @@ HOST_KEYS = ("type", LIMIT_KEY)  # verl's and the agent loop's, in the same mapp
 # Where a service is and how it is paid for changes nothing about what the tool is; a key must not be written down
 _BUDGET = {"run", "max_paid_calls", "requests_per_minute"}
 _PRIVATE = re.compile(
-    r"(?:^|_)(?:key|token|secret|password|url|host|port|endpoint|path|dir)$", re.IGNORECASE
-)  # "max_tokens" is a setting
+    r"(?:key|token|secret|password|url|host|port|endpoint|path|dir)$", re.IGNORECASE
+)  # not max_tokens
 
 
 def config_path(config: str | Path) -> Path:
