@@ -2,8 +2,8 @@
 
     one pool -> warm calls, fresh first calls, 64 trajectories at once, 1,000 create-call-release cycles -> ratios
 
-Run: python benchmarks/sandbox_speed.py [--jupyter-python PATH], PATH being an interpreter that has ipykernel,
-jupyter_client and the scientific packages (default: this one). Exits with 1 if a target is missed.
+Run: python benchmarks/sandbox_speed.py [--backend NAME] [--jupyter-python PATH], PATH being an interpreter that has
+ipykernel, jupyter_client and the scientific packages (default: this one, once the first two are installed). Exits with 1 if a target is missed.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import psutil
 
@@ -101,15 +102,14 @@ async def _repeat(action: Callable[[], Awaitable[None]], count: int) -> None:
 
 
 def footprint(pool: SandboxPool) -> dict[str, float]:
-    """Processes and memory of this process and the pool's, open descriptors, temporary files."""
+    """Processes and memory of this process and the pool's, open descriptors, what the pools keep on disk."""
     assert pool._zygote is not None
     tree = [psutil.Process(), *psutil.Process(pool._zygote.process.pid).children(recursive=True)]
-    folder = pool._zygote.folder
+    kept = Path(tempfile.gettempdir()).glob("verl-axpo-sandbox-*")
     return {
         "processes": len(tree),
         "descriptors": sum(process.num_fds() for process in tree if process.is_running()),
-        "files": sum(len(files) + len(folders) for _, folders, files in os.walk(folder)),
-        "temporary files": len(os.listdir(tempfile.gettempdir())),
+        "files": sum(1 + len(list(folder.rglob("*"))) for folder in kept),
         "MB": sum(process.memory_info().rss for process in tree) / 2**20,
     }
 
