@@ -3,7 +3,8 @@
     one pool -> warm calls, fresh first calls, 64 trajectories at once, 1,000 create-call-release cycles -> ratios
 
 Run: python benchmarks/sandbox_speed.py [--backend NAME] [--jupyter-python PATH], PATH being an interpreter that has
-ipykernel, jupyter_client and the scientific packages (default: this one, once the first two are installed). Exits with 1 if a target is missed.
+ipykernel, jupyter_client and the scientific packages (default: this one, once the first two are installed). Exits with
+1 if a target is missed.
 """
 
 import argparse
