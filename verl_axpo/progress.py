@@ -54,10 +54,12 @@ def run(title: str, log: Path, command: list[str], total: int | None = None) -> 
     console = Console()
     log.parent.mkdir(parents=True, exist_ok=True)
     start = log.stat().st_size if log.exists() else 0
+    # A shell's background jobs ignore Ctrl-C, and so would all that they start
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     with log.open("ab") as output:
         # Its own process group: Ctrl-C comes through `_stop`, once, instead of to every worker at the same time
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         _watch(process, title, log, start, total, console)
     except KeyboardInterrupt:

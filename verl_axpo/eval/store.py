@@ -109,7 +109,12 @@ class Store:
     async def _append(self, name: str, line: bytes) -> int:
         # A rollout whose run is being stopped is still worth its line
         loop = asyncio.get_running_loop()
-        return await asyncio.shield(loop.run_in_executor(self._disk, append_line, self.folder / name, line))
+        writing = loop.run_in_executor(self._disk, append_line, self.folder / name, line)
+        written = asyncio.shield(writing)
+        for future in (writing, written):
+            # A full disk fails several writes at once; the first ends the run, the others must not print a traceback
+            future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await written
 
     def _store(self, image: bytes) -> str:
         suffix = next((suffix for magic, suffix in IMAGE_SUFFIXES.items() if image.startswith(magic)), ".img")
