@@ -88,7 +88,8 @@ else
   TOOL_NAMES=()
   for name in $OFFERED; do TOOL_NAMES+=(--tool "$name"); done
   # One config, by name and by path; OmegaConf expands the latter: a file of the installed package.
-  AGENT_TOOLS=${TOOLS:-$SHIPPED} TOOLS=${TOOLS:-"\${verl_axpo:tools/config/$SHIPPED.yaml}"}
+  AGENT_TOOLS=${TOOLS:-$SHIPPED}
+  case $AGENT_TOOLS in */* | *.yaml) TOOLS=$AGENT_TOOLS ;; *) TOOLS="\${verl_axpo:tools/config/$AGENT_TOOLS.yaml}" ;; esac
   TOOL_RESPONSE_CHARS=8192 # verl's 256 would cut every search result; a choice
   # Silent in the paper. 8,192 of prompt hold four such images and the tools' schemas; verl leaves out what is longer.
   # ProRL caps responses at 8k for most of its training (arXiv 2505.24864, 3.3); should `response_length/clip_ratio`
@@ -128,6 +129,7 @@ JUDGE_KEY=$([ -z "$JUDGE_MODEL" ] || echo OPENAI_API_KEY)
 SERVE_LENGTH=$([ "$MODEL" = tiny ] && echo 512 || echo 65536)
 export SERVE_ON=$([ "$MODEL" = tiny ] && echo cpu || echo gpu)
 MAX_FAILED=${MAX_FAILED:-0.01} # share of rollouts that may end without a result: one that always fails stops no recipe
+MAX_UNDECIDED=${MAX_UNDECIDED:-0.1} # share of problems that this may leave undecided: each has eight attempts
 REWARD=() JUDGE=()
 if [ -n "$JUDGE_MODEL" ]; then
   # -1: not sent; OpenAI's reasoning models take no temperature but their own

@@ -74,7 +74,7 @@ train() { # train ARM RUN [override...]
     *) echo "COMPARE: got '$arm', expected arms out of: grpo, axpo" >&2; return 2 ;;
   esac
   mkdir -p "$run"
-  rm -f "$run"/eval/step_*/.done # of an earlier policy
+  rm -f "$run/eval/step_$STEPS/.done" # of an earlier policy
   VERL_FILE_LOGGER_PATH=$run/metrics_$(date +%s).jsonl quietly "RL ($arm, seed $SEED, $STEPS steps)" "$run/rl.log" \
     python -m verl.trainer.main_ppo --config-name tiny_axpo hydra.run.dir="$run/hydra" \
     data.train_files="$WORLD/train.parquet" data.val_files="$WORLD/heldout.parquet" data.seed="$SEED" \
@@ -90,7 +90,13 @@ train() { # train ARM RUN [override...]
 }
 
 evaluate() { # evaluate RUN OUT: the trained policy behind vLLM's server, as any model is evaluated
-  local run=$1 out=$2 port questions=() family
+  local run=$1 out=$2 port questions=() family last
+  last=$(cat "$run/checkpoints/latest_checkpointed_iteration.txt")
+  if [ "$last" != "$STEPS" ]; then
+    echo "evaluation: got STEPS=$STEPS, but the checkpoint that is left is of step $last" >&2
+    echo "fix: STEPS=$last, or another OUT" >&2
+    exit 2
+  fi
   for family in ${FAMILIES//,/ }; do questions+=(--benchmark "$family" --source "$family=$WORLD"); done
   bash recipes/export.sh "$run/checkpoints" actor/huggingface "$run/checkpoint"
   port=$(python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')

@@ -41,6 +41,17 @@ newer_than() { # newer_than MARK PATH...: the first path that is newer
   done
 }
 
+REDONE=() # while planning: what the stages so far will make anew
+made_anew() { # made_anew PATH...: whether one of them is, or is in, such a thing
+  local path made
+  for path; do
+    for made in "${REDONE[@]}"; do
+      case $path in "$made" | "$made"/*) return 0 ;; esac
+    done
+  done
+  return 1
+}
+
 stage() { # stage name=NAME [KEY=VALUE...] -- COMMAND...
   # Keys: those of verl_axpo/preflight/stages.py, and two for this script alone: after=PATH, an input for the mark's age
   # beside `needs=`; weights=FOLDER, the checkpoint whose rollouts `makes=` holds.
@@ -76,7 +87,11 @@ stage() { # stage name=NAME [KEY=VALUE...] -- COMMAND...
     fi
   fi
   if [ "$PLANNING" = 1 ]; then
-    if [ -n "$ran" ] && [ -z "$newer" ]; then header+=(done=1); fi
+    if [ -n "$ran" ] && [ -z "$newer" ] && ! made_anew "${inputs[@]}"; then
+      header+=(done=1)
+    elif [ -n "$makes" ]; then
+      REDONE+=("$makes")
+    fi
     for word in "${header[@]}" -- "$@"; do printf '%q ' "$word"; done >>"$PLAN"
     echo >>"$PLAN"
     return
@@ -104,7 +119,7 @@ run_recipe() { # run_recipe STAGES [override...]: plan and check, then run
   shift
   PLAN=${PLAN_FILE:-$(mktemp)}
   : >"$PLAN"
-  PLANNING=1
+  PLANNING=1 REDONE=()
   "$stages" "$@"
   PLANNING=0
   if [ -n "${PLAN_FILE:-}" ]; then return; fi # `verl-axpo doctor --recipe` and the tests read the plan themselves

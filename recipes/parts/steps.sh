@@ -170,7 +170,7 @@ sft_data_stages() { # sources -> problems -> teacher's attempts -> $SFT_FILE
   rollouts_stage teacher "$TEACHER" "$TEACHER_URL" "$TEACHER_TP"
   stage name=sft_set needs="$DATA/rollouts/teacher.jsonl" after="$DATA/dedup" makes="$DATA/sft" -- \
     verl-axpo data sft --work "$DATA" --rollouts "$DATA/rollouts/teacher.jsonl" --teacher teacher \
-    "${TOOL_NAMES[@]}" --tool-share 0.25 --max-tokens "$SFT_LENGTH" "${SFT_SET[@]}"
+    "${TOOL_NAMES[@]}" --tool-share 0.25 --max-tokens $((SFT_LENGTH - 8)) "${SFT_SET[@]}" # the template ends in a newline
 }
 
 rl_data_stages() { # the teacher's and the SFT model's successes -> $RL_FILE, $VAL_FILE
@@ -180,7 +180,7 @@ rl_data_stages() { # the teacher's and the SFT model's successes -> $RL_FILE, $V
     after="$DATA/dedup" after="$DATA/sft/selected.jsonl" elsewhere="$DATA" makes="$DATA/rl_$MODEL" -- \
     verl-axpo data filter --work "$DATA" --rollouts "$DATA/rollouts/teacher.jsonl" \
     --rollouts "$DATA/rollouts/sft_$MODEL.jsonl" --teacher teacher --student "sft_$MODEL" "${TOOL_NAMES[@]}" \
-    --undecided drop "${RL_SET[@]}" --out "$DATA/rl_$MODEL"
+    --undecided drop --max-undecided "$MAX_UNDECIDED" "${RL_SET[@]}" --out "$DATA/rl_$MODEL"
 }
 
 evaluation_stages() { # evaluation_stages MODEL NAME [option...]: the nine benchmarks, the paper's way -> $OUT/eval/NAME

@@ -36,8 +36,8 @@ async def compute_score(
     """Score one response; arguments and keys are those of `verl_axpo.rewards.outcome.compute_score`.
 
     Returns:
-        for a benchmark's row `acc` is None where nobody could say (`infra_failure` is 1.0): verl leaves None out of
-        its averages. `score` is 0.0 then, for verl needs a number.
+        for a benchmark's row `acc` is None where nobody could say (`infra_failure` is 1.0): verl counts that as 0 in
+        `acc` and leaves it out of `acc_success_only`. `score` is 0.0 then, for verl needs a number.
 
     Raises:
         ValueError: the configuration or the row is wrong.

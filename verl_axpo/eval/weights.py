@@ -1,6 +1,6 @@
 """Which weights a local checkpoint holds, in a short name: one that was trained on must not pass for the old one.
 
-folder of *.safetensors -> sizes and samples of each file -> 16 hex digits
+folder of *.safetensors or *.bin -> sizes and samples of each file -> 16 hex digits
 """
 
 import hashlib
@@ -14,7 +14,7 @@ def weights_hash(model: str | Path) -> str | None:
 
     A file of at most 4 MB counts whole, a larger one by 64 stretches of 64 KiB, evenly spread.
     """
-    files = sorted(Path(model).glob("*.safetensors"))
+    files = sorted(path for kind in ("*.safetensors", "*.bin") for path in Path(model).glob(kind))
     if not files:
         return None
     digest = hashlib.sha256()

@@ -4,7 +4,7 @@
 
 Each registration waits for verl's module that keeps the registry, so that a process without it pays nothing.
 With `algorithm.adv_estimator=axpo` a GRPO config is completed where it is silent and refused where it contradicts; with
-any other estimator nothing happens, but for one check: rows that our reward could not grade are refused at the start.
+any other estimator nothing happens.
 """
 
 import functools
@@ -53,10 +53,12 @@ def wrap_validate_config(config_module: ModuleType) -> None:
     @functools.wraps(original)
     def validate_config(config: Any, *args: Any, **kwargs: Any) -> None:
         from verl_axpo.integration.completion import complete
-        from verl_axpo.rewards.rows import check_rows
 
         complete(config)
-        check_rows(config)
+        if config.algorithm.adv_estimator == "axpo":
+            from verl_axpo.rewards.rows import check_rows
+
+            check_rows(config)
         original(config, *args, **kwargs)
 
     validate_config.completes_axpo = True  # type: ignore[attr-defined]

@@ -2,7 +2,8 @@
 
 verl's loop creates and releases a tool around every call, so a stateful tool would forget everything in between. It
 also waits for a tool as long as the tool likes: here a call has a limit of its own, whatever the tool does inside. And
-it hands over whatever the policy wrote: here arguments that the tool's schema does not allow are answered without it.
+it hands over whatever the policy wrote: arguments that the schema of a tool with `strict_arguments` (all of ours) does
+not allow are answered without it. Other tools get what they get under GRPO.
 """
 
 import asyncio
@@ -34,7 +35,8 @@ class TrajectoryTool:
         self.tool_schema = tool.tool_schema
         # A tool whose calls may rightly wait longer, in a queue of its own, says so in `longest_call_s`
         self.limit_s = float(tool.config.get(LIMIT_KEY, getattr(tool, "longest_call_s", CALL_LIMIT_S)))
-        self.parameters = tool.tool_schema.function.parameters.model_dump(exclude_none=True)
+        strict = getattr(tool, "strict_arguments", False)
+        self.parameters = tool.tool_schema.function.parameters.model_dump(exclude_none=True) if strict else None
         self._instance: str | None = None
         self._creating = asyncio.Lock()
 
@@ -53,7 +55,7 @@ class TrajectoryTool:
 
         A call that takes longer than `limit_s` seconds is cancelled, and an infrastructure failure.
         """
-        if (problem := problem_with(parameters, self.parameters)) is not None:
+        if self.parameters is not None and (problem := problem_with(parameters, self.parameters)) is not None:
             text = f"Error: {problem}"
             return ToolResponse(text=text), 0.0, {"ok": False, "infra": False, "error": text}
         try:

@@ -10,9 +10,6 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from verl_axpo.rewards.config import RewardConfig
-from verl_axpo.rewards.graders import answer_type_of
-
 OURS = "pkg://verl_axpo.rewards.outcome"
 WITH_BENCHMARKS = "pkg://verl_axpo.eval.reward"  # which scores a benchmark's rows by other rules
 _FUNCTION = "reward.custom_reward_function"
@@ -21,14 +18,18 @@ _FUNCTION = "reward.custom_reward_function"
 def check_rows(config: Any) -> None:
     """Hold the rows of `data.train_files` and `data.val_files` to the reward's settings, where the reward is ours.
 
-    Files that are not here (a remote path) or no parquet are left to the reward, which checks each row.
+    Files that are not here (a remote path), are no parquet or are read by a dataset of the user's own are left to the
+    reward, which checks each row.
 
     Raises:
         ValueError: rows that only a judge can grade and no judge, or rows without a known answer type.
     """
     function = OmegaConf.select(config, f"{_FUNCTION}.path")
-    if function not in (OURS, WITH_BENCHMARKS):
+    if function not in (OURS, WITH_BENCHMARKS) or OmegaConf.select(config, "data.custom_cls.path"):
         return
+    from verl_axpo.rewards.config import RewardConfig  # with all graders: nobody else pays for them
+    from verl_axpo.rewards.graders import answer_type_of
+
     kwargs = OmegaConf.select(config, f"{_FUNCTION}.reward_kwargs")
     settings = RewardConfig.from_mapping({} if kwargs is None else OmegaConf.to_container(kwargs, resolve=True))
     for path in _files(config):
@@ -52,7 +53,9 @@ def _is_benchmark(source: str) -> bool:
 
 
 def _files(config: Any) -> Iterator[Path]:
-    for key in ("data.train_files", "data.val_files"):
+    trainer = OmegaConf.select(config, "trainer") or {}
+    validates = trainer.get("val_before_train", True) or trainer.get("test_freq", -1) > 0
+    for key in ("data.train_files", "data.val_files") if validates else ("data.train_files",):
         named = OmegaConf.select(config, key) or []
         for one in [named] if isinstance(named, str) else named:
             path = Path(str(one)).expanduser()

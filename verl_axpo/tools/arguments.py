@@ -22,12 +22,16 @@ def problem_with(arguments: Any, schema: Mapping[str, Any]) -> str | None:
         arguments: a call's decoded `arguments`, of whatever type the policy wrote.
         schema: the function's `parameters`.
 
+    An optional argument that is null counts as left out.
+
     Returns:
         None if they fit. Example: `"query is missing; write query (string), max_results (integer, optional)."`
     """
     if not isinstance(arguments, Mapping):
         return f"arguments must be a JSON object, got {type(arguments).__name__}; write {_usage(schema)}."
-    error = best_match(Draft202012Validator(dict(schema)).iter_errors(dict(arguments)))
+    required = schema.get("required") or ()
+    given = {name: value for name, value in arguments.items() if value is not None or name in required}
+    error = best_match(Draft202012Validator(dict(schema)).iter_errors(given))
     return None if error is None else f"{_what(error, arguments)}; write {_usage(schema)}."
 
 

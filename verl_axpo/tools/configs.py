@@ -17,8 +17,9 @@ HOST_KEYS = ("type", LIMIT_KEY)  # verl's and the agent loop's, in the same mapp
 # Where a service is and how it is paid for changes nothing about what the tool is; a key must not be written down
 _BUDGET = {"run", "max_paid_calls", "requests_per_minute"}
 _PRIVATE = re.compile(
-    r"(?:key|token|secret|password|url|host|port|endpoint|path|dir)$", re.IGNORECASE
-)  # not max_tokens
+    r"(?:^|_)(?:api)?(?:key|token|secret|password|url|host|port|endpoint|path|dir)s?(?:_|$)", re.IGNORECASE
+)
+_SETTINGS = {"max_tokens"}  # no token of that kind
 
 
 def config_path(config: str | Path) -> Path:
@@ -49,4 +50,8 @@ def settings_of(config: str | Path) -> dict[str, dict[str, Any]]:
 
 
 def _public(options: dict[str, Any]) -> dict[str, Any]:
-    return {str(name): value for name, value in options.items() if not (name in _BUDGET or _PRIVATE.search(str(name)))}
+    return {str(name): value for name, value in options.items() if name in _SETTINGS or not _hidden(str(name))}
+
+
+def _hidden(name: str) -> bool:
+    return name in _BUDGET or _PRIVATE.search(name) is not None

@@ -55,6 +55,8 @@ class ImageSearch(BaseTool):
         ValueError: an unknown key, or no captions there.
     """
 
+    strict_arguments = True  # see `TrajectoryTool`
+
     def __init__(self, config: dict[str, Any], tool_schema: OpenAIFunctionToolSchema | None = None) -> None:
         super().__init__(config, tool_schema or OpenAIFunctionToolSchema.model_validate(SCHEMA))
         if unknown := sorted(set(config) - set(KEYS)):

@@ -51,6 +51,8 @@ class ImageZoomIn(BaseTool):
         ValueError: a key or a value that makes no sense.
     """
 
+    strict_arguments = True  # see `TrajectoryTool`
+
     def __init__(self, config: dict[str, Any], tool_schema: OpenAIFunctionToolSchema | None = None) -> None:
         mode = config.get("coord_mode", COORD_MODES[0])
         super().__init__(config, tool_schema or OpenAIFunctionToolSchema.model_validate(prompts.zoom_schema(mode)))

@@ -61,6 +61,8 @@ class Python(BaseTool):
         ValueError: a bad configuration.
     """
 
+    strict_arguments = True  # see `TrajectoryTool`
+
     def __init__(self, config: dict[str, Any], tool_schema: OpenAIFunctionToolSchema | None = None) -> None:
         super().__init__(config, tool_schema or OpenAIFunctionToolSchema.model_validate(prompts.tool_schema(NAME)))
         own = {key: value for key, value in config.items() if key not in HOST_KEYS}

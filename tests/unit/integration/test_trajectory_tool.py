@@ -136,7 +136,19 @@ async def test_arguments_that_the_schema_does_not_allow_never_reach_the_tool(arg
     assert metrics == {"ok": False, "infra": False, "error": response.text}
 
 
-@pytest.mark.parametrize("arguments", [{"query": "a"}, {"query": "a", "max_results": 3}, {"query": "a", "more": None}])
+async def test_a_tool_that_does_not_ask_for_it_gets_whatever_the_policy_wrote() -> None:
+    """As under GRPO: verl lets a schema say `type: float`, and tools may mend what they are given."""
+
+    async def act() -> str:
+        return "done"
+
+    response, _, metrics = await TrajectoryTool(Tool(act)).execute("id", ["anything"])
+    assert (response.text, metrics["ok"]) == ("done", True)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"query": "a"}, {"query": "a", "max_results": 3}, {"query": "a", "max_results": None, "more": 1}]
+)
 def test_arguments_that_fit(arguments: dict[str, Any]) -> None:
     assert problem_with(arguments, prompts.tool_schema("tavily-search")["function"]["parameters"]) is None
 

@@ -22,6 +22,8 @@ class TavilySearch(BaseTool):
     Nothing is kept per trajectory, so `create`, `calc_reward` and `release` are verl's.
     """
 
+    strict_arguments = True  # see `TrajectoryTool`
+
     def __init__(self, config: dict[str, Any], tool_schema: OpenAIFunctionToolSchema | None = None) -> None:
         super().__init__(config, tool_schema or OpenAIFunctionToolSchema.model_validate(prompts.tool_schema(NAME)))
         self.search = Search(config)

@@ -135,3 +135,12 @@ def test_a_larger_budget_is_no_other_tool(tmp_path: Path) -> None:
         (tmp_path / "tools.yaml").write_text(yaml.safe_dump(tools))
         settings.append(settings_of(tmp_path / "tools.yaml"))
     assert settings[0] == settings[1] == {"TavilySearch": {"max_tokens": 256}}
+
+
+@pytest.mark.parametrize(
+    "name", ["api_key", "apikey", "api_keys", "auth_tokens", "token_value", "base_url", "cache_dir"]
+)
+def test_nothing_secret_or_about_the_machine_is_a_setting(tmp_path: Path, name: str) -> None:
+    config = {name: "x", "transport": "y", "report": "z"}
+    (tmp_path / "tools.yaml").write_text(yaml.safe_dump({"tools": [{"class_name": "A", "config": config}]}))
+    assert settings_of(tmp_path / "tools.yaml") == {"A": {"transport": "y", "report": "z"}}
