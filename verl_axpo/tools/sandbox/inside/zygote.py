@@ -86,7 +86,11 @@ class Zygote:
     def _fork(self, message: dict[str, Any], channel: int) -> int:
         """Process id of the new worker; with namespaces it is the child of a child, which has entered them."""
         if not self.namespaces:
-            return os.fork() or self._become_worker(message, channel)
+            while True:
+                try:
+                    return os.fork() or self._become_worker(message, channel)
+                except InterruptedError:  # another worker ended: sandlock's supervisor hands the signal to the fork
+                    continue
         reader, writer = os.pipe()
         helper = os.fork()
         if helper == 0:
