@@ -113,7 +113,7 @@ def run(
     )
     judge = partial(_judge, judge_model, judge_url, judge_key_env, judge_temperature, out)
     done = _run(whole, judge)
-    if done.worked or paper or in_full != IN_FULL or _outdated(out):
+    if done.worked or paper or in_full != IN_FULL or not (out / "report.md").exists():
         _report(out, paper, in_full)
     else:
         console.print(f"nothing to do; the report is {out / 'report.md'}", soft_wrap=True)
@@ -215,15 +215,6 @@ def export(
         questions = (load(benchmarks, name, copies.get(name), commits.get(name), limit).questions for name in names)
         count = write(out, questions, tool_names(tools), embed=embed)
     console.print(f"wrote {count} questions to {out}; their reward is pkg://verl_axpo.eval.reward", soft_wrap=True)
-
-
-def _outdated(out: Path) -> bool:
-    """No report, or one from before a rollout or verdict that is there: its run was killed."""
-    from verl_axpo.eval.store import ROLLOUTS, SCORES
-
-    report = out / "report.md"
-    lines = (out / name for name in (ROLLOUTS, SCORES) if (out / name).exists())
-    return not report.exists() or any(one.stat().st_mtime > report.stat().st_mtime for one in lines)
 
 
 def _key(variable: str | None) -> str:
