@@ -72,8 +72,8 @@ _NOT_UNITS = frozenset(
     }
 )  # fmt: skip
 _FACTOR = re.compile(r"(square|sq\.?|cubic)?\s*([a-zA-ZΩ°¢$€£¥]+)\s*(?:\^\s*\{?\s*([23])\s*\}?|([²³]))?")
-_TAIL = re.compile(
-    r"(?<![a-zA-Z\\])(?P<unit>(?:(?:square|sq\.?|cubic)\s+)?[a-zA-ZΩ°¢$€£¥]+(?:\s*\^\s*\{?\s*[23]\s*\}?|[²³])?"
+_TAIL = re.compile(  # a unit begins where its run of signs begins: trying every sign of a long run would be quadratic
+    r"(?<![a-zA-ZΩ°¢$€£¥\\])(?P<unit>(?:(?:square|sq\.?|cubic)\s+)?[a-zA-ZΩ°¢$€£¥]+(?:\s*\^\s*\{?\s*[23]\s*\}?|[²³])?"
     r"(?:\s*(?:/|per\s)\s*[a-zA-Z]+(?:\s*\^\s*\{?\s*[23]\s*\}?|[²³])?)?)\s*$"
 )
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
