@@ -113,12 +113,17 @@ def run(
     )
     judge = partial(_judge, judge_model, judge_url, judge_key_env, judge_temperature, out)
     done = _run(whole, judge)
+    _finish(done, out, paper, in_full)
+    if not done.complete:
+        _tell(done, max_failed)
+
+
+def _finish(done: "Done", out: Path, paper: bool, in_full: int) -> None:
+    """The report, where there is something new to say or another one is asked for."""
     if done.worked or paper or in_full != IN_FULL or not (out / "report.md").exists():
         _report(out, paper, in_full)
     else:
         console.print(f"nothing to do; the report is {out / 'report.md'}", soft_wrap=True)
-    if not done.complete:
-        _tell(done, max_failed)
 
 
 def _load(
