@@ -19,6 +19,7 @@ from tests.unit.tools.conftest import SMALL
 from verl_axpo.errors import InfraFailure
 from verl_axpo.tools.sandbox import SandboxConfig, SandboxPool, Session
 from verl_axpo.tools.sandbox.backends import Backend
+from verl_axpo.tools.sandbox.inside import zygote as inside_zygote
 from verl_axpo.tools.sandbox.session import RESTARTED, UNUSABLE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -400,3 +401,19 @@ def _processes(pool: SandboxPool) -> list[psutil.Process]:
     assert pool._zygote is not None
     top = psutil.Process(pool._zygote.process.pid)
     return [top, *top.children(recursive=True)]
+
+
+def test_a_fork_that_a_signal_interrupts_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under sandlock's supervisor, when another worker ends at that moment; Python repeats no fork by itself."""
+    answers = iter([InterruptedError(4, "Interrupted system call"), 1234])
+
+    def fork() -> int:
+        answer = next(answers)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(os, "fork", fork)
+    parent = inside_zygote.Zygote.__new__(inside_zygote.Zygote)
+    parent.namespaces = False
+    assert parent._fork({}, 0) == 1234
