@@ -64,6 +64,10 @@ once() { # once MARK SETTINGS COMMAND...: skip what an earlier run finished; one
   fi
 }
 
+trained() { # trained RUN: the step of the last checkpoint
+  cat "$1/checkpoints/latest_checkpointed_iteration.txt" 2>/dev/null || echo 0
+}
+
 train() { # train ARM RUN [override...]
   local arm=$1 run=$2 budget
   shift 2
@@ -73,6 +77,11 @@ train() { # train ARM RUN [override...]
     grpo) budget=0 ;;
     *) echo "COMPARE: got '$arm', expected arms out of: grpo, axpo" >&2; return 2 ;;
   esac
+  if [ "$(trained "$run")" -gt "$STEPS" ]; then
+    echo "$run: got STEPS=$STEPS, but it is trained to step $(trained "$run")" >&2
+    echo "fix: that many STEPS or more, or another OUT" >&2
+    exit 2
+  fi
   mkdir -p "$run"
   rm -f "$run/eval/step_$STEPS/.done" # of an earlier policy
   VERL_FILE_LOGGER_PATH=$run/metrics_$(date +%s).jsonl quietly "RL ($arm, seed $SEED, $STEPS steps)" "$run/rl.log" \
@@ -90,11 +99,10 @@ train() { # train ARM RUN [override...]
 }
 
 evaluate() { # evaluate RUN OUT: the trained policy behind vLLM's server, as any model is evaluated
-  local run=$1 out=$2 port questions=() family last
-  last=$(cat "$run/checkpoints/latest_checkpointed_iteration.txt")
-  if [ "$last" != "$STEPS" ]; then
-    echo "evaluation: got STEPS=$STEPS, but the checkpoint that is left is of step $last" >&2
-    echo "fix: STEPS=$last, or another OUT" >&2
+  local run=$1 out=$2 port questions=() family
+  if [ "$(trained "$run")" != "$STEPS" ]; then
+    echo "evaluation: got STEPS=$STEPS, but the checkpoint that is left is of step $(trained "$run")" >&2
+    echo "fix: that many STEPS, or another OUT" >&2
     exit 2
   fi
   for family in ${FAMILIES//,/ }; do questions+=(--benchmark "$family" --source "$family=$WORLD"); done
