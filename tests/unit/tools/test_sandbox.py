@@ -403,7 +403,7 @@ def _processes(pool: SandboxPool) -> list[psutil.Process]:
     return [top, *top.children(recursive=True)]
 
 
-def test_a_fork_that_a_signal_interrupts_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_fork_that_a_signal_interrupts_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     """As under sandlock's supervisor, when another worker ends at that moment; Python repeats no fork by itself."""
     answers = iter([InterruptedError(4, "Interrupted system call"), 1234])
 
