@@ -68,14 +68,11 @@ if [ "$MODEL" = tiny ]; then
   BATCH=${BATCH:-16} MINI_BATCH=${MINI_BATCH:-16} LR=${LR:-2e-4}
   STEPS=${STEPS:-2} SAVE_EVERY=${SAVE_EVERY:-1} TEST_EVERY=${TEST_EVERY:-2}
   SFT_BATCH=${SFT_BATCH:-16} SFT_LR=${SFT_LR:-2e-3} SFT_STEPS=${SFT_STEPS:-150}
-  SOURCES=(tiny) INGEST=(--root "$DATA/world") DEDUP=(--without-benchmarks)
-  SFT_SET=(--val 16) RL_SET=(--hard 0 --val 16)
+  HUB=(python -m verl_axpo.data.mirror "$DATA/hub" --) # where the recipes' datasets come from
+  SFT_SET=(--val 16) RL_SET=(--hard -1 --val 16)
   # The policy as it is: a million parameters do not survive the paper's presence penalty.
   SAMPLING=(--temperature 1.0 --top-p 1.0 --top-k 0 --presence-penalty 0)
-  EVALUATION=(
-    --registry verl_axpo.data.tiny.benchmark --benchmark perception --source perception="$DATA/world"
-    --response-tokens "$RESPONSE_LENGTH" --tools "$AGENT_TOOLS" "${SAMPLING[@]}"
-  )
+  EVALUATION=(--tools "$AGENT_TOOLS" --paper --limit 6 --response-tokens "$RESPONSE_LENGTH" "${SAMPLING[@]}")
 else
   # The paper's, section 4, less what `data sft` and `data filter` hold out; 37,591 = 15,591 + 22,000.
   SFT_ROWS=$((64274 - 128)) RL_ROWS=$((37591 - 256))
@@ -104,10 +101,12 @@ else
   # SFT, silent in the paper. 1e-5 with cosine and a tenth of warm-up: Mini-o3 (sft_configs/qwen2.5-vl.yaml). 96 rows,
   # betas, decay: verl's examples/sft/vlm/run_qwen3_vl_2b_fsdp.sh. One epoch: PyVision-RL's SFT checkpoint.
   SFT_BATCH=${SFT_BATCH:-96} SFT_LR=${SFT_LR:-1e-5} SFT_STEPS=${SFT_STEPS:-null}
-  SOURCES=(virl39k fvqa pyvision mmfinereason) INGEST=() DEDUP=() SFT_SET=() RL_SET=()
+  HUB=() SFT_SET=() RL_SET=() # the hub of Hugging Face, or the one that HF_ENDPOINT names
   SAMPLING=() # silent in the paper for the attempts: the evaluation's, which are our defaults
   EVALUATION=(--tools "$AGENT_TOOLS" --paper)
 fi
+
+SOURCES=(virl39k fvqa pyvision mmfinereason) INGEST=()
 
 # ------------------------------ services ------------------------------
 export PORT=${PORT:-8000}
@@ -126,7 +125,7 @@ fi
 JUDGE_KEY=$([ -z "$JUDGE_MODEL" ] || echo OPENAI_API_KEY)
 # Evaluation samples up to 32,768 tokens behind the prompt, of which an image of HR-Bench-8K takes 16,384 (7680 x 4320,
 # scaled to Qwen3-VL's limit of 16.7 million pixels, 32 x 32 a token). The model reads 262,144.
-SERVE_LENGTH=$([ "$MODEL" = tiny ] && echo 512 || echo 65536)
+SERVE_LENGTH=$([ "$MODEL" = tiny ] && echo 1024 || echo 65536)
 export SERVE_ON=$([ "$MODEL" = tiny ] && echo cpu || echo gpu)
 MAX_FAILED=${MAX_FAILED:-0.01} # share of rollouts that may end without a result: one that always fails stops no recipe
 MAX_UNDECIDED=${MAX_UNDECIDED:-0.1} # share of problems that this may leave undecided: each has eight attempts

@@ -147,26 +147,27 @@ sft_data_stages() { # sources -> problems -> teacher's attempts -> $SFT_FILE
   local source ingested=()
   if [ "$MODEL" = tiny ]; then
     stage name=world makes="$DATA/world" -- \
-      python -m verl_axpo.data.tiny --out "$DATA/world" --families perception --train "$RL_ROWS"
+      python -m verl_axpo.data.tiny --out "$DATA/world" --families perception --train 1 # the hub has the questions
+    stage name=hub makes="$DATA/hub" -- \
+      python -m verl_axpo.data.tiny.hub --out "$DATA/hub" --families perception --rows 512
     stage name=teacher needs="$DATA/world" makes="$DATA/teacher" -- \
       env DATA="$DATA/world" OUT="$DATA/teacher" FAST=1 bash recipes/tiny_sft.sh
-  else
-    for source in "${SOURCES[@]}"; do
-      stage name="fetch_$source" makes="$DATA/raw/$source" disk_gib="$(gib 30)" -- \
-        verl-axpo data fetch "$source" --work "$DATA"
-    done
-    stage name=benchmarks makes="$DATA/benchmarks.jsonl" disk_gib="$(gib 20)" -- \
-      verl-axpo data benchmarks --work "$DATA"
   fi
   for source in "${SOURCES[@]}"; do
+    stage name="fetch_$source" after="$DATA/hub" makes="$DATA/raw/$source" disk_gib="$(gib 30)" -- \
+      "${HUB[@]}" verl-axpo data fetch "$source" --work "$DATA"
+  done
+  stage name=benchmarks after="$DATA/hub" makes="$DATA/benchmarks.jsonl" disk_gib="$(gib 20)" -- \
+    "${HUB[@]}" verl-axpo data benchmarks --work "$DATA"
+  for source in "${SOURCES[@]}"; do
     ingested+=(after="$DATA/problems/$source")
-    stage name="ingest_$source" after="$DATA/raw/$source" after="$DATA/world" makes="$DATA/problems/$source" \
+    stage name="ingest_$source" after="$DATA/raw/$source" makes="$DATA/problems/$source" \
       makes="$DATA/images" disk_gib="$(gib 30)" -- \
       verl-axpo data ingest "$source" --work "$DATA" "${INGEST[@]}"
   done
   stage name=dedup needs="$DATA/problems/${SOURCES[0]}" "${ingested[@]}" after="$DATA/benchmarks.jsonl" \
     makes="$DATA/dedup" -- \
-    verl-axpo data dedup --work "$DATA" "${DEDUP[@]}"
+    verl-axpo data dedup --work "$DATA"
   rollouts_stage teacher "$TEACHER" "$TEACHER_URL" "$TEACHER_TP"
   stage name=sft_set needs="$DATA/rollouts/teacher.jsonl" after="$DATA/dedup" makes="$DATA/sft" -- \
     verl-axpo data sft --work "$DATA" --rollouts "$DATA/rollouts/teacher.jsonl" --teacher teacher \
@@ -191,6 +192,6 @@ evaluation_stages() { # evaluation_stages MODEL NAME [option...]: the nine bench
   stage name="eval_$name" needs="$(folder "$model")" weights="$(folder "$model")" makes="$OUT/eval/$name" \
     base="$([ -z "$(folder "$model")" ] || echo "$BASE_SHAPE")" disk_gib="$(gib 30)" gpu_gib="$GPU_GIB" \
     "${search[@]}" env="$SEARCH_KEY" env="$JUDGE_KEY" server="$JUDGE_URL" -- \
-    "${SERVING[@]}" verl-axpo eval run --model "$model" --base-url "$SERVED" --out "$OUT/eval/$name" \
+    "${SERVING[@]}" "${HUB[@]}" verl-axpo eval run --model "$model" --base-url "$SERVED" --out "$OUT/eval/$name" \
     --tool-response-chars "$TOOL_RESPONSE_CHARS" --max-failed "$MAX_FAILED" "${EVALUATION[@]}" "${JUDGE[@]}" "$@"
 }

@@ -181,6 +181,8 @@ def test_rows_that_the_reward_cannot_grade_stop_at_the_seam(verl_defaults: DictC
     rows = [{"data_source": "s", "extra_info": {"answer_type": "judge"}}]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "train.parquet")
     config = verl_defaults.copy()
+    config.algorithm.adv_estimator = "axpo"
+    config.actor_rollout_ref.rollout.n = 8
     config.data.train_files = str(tmp_path / "train.parquet")
     config.reward.custom_reward_function.path = "pkg://verl_axpo.rewards.outcome"
     with pytest.raises(ValueError, match="got 1 rows of 1 that only a judge can grade and no judge"):

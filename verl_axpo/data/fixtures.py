@@ -1,6 +1,6 @@
 """Small stand-ins for the sources, in their exact files and columns: `python -m verl_axpo.data.fixtures --out DIR`.
 
-seed -> pictures with shapes -> questions -> DIR/virl39k, DIR/fvqa, DIR/pyvision, DIR/mmfinereason
+seed -> pictures with shapes -> items_of() -> [Item] -> MAKERS -> DIR/virl39k, DIR/fvqa, DIR/pyvision, DIR/mmfinereason
 
 They show that the code reads what the documentation describes. They say nothing about what the real files hold.
 Known on purpose: the first MMFineReason row repeats ViRL39K's first (same question, the picture encoded again as JPEG),
@@ -12,8 +12,9 @@ import io
 import json
 import random
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image, ImageDraw
 
@@ -23,7 +24,18 @@ SIDE_PX = 160
 SHAPES = 12  # per picture; enough for every picture to be unlike any other
 COLOURS = ("red", "green", "blue", "orange", "purple", "black")
 
+OPTIONS = "(A) red\n(B) green\n(C) blue\nAnswer with the option's letter from the given choices directly."
+
 Row = dict[str, Any]
+
+
+class Item(NamedTuple):
+    """What a row of any source asks: a question without its image placeholder, and what answers it."""
+
+    question: str
+    answer: str
+    picture: Image.Image
+    aliases: tuple[str, ...] = ()
 
 
 def picture(seed: str) -> Image.Image:
@@ -44,18 +56,18 @@ def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
     return buffer.getvalue()
 
 
-def virl39k(out: Path, count: int, seed: int) -> None:
+def virl39k(out: Path, items: Sequence[Item]) -> None:
     """`39Krelease.parquet` and `images.zip`."""
     rows = []
     out.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(out / "images.zip", "w") as archive:
-        for index in range(count):
+        for index, item in enumerate(items):
             name = f"images/fixture-{index}-0.png"
-            archive.writestr(name, encoded(picture(f"virl39k/{seed}/{index}")))
+            archive.writestr(name, encoded(item.picture))
             rows.append(
                 {
-                    "question": f"<image>\nHow many shapes of figure {index} are red?",
-                    "answer": f"\\boxed{{{index % 7}}}",
+                    "question": f"<image>\n{item.question}",
+                    "answer": f"\\boxed{{{item.answer}}}",
                     "PassRate_32BTrained": 0.5,
                     "PassRate_7BBase": -1.0,
                     "category": "Broader STEM Topics",
@@ -67,15 +79,15 @@ def virl39k(out: Path, count: int, seed: int) -> None:
     parquet.write(out / "39Krelease.parquet", rows)
 
 
-def fvqa(out: Path, count: int, seed: int) -> None:
+def fvqa(out: Path, items: Sequence[Item]) -> None:
     """`fvqa_train.parquet`."""
     rows = [
         {
-            "prompt": [{"content": f"Which town is landmark {index} in?", "role": "user"}],
-            "images": [{"bytes": encoded(picture(f"fvqa/{seed}/{index}"))}],
+            "prompt": [{"content": item.question, "role": "user"}],
+            "images": [{"bytes": encoded(item.picture)}],
             "reward_model": {
-                "candidate_answers": json.dumps([f"Town {index}", f"the town of {index}"]),
-                "ground_truth": f"Town {index}",
+                "candidate_answers": json.dumps([item.answer, *item.aliases]),
+                "ground_truth": item.answer,
                 "style": "rule",
             },
             "data_source": "mmsearch_r1/fvqa_train",
@@ -83,24 +95,23 @@ def fvqa(out: Path, count: int, seed: int) -> None:
             "data_id": f"fvqa_train_{index}",
             "category": "search_required" if index % 3 else "search_free",
         }
-        for index in range(count)
+        for index, item in enumerate(items)
     ]
     parquet.write(out / "fvqa_train.parquet", rows)
 
 
-def pyvision(out: Path, count: int, seed: int) -> None:
+def pyvision(out: Path, items: Sequence[Item]) -> None:
     """`pyvision_image_rl_data.json` and a folder of pictures."""
     rows = []
-    for index in range(count):
+    for index, item in enumerate(items):
         path = out / "pyvision_image_rl_data" / f"deepeyes/{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded(picture(f"pyvision/{seed}/{index}")))
+        path.write_bytes(encoded(item.picture))
         rows.append(
             {
                 "id": str(index),
-                "question": f"What is the colour of item {index}?\n(A) red\n(B) green\n(C) blue\n"
-                "Answer with the option's letter from the given choices directly.",
-                "answer": "ABC"[index % 3],
+                "question": item.question,
+                "answer": item.answer,
                 "ability": "visual_search",
                 "data_source": "deepeyes",
                 "image_path": f"deepeyes/{index}.png",
@@ -109,38 +120,55 @@ def pyvision(out: Path, count: int, seed: int) -> None:
     (out / "pyvision_image_rl_data.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 
-def mmfinereason(out: Path, count: int, seed: int) -> None:
-    """`data/train-00000-of-00001.parquet`."""
-    rows: list[Row] = []
-    for index in range(count):
-        image = picture(f"virl39k/{seed}/0" if index == 0 else f"mmfinereason/{seed}/{index}")
-        repeated = "<image>\nHow many shapes of figure 0 are red?"
-        rows.append(
-            {
-                "source": "fixture",
-                "id": index,
-                "original_question": "",
-                "original_answer": "",
-                "image": {"bytes": encoded(image, "JPEG"), "path": f"{index}.jpg"},
-                "question": repeated if index == 0 else f"<image>\nFind the area of region {index}.",
-                "answer": "0" if index == 0 else f"\\frac{{{index}}}{{2}}",
-                "qwen3vl_235b_instruct_caption": "shapes",
-                "qwen3vl_235b_thinking_response": "<think>counting</think> done",
-                "qwen3vl_4b_pass_rate": 0.25 * (index % 2),
-                "is_consistent": True,
-                "consistency_analysis": "",
-            }
-        )
+def mmfinereason(out: Path, items: Sequence[Item]) -> None:
+    """`data/train-00000-of-00001.parquet`; Qwen3-VL-4B solves every other one now and then."""
+    rows: list[Row] = [
+        {
+            "source": "fixture",
+            "id": index,
+            "original_question": "",
+            "original_answer": "",
+            "image": {"bytes": encoded(item.picture, "JPEG"), "path": f"{index}.jpg"},
+            "question": f"<image>\n{item.question}",
+            "answer": item.answer,
+            "qwen3vl_235b_instruct_caption": "shapes",
+            "qwen3vl_235b_thinking_response": "<think>counting</think> done",
+            "qwen3vl_4b_pass_rate": 0.25 * (index % 2),
+            "is_consistent": True,
+            "consistency_analysis": "",
+        }
+        for index, item in enumerate(items)
+    ]
     parquet.write(out / "data" / "train-00000-of-00001.parquet", rows)
 
 
 MAKERS = {"virl39k": virl39k, "fvqa": fvqa, "pyvision": pyvision, "mmfinereason": mmfinereason}
 
 
+def items_of(name: str, count: int, seed: int) -> list[Item]:
+    """Questions about shapes, of the kind that the source asks."""
+    found = []
+    for index in range(count):
+        shown = picture(f"{name}/{seed}/{index}")
+        match name:
+            case "virl39k":
+                item = Item(f"How many shapes of figure {index} are red?", str(index % 7), shown)
+            case "fvqa":
+                item = Item(f"Which town is landmark {index} in?", f"Town {index}", shown, (f"the town of {index}",))
+            case "pyvision":
+                item = Item(f"What is the colour of item {index}?\n{OPTIONS}", "ABC"[index % 3], shown)
+            case _:
+                item = Item(f"Find the area of region {index}.", f"\\frac{{{index}}}{{2}}", shown)
+        found.append(item)
+    if name == "mmfinereason" and found:
+        found[0] = items_of("virl39k", 1, seed)[0]
+    return found
+
+
 def make(out: Path, count: int, seed: int) -> None:
     """Write `count` rows of every source into folders of their names."""
     for name, maker in MAKERS.items():
-        maker(out / name, count, seed)
+        maker(out / name, items_of(name, count, seed))
 
 
 def main() -> None:

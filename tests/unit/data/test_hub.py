@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from tests.unit.data.hub_server import COMMIT, Hub, serving
+from tests.unit.data.faulty import Faulty
 from verl_axpo.data import hub as hub_module
 from verl_axpo.data.hub import PIECES, fetch
+from verl_axpo.data.mirror import Repository, app, serving
 from verl_axpo.errors import InfraFailure
 
 REPO = "some/set"
@@ -22,10 +23,24 @@ WRITTEN = constants.DOWNLOAD_CHUNK_SIZE  # the client writes whole chunks: of 15
 FILES = {"README.md": b"# a set\n", "data/rows.parquet": LARGE, "cache.pkl": b"never"}
 
 
+class Hub(Faulty):
+    """A mirror of one dataset, at `url`."""
+
+    root: Path
+    url: str
+
+
 @pytest.fixture
-def hub() -> Iterator[Hub]:
-    with serving(Hub(REPO, dict(FILES))) as started:
-        yield started
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    root = tmp_path_factory.mktemp("hub")
+    for name, content in FILES.items():
+        path = root / REPO / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    made = Hub(app(root))
+    made.root = root
+    with serving(made) as made.url:
+        yield made
 
 
 def names(folder: Path) -> set[str]:
@@ -35,7 +50,7 @@ def names(folder: Path) -> set[str]:
 def test_files_arrive_through_the_redirect_and_pickles_never_do(hub: Hub, tmp_path: Path) -> None:
     told: list[str] = []
     got = fetch(REPO, ["*"], tmp_path, endpoint=hub.url, tell=told.append)
-    assert got.commit == COMMIT
+    assert got.commit == Repository.of(REPO, hub.root / REPO).commit
     assert got.bytes_brought == len(LARGE) + len(FILES["README.md"])
     assert (tmp_path / "data/rows.parquet").read_bytes() == LARGE
     assert names(tmp_path) == {"README.md", "data/rows.parquet"}
@@ -108,10 +123,10 @@ def test_what_does_not_exist_is_named(
 
 
 def test_a_hub_that_is_gone_says_how_to_go_on(tmp_path: Path) -> None:
-    with serving(Hub(REPO, {})) as gone:
+    with serving(app(tmp_path)) as gone:
         pass
     with pytest.raises(InfraFailure, match="the same command goes on from there"):
-        fetch(REPO, ["*"], tmp_path, endpoint=gone.url)
+        fetch(REPO, ["*"], tmp_path, endpoint=gone)
 
 
 def test_a_disk_without_room_is_refused_before_the_first_byte(

@@ -17,7 +17,6 @@ from verl_axpo.data.images import ImageLimits, ImageStore
 from verl_axpo.data.ingest import ingest
 from verl_axpo.data.problem import Problem, read_problems
 from verl_axpo.data.sources import SOURCES, source_of
-from verl_axpo.data.tiny import tables, world
 
 ROWS = 4
 
@@ -148,15 +147,6 @@ def test_mmfinereason_under_the_other_name_of_the_rate_and_with_a_list_of_pictur
         row["image"] = [row["image"]]
     pq.write_table(pa.Table.from_pylist(rows), path)
     assert run("mmfinereason", raw / "mmfinereason")[0]["problems"] == 2
-
-
-def test_the_tiny_world_is_a_source_too(tmp_path: Path) -> None:
-    examples = list(world.examples("train", 3, 0))
-    parquet.write(tmp_path / "tiny/train.parquet", map(tables.rl_row, examples))
-    problems = run("tiny", tmp_path / "tiny")[1]
-    assert [one.question for one in problems] == [one.problem.question for one in examples]
-    assert [one.answer for one in problems] == [one.problem.answer for one in examples]
-    assert [one.id for one in problems] == ["tiny/train/0", "tiny/train/1", "tiny/train/2"]
 
 
 def set_to(**values: Any) -> Callable[[dict[str, Any]], None]:
@@ -335,7 +325,7 @@ def test_a_folder_without_the_files_says_what_was_looked_for(tmp_path: Path) -> 
 
 def test_an_unknown_source_lists_the_known_ones() -> None:
     with pytest.raises(
-        ValueError, match=r"got 'imagenet'; choose from \['virl39k', 'fvqa', 'pyvision', 'mmfinereason', 'tiny'\]"
+        ValueError, match=r"got 'imagenet'; choose from \['virl39k', 'fvqa', 'pyvision', 'mmfinereason'\]"
     ):
         source_of("imagenet")
     assert all(SOURCES[name].name == name for name in SOURCES)

@@ -3,15 +3,12 @@
 base.py          what a source is
 virl39k.py fvqa.py pyvision.py   problems for SFT and RL (paper, section 4)
 mmfinereason.py  the hard set, for RL alone
-tiny.py          the tiny world, by the same way
 """
 
-from verl_axpo.data.sources import fvqa, mmfinereason, pyvision, tiny, virl39k
+from verl_axpo.data.sources import fvqa, mmfinereason, pyvision, virl39k
 from verl_axpo.data.sources.base import Source
 
-SOURCES: dict[str, Source] = {
-    module.SOURCE.name: module.SOURCE for module in (virl39k, fvqa, pyvision, mmfinereason, tiny)
-}
+SOURCES: dict[str, Source] = {module.SOURCE.name: module.SOURCE for module in (virl39k, fvqa, pyvision, mmfinereason)}
 HARD = mmfinereason.SOURCE.name
 
 

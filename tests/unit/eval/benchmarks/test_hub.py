@@ -4,9 +4,11 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from tests.unit.eval.benchmarks.hub import COMMIT, serve
+from verl_axpo.data.mirror import Repository, app, serving
 from verl_axpo.eval import benchmarks
 
 # Endpoint and cache are read when the clients are imported: hence a process of its own.
@@ -35,6 +37,19 @@ for name, _, revision in (one.partition("@") for one in sys.argv[1:]):
 """
 
 
+VSTAR = "craigwu/vstar_bench"
+
+
+@contextmanager
+def serve(repositories: dict[str, Path], root: Path) -> Iterator[str]:
+    """A mirror of folders under the names of datasets; yields its URL."""
+    for name, folder in repositories.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).symlink_to(folder, target_is_directory=True)
+    with serving(app(root)) as url:
+        yield url
+
+
 def run(endpoint: str, home: Path, code: str, *asked: str) -> list[str]:
     """The lines that `code` prints in a process of its own."""
     environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
@@ -51,19 +66,23 @@ def load(endpoint: str, home: Path, *asked: str) -> dict[str, list[str] | str]:
 
 def test_a_branch_is_read_at_its_commit_which_is_noted(data: dict[str, Path], tmp_path: Path) -> None:
     count = len(benchmarks.load("vstar", data["vstar"], check_count=False))
-    with serve({"craigwu/vstar_bench": data["vstar"]}) as endpoint:
-        found = run(endpoint, tmp_path, _RESOLVE, "vstar", f"vstar@{COMMIT}", "vstar@main")
-        load(endpoint, tmp_path, "vstar@main")  # as a download by hand leaves it in the cache
-    assert found == [f"{count} {COMMIT}"] * 3
+    commit, home = Repository.of(VSTAR, data["vstar"]).commit, tmp_path / "home"
+    with serve({VSTAR: data["vstar"]}, tmp_path / "hub") as endpoint:
+        found = run(endpoint, home, _RESOLVE, "vstar", f"vstar@{commit}", "vstar@main")
+        load(endpoint, home, "vstar@main")  # as a download by hand leaves it in the cache
+    assert found == [f"{count} {commit}"] * 3
     # The hub is gone: what was downloaded is there, and nobody says which commit the branch is at
-    assert run(endpoint, tmp_path, _RESOLVE, f"vstar@{COMMIT}", "vstar") == [f"{count} {COMMIT}", f"{count} main"]
+    assert run(endpoint, home, _RESOLVE, f"vstar@{commit}", "vstar") == [f"{count} {commit}", f"{count} main"]
 
 
 def test_every_benchmark_downloads_from_a_hub(data: dict[str, Path], tmp_path: Path) -> None:
     repositories = {benchmarks.get(name).source.repo: data[name] for name in benchmarks.names()}
-    pinned = [f"vstar@{COMMIT}", f"mathvision@{COMMIT}"]
-    with serve(repositories) as endpoint:
-        found = load(endpoint, tmp_path, *benchmarks.names(), *pinned)
+    pinned = []
+    for name in ("vstar", "mathvision"):
+        repository = benchmarks.get(name).source.repo
+        pinned.append(f"{name}@{Repository.of(repository, data[name]).commit}")
+    with serve(repositories, tmp_path / "hub") as endpoint:
+        found = load(endpoint, tmp_path / "home", *benchmarks.names(), *pinned)
     local = {
         name: [question.uid for question in benchmarks.load(name, data[name], check_count=False)]
         for name in benchmarks.names()
@@ -73,8 +92,8 @@ def test_every_benchmark_downloads_from_a_hub(data: dict[str, Path], tmp_path: P
 
 def test_what_the_hub_does_not_have_is_said_with_what_to_do(data: dict[str, Path], tmp_path: Path) -> None:
     # One through `datasets`, two through `huggingface_hub`; the last is there, but not at that revision.
-    with serve({"craigwu/vstar_bench": data["vstar"]}) as endpoint:
-        found = load(endpoint, tmp_path, "mathvision", "visualprobe", "vstar@no-such-tag")
+    with serve({VSTAR: data["vstar"]}, tmp_path / "hub") as endpoint:
+        found = load(endpoint, tmp_path / "home", "mathvision", "visualprobe", "vstar@no-such-tag")
     for name, message in found.items():
         source = benchmarks.get(name).source
         revision = "no-such-tag" if name == "vstar" else "main"
