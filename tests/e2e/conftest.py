@@ -14,7 +14,7 @@ import pytest
 import torch
 
 REPO = Path(__file__).parents[2]
-RUN_TIMEOUT_S = 900  # a tiny RL run takes one to three minutes on two cores, the whole FAST recipe about five
+RUN_TIMEOUT_S = 1300  # a tiny RL run takes one to three minutes on two cores, the whole FAST recipe about six
 TAIL_LINES = 40
 # What a config that knows nothing of the tiny model needs to train it here
 TINY_SIZES = [

@@ -1,6 +1,6 @@
 """The ablation switches on the real stack: one step each, and the audit recomputes it by the switched rules.
 
-Five minutes of start-up for three steps, so not part of every run: `bash tests/run.sh tests/e2e/test_switches.py`.
+Seven minutes of start-up for four steps, so not part of every run: `bash tests/run.sh tests/e2e/test_switches.py`.
 """
 
 from pathlib import Path
@@ -15,6 +15,7 @@ from verl_axpo.trace.reader import read_step
 SWITCHES = {
     "no prefix credit": ("prefix_credit=false", "uncertainty=random"),
     "merged groups": ("advantage_group=merged",),
+    "from scratch": ("prefix=scratch",),
     "no-tool subgroups, from scratch": ("target=no_tool", "prefix=scratch", "uncertainty=random"),
 }
 
@@ -39,6 +40,9 @@ def test_a_step_with_the_switch_is_what_it_says(name: str, main_ppo: MainPpo, tm
         assert not any(any(one.response_mask[: one.prefix_len]) for one in resamples)
     if name == "merged groups":
         assert all(all(one.response_mask[: one.prefix_len]) for one in (*sources, *resamples))
+    if name == "from scratch":
+        assert all(one.tool_calls for one in sources)
+        assert all(one.response_mask[0] for one in resamples)  # trained from the first token on, not behind a prefix
     if name.startswith("no-tool"):
         assert not any(one.tool_calls for one in sources)
         assert len({tuple(one.response_ids) for one in resamples}) > 1
