@@ -53,21 +53,24 @@ made_anew() { # made_anew PATH...: whether one of them is, or is in, such a thin
 }
 
 stage() { # stage name=NAME [KEY=VALUE...] -- COMMAND...
-  # Keys: those of verl_axpo/preflight/stages.py, and two for this script alone: after=PATH, an input for the mark's age
-  # beside `needs=`; weights=FOLDER, the checkpoint whose rollouts `makes=` holds.
-  local header=() name=stage kind=command makes='' weights='' inputs=() marks=$OUT/marks mark since newer='' word ran=''
+  # Keys: those of verl_axpo/preflight/stages.py, and three for this script alone: after=PATH, an input for the mark's age
+  # beside `needs=`; weights=FOLDER, the checkpoint whose rollouts `makes=` holds; total=STEPS, for the progress bar where
+  # the command's own shows epochs.
+  local header=() name=stage kind=command makes='' weights='' total=() inputs=() marks=$OUT/marks mark since newer='' word ran=''
   while [ "$1" != -- ]; do
     case $1 in
       name=*) name=${1#*=} ;;
       kind=*) kind=${1#*=} ;;
       needs=* | after=*) inputs+=("${1#*=}") ;;
       weights=*) weights=${1#*=} ;;
+      total=null) ;;
+      total=*) total=(--total "${1#*=}") ;;
       makes=*)
         makes=${makes:-${1#*=}}
         case $1 in makes="$DATA"/*) marks=$DATA/marks ;; esac # the sizes share their data
         ;;
     esac
-    case $1 in after=* | weights=*) ;; *) header+=("$1") ;; esac
+    case $1 in after=* | weights=* | total=*) ;; *) header+=("$1") ;; esac
     shift
   done
   shift
@@ -110,7 +113,7 @@ stage() { # stage name=NAME [KEY=VALUE...] -- COMMAND...
   mkdir -p "$marks"
   if [ "$kind" != command ] && [ ! -e "$makes" ]; then : >"$mark.started"; fi
   # SEARCH_RUN: paid searches are counted for each stage, see verl_axpo/tools/config/paper.yaml
-  SEARCH_RUN=$mark python -m verl_axpo.progress --title "$name" --log "$OUT/logs/$name.log" -- "$@"
+  SEARCH_RUN=$mark python -m verl_axpo.progress --title "$name" --log "$OUT/logs/$name.log" "${total[@]}" -- "$@"
   written "$@" >"$mark" # last, so that a mark means that all of it is there
 }
 

@@ -17,7 +17,7 @@ logger() { # wandb where there is a key for it, always the console and a file
 
 sft_stage() { # sft_stage [override...]: base model + trajectories -> $SFT_MODEL
   VERL_FILE_LOGGER_PATH=$OUT/sft/metrics_$(date +%s).jsonl \
-    stage name=sft kind=sft makes="$OUT/sft" elsewhere="$SFT_FILE_FROM" after="$SFT_FILE" base="$BASE_SHAPE" \
+    stage name=sft kind=sft total="$SFT_STEPS" makes="$OUT/sft" elsewhere="$SFT_FILE_FROM" after="$SFT_FILE" base="$BASE_SHAPE" \
     rows="$SFT_ROWS" images="$IMAGES" image_tokens="$IMAGE_TOKENS" gpu_gib="$GPU_GIB" -- \
     torchrun --standalone --nnodes=1 --nproc-per-node="$GPUS" -m verl.trainer.sft_trainer \
     hydra.run.dir="$OUT/sft/hydra" \
