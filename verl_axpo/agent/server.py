@@ -106,6 +106,8 @@ class ChatServer:
             )
         except openai.OpenAIError as error:
             raise self._explained(error) from error
+        except ValueError as error:  # a body that is cut, or no JSON, with a status of 200
+            raise InfraFailure(f"{self.base_url}: an answer that cannot be read: {error}") from error
         return self._completion(reply, time.monotonic() - started)
 
     async def context_length(self) -> int | None:
@@ -121,6 +123,8 @@ class ChatServer:
             return None  # a gateway without a list of its models
         except openai.OpenAIError as error:
             raise self._explained(error) from error
+        except ValueError as error:
+            raise InfraFailure(f"{self.base_url}: a list of models that cannot be read: {error}") from error
         known = {card.id: card for card in cards}
         if self.model not in known:
             raise ValueError(
@@ -135,8 +139,8 @@ class ChatServer:
 
     def _completion(self, reply: Any, seconds: float) -> Completion:
         choices, usage = getattr(reply, "choices", None), getattr(reply, "usage", None)
-        if not choices or usage is None:
-            raise InfraFailure(f"{self.base_url}: an answer without choices or usage: {str(reply)[:80]!r}")
+        if not choices or usage is None or choices[0].message is None:
+            raise InfraFailure(f"{self.base_url}: an answer without message or usage: {str(reply)[:80]!r}")
         return Completion(
             message=choices[0].message.to_dict(),
             finish_reason=choices[0].finish_reason or "stop",

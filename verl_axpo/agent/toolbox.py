@@ -23,7 +23,7 @@ from verl.tools.tool_registry import initialize_tools_from_config
 
 from verl_axpo.agent.types import Limits, Response
 from verl_axpo.errors import InfraFailure
-from verl_axpo.integration.agent_loop import BadCall, call_record, function_call
+from verl_axpo.integration.agent_loop import BadCall, call_record, disarmed, function_call
 from verl_axpo.integration.trajectory_tool import TrajectoryTool
 from verl_axpo.tools.configs import config_path
 from verl_axpo.tools.parser import ParsedCall
@@ -73,6 +73,7 @@ class Toolbox:
             answer, metrics = ToolResponse(text=wanted.problem), {"ok": False}
         else:
             answer, _, metrics = await self._carry_out(wanted, {}, self._agent_data)
+        answer = disarmed(answer)
         record = call_record(wanted, answer, metrics, time.monotonic() - started)
         return Response(text=answer.text or "", images=tuple(answer.image or ())), record
 

@@ -162,8 +162,7 @@ class AxpoToolAgentLoop(ToolAgentLoop):
             response, reward, metrics = ToolResponse(text=tool_call.problem), 0.0, {"ok": False}
         else:
             response, reward, metrics = await super()._call_tool(tool_call, tools_kwargs, agent_data)
-        if response.text:  # a page, a program or an echoed argument must not add an image token or end the turn
-            response = response.model_copy(update={"text": inert(response.text)})
+        response = disarmed(response)
         self.calls.append(call_record(tool_call, response, metrics, time.monotonic() - started))
         return response, reward, metrics
 
@@ -201,6 +200,11 @@ class AxpoToolAgentLoop(ToolAgentLoop):
         last_turn = output.response_ids[-client.turn_lengths[-1] :]
         unanswered = bool(self.tool_parser.calls.spans(last_turn))
         return Status.TRUNCATED if client.stopped_by_length or unanswered else Status.OK
+
+
+def disarmed(response: ToolResponse) -> ToolResponse:
+    """The response whose text can add no image token and end no turn, whatever a page or a program wrote there."""
+    return response.model_copy(update={"text": inert(response.text)}) if response.text else response
 
 
 def call_record(call: FunctionCall, response: ToolResponse, metrics: dict[str, Any], seconds: float) -> ToolCall:

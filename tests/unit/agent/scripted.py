@@ -4,9 +4,9 @@
 
 A question whose text has `script:NAME` (the last one counts) gets, at its assistant turn t, step t of that script; a
 question without one that of the script `any`. A step is an answer (`text` or a whole `message`, `finish`,
-`prompt_tokens`, `completion_tokens`, other fields of the reply in `extra`) or a mishap: `status` (an HTTP error) or
-`drop` (the connection), each for the first `times` requests; `sleep` seconds come before either. Every request is a
-line in `requests.jsonl`.
+`prompt_tokens`, `completion_tokens`, other fields of the reply in `extra`), other bytes in place of one (`raw`, as
+Latin-1) or a mishap: `status` (an HTTP error) or `drop` (the connection), each for the first `times` requests; `sleep`
+seconds come before either. Every request is a line in `requests.jsonl`.
 """
 
 import contextlib
@@ -92,10 +92,12 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 self.reply(step["status"], {"error": {"message": step.get("error", "scripted failure")}})
             return
-        self.reply(200, answer(step))
+        self.send(200, step["raw"].encode("latin-1") if "raw" in step else json.dumps(answer(step)).encode())
 
     def reply(self, status: int, body: dict[str, Any]) -> None:
-        data = json.dumps(body).encode()
+        self.send(status, json.dumps(body).encode())
+
+    def send(self, status: int, data: bytes) -> None:
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))

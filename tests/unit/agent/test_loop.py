@@ -203,6 +203,18 @@ def test_a_dropped_connection_keeps_the_turns_before_it(serve: Any) -> None:
     assert "Connection" in str(trajectory.error)
 
 
+NO_MESSAGE = '{"choices": [{"index": 0, "message": null}], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}'
+
+
+@pytest.mark.parametrize("raw", ["", '{"choices": [{"mess', "<html>", '{"text": "\xff"}', '"ok"', "{}", NO_MESSAGE])
+def test_an_answer_that_is_none_is_an_infra_failure_of_this_trajectory_alone(serve: Any, raw: str) -> None:
+    """A proxy's page, a body that was cut: with a status of 200 the client does not call it an error."""
+    trajectory = ask(serve({"garbled": [step(THINKS + ZOOM), {"raw": raw}]}), "garbled")
+    assert trajectory.status is Status.INFRA_FAILURE
+    assert len(trajectory.turns) == 1
+    assert "127.0.0.1" in str(trajectory.error)
+
+
 def test_a_server_that_is_too_slow_is_an_infra_failure(serve: Any) -> None:
     trajectory = ask(serve({"slow": [step(FINAL, sleep=5)]}), "slow", timeout_s=0.3)
     assert trajectory.status is Status.INFRA_FAILURE
