@@ -142,13 +142,13 @@ def test_the_client_takes_what_turn_client_sends() -> None:
 
 
 def test_the_update_can_split_evenly() -> None:
-    """trainer.split_evenly swaps the one key for the other."""
+    """mini_batches.split_evenly swaps the one key for the other."""
     assert '"mini_batch_size": ppo_mini_batch_size' in source(PPOTrainerSync._update_actor)
     assert 'key="num_mini_batch"' in source(TrainingWorker.train_mini_batch)
 
 
 def test_loss_mask_only_counts_tokens() -> None:
-    """trainer.count_grpo_tokens sets its sum, and relies on nothing else reading it."""
+    """mini_batches.count_grpo_tokens sets its sum, and relies on nothing else reading it."""
     assert source(FSDPEngine).count("loss_mask") == 1
     assert 'batch_num_tokens = data["loss_mask"].sum()' in source(FSDPEngine.forward_backward_batch)
     assert 'data["loss_mask"]' not in source(ppo_loss)

@@ -110,6 +110,16 @@ def _refused(config: DictConfig) -> Sequence[str]:
             "actor_rollout_ref.actor.use_kl_loss=True",
         ),
         (
+            bool(get("trainer.v1.sampler.sync_refill_failed_groups")),
+            "trainer.v1.sampler.sync_refill_failed_groups=True: a step's budget is shared by the questions that it "
+            "began with; set it to False",
+        ),
+        (
+            bool(get("algorithm.rollout_correction.bypass_mode")) and bool(get("algorithm.axpo.trace_dir")),
+            "algorithm.rollout_correction.bypass_mode=True: the trainer computes no entropies, which the trace holds; "
+            "set it to False, or algorithm.axpo.trace_dir=null",
+        ),
+        (
             bool(get("reward.reward_model.enable")) and not get("reward.reward_model.enable_resource_pool"),
             "reward.reward_model.enable=True: a colocated reward model scores after the rollouts, too late for AXPO's "
             "trigger; set reward.reward_model.enable_resource_pool=True",

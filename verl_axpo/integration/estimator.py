@@ -79,7 +79,7 @@ def compute_axpo_advantage(
     with torch.no_grad():
         rewards_R = token_level_rewards.sum(dim=-1).tolist()
         rows = [
-            Row(uid=uid, session=at, reward=reward) if row is None else replace(row, reward=reward)
+            Row(uid=uid, session=at, reward=reward) if row is None else replace(row, reward=_exact(row.reward, reward))
             for at, (row, uid, reward) in enumerate(zip(known.rows, index, rewards_R, strict=True))
         ]
         known.advantages_R = row_advantages(
@@ -89,3 +89,8 @@ def compute_axpo_advantage(
         )
         advantages_RT = known.advantages_R.to(token_level_rewards).unsqueeze(-1) * response_mask
     return advantages_RT, advantages_RT
+
+
+def _exact(announced: float, summed: float) -> float:
+    """The announced reward where verl's float32 is the same number: a 0.9 that became one misses a threshold of 0.9."""
+    return announced if float(np.float32(announced)) == summed else summed

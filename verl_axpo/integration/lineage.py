@@ -98,12 +98,16 @@ class Transcript:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchRow:
-    """One row of the batch as the trainer needs it. `grpo_tokens`: how many tokens of it GRPO would have trained."""
+    """One row of the batch as the trainer needs it.
+
+    `grpo_tokens`: how many tokens of it GRPO would have trained; `response_len`: tokens of the response before any cut.
+    """
 
     row: Row
     rollout: Rollout
     episode: Episode
     grpo_tokens: int
+    response_len: int
     transcript: Transcript | None = None
 
     @property

@@ -200,6 +200,7 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
             rollout=rollout,
             episode=session.episode,
             grpo_tokens=sum(session.output.response_mask) if source is None else 0,
+            response_len=len(session.output.response_ids),
             transcript=await transcribe(session, output, self.tokenizer, self.axpo.trace_dir),
         )
         await super()._agent_loop_postprocess(output, False, **session.kwargs, **{AXPO_FIELD: batch_row.pack()})

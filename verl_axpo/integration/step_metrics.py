@@ -1,6 +1,7 @@
-"""The `axpo/` metrics of one step: core's, the trace's, and the one that needs the engine's cache."""
+"""The `axpo/` metrics of one step: core's, the trace's, and the one that needs the engine's cache; verl's of length."""
 
 from collections.abc import Sequence
+from statistics import fmean
 
 from verl_axpo.core.metrics import PREFIX, step_metrics
 from verl_axpo.core.step import Resampled
@@ -39,3 +40,25 @@ def _cache_metrics(rows: Sequence[BatchRow]) -> dict[str, float]:
     tokens = sum(one.prompt_tokens for one in looked_up)
     cached = sum(one.cached_tokens or 0 for one in looked_up)
     return {f"{PREFIX}prefix_cache_hit_rate": cached / tokens} if tokens else {}
+
+
+def length_metrics(lengths: Sequence[int]) -> dict[str, float]:
+    """verl's `response_length/...` of the ordinary rollouts, which its own sum would see with the sources cut.
+
+    Args:
+        lengths: tokens of each response.
+
+    As in verl, `clip_ratio` is the share that is as long as the longest, and `non_aborted` leaves empty ones out.
+    """
+    kinds = {"response_length": list(lengths), "response_length_non_aborted": [one for one in lengths if one > 0]}
+    return {
+        f"{name}/{key}": value
+        for name, some in kinds.items()
+        if some
+        for key, value in {
+            "mean": fmean(some),
+            "max": float(max(some)),
+            "min": float(min(some)),
+            "clip_ratio": some.count(max(some)) / len(some),
+        }.items()
+    }

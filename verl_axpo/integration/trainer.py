@@ -1,13 +1,12 @@
 """verl's synchronous V1 trainer with AXPO's rows in the batch: their advantages, weights, metrics and trace.
 
-    sampled batch -> (balance) -> lineage of its rows -> estimator -> weights -> update in GRPO's number of mini-batches
+    sampled batch -> balance, deal -> lineage of its rows -> estimator -> weights -> update in GRPO's mini-batches
 
 Nothing of verl's trainer is copied: each override adds to what `super()` does, and does nothing when no row is AXPO's.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from copy import copy
 from typing import Any
 
@@ -21,11 +20,13 @@ from verl.trainer.ppo.v1 import PPOTrainerSync, register_trainer
 from verl.utils import tensordict_utils as tu
 
 from verl_axpo.core.config import AxpoConfig
+from verl_axpo.core.types import Kind
 from verl_axpo.integration.coordinator import Decisions
 from verl_axpo.integration.estimator import lineage
 from verl_axpo.integration.lineage import AXPO_FIELD, BatchRow
+from verl_axpo.integration.mini_batches import count_grpo_tokens, dealt, session_of, split_evenly
 from verl_axpo.integration.records import StepData, step_summary, trajectory_records
-from verl_axpo.integration.step_metrics import batch_metrics
+from verl_axpo.integration.step_metrics import batch_metrics, length_metrics
 from verl_axpo.trace.writer import TraceWriter
 
 TRAINER_MODE = "axpo_sync"
@@ -45,6 +46,7 @@ class AxpoTrainer(PPOTrainerSync):
         self.questions: list[str] = []  # uids of the step, in batch order
         self.fetched: dict[int, int] = {}  # step -> prompts fetched for it
         self.has_extra_rows = False
+        self.lengths: list[int] = []  # of the ordinary rollouts, in tokens
         self.trace = TraceWriter(self.axpo.trace_dir) if self.axpo.trace_dir else None
 
     # ------------------------------ rollout ------------------------------
@@ -72,7 +74,11 @@ class AxpoTrainer(PPOTrainerSync):
 
     def _balance_batch(self, batch: KVBatchMeta, *args: Any, **kwargs: Any) -> KVBatchMeta:
         self.has_extra_rows = any(session_of(key) >= self.num_rollouts for key in batch.keys)
-        return super()._balance_batch(batch, *args, **kwargs)
+        balanced: KVBatchMeta = super()._balance_batch(batch, *args, **kwargs)
+        if self.has_extra_rows:
+            ranks = max(self.actor_rollout_wg._dispatch_info["actor"]) + 1
+            balanced.reorder(dealt(balanced.keys, self.num_rollouts, ranks, self.num_updates))
+        return balanced
 
     def _get_required_batch_multiple(self, dp_size: int) -> int:
         """With AXPO's rows: enough padding to split evenly, instead of a whole further mini-batch of it."""
@@ -104,6 +110,7 @@ class AxpoTrainer(PPOTrainerSync):
             result = super()._compute_advantage(batch, metrics)
         if self.has_extra_rows and self.config.actor_rollout_ref.actor.loss_agg_mode == "token-mean":
             count_grpo_tokens(batch, rows)
+        self.lengths = [row.response_len for row in rows if row is not None and row.row.kind is Kind.ROLLOUT]
         self._report(batch, rows, known.advantages_R, metrics)
         return result
 
@@ -134,24 +141,22 @@ class AxpoTrainer(PPOTrainerSync):
             data.entropies = read_entropies(batch, rows)
             self.trace.write_step(trajectory_records(data), step_summary(data, metrics))
 
-    def _compute_metrics(self, batch: KVBatchMeta, *args: Any, **kwargs: Any) -> None:
-        """verl's own keys are about the N ordinary rollouts only: resamples count as padding there."""
+    def _compute_metrics(self, batch: KVBatchMeta, metrics: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        """verl's own keys are about the N ordinary rollouts only: resamples count as padding there, and the lengths are
+        those that sources had before they were cut."""
         ordinary = copy(batch)
         ordinary.tags = [
             {**tag, "is_padding": True} if session_of(key) >= self.num_rollouts else tag
             for key, tag in zip(batch.keys, batch.tags, strict=True)
         ]
-        super()._compute_metrics(ordinary, *args, **kwargs)
+        super()._compute_metrics(ordinary, metrics, *args, **kwargs)
+        if self.has_extra_rows:
+            metrics.update(length_metrics(self.lengths))
 
     def _shutdown_dump_executor(self) -> None:
         super()._shutdown_dump_executor()
         if self.trace is not None:
             self.trace.flush()
-
-
-def session_of(key: str) -> int:
-    """The session of a row's key, `{uid}_{session}_{output}`; -1 for verl's padding rows."""
-    return -1 if key.startswith("pad") else int(key.rsplit("_", 2)[1])
 
 
 def read_rows(batch: KVBatchMeta) -> list[BatchRow | None]:
@@ -165,42 +170,3 @@ def read_entropies(batch: KVBatchMeta, rows: Sequence[BatchRow | None]) -> list[
     """The trainer's exact policy entropy (T,) of each trained token, nats, of every row that is not padding."""
     data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["entropy"])
     return [entropy for entropy, row in zip(data["entropy"].unbind(), rows, strict=True) if row is not None]
-
-
-def count_grpo_tokens(batch: KVBatchMeta, rows: Sequence[BatchRow | None]) -> None:
-    """Keep an ordinary token's weight what GRPO gives it (invariant 5): AXPO's loss is added, not averaged in.
-
-    In mode `token-mean` verl divides by the batch's sum of `loss_mask`, and reads nothing else from it (the loss itself
-    is masked by `response_mask`). So the sum is made GRPO's: an extra row counts as many tokens as GRPO would have
-    trained in its place, none for a resample, the uncut rollout's for a source.
-    """
-    data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["response_mask"])
-    masks = list(data["response_mask"].unbind())
-    for at, row in enumerate(rows):
-        if row is not None and row.is_extra:
-            masks[at] = torch.zeros_like(masks[at])
-            masks[at][0] = row.grpo_tokens
-    nested = torch.nested.as_nested_tensor(masks, layout=torch.jagged)
-    fields = TensorDict({"loss_mask": nested}, batch_size=len(batch))
-    tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=fields)
-
-
-@contextmanager
-def split_evenly(worker_group: Any, num_updates: int) -> Iterator[None]:
-    """Let the workers cut the batch into `num_updates` mini-batches, whatever their size.
-
-    verl's `_update_actor` asks for mini-batches of GRPO's size; `train_mini_batch` can do either. The weight of a row,
-    one over GRPO's mini-batch size, stays (`global_batch_size`).
-    """
-    update: Callable[[KVBatchMeta], Any] = worker_group.update_actor
-
-    def update_evenly(batch: KVBatchMeta) -> Any:
-        del batch.extra_info["mini_batch_size"]
-        batch.extra_info["num_mini_batch"] = num_updates
-        return update(batch)
-
-    worker_group.update_actor = update_evenly
-    try:
-        yield
-    finally:
-        worker_group.update_actor = update

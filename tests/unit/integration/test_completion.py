@@ -80,6 +80,12 @@ def test_a_default_that_the_user_wrote_out_is_the_users(monkeypatch: pytest.Monk
         ("algorithm.use_kl_in_reward", True, "use_kl_in_reward=True"),
         ("trainer.use_v1", False, "trainer.use_v1=False"),
         ("reward.reward_model.enable", True, "enable_resource_pool=True"),
+        ("trainer.v1.sampler", {"sync_refill_failed_groups": True}, "sync_refill_failed_groups=True"),
+        (
+            "algorithm",
+            {"rollout_correction": {"bypass_mode": True}, "axpo": {"trace_dir": "trace"}},
+            "bypass_mode=True",
+        ),
     ],
 )
 def test_what_cannot_be_combined_is_refused_with_the_reason(key: str, value: object, line: str) -> None:

@@ -72,3 +72,30 @@ def test_a_batch_other_than_announced_is_refused() -> None:
     rewards_RT, mask_RT = batch([1.0, 0.0], [1, 1])
     with lineage([None]), pytest.raises(ValueError, match="got 2 rows, expected the 1 announced"):
         compute_axpo_advantage(rewards_RT, mask_RT, np.array(["a", "a"], dtype=object), CONFIG)
+
+
+@pytest.mark.parametrize("penalty", [0.05, 0.1, 0.2, 0.3])
+def test_a_threshold_below_one_is_held_against_the_reward_itself_not_its_float32(penalty: float) -> None:
+    # rewards.md: with a tool penalty the threshold is one less the penalty. The right continuation earns exactly that
+    right = 1.0 - penalty
+    rewards_RT, mask_RT = batch([0.0, 1.0, right, 0.0], [1, 1, 1, 1])
+    rows = [
+        Row(uid="a", session=0, reward=0.0, selected=True),
+        Row(uid="a", session=1, reward=1.0),
+        Row(uid="a", session=2, reward=right, kind=Kind.RESAMPLE, source_session=0),
+        Row(uid="a", session=3, reward=0.0, kind=Kind.RESAMPLE, source_session=0),
+    ]
+    axpo = {"num_continuations": 2, "correct_threshold": right}
+    config = OmegaConf.merge(CONFIG, {"norm_adv_by_std_in_grpo": False, "axpo": axpo})
+    with lineage(rows) as known:
+        compute_axpo_advantage(rewards_RT, mask_RT, np.array(["a"] * 4, dtype=object), config)
+    assert known.advantages_R[0] == 0.0  # R = 1 among (1, 1)
+
+
+def test_a_reward_that_verl_changed_on_its_way_is_what_counts() -> None:
+    rewards_RT, mask_RT = batch([0.5, 1.0], [1, 1])
+    rows = [Row(uid="a", session=0, reward=0.0), Row(uid="a", session=1, reward=1.0)]
+    config = OmegaConf.merge(CONFIG, {"norm_adv_by_std_in_grpo": False})
+    with lineage(rows) as known:
+        compute_axpo_advantage(rewards_RT, mask_RT, np.array(["a"] * 2, dtype=object), config)
+    torch.testing.assert_close(known.advantages_R, torch.tensor([-0.25, 0.25]))

@@ -89,6 +89,6 @@ def test_a_reward_that_could_not_be_computed_is_no_fault_of_the_policy(session: 
 
 def test_a_row_survives_the_way_through_the_batch(session: MakeSession) -> None:
     one = session(3, reward=1.0)
-    packed = BatchRow(row=row(), rollout=one.as_rollout(), episode=one.episode, grpo_tokens=7)
+    packed = BatchRow(row=row(), rollout=one.as_rollout(), episode=one.episode, grpo_tokens=7, response_len=9)
     assert BatchRow.unpack(packed.pack()) == packed
     assert not packed.is_extra

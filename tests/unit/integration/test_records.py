@@ -30,7 +30,9 @@ def batch_row(session: Session, kind: Kind = Kind.ROLLOUT, *, selected: bool = F
         response_ids=np.arange(8, dtype=np.int32), policy_mask=np.array([1, 1, 1, 1, 1, 0, 1, 1], dtype=np.int8),
         trained_mask=np.ones(8, dtype=np.int8), logprobs=np.full(8, -0.5, dtype=np.float32),
     )  # fmt: skip
-    return BatchRow(row=row, rollout=rollout, episode=session.episode, grpo_tokens=7, transcript=transcript)
+    return BatchRow(
+        row=row, rollout=rollout, episode=session.episode, grpo_tokens=7, response_len=9, transcript=transcript
+    )
 
 
 @pytest.fixture

@@ -1,31 +1,10 @@
-"""The trainer's parts that need no cluster: what a row is, how many updates, and whose token counts how much."""
-
-from types import SimpleNamespace
-from typing import Any
+"""The trainer's parts that need no cluster: what a row is, how many updates, and what its metrics are about."""
 
 import pytest
-import torch
 from omegaconf import OmegaConf
 
-from verl_axpo.integration import trainer
-from verl_axpo.integration.trainer import AxpoTrainer, count_grpo_tokens, session_of, split_evenly
-
-
-@pytest.mark.parametrize(
-    ("key", "session"), [("uid_3_0", 3), ("s000001q00002_12_0", 12), ("pad0123456789abcdef_7_0", -1)]
-)
-def test_session_of_a_key(key: str, session: int) -> None:
-    assert session_of(key) == session
-
-
-def test_splitting_evenly_swaps_the_size_of_mini_batches_for_their_number_and_puts_everything_back() -> None:
-    asked: list[dict[str, Any]] = []
-    group = SimpleNamespace(update_actor=lambda batch: asked.append(dict(batch.extra_info)))
-    original = group.update_actor
-    with split_evenly(group, 3):
-        group.update_actor(SimpleNamespace(extra_info={"mini_batch_size": 128, "global_batch_size": 128}))
-    assert asked == [{"num_mini_batch": 3, "global_batch_size": 128}]
-    assert group.update_actor is original
+from verl_axpo.integration.step_metrics import length_metrics
+from verl_axpo.integration.trainer import AxpoTrainer
 
 
 def make_trainer(*, dynamic: bool = False, extra: bool = True, mini: int = 16) -> AxpoTrainer:
@@ -59,27 +38,15 @@ def test_the_number_of_updates_is_grpos(mini: int, updates: int) -> None:
     assert make_trainer(mini=mini).num_updates == updates
 
 
-def test_extra_rows_count_as_what_grpo_would_have_trained(monkeypatch: pytest.MonkeyPatch) -> None:
-    masks = [torch.tensor(mask) for mask in ([1, 1, 0, 1], [1, 1], [0, 0, 1, 1], [0])]
-    put: dict[str, Any] = {}
-    nested = torch.nested.as_nested_tensor(masks, layout=torch.jagged)
-    queue = SimpleNamespace(
-        kv_batch_get=lambda **_: {"response_mask": nested},
-        kv_batch_put=lambda *, keys, partition_id, fields: put.update(fields=fields),
-    )
-    monkeypatch.setattr(trainer, "tq", queue)
-    rows = [
-        SimpleNamespace(is_extra=False, grpo_tokens=3),
-        SimpleNamespace(is_extra=True, grpo_tokens=9),  # a source: 9 tokens before it was cut to 2
-        SimpleNamespace(is_extra=True, grpo_tokens=0),  # a resample
-        None,  # verl's padding
-    ]
-
-    class Batch(SimpleNamespace):
-        def __len__(self) -> int:
-            return 4
-
-    count_grpo_tokens(Batch(keys=list("abcd"), partition_id="train"), rows)
-    sums = [int(mask.sum()) for mask in put["fields"]["loss_mask"].unbind()]
-    assert sums == [3, 9, 0, 0]
-    assert [len(mask) for mask in put["fields"]["loss_mask"].unbind()] == [4, 2, 4, 1]
+def test_lengths_are_verls_figures_by_hand() -> None:
+    assert length_metrics([2, 6, 0, 6]) == {
+        "response_length/mean": 3.5,
+        "response_length/max": 6.0,
+        "response_length/min": 0.0,
+        "response_length/clip_ratio": 0.5,
+        "response_length_non_aborted/mean": 14 / 3,
+        "response_length_non_aborted/max": 6.0,
+        "response_length_non_aborted/min": 2.0,
+        "response_length_non_aborted/clip_ratio": 2 / 3,
+    }
+    assert length_metrics([]) == {}
