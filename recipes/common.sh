@@ -4,7 +4,7 @@
 #
 # A recipe lists its stages in a function and calls `run_recipe` with its name. The function runs twice: first every
 # `stage` only writes its command line to a plan, which `python -m verl_axpo.preflight` checks (with DRY_RUN=1 that is
-# all, on any machine); then each stage runs, unless its mark says that it has.
+# all, without a GPU); then each stage runs, unless its mark says that it has.
 #
 # Variables of all recipes, beside those of the script's own block:
 #   DRY_RUN=1          compose and check everything, print the plan, start nothing

@@ -3,7 +3,7 @@
 # outputs/data/rl_2b/ + outputs/qwen3vl_2b/sft/checkpoint -> outputs/qwen3vl_2b/grpo/{checkpoint,report.md,trace}
 #
 #   bash recipes/run_qwen3vl2b_grpo.sh
-#   DRY_RUN=1 bash recipes/run_qwen3vl2b_grpo.sh   check everything on any machine, start nothing
+#   DRY_RUN=1 bash recipes/run_qwen3vl2b_grpo.sh   check everything without a GPU, start nothing
 #   bash recipes/run_qwen3vl2b_grpo.sh actor_rollout_ref.rollout.n=16   any override of verl's main_ppo
 #
 # Needs: 1 or 8 GPUs of 80 GB (GPUS=1: the same settings, smaller micro-batches);

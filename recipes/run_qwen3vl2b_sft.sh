@@ -3,7 +3,7 @@
 # outputs/data/sft/train.parquet -> outputs/qwen3vl_2b/sft/checkpoint
 #
 #   bash recipes/run_qwen3vl2b_sft.sh
-#   DRY_RUN=1 bash recipes/run_qwen3vl2b_sft.sh   check everything on any machine, start nothing
+#   DRY_RUN=1 bash recipes/run_qwen3vl2b_sft.sh   check everything without a GPU, start nothing
 #   bash recipes/run_qwen3vl2b_sft.sh optim.lr=2e-5   any override of verl's sft_trainer
 #
 # Needs: 1 or 8 GPUs of 80 GB (GPUS=1: the same settings, smaller micro-batches);

@@ -2,7 +2,7 @@
 # The paper's run, whole: data -> SFT -> RL set -> AXPO -> nine benchmarks, Qwen3-VL-8B-Thinking.
 #
 #   bash recipes/run_qwen3vl8b_axpo.sh                            everything; stages that are done are skipped
-#   DRY_RUN=1 bash recipes/run_qwen3vl8b_axpo.sh                  check everything on any machine, start nothing
+#   DRY_RUN=1 bash recipes/run_qwen3vl8b_axpo.sh                  check everything without a GPU, start nothing
 #   MODEL=tiny bash recipes/run_qwen3vl8b_axpo.sh                 the same stages in miniature, without a GPU
 #   bash recipes/run_qwen3vl8b_axpo.sh trainer.save_freq=5        any override of verl's main_ppo, for the AXPO stage
 #   RAY_ADDRESS=auto NODES=4 bash recipes/run_qwen3vl8b_axpo.sh   the AXPO stage on an existing Ray cluster
@@ -25,6 +25,7 @@ TEACHER_TP=${TEACHER_TP:-2}  # of them for a replica: its weights are 66 GB
 SEARCH_CALLS=${SEARCH_CALLS:-50000} # paid searches of each stage at most; the plan shows how many it expects
 JUDGE_URL=${JUDGE_URL:-}     # of the judge, OpenAI-compatible, with its
 JUDGE_MODEL=${JUDGE_MODEL:-} # name; the key is in OPENAI_API_KEY
+SFT_MODEL=${SFT_MODEL:-}     # of an earlier run, for another seed or an ablation; empty: made here
 OUT=${OUT:-}                 # empty: outputs/qwen3vl_8b
 DATA=${DATA:-}               # empty: outputs/data, shared by the three sizes
 
@@ -34,7 +35,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 stages() {
   sft_data_stages
   # shellcheck disable=SC2119 # the overrides are AXPO's; for SFT's run run_qwen3vl8b_sft.sh first, this then skips it
-  sft_stage
+  if [ -n "$SFT_MODEL_FROM" ]; then sft_stage; fi # not where SFT_MODEL names one that is there
   rl_data_stages
   rl_stage axpo "$@"
   evaluation_stages "$OUT/axpo/checkpoint" axpo

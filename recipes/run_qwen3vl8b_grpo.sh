@@ -3,7 +3,7 @@
 # outputs/data/rl_8b/ + outputs/qwen3vl_8b/sft/checkpoint -> outputs/qwen3vl_8b/grpo/{checkpoint,report.md,trace}
 #
 #   bash recipes/run_qwen3vl8b_grpo.sh
-#   DRY_RUN=1 bash recipes/run_qwen3vl8b_grpo.sh   check everything on any machine, start nothing
+#   DRY_RUN=1 bash recipes/run_qwen3vl8b_grpo.sh   check everything without a GPU, start nothing
 #   bash recipes/run_qwen3vl8b_grpo.sh actor_rollout_ref.rollout.n=16   any override of verl's main_ppo
 #
 # Needs: 8 GPUs of 80 GB;

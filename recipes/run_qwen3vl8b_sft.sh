@@ -3,7 +3,7 @@
 # outputs/data/sft/train.parquet -> outputs/qwen3vl_8b/sft/checkpoint
 #
 #   bash recipes/run_qwen3vl8b_sft.sh
-#   DRY_RUN=1 bash recipes/run_qwen3vl8b_sft.sh   check everything on any machine, start nothing
+#   DRY_RUN=1 bash recipes/run_qwen3vl8b_sft.sh   check everything without a GPU, start nothing
 #   bash recipes/run_qwen3vl8b_sft.sh optim.lr=2e-5   any override of verl's sft_trainer
 #
 # Needs: 8 GPUs of 80 GB; the SFT set (bash recipes/make_data.sh).

@@ -90,7 +90,7 @@ axpo_setup() {
   .venv/bin/python -W ignore -c 'import torch, transformers, verl_axpo' || return
   echo "$stamp" >.venv/.axpo-stamp
   axpo_say ".venv is ready ($stack stack, $SECONDS s)"
-  [ "$stack" = cpu ] || axpo_say "for FlashAttention: .venv/bin/uv pip install --no-build-isolation flash-attn==2.8.3"
+  [ "$stack" = cpu ] || axpo_say "for FlashAttention: source recipes/setup_env.sh && uv pip install --no-build-isolation flash-attn==2.8.3"
 }
 
 AXPO_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

@@ -17,7 +17,7 @@ STEPS=${STEPS:-$([ "$FAST" = 1 ] && echo 150 || echo 1200)}
 LR=${LR:-2e-3}                             # a million parameters take a rate far above a real model's
 
 # ------------------------------ derived ------------------------------
-source recipes/setup_env.sh
+if [ "${SETUP:-1}" = 1 ]; then source recipes/setup_env.sh; fi
 mkdir -p "$OUT"
 OUT=$(realpath "$OUT")
 DATA=$(realpath "$DATA")

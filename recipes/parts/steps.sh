@@ -151,7 +151,7 @@ sft_data_stages() { # sources -> problems -> teacher's attempts -> $SFT_FILE
     stage name=hub makes="$DATA/hub" -- \
       python -m verl_axpo.data.tiny.hub --out "$DATA/hub" --families perception --rows 512
     stage name=teacher needs="$DATA/world" makes="$DATA/teacher" -- \
-      env DATA="$DATA/world" OUT="$DATA/teacher" FAST=1 bash recipes/tiny_sft.sh
+      env -u STEPS -u LR -u BATCH DATA="$DATA/world" OUT="$DATA/teacher" FAST=1 bash recipes/tiny_sft.sh
   fi
   for source in "${SOURCES[@]}"; do
     stage name="fetch_$source" after="$DATA/hub" makes="$DATA/raw/$source" disk_gib="$(gib 30)" -- \
@@ -175,6 +175,11 @@ sft_data_stages() { # sources -> problems -> teacher's attempts -> $SFT_FILE
 }
 
 rl_data_stages() { # the teacher's and the SFT model's successes -> $RL_FILE, $VAL_FILE
+  local attempts=$DATA/marks/attempts_sft_$MODEL
+  if [ -e "$attempts" ] && ! grep -qF -- "--model $(printf '%q' "$SFT_MODEL") " "$attempts"; then
+    fail "got the SFT model $SFT_MODEL, but the RL set in $DATA/rl_$MODEL is that of another one (see $attempts)" \
+      "SFT_MODEL=that one, for another seed or an ablation; or a DATA of its own for a new SFT model"
+  fi
   rollouts_stage "sft_$MODEL" "$SFT_MODEL" "" 1 "$SFT_MODEL"
   # Sources, problems and the SFT set are the same for all sizes; the RL set is the SFT model's own.
   stage name="rl_set_$MODEL" needs="$DATA/rollouts/sft_$MODEL.jsonl" needs="$DATA/rollouts/teacher.jsonl" \

@@ -55,8 +55,6 @@ def fetch(
     from verl_axpo.data.workspace import Workspace
 
     chosen, out = source_of(source), Workspace(work).raw(source)
-    if not chosen.files:
-        raise ValueError(f"{source}: nothing to fetch, it is made by `{chosen.repo}`; give its folder with --root")
     got = hub.fetch(
         repo or chosen.repo,
         chosen.files,

@@ -12,6 +12,7 @@ once: what changes while the mirror runs is not seen.
 import argparse
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -33,6 +34,7 @@ from starlette.types import ASGIApp
 
 from verl_axpo.data.files import sha256_of
 
+HOST = "127.0.0.1"
 BRANCH = "main"
 LARGE_BYTES = 10 << 20  # from here on the hub keeps a file by its SHA-256, on a server of its own
 START_S = 30
@@ -187,7 +189,7 @@ def serving(application: ASGIApp) -> Iterator[str]:
     Raises:
         RuntimeError: it did not start.
     """
-    server = uvicorn.Server(uvicorn.Config(application, port=0, log_level="error", lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(application, host=HOST, port=0, log_level="error", lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
@@ -196,10 +198,21 @@ def serving(application: ASGIApp) -> Iterator[str]:
             if not thread.is_alive() or time.monotonic() > deadline:
                 raise RuntimeError("mirror: no port of this machine could be opened")
             time.sleep(0.01)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        yield f"http://{HOST}:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join()
+
+
+def environment(url: str, cache: Path) -> dict[str, str]:
+    """This process's environment with the mirror at `url` as its hub.
+
+    The cache is one of its own, whatever variables name another: the datasets here may bear the names of real ones.
+    """
+    elsewhere = re.compile(r"(HF|TRANSFORMERS|HUGGINGFACE)_.*(CACHE|OFFLINE)")
+    kept = {name: value for name, value in os.environ.items() if not elsewhere.fullmatch(name)}
+    direct = {name: ",".join(filter(None, (kept.get(name), HOST))) for name in ("no_proxy", "NO_PROXY")}
+    return {**kept, **direct, "HF_ENDPOINT": url, "HF_HOME": str(cache)}
 
 
 def main() -> int:
@@ -213,9 +226,7 @@ def main() -> int:
         parser.error(f"got ROOT={arguments.root} and {command}, expected a folder and a command behind `--`")
     root = arguments.root.resolve()
     with serving(app(root)) as url:
-        # A cache of its own: the datasets here may bear the names of real ones.
-        home = {"HF_ENDPOINT": url, "HF_HOME": str(root.with_name(f"{root.name}.cache")), "HF_HUB_OFFLINE": "0"}
-        child = subprocess.Popen(command, env={**os.environ, **home})
+        child = subprocess.Popen(command, env=environment(url, root.with_name(f"{root.name}.cache")))
         signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches the whole group: the command ends by itself
         signal.signal(signal.SIGTERM, lambda *_: child.terminate())
         return child.wait()

@@ -109,7 +109,7 @@ def check_attention(trainings: Sequence[Report]) -> Iterator[Finding]:
     if not asked:
         return
     if importlib.util.find_spec("flash_attn") is None:
-        fix = ".venv/bin/uv pip install --no-build-isolation flash-attn==2.8.3"
+        fix = "source recipes/setup_env.sh && uv pip install --no-build-isolation flash-attn==2.8.3"
         yield problem("flash-attn", "not installed, and attn_implementation=flash_attention_2", fix)
     else:
         yield fine("flash-attn", "installed")

@@ -39,11 +39,6 @@ class VisionShape:
         blocks = self.depth * (attention + mlp + 4 * width)
         return embedding + blocks + (1 + self.deepstack) * projection + norms_of_mergers
 
-    @property
-    def pixels_per_token(self) -> int:
-        """Pixels behind one image token of the language model: a square of merged patches."""
-        return (self.patch * self.merge) ** 2
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelShape:

@@ -25,13 +25,25 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "hub"
 
 
-def test_a_command_gets_the_mirror_and_a_cache_of_its_own(root: Path) -> None:
-    code = "import os; print(os.environ['HF_ENDPOINT'], os.environ['HF_HOME'])"
-    done = subprocess.run([*COMMAND, str(root), "--", sys.executable, "-c", code], capture_output=True, text=True)
-    endpoint, home = done.stdout.split()
+def test_what_a_command_reads_lands_in_the_mirrors_cache_whatever_a_cluster_has_set(root: Path, tmp_path: Path) -> None:
+    elsewhere = {
+        **dict.fromkeys(("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"), str(tmp_path / "users")),
+        **dict.fromkeys(("HF_DATASETS_CACHE", "XDG_CACHE_HOME"), str(tmp_path / "users")),
+        **dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"), "1"),
+        **dict.fromkeys(("http_proxy", "HTTP_PROXY"), "http://127.0.0.1:9"),  # nobody is there
+    }
+    code = (
+        "from datasets import load_dataset; from huggingface_hub import snapshot_download\n"
+        f"print(len(load_dataset('{SET}', data_files='data/*.csv', split='train')))\n"
+        f"print(snapshot_download('{SET}', repo_type='dataset'))"
+    )
+    command = [*COMMAND, str(root), "--", sys.executable, "-c", code]
+    done = subprocess.run(command, env={**os.environ, **elsewhere}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert endpoint.startswith("http://127.0.0.1:")
-    assert Path(home) == root.with_name("hub.cache")
+    rows, snapshot = done.stdout.split()
+    assert rows == "1"
+    assert Path(snapshot).is_relative_to(root.with_name("hub.cache"))
+    assert not (tmp_path / "users").exists()
 
 
 @pytest.mark.parametrize("status", [0, 7])

@@ -4,6 +4,7 @@ import itertools
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from omegaconf import OmegaConf
 
 from tests.unit.recipes.conftest import RECIPES, Check
 from verl_axpo import cli
+from verl_axpo.preflight import recipes as preflight_recipes
 from verl_axpo.preflight.check import Report
 from verl_axpo.preflight.recipes import find_recipe, plan_of
 from verl_axpo.preflight.stages import Stage
@@ -140,6 +142,26 @@ def test_several_nodes_are_one_variable_beside_rays_own(check: Check) -> None:
     assert problems(reports) == []
 
 
+def test_an_sft_model_that_is_there_is_not_made_again_and_keeps_its_rl_set(check: Check, tmp_path: Path) -> None:
+    """Another seed, or an ablation: docs/reproduce.md, section 3."""
+    known = tmp_path / "run 1/sft/checkpoint"
+    known.mkdir(parents=True)
+    names = [report.stage.name for report in check("run_qwen3vl8b_axpo", SFT_MODEL=str(known))]
+    assert "sft" not in names
+    assert names[-4:] == ["axpo", "axpo_checkpoint", "axpo_report", "eval_axpo"]
+    mark = tmp_path / "data/marks/attempts_sft_8b"
+    mark.parent.mkdir(parents=True)
+    mark.write_text(f"verl-axpo eval run --model {str(known).replace(' ', chr(92) + ' ')} --rollouts 4 ")
+    check("run_qwen3vl8b_axpo", SFT_MODEL=str(known))
+    with pytest.raises(ValueError, match=r"rl_8b is that of another one(?s:.*)SFT_MODEL=that one"):
+        check("run_qwen3vl8b_axpo")  # would make another SFT model, and write its RL set over that of the first
+
+
+def test_the_tiny_teacher_is_made_with_its_own_settings(check: Check) -> None:
+    teacher = stage(check("run_qwen3vl8b_axpo", MODEL="tiny", STEPS="4", LR="1e-4", BATCH="32"), "teacher").stage
+    assert teacher.argv[:7] == ("env", "-u", "STEPS", "-u", "LR", "-u", "BATCH")
+
+
 def test_a_stage_with_a_mark_is_done(check: Check, tmp_path: Path) -> None:
     (tmp_path / "out/marks").mkdir(parents=True)
     (tmp_path / "out/sft").mkdir()
@@ -187,6 +209,18 @@ def test_recipes_are_found_by_name(name: str) -> None:
 def test_an_unknown_recipe_lists_those_that_are_there() -> None:
     with pytest.raises(ValueError, match=r"got 'qwen9'.*'make_data'.*'run_qwen3vl2b_axpo'"):
         find_recipe("qwen9")
+
+
+def test_a_script_that_would_run_is_not_asked_for_a_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=r"makes no plan for this command; try DRY_RUN=1 bash .*run_tiny_axpo\.sh"):
+        find_recipe(str(RECIPES / "run_tiny_axpo.sh"))
+    slow, started = tmp_path / "slow.sh", tmp_path / "pid"
+    slow.write_text(f"sleep 600 & echo $! >{started}; wait # run_recipe \n")
+    monkeypatch.setattr(preflight_recipes, "PLAN_TIMEOUT_S", 2)
+    with pytest.raises(ValueError, match="made no plan within 2 s, so it was stopped"):
+        plan_of(find_recipe(str(slow)))
+    while Path(f"/proc/{int(started.read_text())}").exists():  # what it had started ends as well
+        time.sleep(0.05)
 
 
 def test_the_doctor_takes_a_recipes_name(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
