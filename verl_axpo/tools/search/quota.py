@@ -77,7 +77,8 @@ class Quota:
             if (paid := self.paid_calls()) >= self.max_paid_calls:
                 raise BudgetSpent(
                     f"search: run {self.run!r} has made its {paid} paid calls (max_paid_calls={self.max_paid_calls}); "
-                    "raise max_paid_calls to go on, or set another `run` to count from zero. Cached queries still work"
+                    "raise max_paid_calls (SEARCH_CALLS, where the tools are `paper`) to go on, or set another `run` "
+                    "(SEARCH_RUN) to count from zero. Cached queries still work"
                 )
             self._store[self._paid] = paid + 1
 
