@@ -11,9 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 import verl.trainer.main_ppo as main_ppo
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
+from tensordict import TensorDict
 from verl.experimental.agent_loop import AgentLoopOutput, AgentLoopWorker
 from verl.experimental.agent_loop.agent_loop import _agent_loop_registry
 from verl.experimental.agent_loop.tool_agent_loop import AgentState, ToolAgentLoop
@@ -21,6 +23,7 @@ from verl.experimental.agent_loop.tool_parser import FunctionCall, ToolParser
 from verl.trainer.ppo.core_algos import get_adv_estimator_fn
 from verl.trainer.ppo.v1 import AgentLoopManagerTQ, AgentLoopWorkerTQ, PPOTrainerSync, get_trainer_cls
 from verl.utils import config as verl_config
+from verl.utils import tensordict_utils as tu
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngine
 from verl.workers.engine_workers import TrainingWorker
 from verl.workers.rollout.llm_server import LLMServerClient
@@ -145,6 +148,17 @@ def test_the_update_can_split_evenly() -> None:
     """mini_batches.split_evenly swaps the one key for the other."""
     assert '"mini_batch_size": ppo_mini_batch_size' in source(PPOTrainerSync._update_actor)
     assert 'key="num_mini_batch"' in source(TrainingWorker.train_mini_batch)
+
+
+def test_a_ranks_rows_are_cut_into_updates_in_their_order() -> None:
+    """mini_batches.dealt puts them in that order."""
+    rows = TensorDict({"row": torch.arange(6)}, batch_size=6)
+    parts = tu.make_iterator(rows, mini_batch_size=2, epochs=1, seed=42, dataloader_kwargs={"shuffle": False})
+    assert [part["row"].tolist() for part in parts] == [[0, 1], [2, 3], [4, 5]]
+    assert "tu.make_iterator(" in source(TrainingWorker.train_mini_batch)
+    assert "batch.reorder([j for partition in global_partition_lst for j in partition])" in source(
+        PPOTrainerSync._balance_batch
+    )
 
 
 def test_loss_mask_only_counts_tokens() -> None:

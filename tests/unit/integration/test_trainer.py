@@ -1,7 +1,11 @@
 """The trainer's parts that need no cluster: what a row is, how many updates, and what its metrics are about."""
 
+from types import SimpleNamespace
+
 import pytest
 from omegaconf import OmegaConf
+from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.v1 import PPOTrainerSync
 
 from verl_axpo.integration.step_metrics import length_metrics
 from verl_axpo.integration.trainer import AxpoTrainer
@@ -50,3 +54,22 @@ def test_lengths_are_verls_figures_by_hand() -> None:
         "response_length_non_aborted/clip_ratio": 2 / 3,
     }
     assert length_metrics([]) == {}
+
+
+def test_rows_are_dealt_behind_verls_balancing_and_only_where_there_are_rows_of_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(PPOTrainerSync, "_balance_batch", lambda self, batch, *args, **kwargs: batch)
+    one = make_trainer(mini=16)  # 2 updates
+    one.actor_rollout_wg = SimpleNamespace(_dispatch_info={"actor": [0, 0]})  # two processes of one rank
+    keys = ["a_0_0", "a_1_0", "b_0_0", "b_8_0", "b_9_0", "b_1_0"]
+
+    def balanced(some: list[str]) -> list[str]:
+        batch = KVBatchMeta(keys=list(some), tags=[{"key": key} for key in some], partition_id="train")
+        after = one._balance_batch(batch, metrics={})
+        assert [tag["key"] for tag in after.tags] == after.keys
+        return list(after.keys)
+
+    assert balanced(keys) == ["a_0_0", "b_0_0", "b_8_0", "a_1_0", "b_1_0", "b_9_0"]
+    ordinary = [key for key in keys if key not in ("b_8_0", "b_9_0")]
+    assert balanced(ordinary) == ordinary
