@@ -8,8 +8,10 @@ choice; their verdicts are reported beside ours.
 
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
+from verl_axpo.eval.scorers.containment import is_said, plain
 from verl_axpo.eval.scorers.wrapping import undress
 
 MAX_CHARACTERS = 1000  # a longer text is no answer; somewhere it names any option
@@ -43,10 +45,6 @@ def is_lettered(options: Sequence[str]) -> bool:
     return list(options) == list(string.ascii_uppercase[: len(options)])
 
 
-def _plain(text: str) -> str:
-    return " ".join(undress(text).casefold().split()).rstrip(".")
-
-
 def _named(text: str) -> list[list[str]]:
     """Letters the text names, the plainest way of naming first."""
     alone = _ALONE.fullmatch(text)
@@ -58,14 +56,8 @@ def _named(text: str) -> list[list[str]]:
     ]
 
 
-def _by_text(text: str, options: Sequence[str], *, whole: bool) -> list[str]:
-    """Letters of the options whose text is the answer (`whole`), or stands in it between word boundaries."""
-    answer, found = _plain(text), []
-    for mark, option in zip(string.ascii_uppercase, map(_plain, options), strict=False):
-        inside = re.search(rf"(?<![\w.-]){re.escape(option)}(?!\w|[.,]\d)", answer) if option else None
-        if option and (option == answer if whole else inside):
-            found.append(mark)
-    return found
+def _where(options: Sequence[str], holds: Callable[[str], bool]) -> list[str]:
+    return [mark for mark, option in zip(string.ascii_uppercase, options, strict=False) if holds(option)]
 
 
 def letter(answer: str, letters: str, options: Sequence[str] = ()) -> str | None:
@@ -73,7 +65,8 @@ def letter(answer: str, letters: str, options: Sequence[str] = ()) -> str | None
 
     Read in this order, the first way that names anything decides: the answer is a letter, in any dress (`b`, `(B)`,
     `B.`, `\text{B}`); it is an option's text; it announces a letter ("answer is B"); it marks one ("(B) blue",
-    "B. blue"); it has a capital letter as a word ("A" before a small word is an article); it contains an option's text.
+    "B. blue"); it has a capital letter as a word ("A" before a small word is an article); it says an option's text
+    (`is_said`: not as a piece of a larger expression).
 
     Args:
         answer: the final answer, already extracted from the response.
@@ -87,7 +80,8 @@ def letter(answer: str, letters: str, options: Sequence[str] = ()) -> str | None
     if len(text) > MAX_CHARACTERS:
         return None
     alone, *other = _named(text)
-    for found in (alone, _by_text(text, texts, whole=True), *other, _by_text(text, texts, whole=False)):
+    whole = _where(texts, lambda option: plain(option) == plain(text) != "")
+    for found in (alone, whole, *other, _where(texts, partial(is_said, text))):
         if distinct := {mark.upper() for mark in found} & set(letters):
             return distinct.pop() if len(distinct) == 1 else None
     return None

@@ -1,7 +1,7 @@
 """Equality of mathematical answers.
 
 answer -> tidy() ------------> equal text | equal tuple | equal value at 2 decimals   mathv_equal()
-       -> undress() -> tidy(), the truth too -> the same comparison                    is_equal()
+       -> undress() -> statements(), the truth too -> each: same name, equal value     is_equal()
        ----------------------> equal text | values within 1e-6                         vlmevalkit_equal()
 "(1) 3; (2) $x=5$" -> parts() -> is_equal() one by one                                 all_equal()
 """
@@ -9,6 +9,7 @@ answer -> tidy() ------------> equal text | equal tuple | equal value at 2 decim
 import re
 
 from verl_axpo.eval.scorers.numeric import is_number, value
+from verl_axpo.eval.scorers.relations import SIGN, is_equation, named, statements
 from verl_axpo.eval.scorers.wrapping import unboxed, undress
 
 MAX_CHARACTERS = 1000  # a longer text is no answer; it would be read for what stands after its last sign
@@ -96,13 +97,37 @@ def mathv_equal(answer: str, truth: str) -> bool:
     return len(unboxed(said)) <= MAX_CHARACTERS and _compare(tidy(said, wider=False), truth.lower().strip())
 
 
-def is_equal(answer: str, truth: str) -> bool:
-    r"""MATH-V's comparison of two answers that are both undressed and tidied.
+def _agree(one: list[str], other: list[str]) -> bool:
+    """Whether two statements give equal values to the same thing; one of them may leave its name out."""
+    (*lefts, said), (*others, meant) = ([tidy(member) for member in members] for members in (one, other))
+    if not _compare(said, meant):
+        return False
+    if lefts and others:
+        ours, theirs = set(map(named, lefts)), set(map(named, others))
+        return ours <= theirs or ours >= theirs
+    return not any(map(is_equation, (lefts or others)[:1]))
 
-    Example: `is_equal(r"$\frac{1}{3}$", "0.33")`, `not is_equal("", "")`
+
+def _same_text(one: str, other: str) -> bool:
+    ours, theirs = ([tidy(member) for member in SIGN.split(undress(text))] for text in (one, other))
+    return any(ours) and ours == theirs
+
+
+def is_equal(answer: str, truth: str) -> bool:
+    r"""MATH-V's comparison of values on what both texts state, undressed and tidied; nothing that is stated is dropped.
+
+    Statements agree one by one, in order: equal values, and the same left side where both have one. A text that states
+    no values (an inequality, signs that form no chain) equals only the same text.
+
+    Example: `is_equal(r"$x=\frac{1}{3}$", "0.33")`, `not is_equal("x=5, y=2", "x=1, y=2")`, `not is_equal("", "")`
     """
     said = stated(undress(answer))
-    return len(said) <= MAX_CHARACTERS and _compare(tidy(said), tidy(truth))
+    if len(said) > MAX_CHARACTERS:
+        return False
+    if _same_text(said, truth):
+        return True
+    ours, theirs = statements(said), statements(undress(truth))
+    return len(ours) == len(theirs) > 0 and all(map(_agree, ours, theirs))
 
 
 def vlmevalkit_equal(answer: str, truth: str) -> bool:
@@ -130,6 +155,8 @@ def parts(text: str, count: int) -> list[str]:
 
 
 def all_equal(answer: str, truth: str, count: int) -> bool:
-    """Whether every sub-answer equals its counterpart; a different number of them is unequal."""
+    """Whether every sub-answer equals its counterpart; a text that does not split into `count` equals only itself."""
     ours, theirs = parts(answer, count), parts(truth, count)
-    return len(ours) == len(theirs) and all(is_equal(one, other) for one, other in zip(ours, theirs, strict=True))
+    if not len(ours) == len(theirs) == count:
+        return len(answer) <= MAX_CHARACTERS and _same_text(answer, truth)
+    return all(map(is_equal, ours, theirs))

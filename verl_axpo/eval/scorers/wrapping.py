@@ -10,6 +10,7 @@ from verl_axpo.rewards.answer import boxed
 # LaTeX commands that only choose a font: the argument is what was said.
 _FONT = re.compile(r"\\(?:text(?:bf|it|rm|sf|tt)?|math(?:bf|it|rm|sf|tt)|mbox|boldsymbol|bm)\s*\{([^{}]*)\}")
 _PAIRS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"), ('"', '"'))
+_INSIDE = re.compile(r"\$|(?<!\\)\\[()\[\],;:! ]|~")  # math delimiters within a sentence, spaces of LaTeX
 _MAX_LAYERS = 8  # nested wrappings looked through; more is not an answer
 
 
@@ -43,3 +44,11 @@ def undress(answer: str) -> str:
             break
         text = plain
     return text
+
+
+def spaced(text: str) -> str:
+    r"""The text with plain spaces for math delimiters anywhere in it and for the spaces of LaTeX.
+
+    Example: `spaced(r"it is $5\,m$").split() == ["it", "is", "5", "m"]`
+    """
+    return _INSIDE.sub(" ", text)

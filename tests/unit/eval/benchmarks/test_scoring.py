@@ -120,6 +120,20 @@ def test_the_judge_is_asked_where_the_text_differs(data: dict[str, Path], name: 
         assert judge.asked.endswith(f"{asked.ground_truth} | something else")
 
 
+@pytest.mark.parametrize(
+    ("answer", "truth"),
+    [("x=5, y=2", "x=1, y=2"), ("AB=5, BC=6, S=7", "AB=3, BC=4, S=7"), ("x<=3", "x>=3"), ("y=2, x=5", "x=5, y=2")],
+)
+def test_the_judge_is_asked_where_a_part_differs_or_nobody_can_tell_parts(
+    data: dict[str, Path], answer: str, truth: str
+) -> None:
+    asked = replace(question(data, "math_vr", 1), ground_truth=truth)
+    for says in (True, False):
+        found = score(asked, answer, Judge(says))
+        assert (found.correct, found.by, dict(found.values)) == (says, "judge", {"exact_match": 0})
+    assert (score(asked, answer).correct, score(asked, truth, Judge(False)).correct) == (False, True)
+
+
 def test_the_judge_is_told_the_aliases(data: dict[str, Path]) -> None:
     judge = Judge(True)
     score(question(data, "mmsearch", 0), "the Catalan painter Miró", judge)
@@ -138,3 +152,30 @@ def test_another_options_text_is_wrong_though_its_value_is_the_right_ones(data: 
     asked = replace(question(data, "mathvision", 0), options=("5-2-1", "5-1-2", "2"), ground_truth="A")
     assert [score(asked, text).correct for text in ("5-2-1", "5-1-2", "2")] == [True, False, False]
     assert [score(asked, text).values["official"] for text in ("5-2-1", "5-1-2", "2")] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("options", "truth", "answer", "correct", "official"),
+    [
+        # An option inside an expression is not chosen; MATH-V's comparison decides. Rows 2589, 187 and 164.
+        (("1/4", "1/2", "3/4", "1", "5/4"), "B", r"\frac{1}{2}", True, 1),
+        (("1/4", "1/2", "3/4", "1", "5/4"), "D", r"\frac{1}{2}", False, 0),
+        (
+            (r"$\cos ^{2} \beta$", r"$\frac{1}{\cos ^{2} \beta}$"),
+            "B",
+            r"\dfrac{1}{\cos ^{2} \beta}",
+            True,
+            0,  # the truth's dollars stay
+        ),
+        (("154", "100", "90", "88", "60"), "A", r"\sqrt{154}", False, 0),
+        (("154", "100", "90", "88", "60"), "A", r"\frac{1}{154}", False, 0),
+        # In a sentence our reading wins: MATH-V does not read the first, and takes the second by value (-5, as B's).
+        (("154", "100", "90", "88", "60"), "A", "there are 154 of them", True, 0),
+        (("5-3-2-1-4", "5-2-3-1-4"), "B", "The answer is 5-3-2-1-4.", False, 1),
+    ],
+)
+def test_an_option_inside_an_expression(
+    data: dict[str, Path], options: tuple[str, ...], truth: str, answer: str, correct: bool, official: float
+) -> None:
+    found = score(replace(question(data, "mathvision", 0), options=options, ground_truth=truth), answer)
+    assert (found.correct, found.values["official"]) == (correct, official)

@@ -82,6 +82,71 @@ def test_a_number_inside_another_number_is_no_option() -> None:
     assert choice.letter("it is 5.", "AB", ("5", "7")) == "A"
 
 
+NUMBERS = ("154", "100", "90")  # MathVision 164
+HALVES = ("1/4", "1/2", "3/4", "1", "5/4")  # MathVision 2589
+COSINES = (r"$\cos \beta$", r"$\cos ^{2} \beta$", r"$\frac{1}{\cos ^{2} \beta}$")  # of MathVision 187
+PAIRS = ("1 and 2", "2 and 3", "4 and 5")
+SIGNS = ("+", "-", "*", "/")
+
+
+@pytest.mark.parametrize(
+    ("answer", "options", "expected"),
+    [
+        # A piece of an expression is not the option.
+        (r"\frac{1}{2}", HALVES, None),
+        ("1/2 + x", HALVES, None),
+        ("-1/2", HALVES, None),
+        (r"\dfrac{1}{\cos ^{2} \beta}", COSINES, None),
+        (r"2 \cos ^{2} \beta", COSINES, None),
+        (r"1+\cos ^{2} \beta", COSINES, None),
+        (r"\sqrt{154}", NUMBERS, None),
+        (r"\sqrt 154", NUMBERS, None),
+        (r"\frac{1}{154}", NUMBERS, None),
+        ("154^2", NUMBERS, None),
+        ("(154)^2", NUMBERS, None),
+        ("2(154)", NUMBERS, None),
+        ("f(154)", NUMBERS, None),
+        ("154 + 1", NUMBERS, None),
+        ("154 - 1", NUMBERS, None),
+        ("154 = n", NUMBERS, None),
+        ("154:1", NUMBERS, None),
+        ("10-3", ("10", "13", "7", "5"), None),
+        (r"\frac{red}{2}", COLOURS, None),
+        # Nor is an item of a list.
+        ("154 or 155", NUMBERS, None),
+        ("150 to 154", NUMBERS, None),
+        ("1, 2 and 3", PAIRS, None),
+        # What is said is.
+        ("It is 1/2.", HALVES, "B"),  # and not the 1 in it
+        ("x = 5/4", HALVES, "E"),
+        (r"the ratio is $\cos ^{2} \beta$.", COSINES, "B"),
+        (r"it is $\frac{1}{\cos ^{2} \beta}$", COSINES, "C"),
+        ("so there are 154 of them", NUMBERS, "A"),
+        ("154 cm", NUMBERS, "A"),
+        (r"154\,\text{cm}", NUMBERS, "A"),
+        ("It is **154**.", NUMBERS, "A"),
+        (r"It is \(154\).", NUMBERS, "A"),
+        ("It is (154)", NUMBERS, "A"),
+        (r"x \approx 154", NUMBERS, "A"),
+        ("154 (all of them)", NUMBERS, "A"),
+        ("154 - all of them", NUMBERS, "A"),
+        ("all of them - 154", NUMBERS, "A"),
+        ("10 - 3 = 7", ("10", "13", "7", "5"), "C"),  # the value, as MATH-V takes it
+        (r"\sqrt{154} is less than 100", NUMBERS, "B"),  # one place is enough, and one option
+        ("the numbers 4 and 5", PAIRS, "C"),
+        ("minus (-)", SIGNS, "B"),
+        ("the operator is +", SIGNS, "A"),
+        ("2 red cars", COLOURS, "A"),
+        ("Red (the left car)", COLOURS, "A"),
+        ("red - like a rose", COLOURS, "A"),
+        ("colour = red", COLOURS, "A"),
+        ("infra-red", COLOURS, None),
+    ],
+)
+def test_an_options_text_counts_where_it_is_said(answer: str, options: tuple[str, ...], expected: str | None) -> None:
+    assert choice.letter(answer, "ABCDE"[: len(options)], options) == expected
+
+
 @pytest.mark.parametrize(
     ("question", "expected"),
     [

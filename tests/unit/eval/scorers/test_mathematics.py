@@ -160,7 +160,89 @@ def test_parts(text: str, count: int, expected: list[str]) -> None:
         ("3; 6", "3; 5", 2, False),
         ("(1,2)", "(1,2)", 1, True),
         ("", "3; 5", 2, False),
+        ("k=-1 or k=3", "k=1 or k=3", 2, False),
+        ("k=-1 or k=3", "k = -1 or k = 3", 2, True),
+        ("(1) x=5; y=2 (2) 7", "(1) x=1; y=2 (2) 7", 2, False),
+        ("(1) x=5; y=2 (2) 7", "(1) x=5, y=2 (2) S=7", 2, True),
+        ("AB=5, S=7", "5; 7", 2, True),
+        ("AB=5, S=7", "CD=5, S=7", 2, False),
+        # What does not split into `count` parts equals only itself.
+        ("AB=5, BC=6, S=7", "AB=3, BC=4, S=7", 2, False),
+        ("AB=5, BC=6, S=7", "$AB = 5, BC = 6, S = 7$", 2, True),
+        ("(2) 3", "6", 2, False),  # as a product it would be 6
+        ("7.0", "7", 2, False),
+        ("7", "7", 2, True),
     ],
 )
 def test_every_part_must_be_right(answer: str, truth: str, count: int, expected: bool) -> None:
     assert m.all_equal(answer, truth, count) is expected
+    assert m.all_equal(truth, answer, count) is expected
+
+
+def test_a_text_of_more_than_1000_characters_is_no_answer() -> None:
+    assert m.all_equal("x" * 1000, "x" * 1000, 1)
+    assert not m.all_equal("x" * 1001, "x" * 1001, 1)
+    assert not m.all_equal("x" * 1001, "x" * 1001, 2)
+
+
+@pytest.mark.parametrize(
+    ("answer", "truth", "expected"),
+    [
+        # One value, with or without what it is of.
+        ("x=7", "x = 7", True),
+        ("x=7", "y=7", False),
+        (r"\angle A=30^\circ", "30°", True),
+        ("x_{1}=7", "x_1=7", True),
+        ("a+b=7", "7", True),
+        ("P(X=1)=0.3", "0.3", True),
+        ("P(X=1)=0.3", "P(X=2)=0.3", False),
+        # Chains.
+        ("x=y=7", "7", True),
+        ("x=y=7", "y=7", True),
+        ("x=y=7", "z=7", False),
+        (r"S=\frac{1}{2}\cdot 3\cdot 4=6", "S=6", True),
+        (r"AB=\sqrt{AC^2+BC^2}=5", "5", True),
+        (r"S=2 \pi r=6", "6", True),
+        # Several statements: every one counts, in order.
+        ("x=5, y=2", "x=1, y=2", False),
+        ("x=5 or x=2", "x=1 or x=2", False),
+        ("x=5, y=2", "x = 5; y = 2", True),
+        ("$x=5$ and $y=2$", r"x=5,\;y=2", True),
+        (r"x=5 \text{ or } x=2", "$x=5$ or $x=2$", True),
+        ("y=2, x=5", "x=5, y=2", False),  # for the judge
+        ("x=5, y=2", "y=2", False),
+        ("x=5, y=2", "2", False),
+        (r"\begin{cases}x=5\\y=2\end{cases}", r"\begin{cases}x=1\\y=2\end{cases}", False),
+        (r"\begin{cases}x=5\\y=2\end{cases}", r"\begin{cases} x = 5 \\ y = 2 \end{cases}", True),
+        ("(x=5, y=2)", "(x=1, y=2)", False),
+        ("A=(1,2), B=(3,4)", "A=(0,2), B=(3,4)", False),
+        ("A=(1,2), B=(3,4)", "A = (1, 2); B = (3, 4)", True),
+        # Signs that form no chain: only the same text.
+        ("x=5 y=2", "x=1 y=2", False),
+        ("x=5 y=2", "y=2", False),
+        ("x=5 y=2", "2", False),
+        ("x=5 y=2", "x = 5 y = 2", True),
+        (r"\angle A=30^\circ \angle B=60^\circ", "60", False),
+        (r"x=5 \Rightarrow y=2", "2", False),
+        # Inequalities: only the same text.
+        ("x<=3", "x>=3", False),
+        ("x<=3", "x <= 3", True),
+        ("x>=3", "3", False),
+        (r"x\leq 3", r"x\geq 3", False),
+        ("1<=x<=3", "0<=x<=3", False),
+        (r"x \ne 3=y", r"x \ne -3=y", False),
+        # Equations: the left side says as much as the right one.
+        ("(x-1)^2+y^2=4", "(x+1)^2+y^2=4", False),
+        ("x^{2}+y^{2}=4", "x^2+y^2=4", True),
+        ("x^2+y^2=4", "4", False),
+        ("x-7=0", "0", False),
+        ("y^2=4x", "y=4x", False),
+        ("2x+3=7", "x=7", False),
+        ("y=2x+1", "2x+1", True),
+        ("f(x)=2x+1", "2x+1", True),
+        (r"\sum_{i=1}^{n} i", r"\prod_{i=1}^{n} i", False),
+    ],
+)
+def test_nothing_that_is_stated_is_dropped(answer: str, truth: str, expected: bool) -> None:
+    assert m.is_equal(answer, truth) is expected
+    assert m.is_equal(truth, answer) is expected
