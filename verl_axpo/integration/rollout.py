@@ -48,6 +48,13 @@ class GroupRun:
     published: asyncio.Event = field(default_factory=asyncio.Event)
     reported: bool = False
 
+    def question_images(self) -> list[Any]:
+        """The question's own images: the same objects in all sessions, which share what was loaded (`shared`)."""
+        for session in self.sessions.values():
+            images = (session.output.multi_modal_data or {}).get("images") or []
+            return list(images[: session.episode.prefix_images])
+        return []
+
 
 class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
     """verl's TransferQueue worker (the class behind its `@ray.remote`), which explores a group before publishing it."""
@@ -125,7 +132,9 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
         return await super()._agent_loop_postprocess(output, validate, **kwargs) if validate else session
 
     def _compute_multi_modal_inputs(self, output: AgentLoopOutput, input_ids: Any) -> dict[str, Any]:
-        """verl's, once per list of images, and checked: features that do not match the image tokens never leave."""
+        """verl's, once for the rows that have the question's images only, and checked: features that do not match the
+        image tokens never leave.
+        """
         compute = partial(super()._compute_multi_modal_inputs, output, input_ids)
         media = output.multi_modal_data or {}
         only_images = media.get("images") and not media.get("videos") and not media.get("audios")
@@ -148,7 +157,8 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
                     allocate=partial(self._allocate, group),
                     resample=partial(self._resample, group, run),
                 )
-            await self._publish(group, uid, resampled)
+            with self.features.keeping(group.question_images()):
+                await self._publish(group, uid, resampled)
         finally:
             group.published.set()
 

@@ -5,8 +5,8 @@ that is most of a worker's time.
 """
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -14,7 +14,6 @@ from verl_axpo.integration.turn_client import Resume
 
 T = TypeVar("T")
 CONTEXT = "axpo_context"  # the keyword under which a worker hands a `LoopContext` to its agent loop
-MAX_FEATURES = 256  # image lists kept per worker: those of the rows in flight
 
 
 class Once:
@@ -40,17 +39,35 @@ class LoopContext:
 
 
 class FeatureMemo:
-    """The processor's output by the images that went in, compared by identity; the least recently used goes first."""
+    """The processor's output for a question's own images, kept only while its group is published.
+
+    Lists are compared by the identity of their images. One with a tool's image in it belongs to a single row, so that
+    nothing would ever ask for it again; at two million pixels an image it would hold 46 MiB until it was pushed out.
+    """
 
     def __init__(self) -> None:
-        self._known: OrderedDict[tuple[int, ...], tuple[Sequence[Any], dict[str, Any]]] = OrderedDict()
+        self._kept: dict[tuple[int, ...], dict[str, Any] | None] = {}  # None: not computed yet
+
+    @contextmanager
+    def keeping(self, images: Sequence[Any]) -> Iterator[None]:
+        """Within, what is computed for these very images is kept; this holds them, so that their ids stay theirs."""
+        key = _identities(images)
+        self._kept[key] = None
+        try:
+            yield
+        finally:
+            self._kept.pop(key, None)  # questions without images share the empty key
 
     def __call__(self, images: Sequence[Any], compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """`compute()`, or its earlier result for the same images; a new dict each time, for verl takes keys out."""
-        key = tuple(id(image) for image in images)
-        if key not in self._known:
-            self._known[key] = (tuple(images), compute())  # holding the images keeps their ids theirs
-            if len(self._known) > MAX_FEATURES:
-                self._known.popitem(last=False)
-        self._known.move_to_end(key)
-        return dict(self._known[key][1])
+        key = _identities(images)
+        if key not in self._kept:
+            return compute()
+        known = self._kept[key]
+        if known is None:
+            known = self._kept[key] = compute()
+        return dict(known)
+
+
+def _identities(images: Sequence[Any]) -> tuple[int, ...]:
+    return tuple(id(image) for image in images)

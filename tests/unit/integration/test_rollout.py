@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,7 @@ from verl_axpo.core.config import AxpoConfig
 from verl_axpo.core.types import Candidate, Kind
 from verl_axpo.integration.lineage import AXPO_FIELD, BatchRow, Session
 from verl_axpo.integration.rollout import AxpoAgentLoopWorker, check_image_features
-from verl_axpo.integration.shared import CONTEXT, LoopContext
+from verl_axpo.integration.shared import CONTEXT, FeatureMemo, LoopContext
 
 N, K = 4, 2
 HOST = AxpoAgentLoopWorker.__mro__[1]
@@ -25,11 +26,14 @@ class Harness:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, outcome: Callable[[int, LoopContext], Any]) -> None:
         self.published: dict[int, tuple[Any, BatchRow]] = {}
+        self.features: dict[int, tuple[Any, ...]] = {}  # by session id
         self.reports: list[tuple[Candidate, ...]] = []
         self.ran: list[int] = []
         worker = self.worker = AxpoAgentLoopWorker.__new__(AxpoAgentLoopWorker)
         worker.axpo = AxpoConfig(num_continuations=K)
-        worker.groups, worker.tokenizer = {}, None
+        worker.groups, worker.tokenizer, worker.processor = {}, None, None
+        worker.features = FeatureMemo()
+        self.processed: list[list[Any]] = []  # the images that verl's processor was given
         worker.rollout_config = OmegaConf.create({"n": N})
         worker.coordinator = SimpleNamespace(allocate=SimpleNamespace(remote=self._allocate))
 
@@ -42,7 +46,14 @@ class Harness:
             return result
 
         async def publish(_: Any, output: Any, validate: bool, **kwargs: Any) -> None:
+            await asyncio.sleep(0)  # a row's way to the TransferQueue is not one step
+            self.features[kwargs["session_id"]] = self.worker._compute_multi_modal_inputs(output, None)["pixels"]
             self.published[kwargs["session_id"]] = output, BatchRow.unpack(kwargs[AXPO_FIELD])
+
+        def process(_: Any, output: Any, input_ids: Any) -> dict[str, Any]:
+            images = output.multi_modal_data["images"]
+            self.processed.append(images)
+            return {"pixels": tuple(images)}
 
         async def run_prompt(this: Any, prompt: Any, params: Any, trajectory: Any, trace: bool = False) -> None:
             sessions = (
@@ -53,6 +64,7 @@ class Harness:
 
         monkeypatch.setattr(HOST, "_run_agent_loop", run_agent_loop)
         monkeypatch.setattr(HOST, "_agent_loop_postprocess", publish)
+        monkeypatch.setattr(HOST, "_compute_multi_modal_inputs", process)
         monkeypatch.setattr(HOST, "_run_prompt", run_prompt)
 
     async def _allocate(self, uid: str, candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
@@ -130,6 +142,25 @@ def test_all_sessions_of_a_question_share_one_memo(monkeypatch: pytest.MonkeyPat
     Harness(monkeypatch, outcome).run()
     assert len(seen) == N + K
     assert len({id(one) for one in seen}) == 1
+
+
+def test_the_question_s_images_are_processed_once_and_a_tool_s_with_their_row(
+    monkeypatch: pytest.MonkeyPatch, session: MakeSession
+) -> None:
+    prompt = "prompt image"  # the one object that all sessions load
+
+    def outcome(at: int, context: LoopContext) -> Session:
+        made = session(at, confidence=0.5 + at, resume=context.resume)
+        # 0 and 1 have a crop of their own, 2 and 3 none; of the continuations of 0 one has
+        images = [prompt, f"crop {at}"] if at in (0, 1, N) else [prompt]
+        return replace(made, output=made.output.model_copy(update={"multi_modal_data": {"images": images}}))
+
+    harness = Harness(monkeypatch, outcome).run()
+    # 0 was selected: cut at its prefix, it has the question's image alone, as have 2, 3 and N + 1
+    assert sorted(harness.processed, key=len) == [[prompt], [prompt, "crop 1"], [prompt, f"crop {N}"]]
+    own = dict.fromkeys((0, 2, 3, N + 1), (prompt,))
+    assert harness.features == {**own, 1: (prompt, "crop 1"), N: (prompt, f"crop {N}")}
+    assert harness.worker.features([prompt], lambda: {"pixels": "anew"}) == {"pixels": "anew"}  # nothing was kept
 
 
 def test_an_agent_loop_without_an_episode_is_refused_with_the_line_to_change(session: MakeSession) -> None:

@@ -1,10 +1,11 @@
 """Work done once: for everybody who asks, in any order, and never mixed up."""
 
 import asyncio
+import weakref
 
 import pytest
 
-from verl_axpo.integration.shared import MAX_FEATURES, FeatureMemo, Once
+from verl_axpo.integration.shared import FeatureMemo, Once
 
 
 def test_everybody_gets_the_one_result() -> None:
@@ -47,18 +48,45 @@ def test_an_error_is_everybodys_and_a_cancelled_asker_is_not() -> None:
 
 def test_features_are_those_of_the_very_images() -> None:
     memo, one, two = FeatureMemo(), object(), object()
-    assert memo([one], lambda: {"pixels": 1}) == {"pixels": 1}
-    assert memo([one, two], lambda: {"pixels": 2}) == {"pixels": 2}
-    assert memo([one], lambda: {"pixels": 3}) == {"pixels": 1}
-    memo([one], lambda: {"pixels": 4}).pop("pixels")  # verl takes keys out of what it gets
-    assert memo([one], lambda: {"pixels": 5}) == {"pixels": 1}
+    with memo.keeping([one]):
+        assert memo([one], lambda: {"pixels": 1}) == {"pixels": 1}
+        assert memo([one, two], lambda: {"pixels": 2}) == {"pixels": 2}
+        assert memo([one], lambda: {"pixels": 3}) == {"pixels": 1}
+        memo([one], lambda: {"pixels": 4}).pop("pixels")  # verl takes keys out of what it gets
+        assert memo([one], lambda: {"pixels": 5}) == {"pixels": 1}
+        assert memo([one, two], lambda: {"pixels": 6}) == {"pixels": 6}  # a tool's image: nobody else has this list
+    assert memo([one], lambda: {"pixels": 7}) == {"pixels": 7}
 
 
-def test_the_memo_is_bounded_and_forgets_the_least_recently_used() -> None:
-    memo, images = FeatureMemo(), [object() for _ in range(MAX_FEATURES + 1)]
-    for at, image in enumerate(images[:-1]):
-        memo([image], lambda at=at: {"at": at})
-    memo([images[0]], lambda: {})  # used again, so the second is the oldest
-    memo([images[-1]], lambda: {"at": -1})
-    assert memo([images[0]], lambda: {"at": "again"}) == {"at": 0}
-    assert memo([images[1]], lambda: {"at": "again"}) == {"at": "again"}
+class Pixels:
+    """Stands for a tensor: can be watched while it lives."""
+
+
+def test_nothing_lives_longer_than_the_group() -> None:
+    memo, image = FeatureMemo(), object()
+    with memo.keeping([image]):
+        watched = weakref.ref(memo([image], lambda: {"pixels": Pixels()})["pixels"])
+        assert watched() is not None  # kept: nobody else holds it
+        crop = weakref.ref(memo([image, object()], lambda: {"pixels": Pixels()})["pixels"])
+        assert crop() is None
+    assert watched() is None
+
+
+def test_questions_without_images_do_not_disturb_each_other() -> None:
+    memo, image = FeatureMemo(), object()
+    with memo.keeping([]), memo.keeping([image]):
+        with memo.keeping([]):
+            assert memo([image], lambda: {"pixels": 1}) == {"pixels": 1}
+        assert memo([image], lambda: {"pixels": 2}) == {"pixels": 1}
+
+
+def test_a_processor_that_failed_is_asked_again() -> None:
+    memo, image = FeatureMemo(), object()
+
+    def fail() -> dict[str, int]:
+        raise OSError("truncated image")
+
+    with memo.keeping([image]):
+        with pytest.raises(OSError, match="truncated"):
+            memo([image], fail)
+        assert memo([image], lambda: {"pixels": 1}) == {"pixels": 1}
