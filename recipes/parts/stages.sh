@@ -4,7 +4,8 @@
 # As with make, a stage is done while its mark is there and nothing that it was made from (`needs=`, `after=`) is newer.
 # So a policy that is trained further is exported, reported and evaluated again, by whichever recipe, and a data stage
 # that runs again but changes nothing costs nothing behind it. Nothing that took days is lost: a training whose start or
-# data have changed is refused with what to do, and rollouts of other weights step aside, to FOLDER.1.
+# data have changed is refused with what to do, and rollouts of other weights step aside, to FOLDER.1. What does go is
+# what a training can no longer use: checkpoints of earlier starts, which verl would never delete.
 
 say() { echo "[recipe] $*" >&2; }
 fail() { # fail WHAT FIX
@@ -111,7 +112,9 @@ stage() { # stage name=NAME [KEY=VALUE...] -- COMMAND...
   rm -f "$mark"
   if [ -n "$weights" ]; then python -m verl_axpo.preflight.aside "$makes" "$weights"; fi
   mkdir -p "$marks"
-  if [ "$kind" != command ] && [ ! -e "$makes" ]; then : >"$mark.started"; fi
+  if [ "$kind" != command ]; then
+    if [ -e "$makes" ]; then python -m verl_axpo.preflight.leftovers "$kind" -- "$@"; else : >"$mark.started"; fi
+  fi
   # SEARCH_RUN: paid searches are counted for each stage, see verl_axpo/tools/config/paper.yaml
   SEARCH_RUN=$mark python -m verl_axpo.progress --title "$name" --log "$OUT/logs/$name.log" "${total[@]}" -- "$@"
   written "$@" >"$mark" # last, so that a mark means that all of it is there

@@ -12,7 +12,8 @@
                                   -> services.py keys, servers, programs, tools
                                   -> report.py   the plan and one table of green and red, with fixes
 
-A recipe that goes on calls aside.py: rollouts of a checkpoint that was trained on since step aside.
+A recipe that goes on calls aside.py (rollouts of a checkpoint that was trained on since step aside) and leftovers.py
+(checkpoints of earlier starts, which verl would never delete, are removed).
 
 Needs neither GPU nor network nor the model: sizes come from a table of published values or a local config.json.
 """

@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from verl_axpo import doctor
 from verl_axpo.preflight import services
 from verl_axpo.preflight.check import Report
+from verl_axpo.preflight.leftovers import KEEP, leftovers_of
 from verl_axpo.preflight.memory import GIB
 from verl_axpo.preflight.problems import Finding, fine, problem
 from verl_axpo.preflight.rules import gpus_of
@@ -137,8 +138,7 @@ def check_disk(ahead: Sequence[Report]) -> Iterator[Finding]:
         folder = _existing(target)
         device = folder.stat().st_dev
         folders.setdefault(device, folder)
-        wanted = report.stage.disk_gib + report.checkpoint_gib * (kept_checkpoints(report) + 1)
-        needed[device] += max(0.0, wanted - _gib_of(target)) if wanted else 0.0
+        needed[device] += _output_gib(report, target) + _checkpoints_gib(report)
     for device, folder in folders.items():
         free = shutil.disk_usage(folder).free / GIB
         found = f"{free:.0f} GiB free at {folder}, about {needed[device]:.0f} wanted"
@@ -146,6 +146,19 @@ def check_disk(ahead: Sequence[Report]) -> Iterator[Finding]:
             yield problem("disk", found, "free some, or set OUT and DATA to folders on a larger disk")
         else:
             yield fine("disk", found)
+
+
+def _output_gib(report: Report, target: Path) -> float:
+    wanted = report.stage.disk_gib
+    return max(0.0, wanted - _gib_of(target)) if wanted else 0.0
+
+
+def _checkpoints_gib(report: Report) -> float:
+    """New ones, beside the one that a training goes on from, in the room of those that are removed before it starts."""
+    if not report.checkpoint_gib:
+        return 0.0
+    leftovers = leftovers_of(report.stage)
+    return max(0.0, report.checkpoint_gib * checkpoints_at_once(report, leftovers.step) - leftovers.gib)
 
 
 def _gib_of(path: Path) -> float:
@@ -160,15 +173,29 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def kept_checkpoints(report: Report) -> int:
-    """How many checkpoints a training keeps; one more exists while it saves."""
-    if report.config is None:
-        return -1
-    for key in ("trainer.max_actor_ckpt_to_keep", "trainer.max_ckpt_to_keep"):
-        kept = OmegaConf.select(report.config, key)
-        if kept is not None:
-            return int(kept)
-    return report.sizes.steps // max(1, int(report.config.trainer.save_freq)) if report.sizes else 0
+def checkpoints_at_once(report: Report, step: int) -> int:
+    """The most checkpoints that a training started at `step` has of its own: it deletes the oldest, then writes.
+
+    Only a limit of one is different: then the old one goes when the new one is whole.
+    """
+    saves = _saves(report, step)
+    for key in KEEP.values():
+        kept = OmegaConf.select(report.config, key) if report.config is not None else None
+        if kept:
+            return min(saves, max(2, int(kept)))
+    return saves
+
+
+def _saves(report: Report, step: int) -> int:
+    """How often a training saves behind `step`: every `save_freq` steps and at its end."""
+    if report.config is None or report.sizes is None:
+        return 0
+    steps, every = report.sizes.steps, report.config.trainer.save_freq
+    if every == "after_each_epoch":  # of supervised training alone
+        every = report.sizes.rows // int(report.config.data.train_batch_size)
+    if int(every) <= 0:  # verl's reinforcement learning then saves nothing, supervised training the end
+        return int(report.stage.kind == "sft" and step < steps)
+    return max(0, steps // int(every) - step // int(every) + (step < steps and steps % int(every) > 0))
 
 
 def nodes_of(address: str) -> list[float]:

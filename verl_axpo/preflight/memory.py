@@ -108,8 +108,11 @@ def host_gib(shape: ModelShape, setting: Setting, *, reference: bool) -> float:
 
 
 def checkpoint_gib(shape: ModelShape) -> float:
-    """One checkpoint on disk: weights and moments in fp32, and the bf16 model for Hugging Face."""
-    return (FP32 + ADAM + BF16) * shape.parameters / GIB
+    """One checkpoint on disk, all in fp32: weights, moments, and the model for Hugging Face.
+
+    verl hands the full fp32 state dict to `save_pretrained`; that config.json says bfloat16 changes no weight.
+    """
+    return (2 * FP32 + ADAM) * shape.parameters / GIB
 
 
 def _gathered_bytes(shape: ModelShape) -> float:

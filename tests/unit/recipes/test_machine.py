@@ -10,6 +10,7 @@ import psutil
 import pytest
 from omegaconf import OmegaConf
 
+from tests.unit.recipes.conftest import Checkpoints
 from verl_axpo import doctor
 from verl_axpo.preflight import machine, services
 from verl_axpo.preflight.check import Report
@@ -72,14 +73,17 @@ def test_host_memory() -> None:
     assert found == "64 GiB, about 140 for what is kept off the GPUs"
 
 
+LONG = Sizes(rows=0, counted=False, steps=145, tokens_per_step=0)
+
+
 def test_disk_has_room_for_all_stages_together(tmp_path: Path) -> None:
     stage = Stage(name="data", kind="command", argv=("true",), makes=(str(tmp_path / "not/yet"),), disk_gib=0.001)
     assert red(machine.check_disk([Report(stage=stage)])) == []
     huge = Report(stage=replace(stage, disk_gib=4e8))
-    run = training(stage=replace(stage, kind="rl", name="axpo", disk_gib=0.0), checkpoint_gib=1e8)
+    run = training(stage=replace(stage, kind="rl", name="axpo", disk_gib=0.0), checkpoint_gib=1e8, sizes=LONG)
     ((found, fix),) = red(machine.check_disk([huge, run]))
-    # 4e8 of data, and two kept checkpoints of 1e8 while a third is written
-    assert found.endswith(f"free at {tmp_path}, about 700000000 wanted")
+    # 4e8 of data, and two checkpoints of 1e8: verl deletes the older of two before it writes
+    assert found.endswith(f"free at {tmp_path}, about 600000000 wanted")
     assert "OUT and DATA" in fix
 
 
@@ -95,11 +99,38 @@ def test_what_a_resumed_stage_has_written_is_not_wanted_again(tmp_path: Path) ->
     assert [one.ok for one in machine.check_disk([Report(stage=replace(stage, disk_gib=free + 1))])] == [True]
 
 
-def test_without_a_limit_every_save_is_kept() -> None:
-    config = OmegaConf.create({"trainer": {"save_freq": 10}})
-    sizes = Sizes(rows=0, counted=False, steps=146, tokens_per_step=0)
-    assert machine.kept_checkpoints(training(config=config, sizes=sizes)) == 14
-    assert machine.kept_checkpoints(training()) == 2
+def test_a_training_that_goes_on_writes_beside_its_last_checkpoint_in_the_room_of_the_others(
+    tmp_path: Path, checkpoints: Checkpoints
+) -> None:
+    argv = checkpoints("rl", 30, 40, latest=40)
+    with (tmp_path / "steps/global_step_30/actor/more").open("wb") as sparse:
+        sparse.truncate(1 << 40)  # 1024 GiB, which will be free
+    stage = Stage(name="axpo", kind="rl", argv=argv, makes=(str(tmp_path),))
+    (finding,) = machine.check_disk([training(stage=stage, checkpoint_gib=700.0, sizes=LONG)])
+    assert finding.found.endswith("about 376 wanted")  # 2 x 700 - 1024; that of step 40 stays
+    (finding,) = machine.check_disk([training(stage=stage, checkpoint_gib=500.0, sizes=LONG)])
+    assert finding.found.endswith("about 0 wanted")
+
+
+@pytest.mark.parametrize(
+    ("kind", "trainer", "step", "count"),
+    [
+        ("rl", {"save_freq": 10, "max_actor_ckpt_to_keep": None}, 0, 15),  # 10, 20, ..., 140 and the end, 145
+        ("rl", {"save_freq": 10, "max_actor_ckpt_to_keep": None}, 40, 11),  # 50, ..., 140, 145
+        ("rl", {"save_freq": 10, "max_actor_ckpt_to_keep": 2}, 0, 2),
+        ("rl", {"save_freq": 10, "max_actor_ckpt_to_keep": 2}, 140, 1),  # 145 is all that is left to save
+        ("rl", {"save_freq": 10, "max_actor_ckpt_to_keep": 2}, 145, 0),
+        ("rl", {"save_freq": 10, "max_actor_ckpt_to_keep": 1}, 0, 2),  # the old one goes behind the new one
+        ("rl", {"save_freq": 5, "max_actor_ckpt_to_keep": None}, 0, 29),  # 145 is one of them
+        ("rl", {"save_freq": -1, "max_actor_ckpt_to_keep": None}, 0, 0),
+        ("sft", {"save_freq": -1, "max_ckpt_to_keep": None}, 0, 1),
+        ("sft", {"save_freq": "after_each_epoch", "max_ckpt_to_keep": None}, 0, 3),  # 500 / 10: 50, 100, 145
+    ],
+)
+def test_how_many_checkpoints_lie_there_at_once(kind: str, trainer: dict[str, object], step: int, count: int) -> None:
+    config = OmegaConf.create({"trainer": trainer, "data": {"train_batch_size": 10}})
+    report = training(config=config, sizes=replace(LONG, rows=500), stage=Stage(name=kind, kind=kind, argv=()))
+    assert machine.checkpoints_at_once(report, step) == count
 
 
 def test_keys_are_set_and_never_shown() -> None:

@@ -70,5 +70,17 @@ def test_logits_without_the_fused_kernel_and_activations_without_checkpointing()
     assert sizes["activations of 32,768 tokens"] == pytest.approx(32_768 * 36 * (4096 * 2 + 4 * 69_632) / GIB)
 
 
-def test_a_checkpoint_on_disk() -> None:
-    assert checkpoint_gib(EIGHT_B) == pytest.approx(14 * PARAMETERS / GIB)  # 4 + 8 fp32, 2 bf16
+@pytest.mark.parametrize(
+    ("size", "parameters", "gib"),
+    [("2B", 2_127_532_032, 31.7), ("4B", 4_437_815_808, 66.1), ("8B", PARAMETERS, 130.6)],
+)
+def test_a_checkpoint_on_disk_by_its_files(size: str, parameters: int, gib: float) -> None:
+    shape = PUBLISHED[f"Qwen/Qwen3-VL-{size}-Thinking"]
+    assert shape.parameters == parameters
+    files = {
+        "model_world_size_8_rank_*.pt": 4 * parameters,  # float32 shards
+        "optim_world_size_8_rank_*.pt": 2 * 4 * parameters,  # Adam's two moments
+        "huggingface/model-*.safetensors": 4 * parameters,  # the state dict as it is trained, float32 again
+    }
+    assert checkpoint_gib(shape) == pytest.approx(sum(files.values()) / 2**30)
+    assert checkpoint_gib(shape) == pytest.approx(gib, abs=0.05)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.recipes.conftest import RECIPES
+from tests.unit.recipes.conftest import RECIPES, checkpoint
 from verl_axpo.preflight.stages import read_plan
 
 
@@ -189,6 +189,32 @@ def test_a_training_is_neither_lost_nor_taken_over_when_its_start_changes(tmp_pa
     assert chain(tmp_path, "3").returncode == 0
     assert [path.name for path in (out / "run").iterdir()] == ["3"]
     assert (out / "run.old/1").exists()
+
+
+TRAINING = """
+set -euo pipefail
+source {recipes}/common.sh
+stages() {{
+  stage name=axpo kind=rl makes="$OUT/run" -- bash -c 'mkdir -p "$0" && ls "$0" >"$0/../seen"' \\
+    "$OUT/run/checkpoints" verl.trainer.main_ppo trainer.default_local_dir="$OUT/run/checkpoints" \\
+    trainer.max_actor_ckpt_to_keep=2
+}}
+run_recipe stages
+"""
+
+
+def test_a_training_that_starts_again_finds_no_checkpoints_that_verl_has_forgotten(tmp_path: Path) -> None:
+    text, out = TRAINING.format(recipes=RECIPES), tmp_path / "out"
+    assert run(tmp_path, text).returncode == 0
+    assert (out / "run/seen").read_text() == ""
+    for step in (10, 20):
+        checkpoint(out / f"run/checkpoints/global_step_{step}/actor")
+    (out / "run/checkpoints/latest_checkpointed_iteration.txt").write_text("20")
+    (out / "marks/axpo").unlink()  # killed, or to go on further
+    done = run(tmp_path, text)
+    assert (out / "run/seen").read_text() == "global_step_20\nlatest_checkpointed_iteration.txt\n"
+    assert "removed what earlier starts left" in done.stderr
+    assert "axpo: done" in run(tmp_path, text).stderr
 
 
 def written(*command: str) -> str:
