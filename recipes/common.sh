@@ -61,7 +61,7 @@ RL_FILE=${RL_FILE:-$DATA/rl_$MODEL/train.parquet} VAL_FILE=${VAL_FILE:-$DATA/rl_
 
 if [ "$MODEL" = tiny ]; then
   BASE_MODEL=${BASE_MODEL:-$DATA/world/model}
-  SFT_ROWS=2048 RL_ROWS=512 GPU_GIB=0 IMAGES=8 IMAGE_TOKENS=16
+  SFT_ROWS=2048 RL_ROWS=512 GPU_GIB=0 IMAGES=8 IMAGE_TOKENS=16 ROW_IMAGES=2
   TOOLS=${TOOLS:-$DATA/world/tools.yaml} AGENT_TOOLS=$TOOLS
   TOOL_NAMES=(--tool image_zoom_in) TOOL_RESPONSE_CHARS=256
   PROMPT_LENGTH=192 RESPONSE_LENGTH=128 SFT_LENGTH=512
@@ -79,6 +79,9 @@ else
   # For the memory estimate: a question's image and the crops and plots of three turns, each of about 2,000,000 pixels,
   # where Mini-o3 and PyVision-RL cap theirs, in tokens of 32 x 32 pixels.
   IMAGES=4 IMAGE_TOKENS=1953
+  # Expected of a row, for the host's memory: the question's, and a tool's in every other row. In the paper 27 % of
+  # rollouts use a tool at the first step and 28 points more at the last; not each returns an image, nor one so large.
+  ROW_IMAGES=${ROW_IMAGES:-1.5}
   SHIPPED=$([ -n "$SEARCH_KEY" ] && echo paper || echo no_search)
   # What the system prompt and the schemas of SFT and RL rows name: the tools of that config, or of yours (OFFERED).
   OFFERED=${OFFERED:-python image_zoom_in$([ "${TOOLS:-$SHIPPED}" = no_search ] || echo ' tavily-search')}
@@ -88,7 +91,8 @@ else
   AGENT_TOOLS=${TOOLS:-$SHIPPED}
   case $AGENT_TOOLS in */* | *.yaml) TOOLS=$AGENT_TOOLS ;; *) TOOLS="\${verl_axpo:tools/config/$AGENT_TOOLS.yaml}" ;; esac
   TOOL_RESPONSE_CHARS=8192 # verl's 256 would cut every search result; a choice
-  # Silent in the paper. 8,192 of prompt hold four such images and the tools' schemas; verl leaves out what is longer.
+  # Silent in the paper. 8,192 of prompt hold three such images (5,859) beside system turn and schemas (some 600) and
+  # leave 1,700 tokens to the question; four (7,812) do not fit. verl leaves out what is longer.
   # ProRL caps responses at 8k for most of its training (arXiv 2505.24864, 3.3); should `response_length/clip_ratio`
   # stay above 0.1, its last run's 16,384.
   PROMPT_LENGTH=${PROMPT_LENGTH:-8192} RESPONSE_LENGTH=${RESPONSE_LENGTH:-8192}

@@ -3,7 +3,7 @@
 #
 #   bash recipes/export.sh outputs/qwen3vl_8b/sft/steps huggingface outputs/qwen3vl_8b/sft/checkpoint
 #
-# Hard links where the disk allows them: no second copy of 17 GB, and verl may delete its own.
+# Hard links where the disk allows them: no second copy of 35 GB (8B in float32), and verl may delete its own.
 set -euo pipefail
 
 steps=$1 inside=$2 target=$3

@@ -8,7 +8,8 @@
 #
 # Needs: 1 or 8 GPUs of 80 GB (GPUS=1: the same settings, smaller micro-batches);
 # the SFT set (bash recipes/make_data.sh).
-# Disk: about 84 GB for checkpoints. Keys: none (WANDB_API_KEY logs to wandb).
+# Disk: 68 GB for two checkpoints, 102 GB once interrupted: the one it goes on from stays beside them.
+# Keys: none (WANDB_API_KEY logs to wandb).
 # Time: docs/reproduce.md, "What it costs" (estimates). Interrupted, the same command goes on from the last checkpoint.
 set -euo pipefail
 

@@ -7,8 +7,9 @@
 #   bash recipes/run_qwen3vl8b_axpo.sh trainer.save_freq=5        any override of verl's main_ppo, for the AXPO stage
 #   RAY_ADDRESS=auto NODES=4 bash recipes/run_qwen3vl8b_axpo.sh   the AXPO stage on an existing Ray cluster
 #
-# Needs: 8 GPUs of 80 GB; for the other sizes MODEL=2b or MODEL=4b. Disk: about 1.2 TB (checkpoints 680 GB, data and the
-# teacher's trajectories 450 GB, models 84 GB; estimates). Host memory: 128 GB. Network: Hugging Face, the web search.
+# Needs: 8 GPUs of 80 GB; for the other sizes MODEL=2b or MODEL=4b. Disk: about 1.1 TB (checkpoints 561 GB, data and the
+# teacher's trajectories 450 GB, models 84 GB), 1.4 TB once both trainings were interrupted (a third checkpoint each).
+# Host memory: about 387 GiB, most of it the images of a step. All of them estimates. Network: Hugging Face, the search.
 # Keys: TAVILY_API_KEY of a plan with room for SEARCH_CALLS (SEARCH_KEY= leaves the search tool out, everywhere);
 # JUDGE_URL, JUDGE_MODEL and OPENAI_API_KEY for what no rule decides.
 # Time: days, most of them in the teacher's trajectories and in AXPO; docs/reproduce.md has the estimates.

@@ -8,7 +8,8 @@
 #
 # Needs: 8 GPUs of 80 GB;
 # the SFT checkpoint (recipes/run_qwen3vl8b_sft.sh) and the RL set (MODEL=8b bash recipes/make_data.sh rl).
-# Disk: about 342 GB for checkpoints. Host memory: about 33 GB for what is kept off the GPUs.
+# Disk: 281 GB for two checkpoints, 421 GB once interrupted: the one it goes on from stays beside them.
+# Host memory: about 319 GiB, most of it the images of a step; the plan has the terms.
 # Keys: TAVILY_API_KEY of a plan with room for SEARCH_CALLS (SEARCH_KEY= leaves the search tool out, as it then should
 # for data and SFT); WANDB_API_KEY logs to wandb; a judge by JUDGE_URL, JUDGE_MODEL and OPENAI_API_KEY.
 # Time: docs/reproduce.md, "What it costs" (estimates). Interrupted, the same command goes on from the last checkpoint.

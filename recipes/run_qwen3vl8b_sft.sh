@@ -7,7 +7,8 @@
 #   bash recipes/run_qwen3vl8b_sft.sh optim.lr=2e-5   any override of verl's sft_trainer
 #
 # Needs: 8 GPUs of 80 GB; the SFT set (bash recipes/make_data.sh).
-# Disk: about 342 GB for checkpoints. Keys: none (WANDB_API_KEY logs to wandb).
+# Disk: 281 GB for two checkpoints, 421 GB once interrupted: the one it goes on from stays beside them.
+# Keys: none (WANDB_API_KEY logs to wandb).
 # Time: docs/reproduce.md, "What it costs" (estimates). Interrupted, the same command goes on from the last checkpoint.
 set -euo pipefail
 

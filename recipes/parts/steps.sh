@@ -73,7 +73,7 @@ rl_stage() { # rl_stage ARM [override...]: SFT model + RL set -> $OUT/ARM
   VERL_FILE_LOGGER_PATH=$metrics \
     stage name="$arm" kind=rl needs="$(folder "$SFT_MODEL")" makes="$run" elsewhere="$SFT_MODEL_FROM" \
     elsewhere="$RL_FILE_FROM" elsewhere="$VAL_FILE_FROM" after="$RL_FILE" after="$VAL_FILE" base="$BASE_SHAPE" \
-    rows="$RL_ROWS" images="$IMAGES" image_tokens="$IMAGE_TOKENS" "${search[@]}" \
+    rows="$RL_ROWS" images="$IMAGES" image_tokens="$IMAGE_TOKENS" row_images="$ROW_IMAGES" "${search[@]}" \
     gpu_gib="$GPU_GIB" env="$SEARCH_KEY" env="$JUDGE_KEY" server="$JUDGE_URL" -- \
     python -m verl.trainer.main_ppo --config-name axpo_trainer \
     hydra.run.dir="$run/hydra" \

@@ -13,10 +13,11 @@ from verl_axpo.preflight import host, rules
 from verl_axpo.preflight.compose import compose
 from verl_axpo.preflight.files import check_files, is_coming, listed
 from verl_axpo.preflight.memory import (
+    NO_HOST,
     Phase,
     Setting,
     checkpoint_gib,
-    host_gib,
+    host_phase,
     kv_tokens,
     rollout_phase,
     update_phase,
@@ -42,7 +43,7 @@ class Report:
     setting: Setting | None = None
     sizes: Sizes | None = None
     phases: tuple[Phase, ...] = ()
-    host_gib: float = 0.0
+    host: Phase = NO_HOST
     checkpoint_gib: float = 0.0
     kv_tokens: int = 0
 
@@ -110,7 +111,7 @@ def _check_training(
         setting=setting,
         sizes=sizes,
         phases=phases,
-        host_gib=host_gib(shape, setting, reference=stage.kind == "rl"),
+        host=host_phase(shape, setting, reference=stage.kind == "rl"),
         checkpoint_gib=checkpoint_gib(shape),
         kv_tokens=tokens,
     )

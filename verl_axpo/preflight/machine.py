@@ -19,7 +19,7 @@ from verl_axpo import doctor
 from verl_axpo.preflight import services
 from verl_axpo.preflight.check import Report
 from verl_axpo.preflight.leftovers import KEEP, leftovers_of
-from verl_axpo.preflight.memory import GIB
+from verl_axpo.preflight.memory import GIB, NO_HOST
 from verl_axpo.preflight.problems import Finding, fine, problem
 from verl_axpo.preflight.rules import gpus_of
 from verl_axpo.preflight.served import served_of
@@ -117,11 +117,13 @@ def check_attention(trainings: Sequence[Report]) -> Iterator[Finding]:
 
 
 def check_host_memory(trainings: Sequence[Report], total_gib: float) -> Iterator[Finding]:
-    """The host holds what is kept off the GPUs."""
-    needed = max((report.host_gib for report in trainings), default=0.0)
-    found = f"{total_gib:.0f} GiB, about {needed:.0f} for what is kept off the GPUs"
-    if total_gib < needed:
-        fix = "use a machine with more memory, or more GPUs and OFFLOAD=False"
+    """The host holds what is kept off the GPUs, and the images of a step."""
+    largest = max((report.host for report in trainings), key=lambda host: host.gib, default=NO_HOST)
+    found = f"{total_gib:.0f} GiB, the plan needs about {largest.gib:.0f}"
+    if total_gib < largest.gib:
+        term = max(largest.terms, key=lambda one: one.gib)
+        lower = "lower BATCH, or use more nodes" if "images" in term.name else "use more GPUs and OFFLOAD=False"
+        fix = f"use a machine with more memory, or {lower} (now: {term.name}, {term.gib:.0f} GiB)"
         yield problem("host memory", found, fix)
     else:
         yield fine("host memory", found)

@@ -1,15 +1,16 @@
-"""What a training stage needs on one GPU, from config values alone: shape, Setting -> Phase by Phase, in GiB.
+"""What a training stage needs of a GPU and of its host, from config values alone: shape, Setting -> Phases, in GiB.
 
     ModelShape + Setting -> update_phase()   while the weights are trained (vLLM asleep)
                          -> rollout_phase()  while vLLM generates (gradients gone)
                          -> kv_tokens()      what is left for keys and values
+                         -> host_phase()     what lies in a node's own memory
 
 An estimate with its terms shown, not a measurement: docs/design/memory_estimate.md has the formulas and their reasons.
 """
 
 from dataclasses import dataclass
 
-from verl_axpo.preflight.shapes import BF16, ModelShape
+from verl_axpo.preflight.shapes import BF16, CHANNELS, ModelShape
 
 GIB = 2**30
 FP32 = 4  # bytes
@@ -19,15 +20,25 @@ ASLEEP_GIB = 2.0  # vLLM's CUDA graphs and context, which sleep does not free
 ENGINE_GIB = 4.0  # of vLLM's share: activations of a prefill, CUDA graphs
 BYTES_PER_LOGIT = 6  # bfloat16 logits, their gradient, one copy at the sampling temperature
 FUSED_CHUNK = 512  # tokens whose logits exist at a time in verl's FusedLinearForPPO
+ROW_COPIES = 2  # of a row's pixel values: TransferQueue's until the step ends, the trainer's while it works on the step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What of a config decides about memory; tokens and images are those of one micro-batch of one GPU."""
+    """What of a config decides about memory; tokens and images are those of one micro-batch of one GPU.
+
+    `questions`, `rows` (continuations included) and `row_image_tokens` (expected of one row) are those of an RL step,
+    whose images wait in the memory of `nodes` hosts; `question_image_tokens` those of a question's image.
+    """
 
     gpus: int
     tokens: int
     image_tokens: int
+    nodes: int = 1
+    questions: int = 0
+    rows: int = 0
+    row_image_tokens: float = 0.0
+    question_image_tokens: int = 0
     offload_policy: bool = False  # FSDP2 keeps parameters, gradients and moments in host memory
     param_offload: bool = False  # parameters leave the GPU while vLLM runs
     optimizer_offload: bool = False  # so do the moments
@@ -56,6 +67,9 @@ class Phase:
     def gib(self) -> float:
         """The sum of the terms."""
         return sum(term.gib for term in self.terms)
+
+
+NO_HOST = Phase(name="host", terms=())
 
 
 def update_phase(shape: ModelShape, setting: Setting) -> Phase:
@@ -95,16 +109,28 @@ def kv_tokens(shape: ModelShape, setting: Setting, capacity_gib: float) -> int:
     return max(0, int(room / shape.kv_bytes_per_token))
 
 
-def host_gib(shape: ModelShape, setting: Setting, *, reference: bool) -> float:
-    """Host memory of one node's trainer processes that have `gpus` GPUs together: what is offloaded, the reference.
+def host_phase(shape: ModelShape, setting: Setting, *, reference: bool) -> Phase:
+    """The memory of one node's host: what is kept off its GPUs, and the images of an RL step.
 
-    verl keeps an FSDP2 reference model on the host (`forward_only` implies the offload policy).
+    verl keeps an FSDP2 reference model on the host (`forward_only` implies the offload policy). Processes, libraries
+    and buffers on the way are not in it.
     """
     if setting.offload_policy:
         per_parameter = 2 * FP32 + ADAM
     else:
         per_parameter = (FP32 if setting.param_offload else 0) + (ADAM if setting.optimizer_offload else 0)
-    return (per_parameter + (FP32 if reference else 0)) * shape.parameters / GIB
+    per_token = _pixel_bytes(shape)
+    rows = ROW_COPIES * setting.rows * setting.row_image_tokens * per_token
+    questions = setting.questions * setting.question_image_tokens * per_token
+    terms = {
+        "weights, gradients, moments kept off the GPUs": per_parameter * shape.parameters,
+        "reference model, fp32": (FP32 if reference else 0) * shape.parameters,
+        f"images of {setting.rows:,} rows, in TransferQueue and in the trainer": rows,
+        f"images of {setting.questions:,} questions while their groups are published": questions,
+    }
+    return Phase(
+        name="host", terms=tuple(Term(name, size / setting.nodes / GIB) for name, size in terms.items() if size)
+    )
 
 
 def checkpoint_gib(shape: ModelShape) -> float:
@@ -113,6 +139,12 @@ def checkpoint_gib(shape: ModelShape) -> float:
     verl hands the full fp32 state dict to `save_pretrained`; that config.json says bfloat16 changes no weight.
     """
     return (2 * FP32 + ADAM) * shape.parameters / GIB
+
+
+def _pixel_bytes(shape: ModelShape) -> int:
+    """What the processor makes of the pixels behind one image token: fp32 values of its patches, two frames each."""
+    vision = shape.vision
+    return vision.merge**2 * CHANNELS * vision.temporal_patch * vision.patch**2 * FP32
 
 
 def _gathered_bytes(shape: ModelShape) -> float:

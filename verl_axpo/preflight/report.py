@@ -36,7 +36,7 @@ def _figures(report: Report) -> tuple[str, str, str, str]:
 
 
 def show_memory(console: Console, report: Report) -> None:
-    """The terms of a training's estimate, and what else it takes: host memory, room for keys and values."""
+    """The terms of a training's estimate, and what else it takes: room for keys and values, host memory, disk."""
     table = Table(
         "GiB", "what", title=f"{report.stage.name}: memory of one GPU of {report.stage.gpu_gib:g} GiB, estimated"
     )
@@ -50,7 +50,10 @@ def show_memory(console: Console, report: Report) -> None:
         console.print(
             f"keys and values: {report.kv_tokens:,} tokens a replica, {at_once} rollouts of full length at once"
         )
-    console.print(f"host memory: {report.host_gib:.0f} GiB; a checkpoint on disk: {report.checkpoint_gib:.0f} GiB")
+    if report.host.terms:
+        terms = "; ".join(f"{term.gib:.1f} {term.name}" for term in report.host.terms)
+        console.print(f"memory of a node: {report.host.gib:.0f} GiB ({terms})", soft_wrap=True)
+    console.print(f"a checkpoint on disk: {report.checkpoint_gib:.1f} GiB")
 
 
 def findings_of(reports: Sequence[Report]) -> list[Finding]:

@@ -29,6 +29,7 @@ class Stage:
         base: hub id, folder or `tiny`: the shape of a model that is not trained yet.
         rows: rows of the training file by the paper's count, for a plan made before the file exists; 0: unknown.
         images, image_tokens: most images of one row, and tokens of the largest image, for the memory estimate.
+        row_images: images that a row of an RL step is expected to have, for the host's memory.
         gpu_gib: memory of one GPU; 0 where there is none.
         env: names of environment variables without which it cannot work.
         servers: URLs that must answer when it starts.
@@ -49,6 +50,7 @@ class Stage:
     rows: int = 0
     images: int = 0
     image_tokens: int = 0
+    row_images: float = 0.0
     gpu_gib: float = 0.0
     env: tuple[str, ...] = ()
     servers: tuple[str, ...] = ()
@@ -107,6 +109,7 @@ def _parse(line: str, where: str) -> Stage:
         rows=int(_number(values["rows"])),
         images=int(_number(values["images"])),
         image_tokens=int(_number(values["image_tokens"])),
+        row_images=_number(values["row_images"]),
         gpu_gib=_number(values["gpu_gib"]),
         env=tuple(values["env"]),
         servers=tuple(values["server"]),
@@ -119,8 +122,18 @@ def _parse(line: str, where: str) -> Stage:
 
 
 _KEYS = (
-    *("name", "kind", "needs", "makes", "elsewhere", "base", "rows", "images", "image_tokens", "gpu_gib"),
-    *("env", "server", "disk_gib", "search_calls", "search_percent", "search_attempts", "done"),
+    *("name", "kind", "needs", "makes", "elsewhere", "base", "rows", "images", "image_tokens"),
+    *(
+        "row_images",
+        "gpu_gib",
+        "env",
+        "server",
+        "disk_gib",
+        "search_calls",
+        "search_percent",
+        "search_attempts",
+        "done",
+    ),
 )
 
 

@@ -68,9 +68,16 @@ def test_flash_attention_is_asked_for_only_where_a_config_wants_it(monkeypatch: 
 
 
 def test_host_memory() -> None:
-    assert red(machine.check_host_memory([training(host_gib=140.0)], 200.0)) == []
-    ((found, _),) = red(machine.check_host_memory([training(host_gib=140.0)], 64.0))
-    assert found == "64 GiB, about 140 for what is kept off the GPUs"
+    sft = training(host=Phase(name="host", terms=(Term("moments kept off the GPUs", 90.0),)))
+    rl = training(
+        host=Phase(name="host", terms=(Term("moments kept off the GPUs", 40.0), Term("images of rows", 100.0)))
+    )
+    assert red(machine.check_host_memory([sft, rl], 200.0)) == []
+    ((found, fix),) = red(machine.check_host_memory([sft, rl], 64.0))
+    assert found == "64 GiB, the plan needs about 140"
+    assert "lower BATCH, or use more nodes (now: images of rows, 100 GiB)" in fix
+    ((_, fix),) = red(machine.check_host_memory([sft], 64.0))
+    assert "more GPUs and OFFLOAD=False" in fix
 
 
 LONG = Sizes(rows=0, counted=False, steps=145, tokens_per_step=0)

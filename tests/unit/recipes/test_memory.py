@@ -8,7 +8,7 @@ from verl_axpo.preflight.memory import (
     GIB,
     Setting,
     checkpoint_gib,
-    host_gib,
+    host_phase,
     kv_tokens,
     rollout_phase,
     update_phase,
@@ -56,11 +56,29 @@ def test_what_is_offloaded_moves_to_the_host() -> None:
     offloaded = replace(SETTING, param_offload=True, optimizer_offload=True)
     assert rollout_phase(EIGHT_B, offloaded, 79.0).gib == pytest.approx(55.3 + 4)
     assert update_phase(EIGHT_B, offloaded).gib == update_phase(EIGHT_B, SETTING).gib  # it comes back to be updated
-    assert host_gib(EIGHT_B, SETTING, reference=True) == pytest.approx(4 * PARAMETERS / GIB)
-    assert host_gib(EIGHT_B, offloaded, reference=True) == pytest.approx(16 * PARAMETERS / GIB)
+    assert host_phase(EIGHT_B, SETTING, reference=True).gib == pytest.approx(4 * PARAMETERS / GIB)
+    assert host_phase(EIGHT_B, offloaded, reference=True).gib == pytest.approx(16 * PARAMETERS / GIB)
     policy = replace(SETTING, offload_policy=True)
     assert update_phase(EIGHT_B, policy).terms[0].gib == 0
-    assert host_gib(EIGHT_B, policy, reference=False) == pytest.approx(16 * PARAMETERS / GIB)
+    assert host_phase(EIGHT_B, policy, reference=False).gib == pytest.approx(16 * PARAMETERS / GIB)
+
+
+def test_the_images_of_a_step_of_8b_by_hand() -> None:
+    step = replace(SETTING, questions=256, rows=2560, row_image_tokens=1.5 * 1953, question_image_tokens=1953)
+    image = 1953 * 4 * 1536 * 4  # 4 patches a token, 1,536 values a patch, 4 bytes a value: 45.8 MiB
+    expected = {
+        "reference model, fp32": 4 * PARAMETERS,
+        # each row's own, one and a half images: in TransferQueue, and in the trainer's processes
+        "images of 2,560 rows, in TransferQueue and in the trainer": 2 * 2560 * 1.5 * image,
+        "images of 256 questions while their groups are published": 256 * image,
+    }
+    phase = host_phase(EIGHT_B, step, reference=True)
+    assert {term.name: term.gib for term in phase.terms} == pytest.approx(
+        {name: size / GIB for name, size in expected.items()}
+    )
+    assert phase.gib == pytest.approx(32.7 + 343.3 + 11.4, abs=0.1)
+    assert host_phase(EIGHT_B, replace(step, nodes=4), reference=True).gib == pytest.approx(phase.gib / 4)
+    assert host_phase(EIGHT_B, SETTING, reference=False).terms == ()  # SFT on eight GPUs
 
 
 def test_logits_without_the_fused_kernel_and_activations_without_checkpointing() -> None:

@@ -108,6 +108,9 @@ def test_figures_of_the_8b_plan_by_hand(check: Check) -> None:
     assert (sizes.rows, sizes.counted, sizes.steps) == (37_335, False, 145)
     assert (sizes.rollouts_per_step, sizes.continuations_per_step) == (2048, 512)
     assert sizes.tokens_per_step == 2560 * 16_384
+    # GiB: 4 bytes of reference model; 2 x 2560 rows of 1.5 images, 256 questions of one: 1953 tokens of 24,576 bytes
+    terms = [round(term.gib, 1) for term in stage(reports, "axpo").host.terms]
+    assert terms == [32.7, 343.3, 11.4]
     sft = stage(reports, "sft").sizes
     assert sft is not None
     assert (sft.rows, sft.steps, sft.tokens_per_step) == (64_146, 668, 96 * 16_384)  # 64,274 less 128, // 96
