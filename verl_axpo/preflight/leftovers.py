@@ -102,6 +102,8 @@ def flaw_of(folder: Path) -> str:
     try:
         ranks = int(json.loads(config.read_text())["world_size"])
     except (OSError, ValueError, KeyError, TypeError):
+        ranks = 0
+    if ranks < 1:
         return f"{config} is missing or broken"
     names = (f"{part}_world_size_{ranks}_rank_{rank}.pt" for part in PARTS for rank in range(ranks))
     # torch.save writes a zip file, whose directory is at its end: one that was cut short has none

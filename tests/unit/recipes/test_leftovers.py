@@ -89,6 +89,7 @@ def test_without_a_last_checkpoint_all_stay(
         ("fsdp_config.json", None),
         ("fsdp_config.json", b"{"),
         ("fsdp_config.json", b"[]"),
+        ("fsdp_config.json", b'{"world_size": 0}'),
     ],
 )
 def test_beside_a_last_checkpoint_that_is_not_whole_all_stay(
