@@ -127,7 +127,7 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
                 "names from the dataset's agent_name column"
             )
         episode = output.extra_fields.pop(AXPO_FIELD)
-        # What cannot become a row must fail here, where it costs a session or a prefix, not while its group is published.
+        # What cannot become a row fails here, where it costs a session or a prefix, not while its group is published.
         # verl's scoring computes the row's features and positions; a loop that scores itself goes past it
         if output.reward_score is not None and not validate:
             self._compute_row(output)
