@@ -95,7 +95,6 @@ train() { # train ARM RUN [override...]
     actor_rollout_ref.actor.checkpoint.save_contents='[model,optimizer,extra,hf_model]' \
     trainer.logger='[file]' trainer.experiment_name="$arm" "$@"
   python -m verl_axpo.report.finish "$run" --arm "$arm" --seed "$SEED" --steps "$STEPS"
-  verl-axpo audit "$run"
 }
 
 evaluate() { # evaluate RUN OUT: the trained policy behind vLLM's server, as any model is evaluated
@@ -158,8 +157,11 @@ else
   done
   verl-axpo report "${runs[@]}" --out "$OUT/compare_seed$SEED" --title "Tiny world: ${COMPARE//,/ and }, seed $SEED"
 fi
+audited=0 # the exit status: a difference is no reason to go without report and evaluation
+for run in "${runs[@]}"; do verl-axpo audit "$run" || audited=$?; done
 if [ "$EVALUATE" = 1 ]; then
   for run in "${runs[@]}"; do
     once "$run/eval/step_$STEPS/.done" "$FAMILIES SEED=$SEED" evaluate "$run" "$run/eval/step_$STEPS"
   done
 fi
+exit "$audited"

@@ -61,6 +61,10 @@ def verl_defaults() -> DictConfig:
         (WORKER._agent_loop_postprocess, ["self", "output", "validate", "kwargs"]),
         (WORKER._compute_score, ["self", "outputs", "kwargs"]),
         (WORKER._compute_multi_modal_inputs, ["self", "output", "input_ids"]),
+        (
+            WORKER._compute_position_ids,
+            ["self", "input_ids", "attention_mask", "multi_modal_inputs", "mm_processor_kwargs"],
+        ),
         (AgentLoopManagerTQ.generate_sequences, ["self", "prompts"]),
         (AgentLoopManagerTQ._init_agent_loop_workers, ["self"]),
         (ToolAgentLoop.run, ["self", "sampling_params", "priority", "kwargs"]),
@@ -104,6 +108,13 @@ def test_the_doctor_sees_each_of_them_and_misses_it(
 def test_a_scored_output_is_not_scored_again() -> None:
     """rollout.py scores a session, and publishes it later through the same method."""
     assert "if final_output.reward_score is None and enable_async_reward" in source(AgentLoopWorker._compute_score)
+
+
+def test_scoring_computes_the_row() -> None:
+    """rollout.py counts on it: what would raise while a group is published raises in a session before."""
+    text = source(AgentLoopWorker._compute_score)
+    asked = text.index("compute_score.remote")
+    assert 0 < text.index("self._compute_multi_modal_inputs(") < text.index("self._compute_position_ids(") < asked
 
 
 def test_every_keyword_of_a_session_becomes_a_field_of_its_row() -> None:

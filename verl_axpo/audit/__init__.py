@@ -5,6 +5,7 @@ advantages and metrics (`decisions.py`, `tokens.py`, `metrics.py`). `verl-axpo a
 fails on any difference.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from verl_axpo.audit import decisions, metrics, tokens
 from verl_axpo.audit.view import Check, view_of
+from verl_axpo.core.types import Kind
 from verl_axpo.trace import TracedStep, iter_steps, list_steps
 
 CHECKS: tuple[Check, ...] = (
@@ -77,6 +79,7 @@ def audit(trace_dir: str | Path) -> Audit:
         steps, trajectories = steps + 1, trajectories + len(step.records)
         differences += audit_step(step)
         differences += _missing_images(step, Path(trace_dir))
+        notes += _failed_sessions(step)
         notes += _failed_resamples(step)
     return Audit(steps=steps, trajectories=trajectories, differences=tuple(differences), notes=tuple(notes))
 
@@ -102,6 +105,16 @@ def _missing_images(step: TracedStep, trace_dir: Path) -> Iterator[Difference]:
     stored = {image for record in step.records for image in record.images}
     for image in sorted(one for one in stored if not (trace_dir / one).is_file()):
         yield Difference(step=step.step, check="files", where=image, expected="the stored image", found="no such file")
+
+
+def _failed_sessions(step: TracedStep) -> Iterator[str]:
+    if step.summary is None:
+        return
+    found = Counter(one.uid for one in step.records if one.kind is Kind.ROLLOUT)
+    for uid in step.summary.questions:
+        if found[uid] < step.summary.rollouts_per_question:
+            rollouts = f"{found[uid]} of {step.summary.rollouts_per_question} rollouts"
+            yield f"step {step.step}, {uid}: {rollouts}, the other sessions failed; nothing of it is resampled"
 
 
 def _failed_resamples(step: TracedStep) -> Iterator[str]:

@@ -6,13 +6,17 @@ from collections.abc import Iterator, Sequence
 from verl_axpo.audit.view import Found, View, close, where
 from verl_axpo.core.advantage import recovery, row_advantages
 from verl_axpo.core.budget import allocate, max_prefixes
+from verl_axpo.core.metrics import complete
 from verl_axpo.core.ranking import rank
 from verl_axpo.core.types import Candidate, Kind
 from verl_axpo.trace import ranked_order
 
 
 def check_rows(view: View) -> Iterator[Found]:
-    """Every row belongs to the step and to one of its questions, once; N rollouts per question; all in the summary."""
+    """Every row belongs to the step and to one of its questions, once; at most N rollouts per question; none is lost.
+
+    A question with fewer lost them to failed sessions, as the summary's count of rows shows.
+    """
     summary = view.summary
     if summary.num_records != len(view.records):
         yield "files", f"{summary.num_records} trajectories", str(len(view.records))
@@ -26,7 +30,7 @@ def check_rows(view: View) -> Iterator[Found]:
             yield where(record), f"a session from {summary.rollouts_per_question} on", str(record.session)
     for group in view.groups:
         sessions = sorted(one.session for one in group.rollouts)
-        if sessions != list(range(summary.rollouts_per_question)):
+        if not set(sessions) <= set(range(summary.rollouts_per_question)):
             yield group.uid, f"rollouts 0 to {summary.rollouts_per_question - 1}", str(sessions)
 
 
@@ -43,7 +47,7 @@ def check_budget(view: View) -> Iterator[Found]:
 
 def check_ranking(view: View) -> Iterator[Found]:
     """Trigger and ranking: the candidates of the step, in order, with their scores."""
-    expected = _ranked(view)
+    expected = ranked_order(_ranked(view))
     found = tuple(view.summary.candidates)
     yield from _unequal_sets(expected, found)
     if set(_names(expected)) == set(_names(found)) and _names(expected) != _names(found):
@@ -57,9 +61,8 @@ def check_ranking(view: View) -> Iterator[Found]:
 
 def check_allocation(view: View) -> Iterator[Found]:
     """Breadth-first within the budget: the first `limit` candidates."""
-    ranked = {group.uid: rank(group, view.summary.config) for group in view.groups}
     limit = max_prefixes(len(view.summary.questions), view.summary.rollouts_per_question, view.summary.config)
-    expected = [one for some in allocate(ranked, limit).values() for one in some]
+    expected = [one for some in allocate(_ranked(view), limit).values() for one in some]
     yield from _unequal_sets(expected, view.summary.selected)
 
 
@@ -100,8 +103,9 @@ def check_advantages(view: View) -> Iterator[Found]:
             yield where(record), wanted, str(record.advantage_prefix)
 
 
-def _ranked(view: View) -> tuple[Candidate, ...]:
-    return ranked_order({group.uid: rank(group, view.summary.config) for group in view.groups})
+def _ranked(view: View) -> dict[str, tuple[Candidate, ...]]:
+    groups = complete(view.groups, view.summary.rollouts_per_question)
+    return {group.uid: rank(group, view.summary.config) for group in groups}
 
 
 def _names(candidates: Sequence[Candidate]) -> list[str]:

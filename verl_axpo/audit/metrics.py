@@ -48,7 +48,7 @@ def recomputed(view: View) -> dict[str, float]:
     ]
     config = view.summary.config
     return {
-        **step_metrics(view.groups, resampled, config),
+        **step_metrics(view.groups, resampled, config, rollouts_per_question=view.summary.rollouts_per_question),
         **token_metrics((record.kind, _generated(record, config)) for record in view.records),
         **tool_metrics(call for record in view.records for call in record.tool_calls),
     }

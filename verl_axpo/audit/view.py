@@ -16,7 +16,7 @@ class View:
 
     summary: StepSummary
     records: tuple[TrajectoryRecord, ...]
-    groups: tuple[Group, ...]  # the questions that have rollouts, in batch order
+    groups: tuple[Group, ...]  # one per question, in batch order; of fewer than N rollouts where a session failed
     at: dict[tuple[str, int], TrajectoryRecord]  # (uid, session) -> its row
     continuations: dict[tuple[str, int], list[TrajectoryRecord]]  # (uid, source session) -> its resampled rows
 
@@ -36,7 +36,7 @@ def view_of(step: TracedStep, summary: StepSummary) -> View:
     return View(
         summary=summary,
         records=step.records,
-        groups=tuple(Group(uid=uid, rollouts=group) for uid, group in by_uid.items() if group),
+        groups=tuple(Group(uid=uid, rollouts=group) for uid, group in by_uid.items()),
         at={(record.uid, record.session): record for record in step.records},
         continuations=continuations,
     )

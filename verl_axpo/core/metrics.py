@@ -17,7 +17,9 @@ from verl_axpo.core.types import Group, Rollout, Status, usable
 PREFIX = "axpo/"
 
 
-def step_metrics(groups: Sequence[Group], resampled: Sequence[Resampled], config: AxpoConfig) -> dict[str, float]:
+def step_metrics(
+    groups: Sequence[Group], resampled: Sequence[Resampled], config: AxpoConfig, *, rollouts_per_question: int
+) -> dict[str, float]:
     """The metrics of one step, all but `triggered`, `candidates`, `selected`, `infra_failures` being shares or means.
 
     Rates of rollouts are over the usable ones; `tool_all_wrong_rate` is over the questions with a tool-using rollout,
@@ -26,12 +28,26 @@ def step_metrics(groups: Sequence[Group], resampled: Sequence[Resampled], config
     resampled; `outcome/...` are four shares that sum to 1.
 
     Args:
-        groups: the B groups of the step, each of N rollouts.
+        groups: the B groups of the step, of N rollouts each; of fewer where a session failed (see `complete`).
         resampled: what `step.explore` returned for them, in any order.
         config: the algorithm's settings.
+        rollouts_per_question: N.
     """
-    metrics = {**_before(groups, config), **_after(groups, resampled, config)}
+    limit = max_prefixes(len(groups), rollouts_per_question, config)
+    candidates = [
+        (one.uid, one.session) for group in complete(groups, rollouts_per_question) for one in rank(group, config)
+    ]
+    metrics = {
+        **_before(groups, config),
+        **_after(groups, resampled, config),
+        **_resampling(groups, candidates, resampled, limit),
+    }
     return {PREFIX + name: value for name, value in metrics.items() if value is not None}
+
+
+def complete(groups: Sequence[Group], rollouts_per_question: int) -> tuple[Group, ...]:
+    """The groups that are explored: one that lost a session to an error is neither ranked nor resampled."""
+    return tuple(group for group in groups if len(group.rollouts) >= rollouts_per_question)
 
 
 def _before(groups: Sequence[Group], config: AxpoConfig) -> dict[str, float | None]:
@@ -52,9 +68,6 @@ def _after(groups: Sequence[Group], resampled: Sequence[Resampled], config: Axpo
     """What resampling changed."""
     outcomes = [(one.candidate.uid, recovery(one.continuations, config) == 1) for one in resampled]
     restored = {uid for uid, recovered in outcomes if recovered}
-    candidates = [(group.uid, one.session) for group in groups for one in rank(group, config)]
-    selected = {(one.candidate.uid, one.candidate.session) for one in resampled}
-    limit = max_prefixes(len(groups), max((len(group.rollouts) for group in groups), default=0), config)
     still_wrong = (wrong and uid not in restored for uid, wrong in _all_wrong(groups, config, uses_tool=True).items())
     everything = [
         *(one for group in groups for one in group.rollouts),
@@ -62,13 +75,22 @@ def _after(groups: Sequence[Group], resampled: Sequence[Resampled], config: Axpo
     ]
     return {
         "tool_all_wrong_rate_after": _mean(still_wrong),
+        "restore_rate": _mean(uid in restored for uid in {uid for uid, _ in outcomes}),
+        "recovery_rate": _mean(recovered for _, recovered in outcomes),
+        "infra_failures": float(sum(one.status is Status.INFRA_FAILURE for one in everything)),
+    }
+
+
+def _resampling(
+    groups: Sequence[Group], candidates: Sequence[tuple[str, int]], resampled: Sequence[Resampled], limit: int
+) -> dict[str, float | None]:
+    """How far the budget of `limit` prefixes went among the candidates, (uid, session) each."""
+    selected = {(one.candidate.uid, one.candidate.session) for one in resampled}
+    return {
         "triggered": float(len({uid for uid, _ in candidates})),
         "candidates": float(len(candidates)),
         "selected": float(len(selected)),
         "budget_used": len(selected) / limit if limit else None,
-        "restore_rate": _mean(uid in restored for uid in {uid for uid, _ in outcomes}),
-        "recovery_rate": _mean(recovered for _, recovered in outcomes),
-        "infra_failures": float(sum(one.status is Status.INFRA_FAILURE for one in everything)),
         **_confidences(groups, dict.fromkeys(candidates, False) | dict.fromkeys(selected, True)),
     }
 

@@ -34,7 +34,7 @@ class StepData:
     entropies: Sequence[torch.Tensor] = field(default_factory=list)
 
     def groups(self) -> list[Group]:
-        """The ordinary rollouts by question, in batch order."""
+        """The ordinary rollouts by question, in batch order; none where all of its sessions failed."""
         members: dict[str, list[BatchRow]] = {uid: [] for uid in self.questions}
         for row in self.rows:
             if row.row.kind is Kind.ROLLOUT:
@@ -42,7 +42,6 @@ class StepData:
         return [
             Group(uid=uid, rollouts=tuple(one.rollout for one in sorted(some, key=lambda one: one.row.session)))
             for uid, some in members.items()
-            if some
         ]
 
     def continuations(self) -> dict[tuple[str, int], list[BatchRow]]:

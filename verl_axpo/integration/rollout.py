@@ -10,12 +10,13 @@ session hands its scored output to the group instead of publishing, and returns 
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import ray
+import torch
 from tensordict import TensorDict
 from verl.experimental.agent_loop import AgentLoopOutput
 from verl.trainer.ppo.v1 import AgentLoopManagerTQ, AgentLoopWorkerTQ
@@ -25,35 +26,16 @@ from verl_axpo.core.step import Resampled, explore
 from verl_axpo.core.types import Candidate, Group, Kind, Rollout, Row, Status
 from verl_axpo.integration import agent_loop
 from verl_axpo.integration.coordinator import BudgetCoordinator
+from verl_axpo.integration.group import GroupRun, ReadyRow, check_image_features, settled
 from verl_axpo.integration.lineage import AXPO_FIELD, BatchRow, Session, publishable
 from verl_axpo.integration.sampling import continuation_of, mean_entropy
-from verl_axpo.integration.shared import CONTEXT, FeatureMemo, LoopContext, Once
+from verl_axpo.integration.shared import CONTEXT, FeatureMemo, LoopContext
 from verl_axpo.integration.transcript import transcribe
 
 logger = logging.getLogger(__name__)
 
 MAX_WAITING_GROUPS = 100_000  # groups that may wait at the barrier at once: an actor call each, nearly free
 HOST_LOOP = "tool_agent"  # verl's own loop, which a dataset may name per sample; ours does all that it does
-
-
-@dataclass(slots=True, kw_only=True)
-class GroupRun:
-    """A group while its sessions run. The last one to settle explores and publishes; the others wait for that."""
-
-    size: int
-    settled: int = 0
-    shared: Once = field(default_factory=Once)
-    sessions: dict[int, Session] = field(default_factory=dict)
-    continuations: dict[int, list[Session]] = field(default_factory=dict)  # by source session
-    published: asyncio.Event = field(default_factory=asyncio.Event)
-    reported: bool = False
-
-    def question_images(self) -> list[Any]:
-        """The question's own images: the same objects in all sessions, which share what was loaded (`shared`)."""
-        for session in self.sessions.values():
-            images = (session.output.multi_modal_data or {}).get("images") or []
-            return list(images[: session.episode.prefix_images])
-        return []
 
 
 class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
@@ -83,6 +65,8 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
             await super()._run_prompt(prompt, sampling_params, trajectory, trace)
         finally:
             del self.groups[uid]
+            if group.features is not None:
+                group.features.close()
             if not group.reported:  # the other groups of the step must not wait for this one
                 await self._allocate(group, uid, ())
 
@@ -123,6 +107,12 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
                 "names from the dataset's agent_name column"
             )
         episode = output.extra_fields.pop(AXPO_FIELD)
+        if not validate:
+            self.groups[kwargs["uid"]].keep_features(self.features, output, episode)
+        # What cannot become a row fails here, where it costs a session or a prefix, not while its group is published.
+        # verl's scoring computes the row's features and positions; a loop that scores itself goes past it
+        if output.reward_score is not None and not validate:
+            self._compute_row(output)
         await self._compute_score([output], kwargs=kwargs)
         session = Session(output=output, kwargs=kwargs, episode=episode, resume=context.resume)
         # verl's own validation reports what stands here beside the score
@@ -142,6 +132,12 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
         check_image_features(self.processor, inputs, input_ids)
         return inputs
 
+    def _compute_row(self, output: AgentLoopOutput) -> None:
+        """Raises whatever publishing would raise about the row's images and positions."""
+        input_ids = torch.tensor([*output.prompt_ids, *output.response_ids])
+        inputs = self._compute_multi_modal_inputs(output, input_ids)
+        self._compute_position_ids(input_ids.unsqueeze(0), torch.ones_like(input_ids).unsqueeze(0), inputs)
+
     # ------------------------------ a settled group ------------------------------
 
     async def _finish(self, group: GroupRun, uid: str, run: Any) -> None:
@@ -157,8 +153,7 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
                     allocate=partial(self._allocate, group),
                     resample=partial(self._resample, group, run),
                 )
-            with self.features.keeping(group.question_images()):
-                await self._publish(group, uid, resampled)
+            await self._publish(group, resampled)
         finally:
             group.published.set()
 
@@ -172,37 +167,43 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
         context = LoopContext(resume=continuation_of(source, self.axpo), shared=group.shared)
         # Session ids behind the ordinary ones, a function of source and k alone: keys and seeds do not depend on timing
         first = group.size + candidate.session * count
-        sessions = await asyncio.gather(
-            *(run(**{**source.kwargs, "session_id": first + k, CONTEXT: context}) for k in range(count))
+        sessions = await settled(
+            run(**{**source.kwargs, "session_id": first + k, CONTEXT: context}) for k in range(count)
         )
-        group.continuations[candidate.session] = sessions
+        # All that can fail about their rows fails here, where it costs the prefix; publishing is for the whole group
+        group.continuations[candidate.session] = await settled(
+            self._ready(session, candidate.session) for session in sessions
+        )
         return [session.as_rollout() for session in sessions]
 
     async def _measure_entropies(self, group: GroupRun) -> None:
         if self.axpo.uncertainty != "entropy":
             return
-        measured = await asyncio.gather(*(mean_entropy(self.llm_client, one) for one in group.sessions.values()))
+        measured = await settled(mean_entropy(self.llm_client, one) for one in group.sessions.values())
         group.sessions = {
             session: replace(one, entropy=entropy)
             for (session, one), entropy in zip(group.sessions.items(), measured, strict=True)
         }
 
-    async def _publish(self, group: GroupRun, uid: str, resampled: Sequence[Resampled]) -> None:
+    async def _publish(self, group: GroupRun, resampled: Sequence[Resampled]) -> None:
         selected = {one.candidate.session for one in resampled}
-        rows: list[tuple[Session, int | None]] = [(one, None) for one in group.sessions.values()]
-        rows += [(one, source) for source in selected for one in group.continuations[source]]
-        await asyncio.gather(*(self._publish_row(uid, one, source, selected) for one, source in rows))
+        extra = [self._put(row) for source in selected for row in group.continuations[source]]
+        await settled([*(self._publish_rollout(one, selected) for one in group.sessions.values()), *extra])
 
-    async def _publish_row(self, uid: str, session: Session, source: int | None, selected: set[int]) -> None:
+    async def _publish_rollout(self, session: Session, selected: Collection[int]) -> None:
+        await self._put(await self._ready(session, selected=session.session_id in selected))
+
+    async def _ready(self, session: Session, source: int | None = None, *, selected: bool = False) -> ReadyRow:
+        """The row of an ordinary rollout, or of a continuation of session `source`."""
         rollout = session.as_rollout()
         row = Row(
-            uid=uid,
+            uid=session.kwargs["uid"],
             session=session.session_id,
             reward=rollout.reward,
             kind=Kind.ROLLOUT if source is None else Kind.RESAMPLE,
             source_session=source,
             status=rollout.status,
-            selected=source is None and session.session_id in selected,
+            selected=selected,
         )
         output = publishable(session, row, self.axpo)
         batch_row = BatchRow(
@@ -213,22 +214,10 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
             response_len=len(session.output.response_ids),
             transcript=await transcribe(session, output, self.tokenizer, self.axpo.trace_dir),
         )
-        await super()._agent_loop_postprocess(output, False, **session.kwargs, **{AXPO_FIELD: batch_row.pack()})
+        return ReadyRow(output=output, kwargs=session.kwargs, row=batch_row)
 
-
-def check_image_features(processor: Any, inputs: dict[str, Any], input_ids: Any) -> None:
-    """Invariant 6: as many image features as image tokens.
-
-    Raises:
-        ValueError: they differ; training on the row would crash the model or, worse, shift its images.
-    """
-    grids = inputs.get("image_grid_thw")
-    if processor is None or grids is None:
-        return
-    features = int((grids.prod(dim=-1) // processor.image_processor.merge_size**2).sum())
-    tokens = int((input_ids == processor.image_token_id).sum())
-    if features != tokens:
-        raise ValueError(f"row: got {features} image features for {tokens} image tokens, expected as many")
+    async def _put(self, ready: ReadyRow) -> None:
+        await super()._agent_loop_postprocess(ready.output, False, **ready.kwargs, **{AXPO_FIELD: ready.row.pack()})
 
 
 class AxpoAgentLoopManager(AgentLoopManagerTQ):

@@ -39,7 +39,7 @@ class LoopContext:
 
 
 class FeatureMemo:
-    """The processor's output for a question's own images, kept only while its group is published.
+    """The processor's output for a question's own images, kept while its group runs.
 
     Lists are compared by the identity of their images. One with a tool's image in it belongs to a single row, so that
     nothing would ever ask for it again; at two million pixels an image it would hold 46 MiB until it was pushed out.

@@ -26,7 +26,7 @@ def batch_metrics(data: StepData) -> dict[str, float]:
         if (candidate.uid, candidate.session) in continuations  # else its resampling failed
     ]
     return {
-        **step_metrics(data.groups(), resampled, data.config),
+        **step_metrics(data.groups(), resampled, data.config, rollouts_per_question=data.rollouts_per_question),
         **token_metrics((row.row.kind, row.episode.num_generated) for row in data.rows),
         **_cache_metrics(data.rows),
         **tool_metrics(call for row in data.rows for call in row.episode.tool_calls),

@@ -6,11 +6,15 @@ is still a call: it carries the problem, which the policy gets as the tool's res
 """
 
 import json
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 TAGS = ("<think>", "</think>", "<tool_call>", "</tool_call>")
+EXPECTED = 'expected {"name": <tool>, "arguments": {...}}'  # of every undecodable call
+_JSON = json.JSONDecoder()
+_SPACE = re.compile(r"\s*")
 
 
 class Tokenizer(Protocol):
@@ -42,6 +46,31 @@ class ParsedCall:
     problem: str | None = None
 
 
+@dataclass(slots=True, kw_only=True)
+class _TaggedText:
+    """A turn's text up to its last tag, and where its tags are: characters of the text, tokens of the turn."""
+
+    text: str = ""
+    behind: dict[int, int] = field(default_factory=dict)  # token of a tag -> where the text behind it begins
+    closings: dict[int, int] = field(default_factory=dict)  # where a closing tag begins -> its token
+
+    def closing_of_whole_call(self, start: int) -> int | None:
+        """The closing tag directly behind one whole call that begins at the opening tag `start`; None: no such call.
+
+        The JSON says itself where it ends, so no other closing tag need be tried: one inside a string is passed over,
+        one outside is an error there. And only one of two calls can be read beyond the end of the second: a quote that
+        opens a string for the one closes it for the other. So reading from every opening tag of a turn is linear too.
+        """
+        begin = _behind_space(self.text, self.behind[start])
+        if not self.text.startswith("{", begin):
+            return None
+        try:
+            call, end = _JSON.raw_decode(self.text, begin)
+        except (ValueError, RecursionError):
+            return None
+        return None if _problem_of(call) else self.closings.get(_behind_space(self.text, end))
+
+
 class ToolCallParser:
     """Parses the assistant turns of one tokenizer.
 
@@ -67,15 +96,16 @@ class ToolCallParser:
         self._think, self._end_think, self._open, self._close = (ids[tag] for tag in TAGS)
 
     def spans(self, token_ids: Sequence[int]) -> list[CallSpan]:
-        """The calls of one turn (T,), in order; the last may lack its closing tag."""
+        """The calls of one turn (T,), in order; the last may lack its closing tag. The cost is linear in T."""
         spans: list[CallSpan] = []
-        thinking, position = self.starts_in_think, 0
+        thinking, position, text = self.starts_in_think, 0, _TaggedText()
         while position < len(token_ids):
             token_id = token_ids[position]
             if token_id in (self._think, self._end_think):
                 thinking = token_id == self._think
             elif token_id == self._open and not thinking:
-                spans.append(self._span_from(token_ids, position))
+                text = text if spans else self._text_from(token_ids, position)
+                spans.append(self._span_from(token_ids, position, text))
                 position = spans[-1].end
                 continue
             position += 1
@@ -89,29 +119,53 @@ class ToolCallParser:
             return ParsedCall(name="", arguments={}, raw=raw, problem="The tool call was not closed with </tool_call>.")
         return _decode(raw)
 
-    def _span_from(self, token_ids: Sequence[int], start: int) -> CallSpan:
-        """Ends at the first closing tag behind which the JSON is whole; failing that, at the first closing tag."""
-        closings = [index for index in range(start + 1, len(token_ids)) if token_ids[index] == self._close]
-        for index in closings:
-            if _decode(self.tokenizer.decode(list(token_ids[start + 1 : index])).strip()).problem is None:
-                return CallSpan(open=start, end=index + 1, closed=True)
-        if closings:
-            return CallSpan(open=start, end=closings[0] + 1, closed=True)
-        return CallSpan(open=start, end=len(token_ids), closed=False)
+    def _span_from(self, token_ids: Sequence[int], start: int, text: _TaggedText) -> CallSpan:
+        """Ends at the closing tag behind which the JSON is whole; failing that, at the first closing tag."""
+        first = next((at for at in range(start + 1, len(token_ids)) if token_ids[at] == self._close), None)
+        if first is None:
+            return CallSpan(open=start, end=len(token_ids), closed=False)
+        whole = text.closing_of_whole_call(start)
+        return CallSpan(open=start, end=(first if whole is None else whole) + 1, closed=True)
+
+    def _text_from(self, token_ids: Sequence[int], start: int) -> _TaggedText:
+        """The turn's text from an opening tag on, every token of it decoded once."""
+        pieces, begin, length, text = list[str](), start, 0, _TaggedText()
+        for at in range(start, len(token_ids)):
+            if token_ids[at] not in (self._open, self._close):
+                continue
+            between = self.tokenizer.decode(list(token_ids[begin:at])) if begin < at else ""
+            length += len(between)
+            tag = TAGS[2] if token_ids[at] == self._open else TAGS[3]
+            if tag == TAGS[3]:
+                text.closings[length] = at
+            length, begin = length + len(tag), at + 1
+            text.behind[at] = length
+            pieces += [between, tag]
+        text.text = "".join(pieces)
+        return text
 
 
 def _decode(raw: str) -> ParsedCall:
-    expected = 'expected {"name": <tool>, "arguments": {...}}'
     try:
         call = json.loads(raw)
-    except ValueError as error:
-        return ParsedCall(
-            name="", arguments={}, raw=raw, problem=f"The tool call is not valid JSON ({error}); {expected}."
-        )
-    if not isinstance(call, dict) or not isinstance(call.get("name"), str):
-        return ParsedCall(name="", arguments={}, raw=raw, problem=f"The tool call names no tool; {expected}.")
-    arguments = call.get("arguments", {})
-    if not isinstance(arguments, dict):
-        problem = f"The arguments of {call['name']} are not a JSON object; {expected}."
+    except (ValueError, RecursionError) as error:
+        problem: str | None = f"The tool call is not valid JSON ({error}); {EXPECTED}."
+    else:
+        problem = _problem_of(call)
+    if problem is not None:
         return ParsedCall(name="", arguments={}, raw=raw, problem=problem)
-    return ParsedCall(name=call["name"], arguments=arguments, raw=raw)
+    return ParsedCall(name=call["name"], arguments=call.get("arguments", {}), raw=raw)
+
+
+def _problem_of(call: Any) -> str | None:
+    """What a decoded JSON value lacks to be a call."""
+    if not isinstance(call, dict) or not isinstance(call.get("name"), str):
+        return f"The tool call names no tool; {EXPECTED}."
+    if not isinstance(call.get("arguments", {}), dict):
+        return f"The arguments of {call['name']} are not a JSON object; {EXPECTED}."
+    return None
+
+
+def _behind_space(text: str, start: int) -> int:
+    space = _SPACE.match(text, start)
+    return space.end() if space else start

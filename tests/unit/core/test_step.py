@@ -123,7 +123,7 @@ async def test_continuations_of_a_group_are_drawn_at_once() -> None:
 
 async def test_metrics_of_the_step() -> None:
     resampled = await run(Host(3, {("b", 0): [continuation(0), continuation(1)]}), STEP)
-    metrics = step_metrics(STEP, resampled, AXPO)
+    metrics = step_metrics(STEP, resampled, AXPO, rollouts_per_question=4)
     assert metrics == pytest.approx(
         {
             "axpo/tool_use_rate": 6 / 12,
@@ -156,16 +156,33 @@ def test_metrics_count_infra_failures_and_leave_them_out_of_every_rate() -> None
         continuations=(continuation(1, Status.INFRA_FAILURE), continuation(0)),
     )
     with_failure = [Group(uid="a", rollouts=(*A.rollouts, broken)), B, C]
-    metrics, clean = step_metrics(with_failure, [lost], AXPO), step_metrics(STEP, [], AXPO)
+    metrics = step_metrics(with_failure, [lost], AXPO, rollouts_per_question=4)
+    clean = step_metrics(STEP, [], AXPO, rollouts_per_question=4)
     assert metrics["axpo/infra_failures"] == 2
     assert metrics["axpo/recovery_rate"] == 0
     same = ["tool_use_rate", "tool_all_wrong_rate", "tool_all_wrong_rate_after", "candidates", "pass@1", "pass@N"]
     assert {name: metrics["axpo/" + name] for name in same} == {name: clean["axpo/" + name] for name in same}
 
 
+def test_a_group_that_lost_a_session_is_not_ranked_but_counts_in_every_rate() -> None:
+    short, gone = Group(uid="b", rollouts=B.rollouts[:3]), Group(uid="d", rollouts=())
+    once = Resampled(candidate=Candidate(uid="a", session=1, score=0.3), continuations=(continuation(0),) * 2)
+    metrics = step_metrics([A, short, C, gone], [once], AXPO, rollouts_per_question=4)
+    expected = {
+        "axpo/triggered": 1,  # a; b's two wrong tool calls are all wrong, but it has three rollouts of four
+        "axpo/candidates": 2,
+        "axpo/selected": 1,
+        "axpo/budget_used": 1 / 4,  # floor(1/2 * 4 * 4 / 2) prefixes: the budget was made for four questions
+        "axpo/confidence/unselected": 0.8,  # a's other tool call alone
+        "axpo/tool_all_wrong_rate": 2 / 3,  # a, b of a, b, c
+        "axpo/pass@1": (1 / 4 + 0 / 3 + 2 / 4) / 3,
+    }
+    assert {name: metrics[name] for name in expected} == pytest.approx(expected)
+
+
 def test_an_average_over_nothing_is_left_out() -> None:
-    metrics = step_metrics([C], [], AXPO)
+    metrics = step_metrics([C], [], AXPO, rollouts_per_question=4)
     assert metrics["axpo/selected"] == metrics["axpo/triggered"] == 0
     absent = {"restore_rate", "recovery_rate", "confidence/selected", "confidence/unselected"}
     assert not absent & {name.removeprefix("axpo/") for name in metrics}
-    assert step_metrics([], [], AXPO)["axpo/candidates"] == 0
+    assert step_metrics([], [], AXPO, rollouts_per_question=4)["axpo/candidates"] == 0

@@ -44,6 +44,8 @@ def session() -> Callable[..., Session]:
             metrics={},
             extra_fields={"reward_extra_info": {}},
         )
-        return Session(output=output, kwargs={"session_id": session_id}, episode=make_episode(**episode), resume=resume)
+        return Session(
+            output=output, kwargs={"uid": "q", "session_id": session_id}, episode=make_episode(**episode), resume=resume
+        )
 
     return make

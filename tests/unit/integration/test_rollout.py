@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,8 +13,10 @@ from omegaconf import OmegaConf
 
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.core.types import Candidate, Kind
+from verl_axpo.integration import rollout
+from verl_axpo.integration.group import GroupRun, check_image_features
 from verl_axpo.integration.lineage import AXPO_FIELD, BatchRow, Session
-from verl_axpo.integration.rollout import AxpoAgentLoopWorker, check_image_features
+from verl_axpo.integration.rollout import AxpoAgentLoopWorker
 from verl_axpo.integration.shared import CONTEXT, FeatureMemo, LoopContext
 
 N, K = 4, 2
@@ -22,13 +25,23 @@ MakeSession = Callable[..., Session]
 
 
 class Harness:
-    """A worker whose sessions are given by `outcome(session_id, context)`: a Session, or an exception to raise."""
+    """A worker whose sessions are given by `outcome(session_id, context)`: a Session, or an exception to raise.
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, outcome: Callable[[int, LoopContext], Any]) -> None:
+    Sessions end, and are published, in the order of their ids; publishing one of `unpublishable` raises.
+    """
+
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        outcome: Callable[[int, LoopContext], Any],
+        unpublishable: tuple[int, ...] = (),
+    ) -> None:
         self.published: dict[int, tuple[Any, BatchRow]] = {}
         self.features: dict[int, tuple[Any, ...]] = {}  # by session id
         self.reports: list[tuple[Candidate, ...]] = []
         self.ran: list[int] = []
+        self.ended: list[int] = []
+        self.log: list[int | str] = []  # sessions as they are published, and when verl would mark the group as over
         worker = self.worker = AxpoAgentLoopWorker.__new__(AxpoAgentLoopWorker)
         worker.axpo = AxpoConfig(num_continuations=K)
         worker.groups, worker.tokenizer, worker.processor = {}, None, None
@@ -40,15 +53,21 @@ class Harness:
         async def run_agent_loop(_: Any, *args: Any, **kwargs: Any) -> Session:
             self.ran.append(kwargs["session_id"])
             result = outcome(kwargs["session_id"], kwargs[CONTEXT])
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001 * kwargs["session_id"])
+            self.ended.append(kwargs["session_id"])
             if isinstance(result, Exception):
                 raise result
+            worker.groups["q"].keep_features(worker.features, result.output, result.episode)  # as scoring it does
             return result
 
         async def publish(_: Any, output: Any, validate: bool, **kwargs: Any) -> None:
-            await asyncio.sleep(0)  # a row's way to the TransferQueue is not one step
-            self.features[kwargs["session_id"]] = self.worker._compute_multi_modal_inputs(output, None)["pixels"]
-            self.published[kwargs["session_id"]] = output, BatchRow.unpack(kwargs[AXPO_FIELD])
+            at = kwargs["session_id"]
+            if at in unpublishable:
+                raise OSError(f"no room for {at}")
+            await asyncio.sleep(0.001 * at)
+            self.features[at] = self.worker._compute_multi_modal_inputs(output, None)["pixels"]
+            self.published[at] = output, BatchRow.unpack(kwargs[AXPO_FIELD])
+            self.log.append(at)
 
         def process(_: Any, output: Any, input_ids: Any) -> dict[str, Any]:
             images = output.multi_modal_data["images"]
@@ -61,6 +80,8 @@ class Harness:
                 for at in range(N)
             )
             self.errors = [one for one in await asyncio.gather(*sessions, return_exceptions=True) if one is not None]
+            self.log.append("over")
+            await asyncio.sleep(0.05)
 
         monkeypatch.setattr(HOST, "_run_agent_loop", run_agent_loop)
         monkeypatch.setattr(HOST, "_agent_loop_postprocess", publish)
@@ -77,6 +98,11 @@ class Harness:
 
     def rows(self) -> dict[int, tuple[Kind, bool]]:
         return {at: (row.row.kind, row.row.selected) for at, (_, row) in sorted(self.published.items())}
+
+
+def resampled_group(session: MakeSession, at: int, context: LoopContext) -> Session:
+    """Four failed tool calls, of which session 0, the least confident, is resampled as sessions 4 and 5."""
+    return session(at, confidence=0.5 + at, resume=context.resume)
 
 
 def test_a_failed_subgroup_is_resampled_and_published_with_its_continuations(
@@ -105,13 +131,57 @@ def test_a_failed_resample_leaves_the_group_as_grpo_would_have_it(
     monkeypatch: pytest.MonkeyPatch, session: MakeSession
 ) -> None:
     def outcome(at: int, context: LoopContext) -> Any:
-        return OSError("server gone") if at == N + 1 else session(at, confidence=0.5 + at, resume=context.resume)
+        return OSError("server gone") if at == N + 1 else resampled_group(session, at, context)
 
     harness = Harness(monkeypatch, outcome).run()
     assert harness.ran[N:] == [4, 5]  # it was tried
     assert harness.rows() == dict.fromkeys(range(N), (Kind.ROLLOUT, False))
     assert all(output.response_ids == [1, 2, 3, 4, 5, 60, 7, 8] for output, _ in harness.published.values())
     assert harness.errors == []
+
+
+def test_a_continuation_does_not_go_on_behind_its_group(monkeypatch: pytest.MonkeyPatch, session: MakeSession) -> None:
+    """The servers may be asleep by then: the first continuation fails at once, the second takes its time."""
+
+    def outcome(at: int, context: LoopContext) -> Any:
+        return OSError("server gone") if at == N else resampled_group(session, at, context)
+
+    harness = Harness(monkeypatch, outcome)
+    host, ended_before = HOST._agent_loop_postprocess, []
+
+    async def publish(this: Any, *args: Any, **kwargs: Any) -> None:
+        ended_before.append(sorted(harness.ended))
+        await host(this, *args, **kwargs)
+
+    monkeypatch.setattr(HOST, "_agent_loop_postprocess", publish)
+    harness.run()
+    assert ended_before == [[0, 1, 2, 3, 4, 5]] * N
+
+
+def test_a_continuation_whose_row_cannot_be_made_is_a_failed_resample(
+    monkeypatch: pytest.MonkeyPatch, session: MakeSession
+) -> None:
+    """Invariant 7: here its picture cannot be stored for the trace."""
+
+    async def transcribe(one: Session, *_: Any) -> None:
+        if one.session_id == N + 1:
+            raise OSError("cannot write this picture")
+
+    monkeypatch.setattr(rollout, "transcribe", transcribe)
+    harness = Harness(monkeypatch, partial(resampled_group, session)).run()
+    assert harness.rows() == dict.fromkeys(range(N), (Kind.ROLLOUT, False))
+    assert all(output.response_ids == [1, 2, 3, 4, 5, 60, 7, 8] for output, _ in harness.published.values())
+    assert harness.errors == []
+
+
+@pytest.mark.parametrize("lost", [0, N])
+def test_a_row_that_is_not_taken_fails_its_group_when_all_others_are_in(
+    monkeypatch: pytest.MonkeyPatch, session: MakeSession, lost: int
+) -> None:
+    """verl samples a group when it is over: what came later would neither be trained nor ever cleared."""
+    harness = Harness(monkeypatch, partial(resampled_group, session), unpublishable=(lost,)).run()
+    assert harness.log == [*sorted({0, 1, 2, 3, 4, 5} - {lost}), "over"]
+    assert [str(one) for one in harness.errors] == [f"no room for {lost}"]
 
 
 def test_a_failed_session_costs_the_group_its_resampling_and_nobody_waits(
@@ -167,6 +237,30 @@ def test_an_agent_loop_without_an_episode_is_refused_with_the_line_to_change(ses
     worker = AxpoAgentLoopWorker.__new__(AxpoAgentLoopWorker)
     with pytest.raises(ValueError, match="default_agent_loop=axpo_tool_agent"):
         asyncio.run(worker._agent_loop_postprocess(session().output, False, uid="q", session_id=0))
+
+
+@pytest.mark.parametrize("reward", [None, 1.0])
+def test_what_cannot_become_a_row_fails_its_session(
+    monkeypatch: pytest.MonkeyPatch, session: MakeSession, reward: float | None
+) -> None:
+    """With verl's scoring, and where the loop has scored already: one picture of 4 features, 3 tokens for it."""
+
+    def features(*_: Any) -> dict[str, Any]:
+        return {"image_grid_thw": torch.tensor([[1, 4, 4]])}
+
+    settled_session = session(0)
+    output = settled_session.output.model_copy(
+        update={"response_ids": [7, 9, 9, 9, 7, 7, 7, 7], "reward_score": reward}
+    )
+    output.extra_fields[AXPO_FIELD] = settled_session.episode
+    worker = AxpoAgentLoopWorker.__new__(AxpoAgentLoopWorker)
+    worker.reward_loop_worker_handles, worker.features = [object()], FeatureMemo()  # none that could be asked
+    worker.groups = {"q": GroupRun(size=1)}
+    worker.processor = SimpleNamespace(image_processor=SimpleNamespace(merge_size=2), image_token_id=9)
+    monkeypatch.setattr(HOST, "_compute_multi_modal_inputs", features)
+    with pytest.raises(ValueError, match="4 image features for 3 image tokens"):
+        asyncio.run(worker._agent_loop_postprocess(output, False, uid="q", session_id=0))
+    assert worker.groups["q"].features is not None  # kept from the first scored session on
 
 
 @pytest.mark.parametrize(("tokens", "fits"), [(4, True), (3, False), (5, False)])

@@ -1,6 +1,7 @@
 """Calls in token ids: where they begin and end, what is not a call, and what a bad one says to the policy."""
 
 import json
+import time
 
 import pytest
 
@@ -83,6 +84,40 @@ def test_an_invalid_call_ends_at_its_own_closing_tag() -> None:
     # The first call's JSON is broken; the second must not be swallowed while looking for its end
     first, second = spans_of(f"</think><tool_call>{{oops</tool_call><tool_call>{CALL}</tool_call>")
     assert (first.open, first.end, second.open) == (1, 8, 8)  # 1 tag + 5 characters + 1 tag
+
+
+def test_a_string_left_open_does_not_swallow_the_next_call() -> None:
+    # Read as JSON the first call goes on to the second one's first quote; 1 tag + 11 characters + 1 tag
+    first, second = spans_of(f'</think><tool_call>{{"name": "z</tool_call><tool_call>{CALL}</tool_call>')
+    assert (first.open, first.end, second.open) == (1, 14, 14)
+    assert second.end == 14 + len(CALL) + 2
+
+
+@pytest.mark.parametrize("tags", [1, 1000])
+def test_a_call_may_be_about_closing_tags(tags: int) -> None:
+    call = json.dumps({"name": "python", "arguments": {"code": "</tool_call>" * tags}})
+    around = len(call) - tags * len("</tool_call>")  # characters; each tag is one token
+    assert spans_of(f"</think><tool_call>{call} \n</tool_call></tool_call>") == [
+        CallSpan(open=1, end=2 + around + tags + 3, closed=True)
+    ]
+
+
+def test_nesting_beyond_what_can_be_decoded_is_the_policys_mistake() -> None:
+    ids = TOKENIZER.encode(f'</think><tool_call>{{"name": "zoom", "arguments": {{"box": {"[" * 20_000}</tool_call>')
+    parser = ToolCallParser(TOKENIZER, starts_in_think=True)
+    (span,) = parser.spans(ids)
+    assert "not valid JSON" in str(parser.parse(ids, span).problem)
+
+
+@pytest.mark.timeout(300)  # s; the bound below is what is tested, this ends the hours that it is to prevent
+@pytest.mark.parametrize("inner", ["", "{", '{"a', '{"name": "zoom", "arguments": '])
+def test_a_long_turn_of_undecodable_calls_takes_no_time(inner: str) -> None:
+    """A policy that repeats itself for evaluation's 32,768 tokens must not stop its worker's event loop."""
+    call = TOKENIZER.encode(f"<tool_call>{inner}</tool_call>")
+    calls = 32_768 // len(call)
+    parser, started = ToolCallParser(TOKENIZER, starts_in_think=False), time.thread_time()
+    assert len(parser.spans(call * calls)) == calls
+    assert time.thread_time() - started < 20  # s; below 1 s on one core of a small machine
 
 
 def test_an_unclosed_call_reaches_the_end_of_the_turn() -> None:

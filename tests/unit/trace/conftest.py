@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,8 +80,10 @@ def cut(source: TrajectoryRecord, continuations: list[TrajectoryRecord], config:
     return replace(source, selected=True, recovery=recovery(continuations, config), response_mask=mask)
 
 
-def make_step(step: int, config: AxpoConfig, image: str = "images/none.png") -> Step:
-    """One step of AXPO on random rollouts."""
+def make_step(
+    step: int, config: AxpoConfig, image: str = "images/none.png", failed: Collection[tuple[str, int]] = ()
+) -> Step:
+    """One step of AXPO on random rollouts, of which the sessions `failed`, (uid, session) each, raised."""
     rng = random.Random(step)
     uids = [f"q{step}{letter}" for letter in "abcdef"]
     rollouts = {
@@ -89,8 +91,10 @@ def make_step(step: int, config: AxpoConfig, image: str = "images/none.png") -> 
         for uid in uids
         for n in range(N)
     }
-    groups = [Group(uid=uid, rollouts=tuple(rollouts[uid, n].as_rollout() for n in range(N))) for uid in uids]
-    ranked = {group.uid: rank(group, config) for group in groups}
+    rollouts = {key: one for key, one in rollouts.items() if key not in failed}
+    by_uid = {uid: tuple(one.as_rollout() for one in rollouts.values() if one.uid == uid) for uid in uids}
+    groups = [Group(uid=uid, rollouts=some) for uid, some in by_uid.items()]
+    ranked = {group.uid: rank(group, config) if len(group.rollouts) == N else () for group in groups}
     limit = max_prefixes(B, N, config)
     selected = [one for some in allocate(ranked, limit).values() for one in some]
     resampled: dict[Candidate, list[TrajectoryRecord]] = {}
@@ -107,7 +111,7 @@ def make_step(step: int, config: AxpoConfig, image: str = "images/none.png") -> 
     outcome = [
         Resampled(candidate=one, continuations=tuple(k.as_rollout() for k in some)) for one, some in resampled.items()
     ]
-    metrics = step_metrics(groups, outcome, config) | row_metrics(records, config)
+    metrics = step_metrics(groups, outcome, config, rollouts_per_question=N) | row_metrics(records, config)
     return records, StepSummary(
         step=step,
         config=config,
@@ -136,7 +140,7 @@ def row_metrics(records: list[TrajectoryRecord], config: AxpoConfig) -> dict[str
 
 
 @pytest.fixture(scope="session")
-def step_maker() -> Callable[[int, AxpoConfig, str], Step]:
+def step_maker() -> Callable[..., Step]:
     return make_step
 
 

@@ -250,6 +250,38 @@ def test_a_failed_resample_is_a_note(trace_dir: Path) -> None:
     assert any("its resampling failed" in note for note in result.notes)
 
 
+# Of step 2: a no-tool rollout of q2c, whose only tool call is wrong, and every session of q2d
+FAILED_SESSIONS = {("q2c", 3), *(("q2d", session) for session in range(4))}
+
+
+def write_failed_sessions(folder: Path, config: AxpoConfig, step_maker: Callable[..., Any]) -> None:
+    image = store_image(folder, Image.new("RGB", (4, 3)))
+    with TraceWriter(folder) as writer:
+        writer.write_step(*step_maker(2, config, image, FAILED_SESSIONS))
+
+
+def test_a_failed_session_is_a_note(tmp_path: Path, config: AxpoConfig, step_maker: Callable[..., Any]) -> None:
+    """docs/design/status.md: the session is gone, and its group resamples nothing."""
+    write_failed_sessions(tmp_path, config, step_maker)
+    result = audit(tmp_path)
+    assert result.differences == ()
+    assert result.notes == (
+        "step 2, q2c: 3 of 4 rollouts, the other sessions failed; nothing of it is resampled",
+        "step 2, q2d: 0 of 4 rollouts, the other sessions failed; nothing of it is resampled",
+    )
+
+
+def test_what_a_group_with_a_failed_session_resamples_is_a_difference(
+    tmp_path: Path, config: AxpoConfig, step_maker: Callable[..., Any]
+) -> None:
+    write_failed_sessions(tmp_path, config, step_maker)
+
+    def rank_it(lines: Lines, summary: Line) -> None:
+        summary["candidates"].append({"uid": "q2c", "session": 1, "score": 0.5})
+
+    assert [(one.check, one.where) for one in edit(tmp_path, rank_it)] == [("ranking", "q2c/1")]
+
+
 def test_an_empty_folder_is_the_users_mistake(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="was trace_dir set"):
         audit(tmp_path)

@@ -1,0 +1,61 @@
+"""What ends a run: its report is made whatever the audit finds, and the exit status is the audit's."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.unit.recipes.conftest import RECIPES
+from tests.unit.trace.conftest import K, make_step
+from verl_axpo.cli import FINDING
+from verl_axpo.core.config import AxpoConfig
+from verl_axpo.trace import TraceWriter, store_image
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    """What verl leaves of a run of one step; in its trace the advantage of a resample, the last row, is off."""
+    image = store_image(tmp_path / "trace", Image.new("RGB", (4, 3)))
+    with TraceWriter(tmp_path / "trace") as writer:
+        writer.write_step(*make_step(1, AxpoConfig(num_continuations=K), image))
+    records = tmp_path / "trace/step_000001.jsonl"
+    *others, last = records.read_text().splitlines()
+    changed = {**json.loads(last), "advantage": 9.0}
+    records.write_text("\n".join([*others, json.dumps(changed)]) + "\n")
+    for folder in ("checkpoints", "heldout", "world", "sft"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "checkpoints/latest_checkpointed_iteration.txt").write_text("1")
+    for step in (0, 1):
+        row = {"uid": "v_0_0", "score": 1.0, "uses_tool": 1.0, "infra_failure": 0.0}
+        (tmp_path / f"heldout/{step}.jsonl").write_text(json.dumps(row) + "\n")
+    (tmp_path / "metrics_1.jsonl").write_text(json.dumps({"step": 1, "data": {"critic/score/mean": 0.5}}) + "\n")
+    return tmp_path
+
+
+def run(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, **variables}
+    return subprocess.run(["bash", *command], env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_finish_reports_and_then_audits(finished: Path) -> None:
+    result = run(str(RECIPES / "finish.sh"), str(finished), "axpo", "0")
+    assert result.returncode == FINDING, result.stderr
+    assert "1 differences" in result.stdout
+    assert "axpo, 1 steps" in (finished / "report.md").read_text()
+
+
+def test_the_tiny_recipe_reports_and_then_audits(finished: Path) -> None:
+    """World, SFT and RL are there already, as on a second start; what is left to do is the end."""
+    for mark in ("world/.done", "sft/.done", ".done_1"):
+        (finished / mark).touch()
+    result = run(
+        str(RECIPES / "run_tiny_axpo.sh"), OUT=str(finished), STEPS="1", FAMILIES="perception", SETUP="0", EVALUATE="0"
+    )
+    assert result.returncode == FINDING, result.stderr
+    assert "1 differences" in result.stdout
+    assert (finished / "report.md").exists()
