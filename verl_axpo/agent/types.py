@@ -88,7 +88,8 @@ class Trajectory:
     """One trajectory, whole or as far as it came.
 
     Attributes:
-        status: as in training; `infra_failure` has its reason in `error`.
+        status: as in training; `infra_failure` has its reason in `error`, and so has a `truncated` one whose next
+            request the server refused as too long.
         over_limit: the last turn reaches beyond `response_tokens`, so that training would not have seen its end.
         token_exact: whether every request began with exactly the tokens of the turns before it; None if unknown
             (a single turn, or a server that does not return token ids).
