@@ -30,6 +30,12 @@ class Sampling:
     presence_penalty: float | None = 1.5
     seed: int | None = None
 
+    def __post_init__(self) -> None:
+        for name, least in (("temperature", 0.0), ("top_p", 0.0), ("presence_penalty", -2.0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name}: got {value}, expected at least {least:g}, or none to leave it to the server")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:

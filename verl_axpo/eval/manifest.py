@@ -20,6 +20,7 @@ from verl_axpo.trace.writer import write_atomically
 
 FILE_NAME = "manifest.json"
 HASH_CHARACTERS = 16
+NOT_SENT = "not sent"  # of a field of `sampling`: the server samples by its own value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,14 @@ def read_manifest(folder: str | Path) -> Manifest:
     path = Path(folder) / FILE_NAME
     if not path.exists():
         raise ValueError(f"{folder}: no {FILE_NAME} there; expected the --out folder of `verl-axpo eval run`")
-    return Manifest(**orjson.loads(path.read_bytes()))
+    manifest = Manifest(**orjson.loads(path.read_bytes()))
+    sampling = manifest.settings.get("sampling", {})  # null in the manifests of earlier versions
+    return replace(manifest, settings={**manifest.settings, "sampling": in_words(sampling)})
+
+
+def in_words(sampling: Mapping[str, Any]) -> dict[str, Any]:
+    """`NOT_SENT` in place of None."""
+    return {name: NOT_SENT if value is None else value for name, value in sampling.items()}
 
 
 def open_manifest(

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from verl_axpo.agent.conversation import CONVERSATIONS, Dialect
 from verl_axpo.agent.types import Limits, Sampling
+from verl_axpo.eval.manifest import in_words
 from verl_axpo.eval.prompts import prompt_hash
 from verl_axpo.eval.types import Question, Score
 from verl_axpo.eval.weights import weights_hash
@@ -79,9 +80,10 @@ class Settings:
 
     def for_manifest(self, tools: str | None) -> dict[str, Any]:
         """Plain values, with the options of each tool, a hash of the prompts' texts and, of a local checkpoint, which
-        weights it holds."""
+        weights it holds. What of `sampling` is left to the server is `manifest.NOT_SENT`."""
         return {
             **asdict(self),
+            "sampling": in_words(asdict(self.sampling)),
             "prompts": prompt_hash(),
             "weights": weights_hash(self.model),
             "tools": {} if tools is None else settings_of(tools),

@@ -198,8 +198,7 @@ def test_a_failing_server_is_retried_and_then_an_infra_failure(serve: Any) -> No
 
 REFUSALS = [
     # vLLM 0.24: the prompt, the prompt with its pictures, the number of pictures
-    "This model's maximum context length is 4096 tokens. However, you requested 0 output tokens and your prompt contains "
-    "at least 4097 input tokens",
+    "This model's maximum context length is 4096 tokens. However, your prompt contains at least 4097 input tokens",
     "The decoder prompt (length 5000) is longer than the maximum model length of 4096.",
     "At most 16 image(s) may be provided in one prompt. Set `--limit-mm-per-prompt` to increase this limit.",
     # hosted models
