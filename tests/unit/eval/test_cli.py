@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from tests.unit.agent.scripted import MODEL, ZOOM_TOOLS, ScriptedServer
 from tests.unit.eval import colours
 from verl_axpo.eval.cli import app
+from verl_axpo.eval.fixtures import registry
 
 Serve = Callable[..., ScriptedServer]
 REGISTRY = colours.__name__
@@ -70,6 +71,44 @@ def test_all_nine_benchmarks_end_to_end_on_their_fixtures(serve: Serve, tmp_path
     # every rollout calls the tool; where a question has no picture, that is the policy's mistake, and a call still
     assert measured["tool_use"]["average"]["value"] == 1.0
     assert 0 < measured["pass_1"]["average"]["value"] < 1
+
+
+def test_the_columns_that_a_judge_would_raise_are_named_and_a_later_judge_raises_them(
+    serve: Serve, tmp_path: Path
+) -> None:
+    """Each fixture question once, all answered "maybe": wrong by every rule, right for this judge."""
+    verdict = {"text": '{"reason": "close enough", "correct": true}'}
+    server = serve(any=[{"text": colours.says("maybe script:verdict")}], verdict=[verdict])
+    fixed = ["--model", MODEL, "--base-url", server.url, "--out", str(tmp_path), "--response-tokens", "1000"]
+    options = ["--registry", "verl_axpo.eval.fixtures.registry", "--no-agent", "--rollouts", "1"]
+    names = ("math_vr", "visualprobe", "hr_mmsearch", "mmsearch")
+    status, output = cli("run", *fixed, *options)
+    assert status == 0, output
+    counts = {name: len(registry.load(name)) for name in names}
+    asked = ", ".join(f"{count} of {count} questions of {name}" for name, count in counts.items())
+    assert f"no judge: rules alone decide on {asked}; these columns are lower bounds." in output
+    verdicts = [f"{registry.get(name).column} ({count} verdicts)" for name, count in counts.items()]
+    assert f"{', '.join(verdicts)} are lower bounds" in (tmp_path / "report.md").read_text()
+
+    sampled = len(server.requests())
+    judge = ["--judge-model", MODEL, "--judge-url", server.url, "--judge-key-env", ""]
+    status, output = cli("run", *fixed, *options, *judge)
+    assert status == 0, output
+    assert f"0 to sample, {sum(counts.values())} to score again" in output
+    assert all("response_format" in one for one in server.requests()[sampled:])
+    report = json.loads((tmp_path / "report.json").read_text())
+    judged = {name: one["scored_by"]["judge"] for name, one in report["benchmarks"].items()}
+    assert judged == dict.fromkeys(registry.names(), 0) | counts
+    assert "lower bounds" not in (tmp_path / "report.md").read_text()
+
+
+def test_a_judge_with_nothing_to_decide_is_in_the_report(serve: Serve, tmp_path: Path) -> None:
+    server, options = serve(), ["--no-agent", "--benchmark", "warm", "--rollouts", "1"]
+    judge = ["--judge-model", MODEL, "--judge-url", server.url, "--judge-key-env", ""]
+    run(server.url, tmp_path, *options)
+    assert run(server.url, tmp_path, *options, *judge)[0] == 0
+    assert json.loads((tmp_path / "report.json").read_text())["settings"]["judge"] == MODEL
+    assert len(server.requests()) == 1
 
 
 def test_a_run_with_failures_says_so_and_exits_with_1(serve: Serve, tmp_path: Path) -> None:
