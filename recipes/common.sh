@@ -201,6 +201,7 @@ else
     actor_rollout_ref.rollout.enable_chunked_prefill=True
     actor_rollout_ref.rollout.max_num_batched_tokens=16384
     actor_rollout_ref.rollout.max_model_len="$ROW"
+    # 2 of the 3 turns carry out a call, python returns up to 4 pictures: 8 are left for the question, as in Math-VR
     +actor_rollout_ref.rollout.engine_kwargs.vllm.limit_mm_per_prompt='{image:16,video:0}'
     trainer.n_gpus_per_node="$GPUS"
     trainer.nnodes="$NODES" # with RAY_ADDRESS, which Ray reads by itself, the nodes of that cluster

@@ -13,6 +13,9 @@ shift
 if [ "$1" = -- ]; then shift; fi
 GPUS=${GPUS:-8} TP=${TP:-1} PORT=${PORT:-8000} LENGTH=${LENGTH:-65536} LOG=${LOG:-vllm_server.log}
 START_S=${START_S:-1800} # 66 GB of weights from a network disk take a while
+# Pictures in the longest prompt of an evaluation: 8 of a question (Math-VR), and 4 from python, the most that a call
+# returns, in each of 4 turns (the fifth carries out no call; one call a turn: --parallel-calls).
+images=$((8 + 4 * 4))
 if [ "$GPUS" -lt "$TP" ]; then
   echo "[serve] a replica of $model takes TP=$TP GPUs, there are GPUS=$GPUS; lower TP (TEACHER_TP), or more GPUS" >&2
   exit 2
@@ -42,8 +45,8 @@ mkdir -p "$(dirname "$LOG")"
 # The module behind `vllm serve`, which does not start with the CPU build (it asks for a distribution named vllm).
 # --generation-config vllm: no sampling setting of the checkpoint's own behind the caller's back
 python -m vllm.entrypoints.openai.api_server --model "$model" --port "$PORT" --tensor-parallel-size "$TP" \
-  --data-parallel-size $((GPUS / TP)) --max-model-len "$LENGTH" --limit-mm-per-prompt '{"image": 16, "video": 0}' --enable-prefix-caching \
-  --generation-config vllm "${options[@]}" >"$LOG" 2>&1 &
+  --data-parallel-size $((GPUS / TP)) --max-model-len "$LENGTH" --limit-mm-per-prompt "{\"image\": $images, \"video\": 0}" \
+  --enable-prefix-caching --generation-config vllm "${options[@]}" >"$LOG" 2>&1 &
 server=$!
 trap stop EXIT
 

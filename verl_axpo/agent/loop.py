@@ -3,7 +3,8 @@
     Conversation.messages -> ChatServer -> text -> calls -> Toolbox -> Conversation.add -> ChatServer -> ...
 
 The rules of ending are those of `verl_axpo.integration.agent_loop`: no call is carried out on the last turn that the
-limits allow, and calls left unanswered or a turn cut by its length make the trajectory `truncated`.
+limits allow, and calls left unanswered or a turn cut by its length make the trajectory `truncated`. So does a server
+that refuses a later request as too long: training ends where the response is full, too.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from verl_axpo.agent.server import ChatServer, Completion
 from verl_axpo.agent.toolbox import Toolbox, schema_of
 from verl_axpo.agent.types import Limits, Response, Sampling, Trajectory, Turn, used_tokens
 from verl_axpo.core.types import Status
-from verl_axpo.errors import InfraFailure
+from verl_axpo.errors import ContextFull, InfraFailure
 from verl_axpo.trace.records import ToolCall
 
 Seed = Callable[[int], int | None]  # turn -> the request's seed
@@ -43,7 +44,8 @@ class Agent:
     context: int | None = None
 
     async def run(self, question: str, images: Sequence[bytes] = (), seed: Seed = lambda turn: None) -> Trajectory:
-        """One trajectory; a failing service ends it as `infra_failure`, with the turns that it had.
+        """One trajectory; a failing service ends it as `infra_failure`, with the turns that it had, and a request that
+        the turns made too long for the server as `truncated`.
 
         Args:
             question: the user turn; `<image>` stands for the next of `images`.
@@ -55,15 +57,15 @@ class Agent:
         """
         started = time.time()
         run = _Run(self, seed)
-        error = None
+        failure = None
         try:
             await run.to_the_end(question, images)
-        except InfraFailure as failure:
-            error = str(failure)
+        except InfraFailure as raised:
+            failure = raised
         return Trajectory(
-            status=run.status(error),
+            status=run.status(failure),
             turns=tuple(run.turns),
-            error=error or run.tool_failure(),
+            error=str(failure) if failure is not None else run.tool_failure(),
             over_limit=run.over_limit,
             token_exact=run.token_exact,
             started=started,
@@ -125,12 +127,13 @@ class _Run:
     def over_limit(self) -> bool:
         return used_tokens(self.turns) > self.limits.response_tokens
 
-    def status(self, error: str | None) -> Status:
-        """As `AxpoToolAgentLoop._status`."""
-        if error is not None or self.tool_failure():
+    def status(self, failure: InfraFailure | None) -> Status:
+        """As `AxpoToolAgentLoop._status`; `failure` is what ended the turns, None where the policy did."""
+        full = isinstance(failure, ContextFull) and bool(self.turns)  # the question alone is not the policy's doing
+        if (failure is not None and not full) or self.tool_failure():
             return Status.INFRA_FAILURE
         last = self.turns[-1]
-        cut = last.finish_reason == "length" or self.over_limit or last.unanswered
+        cut = full or last.finish_reason == "length" or self.over_limit or last.unanswered
         return Status.TRUNCATED if cut else Status.OK
 
     def tool_failure(self) -> str | None:

@@ -6,6 +6,7 @@ Overload, timeouts, dropped connections and 5xx are retried with growing pauses 
 retry can mend (a wrong key, an unknown model) is the user's to fix and stops the run as a ValueError.
 """
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +15,19 @@ from typing import Any
 import openai
 
 from verl_axpo.agent.types import Sampling
-from verl_axpo.errors import InfraFailure
+from verl_axpo.errors import ContextFull, InfraFailure
 
 Message = dict[str, Any]
 
 RETRIES = 6  # pauses of 0.5, 1, 2, 4, 8, 8 s: a hiccup is bridged, a server that restarts is left to the next run
 TIMEOUT_S = 3600.0  # of one request: 32,768 tokens beside a hundred others take many minutes
 MOST_ERROR_CHARACTERS = 500  # of a server's own words
+# How a 400 says that a request is too long, or has too many pictures: vLLM, SGLang, OpenAI, Anthropic, Gemini
+TOO_LONG = re.compile(
+    r"context[ _](length|window|limit|size)|maximum model length|(prompt|input) is too long|too many tokens"
+    r"|maximum number of tokens|too many images|at most \d+ image|maximum of \d+ images",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +90,8 @@ class ChatServer:
             options: further fields of the request (`tools`, `tool_choice`, a server's own).
 
         Raises:
-            InfraFailure: no answer, even after retries, or one that is none.
+            InfraFailure: no answer, even after retries, or one that is none; `ContextFull` where the request is too
+                long for the server's window, or has too many pictures.
             ValueError: the server does not know the key or the model.
         """
         fields = {
@@ -159,4 +167,6 @@ class ChatServer:
         if isinstance(error, openai.NotFoundError):
             return ValueError(f"{self.base_url} has no model {self.model!r}: {words}; check --model and --base-url")
         cause = f": {error.__cause__}" if str(error.__cause__ or "") else ""  # what "Connection error." leaves out
-        return InfraFailure(f"{self.base_url}: {type(error).__name__}: {words}{cause}")
+        too_long = isinstance(error, openai.BadRequestError) and TOO_LONG.search(str(error))
+        kind = ContextFull if too_long else InfraFailure
+        return kind(f"{self.base_url}: {type(error).__name__}: {words}{cause}")

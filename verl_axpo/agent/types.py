@@ -30,6 +30,12 @@ class Sampling:
     presence_penalty: float | None = 1.5
     seed: int | None = None
 
+    def __post_init__(self) -> None:
+        for name, least in (("temperature", 0.0), ("top_p", 0.0), ("presence_penalty", -2.0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name}: got {value}, expected at least {least:g}, or none to leave it to the server")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -88,7 +94,8 @@ class Trajectory:
     """One trajectory, whole or as far as it came.
 
     Attributes:
-        status: as in training; `infra_failure` has its reason in `error`.
+        status: as in training; `infra_failure` has its reason in `error`, and so has a `truncated` one whose next
+            request the server refused as too long.
         over_limit: the last turn reaches beyond `response_tokens`, so that training would not have seen its end.
         token_exact: whether every request began with exactly the tokens of the turns before it; None if unknown
             (a single turn, or a server that does not return token ids).

@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from verl_axpo.errors import InfraFailure
+from verl_axpo.eval.options import count, number
 from verl_axpo.eval.settings import Registry, Settings
 
 if TYPE_CHECKING:  # both import what takes seconds
@@ -33,6 +34,8 @@ console = Console()
 
 Folder = Annotated[Path, typer.Argument(help="The --out folder of an evaluation.", metavar="DIR")]
 InFull = Annotated[int, typer.Option(help="Questions per benchmark whose rollouts the HTML page carries.")]
+Number = Annotated[float | None, typer.Option(parser=number, metavar="NUMBER|none", help="none: not sent.")]
+Count = Annotated[int | None, typer.Option(parser=count, metavar="INTEGER|none", help="0 or none: not sent.")]
 Paper = Annotated[bool, typer.Option("--paper", help="Put the paper's numbers below ours, labelled as the paper's.")]
 
 
@@ -47,10 +50,10 @@ def run(
     tools: Annotated[str | None, typer.Option(help="A tool config, or one of ours by name; needed with tools.")] = None,
     agent: Annotated[bool, typer.Option("--agent/--no-agent", help="With tools, or one turn without.")] = True,
     rollouts: Annotated[int, typer.Option(help="Of each question: the k of Pass@k.")] = 4,
-    temperature: Annotated[float, typer.Option()] = 0.7,
-    top_p: Annotated[float, typer.Option()] = 0.8,
-    top_k: Annotated[int, typer.Option(help="0: not sent, for servers that do not know it.")] = 20,
-    presence_penalty: Annotated[float, typer.Option()] = 1.5,
+    temperature: Number = 0.7,
+    top_p: Number = 0.8,
+    top_k: Count = 20,
+    presence_penalty: Number = 1.5,
     seed: Annotated[int | None, typer.Option(help="Seeds every request; none by default.")] = None,
     max_turns: Annotated[int, typer.Option()] = 5,
     response_tokens: Annotated[int, typer.Option(help="After the prompt, tool responses included.")] = 32_768,
@@ -63,7 +66,9 @@ def run(
     judge_model: Annotated[str | None, typer.Option(help="Judges where rules do not decide.")] = None,
     judge_url: Annotated[str, typer.Option(help="The judge's server.")] = "https://api.openai.com/v1",
     judge_key_env: Annotated[str, typer.Option(help="The variable with its key; '' for none.")] = "OPENAI_API_KEY",
-    judge_temperature: Annotated[float, typer.Option(help="Below 0: not sent, for models that take none.")] = 0.0,
+    judge_temperature: Annotated[
+        float | None, typer.Option(parser=number, metavar="NUMBER|none", help="none, or below 0: not sent.")
+    ] = 0.0,
     max_failed: Annotated[float, typer.Option(help="Share of rollouts that may stay failed or unscored.")] = 0.0,
     limit: Annotated[int | None, typer.Option(help="Only the first questions of each benchmark.")] = None,
     registry: Annotated[str, typer.Option(help="A module with names, get, load and score.")] = REGISTRY,
@@ -79,7 +84,7 @@ def run(
         agent=agent,
         dialect=cast(Any, dialect),
         sampling=Sampling(
-            temperature=temperature, top_p=top_p, top_k=top_k or None, presence_penalty=presence_penalty, seed=seed
+            temperature=temperature, top_p=top_p, top_k=top_k, presence_penalty=presence_penalty, seed=seed
         ),
         limits=Limits(
             max_turns=max_turns if agent else 1,
@@ -231,7 +236,7 @@ def _key(variable: str | None) -> str:
     return os.environ[variable]
 
 
-def _judge(model: str | None, url: str, key_env: str, temperature: float, out: Path) -> "Judge | None":
+def _judge(model: str | None, url: str, key_env: str, temperature: float | None, out: Path) -> "Judge | None":
     """The reward's own judge, its verdicts kept beside the evaluation; None: rules alone."""
     if model is None:
         return None
@@ -243,7 +248,7 @@ def _judge(model: str | None, url: str, key_env: str, temperature: float, out: P
             base_url=url,
             model=model,
             api_key_env=key_env or None,
-            temperature=temperature if temperature >= 0 else None,
+            temperature=None if temperature is None or temperature < 0 else temperature,
             cache_dir=str(out / "judge"),
         )
     )

@@ -16,9 +16,9 @@ from rich.console import Console
 from verl_axpo.agent.server import ChatServer
 from verl_axpo.eval.leftover import Leftover
 from verl_axpo.eval.live import Live
-from verl_axpo.eval.manifest import note_tool_data, open_manifest, pin_prompt
+from verl_axpo.eval.manifest import judge_comes, note_tool_data, open_manifest, pin_prompt
 from verl_axpo.eval.runner import Job, Plan, Runner, Runs
-from verl_axpo.eval.settings import Registry, Settings, about
+from verl_axpo.eval.settings import Registry, Settings, about, count_judged, judged
 from verl_axpo.eval.store import Store
 from verl_axpo.eval.types import Question, Score
 from verl_axpo.rewards.answer import final_answer
@@ -29,7 +29,8 @@ if TYPE_CHECKING:  # verl and torch behind it
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """`left`: what failed, for the next run to try again. `worked`: this run sampled or scored any."""
+    """`left`: what failed, for the next run to try again. `worked`: this run sampled or scored any, or has the first
+    judge."""
 
     left: Leftover
     worked: bool
@@ -64,7 +65,8 @@ async def evaluate(
         revisions: of each benchmark the hub's commit, or `local`, for the manifest.
         base_url, api_key: of the server.
         tools: a tool config, or one of ours by name; None without tools.
-        judge: handed to the registry's `score`; None: rules alone.
+        judge: handed to the registry's `score`; None: rules alone. Where the folder's runs had none so far, it decides
+            what the rules found wrong.
         concurrency: trajectories at a time.
         retries: of a request, with growing pauses, before its rollout counts as failed.
         console: shows the progress.
@@ -78,15 +80,23 @@ async def evaluate(
     async def scorer(question: Question, answer: str | None) -> Score:
         return await registry.score(question, answer, judge)
 
+    def plan_of() -> Plan:
+        decides = judged(registry) or (lambda question: True)
+        return Plan.of(questions, settings.rollouts, store, decides if judge is not None else lambda question: False)
+
     _check(questions)
+    waiting = count_judged(registry, questions)
     if judge is None:
         _check_without_judge(registry, questions)
+        _tell_lower_bounds(waiting, questions, console)
     async with AsyncExitStack() as stack:
         store = stack.enter_context(Store(out))
-        open_manifest(out, settings.for_manifest(tools), questions, about(registry, list(questions), revisions))
+        noted = settings.for_manifest(tools)
+        has_come = judge_comes(out, noted)
+        open_manifest(out, noted, questions, about(registry, list(questions), revisions, judged=waiting))
         for name, some in questions.items():
             store.add_questions(name, some)
-        plan = Plan.of(questions, settings.rollouts, store)
+        plan = plan_of()
         agent: Runs = _Nobody()
         loaded: list[Any] = []
         if plan.sample:
@@ -97,6 +107,7 @@ async def evaluate(
         runner = Runner(
             agent=agent,
             scorer=scorer,
+            judge=judge is not None,
             read_answer=final_answer,
             store=store,
             concurrency=concurrency,
@@ -105,8 +116,7 @@ async def evaluate(
         )
         await runner.run(plan)
         note_tool_data(out, {tool.name: tool.content_hash() for tool in loaded if hasattr(tool, "content_hash")})
-        left = Leftover.of(Plan.of(questions, settings.rollouts, store), store)
-        return Done(left=left, worked=not plan.empty)
+        return Done(left=Leftover.of(plan_of(), store), worked=has_come or not plan.empty)
 
 
 def _check(questions: Mapping[str, Sequence[Question]]) -> None:
@@ -132,6 +142,19 @@ def _check_without_judge(registry: Registry, questions: Mapping[str, Sequence[Qu
                 f"{name}: got no judge for {waiting} of {len(some)} questions, whose answers no rule decides; expected "
                 "--judge-model and --judge-url"
             )
+
+
+def _tell_lower_bounds(
+    waiting: Mapping[str, int], questions: Mapping[str, Sequence[Question]], console: Console
+) -> None:
+    """Which columns a judge would raise, before hours are spent."""
+    some = [f"{count} of {len(questions[name])} questions of {name}" for name, count in waiting.items() if count]
+    if some:
+        console.print(
+            f"no judge: rules alone decide on {', '.join(some)}; these columns are lower bounds. The same command with "
+            "--judge-model, now or later, asks a judge about what the rules found wrong, without sampling again",
+            soft_wrap=True,
+        )
 
 
 def _tools(out: Path, config: str | None) -> list[Any]:

@@ -2,8 +2,9 @@
 
     settings of this run -> open_manifest(folder) -> written, or compared with what is there: differences by name
 
-Benchmarks may be added later; each is held to the questions that it had the first time. Where the server listens and
-how many requests it gets at a time may change freely.
+Benchmarks may be added later; each is held to the questions that it had the first time. So may a judge, where there was
+none: what the rules alone found wrong is scored again. Where the server listens and how many requests it gets at a time
+may change freely.
 """
 
 import hashlib
@@ -19,7 +20,9 @@ from verl_axpo.eval.types import Question
 from verl_axpo.trace.writer import write_atomically
 
 FILE_NAME = "manifest.json"
+JUDGE = "judge"  # the setting that may come later
 HASH_CHARACTERS = 16
+NOT_SENT = "not sent"  # of a field of `sampling`: the server samples by its own value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +47,14 @@ def read_manifest(folder: str | Path) -> Manifest:
     path = Path(folder) / FILE_NAME
     if not path.exists():
         raise ValueError(f"{folder}: no {FILE_NAME} there; expected the --out folder of `verl-axpo eval run`")
-    return Manifest(**orjson.loads(path.read_bytes()))
+    manifest = Manifest(**orjson.loads(path.read_bytes()))
+    sampling = manifest.settings.get("sampling", {})  # null in the manifests of earlier versions
+    return replace(manifest, settings={**manifest.settings, "sampling": in_words(sampling)})
+
+
+def in_words(sampling: Mapping[str, Any]) -> dict[str, Any]:
+    """`NOT_SENT` in place of None."""
+    return {name: NOT_SENT if value is None else value for name, value in sampling.items()}
 
 
 def open_manifest(
@@ -59,7 +69,7 @@ def open_manifest(
         folder: of the evaluation.
         settings: what may not change.
         questions: of each benchmark of this run.
-        about: of each benchmark what the report says of it (`column`, `group`, `place`, `paper`, `revision`).
+        about: of each benchmark what the report says of it (`column`, `group`, `place`, `paper`, `revision`, `judged`).
 
     Raises:
         ValueError: it was made with other settings or questions; each difference is named.
@@ -69,14 +79,22 @@ def open_manifest(
     there = Manifest(settings=plain)
     if (folder / FILE_NAME).exists():
         there = read_manifest(folder)
-        problems = [*differences(there.settings, plain), *_changed(there.benchmarks, ours)]
+        before = {**there.settings, JUDGE: plain.get(JUDGE)} if judge_comes(folder, settings) else there.settings
+        problems = [*differences(before, plain), *_changed(there.benchmarks, ours)]
         if problems:
             told = "\n".join(f"- {problem}" for problem in problems)
             raise ValueError(f"{folder} was made with other settings; set them back or use another --out:\n{told}")
-    manifest = replace(there, benchmarks={**there.benchmarks, **ours})
+    manifest = replace(there, settings=plain, benchmarks={**there.benchmarks, **ours})
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder, manifest)
     return manifest
+
+
+def judge_comes(folder: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether the evaluation of the folder had no judge so far, and has one in these settings."""
+    if settings.get(JUDGE) is None or not (folder / FILE_NAME).exists():
+        return False
+    return read_manifest(folder).settings.get(JUDGE) is None
 
 
 def pin_prompt(folder: Path, schemas: Sequence[Mapping[str, Any]]) -> None:

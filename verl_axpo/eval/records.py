@@ -80,12 +80,13 @@ class RolloutRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreRecord:
-    """The verdict on one rollout."""
+    """The verdict on one rollout; `judge`: there was one to ask, so that none may come later and say otherwise."""
 
     benchmark: str
     uid: str
     rollout: int
     score: Score
+    judge: bool = False
 
     @property
     def key(self) -> Key:

@@ -4,7 +4,8 @@
                                                       |_ scorer -> scores.jsonl   (does not hold a worker)
 
 There is no barrier: a worker takes the next job as soon as it is free, so that the server stays full. A rollout that
-failed for no fault of the policy is marked and tried again by the next run; so is a verdict that nobody could give.
+failed for no fault of the policy is marked and tried again by the next run; so is a verdict that nobody could give, and
+one that a rule gave alone once there is a judge to ask.
 """
 
 import asyncio
@@ -62,7 +63,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is left to do: rollouts to sample, and rollouts on disk that nobody has scored yet."""
+    """What is left to do: rollouts to sample, and rollouts on disk that nobody has scored yet, or no judge."""
 
     total: int
     sample: tuple[Job, ...]
@@ -73,8 +74,20 @@ class Plan:
         return not self.sample and not self.score
 
     @classmethod
-    def of(cls, questions: Mapping[str, Sequence[Question]], rollouts: int, store: Store) -> "Plan":
+    def of(
+        cls,
+        questions: Mapping[str, Sequence[Question]],
+        rollouts: int,
+        store: Store,
+        judged: Callable[[Question], bool] = lambda question: False,
+    ) -> "Plan":
         """Question by question, so that the k rollouts of one find its prompt in the server's prefix cache.
+
+        Args:
+            questions: of each benchmark.
+            rollouts: of each question.
+            store: what is there.
+            judged: whether this run's judge decides where a rule did not say right; without a judge it never does.
 
         Raises:
             ValueError: two questions of a benchmark share a uid, so that their rollouts could not be told apart.
@@ -87,8 +100,14 @@ class Plan:
         missing = (job for job in jobs if store.statuses.get(job.key) in unusable)
         sample = tuple(replace(job, again=job.key in store.statuses) for job in missing)
         kept = [job for job in jobs if store.statuses.get(job.key) not in unusable]
-        score = tuple(job for job in kept if job.key not in store.scores or store.scores[job.key].correct is None)
+        score = tuple(
+            job for job in kept if _unscored(job, store) or (store.ruled_out(job.key) and judged(job.question))
+        )
         return cls(total=len(jobs), sample=sample, score=score)
+
+
+def _unscored(job: Job, store: Store) -> bool:
+    return job.key not in store.scores or store.scores[job.key].correct is None
 
 
 class Runner:
@@ -97,6 +116,7 @@ class Runner:
     Args:
         agent: gives the trajectories.
         scorer: (question, answer) -> verdict; an InfraFailure of its judge leaves the rollout unscored.
+        judge: whether the scorer has a judge to ask; kept with each verdict.
         read_answer: last turn's text -> what the scorer is asked about.
         store: open for writing.
         concurrency: trajectories at a time.
@@ -109,6 +129,7 @@ class Runner:
         *,
         agent: Runs,
         scorer: Scorer,
+        judge: bool,
         read_answer: ReadAnswer,
         store: Store,
         concurrency: int,
@@ -118,7 +139,7 @@ class Runner:
         if concurrency < 1:
             raise ValueError(f"concurrency: got {concurrency}, expected at least 1")
         self.agent, self.scorer, self.read_answer, self.store = agent, scorer, read_answer, store
-        self.concurrency, self.seed, self.watcher = concurrency, seed, watcher
+        self.judge, self.concurrency, self.seed, self.watcher = judge, concurrency, seed, watcher
         self._failures = 0  # in a row
         self._verdicts: set[asyncio.Task[None]] = set()
 
@@ -186,7 +207,7 @@ class Runner:
             score = await self.scorer(job.question, answer)
         except InfraFailure as failure:
             score = Score(correct=None, by="nobody", reason=f"no verdict: {failure}")
-        await self.store.add_score(job.key, score)
+        await self.store.add_score(job.key, score, judge=self.judge)
         self.watcher.scored(score)
 
     def _verdict_given(self, verdict: asyncio.Task[None]) -> None:

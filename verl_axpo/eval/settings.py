@@ -1,16 +1,18 @@
 """What an evaluation is asked to do, and the benchmarks that it is asked with.
 
 options -> Settings -> the manifest's values
-Registry (names, get, load, score): `verl_axpo.eval.benchmarks`, or any module that has the same four
+Registry (names, get, load, score): `verl_axpo.eval.benchmarks`, or any module that has the same four; what a judge
+decides it may say by `judged(question)`
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from verl_axpo.agent.conversation import CONVERSATIONS, Dialect
 from verl_axpo.agent.types import Limits, Sampling
+from verl_axpo.eval.manifest import in_words
 from verl_axpo.eval.prompts import prompt_hash
 from verl_axpo.eval.types import Question, Score
 from verl_axpo.eval.weights import weights_hash
@@ -53,7 +55,8 @@ class Registry(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What may not change between two runs into one folder; the defaults are the paper's (section 4).
+    """What may not change between two runs into one folder, but for a judge that comes later; the defaults are the
+    paper's (section 4).
 
     Attributes:
         model: the name that the server has it under.
@@ -79,21 +82,47 @@ class Settings:
 
     def for_manifest(self, tools: str | None) -> dict[str, Any]:
         """Plain values, with the options of each tool, a hash of the prompts' texts and, of a local checkpoint, which
-        weights it holds."""
+        weights it holds. What of `sampling` is left to the server is `manifest.NOT_SENT`."""
         return {
             **asdict(self),
+            "sampling": in_words(asdict(self.sampling)),
             "prompts": prompt_hash(),
             "weights": weights_hash(self.model),
             "tools": {} if tools is None else settings_of(tools),
         }
 
 
+def judged(registry: Registry) -> Callable[[Question], bool] | None:
+    """Question -> whether a judge decides on an answer to it that no rule calls right; None where the registry does not
+    say: then it may."""
+    found: Callable[[Question], bool] | None = getattr(registry, "judged", None) or getattr(
+        registry, "needs_judge", None
+    )
+    return found
+
+
+def count_judged(registry: Registry, questions: Mapping[str, Sequence[Question]]) -> dict[str, int]:
+    """How many questions of each benchmark are a judge's where the rule does not say right; {} if nothing says so."""
+    decides = judged(registry)
+    return {} if decides is None else {name: sum(map(decides, some)) for name, some in questions.items()}
+
+
 def about(
-    registry: Registry, names: Sequence[str], revisions: Mapping[str, str] | None = None
+    registry: Registry, names: Sequence[str], revisions: Mapping[str, str] | None = None, **more: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """What the manifest keeps of each benchmark, so that a report needs no registry; `revisions` as they were read."""
-    noted: dict[str, dict[str, Any]] = {name: {"revision": commit} for name, commit in (revisions or {}).items()}
-    return {name: _about(registry.get(name)) | noted.get(name, {}) for name in names}
+    """What the manifest keeps of each benchmark, so that a report needs no registry.
+
+    Args:
+        registry: describes them.
+        names: of the benchmarks.
+        revisions: as they were read, by benchmark.
+        more: further entries, each by benchmark.
+    """
+    entries = {"revision": revisions or {}, **more}
+    return {
+        name: _about(registry.get(name)) | {entry: known[name] for entry, known in entries.items() if name in known}
+        for name in names
+    }
 
 
 def _about(one: Described) -> dict[str, Any]:

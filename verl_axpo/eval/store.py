@@ -43,12 +43,14 @@ class Store:
     Attributes:
         statuses: how each rollout on disk ended; an `infra_failure` is to be tried again.
         scores: the last verdict on each rollout.
+        unjudged: those of them that were given without a judge to ask.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.statuses: dict[Key, Status] = {}
         self.scores: dict[Key, Score] = {}
+        self.unjudged: set[Key] = set()
         self._offsets: dict[Key, int] = {}  # of the rollout's line
         self._lock: BinaryIO | None = None
         self._disk: ThreadPoolExecutor | None = None  # one thread: lines do not mix, the event loop does not wait
@@ -82,7 +84,8 @@ class Store:
         """Read what is there; for readers, a torn last line (a run in progress) is not there yet."""
         for offset, rollout in read_lines(self.folder / ROLLOUTS, RolloutRecord):
             self._note(rollout, offset)
-        self.scores = {one.key: one.score for _, one in read_lines(self.folder / SCORES, ScoreRecord)}
+        for _, score in read_lines(self.folder / SCORES, ScoreRecord):
+            self._note_score(score)
         return self
 
     # ------------------------------ writing ------------------------------
@@ -91,11 +94,12 @@ class Store:
         """Append; on disk when this returns."""
         self._note(record, await self._append(ROLLOUTS, to_line(record)))
 
-    async def add_score(self, key: Key, score: Score) -> None:
-        """Append; on disk when this returns."""
+    async def add_score(self, key: Key, score: Score, *, judge: bool = False) -> None:
+        """Append; on disk when this returns. `judge`: there was one to ask."""
         benchmark, uid, rollout = key
-        await self._append(SCORES, to_line(ScoreRecord(benchmark=benchmark, uid=uid, rollout=rollout, score=score)))
-        self.scores[key] = score
+        record = ScoreRecord(benchmark=benchmark, uid=uid, rollout=rollout, score=score, judge=judge)
+        await self._append(SCORES, to_line(record))
+        self._note_score(record)
 
     def add_questions(self, benchmark: str, questions: Sequence[Question]) -> None:
         """Write a benchmark's questions and their pictures, once."""
@@ -128,6 +132,15 @@ class Store:
     def _note(self, record: RolloutRecord, offset: int) -> None:
         self.statuses[record.key] = record.status
         self._offsets[record.key] = offset
+
+    def _note_score(self, record: ScoreRecord) -> None:
+        self.scores[record.key] = record.score
+        (self.unjudged.discard if record.judge else self.unjudged.add)(record.key)
+
+    def ruled_out(self, key: Key) -> bool:
+        """Whether a rule alone has found the answer wrong, without a judge behind it."""
+        score = self.scores.get(key)
+        return key in self.unjudged and score is not None and score.by == "rule" and score.correct is False
 
     # ------------------------------ reading ------------------------------
 

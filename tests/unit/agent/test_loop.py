@@ -196,6 +196,45 @@ def test_a_failing_server_is_retried_and_then_an_infra_failure(serve: Any) -> No
     assert failed.last_text is None
 
 
+REFUSALS = [
+    # vLLM 0.24: the prompt, the prompt with its pictures, the number of pictures
+    "This model's maximum context length is 4096 tokens. However, your prompt contains at least 4097 input tokens",
+    "The decoder prompt (length 5000) is longer than the maximum model length of 4096.",
+    "At most 16 image(s) may be provided in one prompt. Set `--limit-mm-per-prompt` to increase this limit.",
+    # hosted models
+    "Your input exceeds the context window of this model. (context_length_exceeded)",
+    "prompt is too long: 207791 tokens > 200000 maximum",
+    "The input token count (314175) exceeds the maximum number of tokens allowed (131072).",
+    "Too many images in request. Max is 10.",
+    "11 images provided, but the model supports a maximum of 10 images.",
+]
+
+
+@pytest.mark.parametrize("words", REFUSALS)
+def test_turns_that_fill_the_servers_window_end_the_trajectory_as_truncated(serve: Any, words: str) -> None:
+    server = serve({"full": [step(THINKS + ZOOM), {"status": 400, "error": words}]})
+    trajectory = ask(server, "full", retries=2)
+    assert trajectory.status is Status.TRUNCATED
+    assert trajectory.uses_tool
+    assert [len(turn.calls) for turn in trajectory.turns] == [1]
+    assert words[:40] in str(trajectory.error)  # the reader of a report sees what ended it
+    assert trajectory.response_tokens == 10  # the turn's; what the tool returned was never in a prompt
+    assert len(server.requests()) == 2  # no retry can mend it
+
+
+@pytest.mark.parametrize("words", REFUSALS)
+def test_a_question_that_does_not_fit_is_nobodys_answer(serve: Any, words: str) -> None:
+    trajectory = ask(serve({"long": [{"status": 400, "error": words}]}), "long")
+    assert (trajectory.status, trajectory.turns) == (Status.INFRA_FAILURE, ())
+
+
+@pytest.mark.parametrize(("status", "words"), [(400, "tool messages take no pictures"), (500, "context length")])
+def test_another_refusal_behind_the_first_turn_is_an_infra_failure(serve: Any, status: int, words: str) -> None:
+    trajectory = ask(serve({"odd": [step(THINKS + ZOOM), {"status": status, "error": words}]}), "odd")
+    assert trajectory.status is Status.INFRA_FAILURE
+    assert len(trajectory.turns) == 1
+
+
 def test_a_dropped_connection_keeps_the_turns_before_it(serve: Any) -> None:
     trajectory = ask(serve({"drop": [step(THINKS + ZOOM), {"drop": True}]}), "drop")
     assert trajectory.status is Status.INFRA_FAILURE

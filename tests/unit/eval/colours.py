@@ -56,7 +56,7 @@ def question(benchmark: str, colour: str, uid: str | None = None) -> Question:
     return Question(
         benchmark=benchmark,
         uid=uid or colour,
-        prompt=f"<image>What colour is it? script:{colour}",
+        prompt=f"<image>What colour is it, in {uid or colour}? script:{colour}",
         ground_truth=colour,
         answer_type="short_text",
         images=(buffer.getvalue(),),
@@ -96,6 +96,19 @@ class BrokenJudge:
         raise InfraFailure("the judge is asleep")
 
 
-class KindJudge:
+class StrictJudge:
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
     async def judge(self, question: str, reference: str, answer: str) -> Verdict:
+        self.asked.append(reference)
+        return Verdict(correct=False, reason="not the same word")
+
+
+class KindJudge:
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def judge(self, question: str, reference: str, answer: str) -> Verdict:
+        self.asked.append(reference)
         return Verdict(correct=True, reason="close enough")

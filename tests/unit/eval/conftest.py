@@ -46,6 +46,7 @@ def evaluate(
     benchmarks: tuple[str, ...] = ("warm", "cold"),
     questions: dict[str, list[Question]] | None = None,
     judge: Any = None,
+    judge_name: str | None = None,
     tools: str = ZOOM_TOOLS,
     concurrency: int = 4,
     console: Console | None = None,
@@ -55,7 +56,7 @@ def evaluate(
     questions = questions or {name: colours.load(name, source) for name in benchmarks}
     return asyncio.run(
         module.evaluate(
-            settings(**changes),
+            settings(judge=judge_name, **changes),
             questions,
             registry=colours,
             out=out,

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from tests.unit.agent.scripted import MODEL, ZOOM_TOOLS, ScriptedServer
 from tests.unit.eval import colours
 from verl_axpo.eval.cli import app
+from verl_axpo.eval.fixtures import registry
 
 Serve = Callable[..., ScriptedServer]
 REGISTRY = colours.__name__
@@ -70,6 +71,44 @@ def test_all_nine_benchmarks_end_to_end_on_their_fixtures(serve: Serve, tmp_path
     # every rollout calls the tool; where a question has no picture, that is the policy's mistake, and a call still
     assert measured["tool_use"]["average"]["value"] == 1.0
     assert 0 < measured["pass_1"]["average"]["value"] < 1
+
+
+def test_the_columns_that_a_judge_would_raise_are_named_and_a_later_judge_raises_them(
+    serve: Serve, tmp_path: Path
+) -> None:
+    """Each fixture question once, all answered "maybe": wrong by every rule, right for this judge."""
+    verdict = {"text": '{"reason": "close enough", "correct": true}'}
+    server = serve(any=[{"text": colours.says("maybe script:verdict")}], verdict=[verdict])
+    fixed = ["--model", MODEL, "--base-url", server.url, "--out", str(tmp_path), "--response-tokens", "1000"]
+    options = ["--registry", "verl_axpo.eval.fixtures.registry", "--no-agent", "--rollouts", "1"]
+    names = ("math_vr", "visualprobe", "hr_mmsearch", "mmsearch")
+    status, output = cli("run", *fixed, *options)
+    assert status == 0, output
+    counts = {name: len(registry.load(name)) for name in names}
+    asked = ", ".join(f"{count} of {count} questions of {name}" for name, count in counts.items())
+    assert f"no judge: rules alone decide on {asked}; these columns are lower bounds." in output
+    verdicts = [f"{registry.get(name).column} ({count} verdicts)" for name, count in counts.items()]
+    assert f"{', '.join(verdicts)} are lower bounds" in (tmp_path / "report.md").read_text()
+
+    sampled = len(server.requests())
+    judge = ["--judge-model", MODEL, "--judge-url", server.url, "--judge-key-env", ""]
+    status, output = cli("run", *fixed, *options, *judge)
+    assert status == 0, output
+    assert f"0 to sample, {sum(counts.values())} to score again" in output
+    assert all("response_format" in one for one in server.requests()[sampled:])
+    report = json.loads((tmp_path / "report.json").read_text())
+    judged = {name: one["scored_by"]["judge"] for name, one in report["benchmarks"].items()}
+    assert judged == dict.fromkeys(registry.names(), 0) | counts
+    assert "lower bounds" not in (tmp_path / "report.md").read_text()
+
+
+def test_a_judge_with_nothing_to_decide_is_in_the_report(serve: Serve, tmp_path: Path) -> None:
+    server, options = serve(), ["--no-agent", "--benchmark", "warm", "--rollouts", "1"]
+    judge = ["--judge-model", MODEL, "--judge-url", server.url, "--judge-key-env", ""]
+    run(server.url, tmp_path, *options)
+    assert run(server.url, tmp_path, *options, *judge)[0] == 0
+    assert json.loads((tmp_path / "report.json").read_text())["settings"]["judge"] == MODEL
+    assert len(server.requests()) == 1
 
 
 def test_a_run_with_failures_says_so_and_exits_with_1(serve: Serve, tmp_path: Path) -> None:
@@ -148,7 +187,15 @@ def test_keys_go_where_they_are_named_for(serve: Serve, tmp_path: Path, monkeypa
     assert {one["authorization"] for one in server.requests()[4:]} == {"Bearer the-servers"}
 
 
-@pytest.mark.parametrize(("options", "temperature"), [((), [0.0]), (("--judge-temperature", "-1"), [])])
+@pytest.mark.parametrize(
+    ("options", "temperature"),
+    [
+        ((), [0.0]),
+        (("--judge-temperature", "0.5"), [0.5]),
+        (("--judge-temperature", "-1"), []),
+        (("--judge-temperature", "none"), []),
+    ],
+)
 def test_the_rewards_judge_decides_and_its_reason_is_kept(
     serve: Serve, tmp_path: Path, options: tuple[str, ...], temperature: list[float]
 ) -> None:
@@ -165,6 +212,56 @@ def test_the_rewards_judge_decides_and_its_reason_is_kept(
     assert "the same colour" in (tmp_path / "out" / "scores.jsonl").read_text()
     (asked,) = [one for one in server.requests() if "response_format" in one]  # the judge's: a verdict in a schema
     assert [asked[name] for name in asked if name == "temperature"] == temperature
+
+
+SAMPLING = ("temperature", "top_p", "top_k", "presence_penalty")
+
+
+@pytest.mark.parametrize(
+    ("options", "sent"),
+    [
+        ((), {"temperature": 0.7, "top_p": 0.8, "top_k": 20, "presence_penalty": 1.5}),
+        (("--temperature", "none"), {"top_p": 0.8, "top_k": 20, "presence_penalty": 1.5}),
+        (("--top-p", "none", "--top-k", "none"), {"temperature": 0.7, "presence_penalty": 1.5}),
+        (("--presence-penalty", "none", "--top-k", "0"), {"temperature": 0.7, "top_p": 0.8}),
+        (("--presence-penalty", "-0.5"), {"temperature": 0.7, "top_p": 0.8, "top_k": 20, "presence_penalty": -0.5}),
+        (("--temperature", "0"), {"temperature": 0, "top_p": 0.8, "top_k": 20, "presence_penalty": 1.5}),
+    ],
+)
+def test_what_is_none_is_not_sent_and_named_so(
+    serve: Serve, tmp_path: Path, options: tuple[str, ...], sent: dict[str, float]
+) -> None:
+    server, out = serve(), tmp_path / "out"
+    status, output = run(server.url, out, "--no-agent", "--benchmark", "warm", "--rollouts", "1", *options)
+    assert status == 0, output
+    (asked,) = server.requests()
+    assert {name: asked[name] for name in SAMPLING if name in asked} == sent
+    noted = {name: sent.get(name, "not sent") for name in SAMPLING} | {"seed": "not sent"}
+    for file in ("manifest.json", "report.json"):
+        assert json.loads((out / file).read_text())["settings"]["sampling"] == noted
+    report = (out / "report.md").read_text()
+    assert [f"| sampling.{name} | not sent |" in report for name in SAMPLING] == [name not in sent for name in SAMPLING]
+
+
+@pytest.mark.parametrize("option", ["--temperature", "--top-p", "--top-k", "--presence-penalty", "--judge-temperature"])
+def test_what_is_neither_a_number_nor_none_is_refused(tmp_path: Path, option: str) -> None:
+    status, output = run("http://127.0.0.1:9/v1", tmp_path / "out", "--no-agent", option, "off")
+    assert status == 2
+    assert f"Invalid value for '{option}'" in output
+    assert "or none: not sent" in output
+
+
+def test_an_evaluation_that_was_begun_with_null_for_not_sent_goes_on(serve: Serve, tmp_path: Path) -> None:
+    """As manifests had it before there was a word."""
+    server, options = serve(), ["--no-agent", "--benchmark", "warm", "--rollouts", "1", "--top-k", "0"]
+    assert run(server.url, tmp_path, *options)[0] == 0
+    path = tmp_path / "manifest.json"
+    path.write_text(path.read_text().replace('"not sent"', "null"))
+    status, output = run(server.url, tmp_path, *options)
+    assert (status, len(server.requests())) == (0, 1), output
+    assert json.loads(path.read_text())["settings"]["sampling"]["top_k"] == "not sent"
+    with pytest.raises(ValueError, match=r"sampling\.top_k: there 'not sent', this run 20"):
+        run(server.url, tmp_path, *options[:-2])
 
 
 def test_no_server_at_all_exits_with_1_and_names_it(tmp_path: Path) -> None:
@@ -187,6 +284,9 @@ def test_no_server_at_all_exits_with_1_and_names_it(tmp_path: Path) -> None:
         (["--no-agent", "--revision", "warm"], r"revision: got \['warm'\]; expected NAME=VALUE"),
         (["--no-agent", "--max-failed", "1"], "max-failed: got 1.0, expected a share"),
         (["--no-agent", "--rollouts", "0"], "rollouts: got 0"),
+        (["--no-agent", "--temperature", "-1"], "temperature: got -1.0, expected at least 0, or none to leave it"),
+        (["--no-agent", "--top-p", "-1"], "top_p: got -1.0"),
+        (["--no-agent", "--presence-penalty", "-3"], "presence_penalty: got -3.0, expected at least -2"),
         (["--no-agent", "--concurrency", "0"], "concurrency: got 0"),
         (["--no-agent", "--key-env", "NO_SUCH_KEY"], "NO_SUCH_KEY is not set"),
         (["--no-agent", "--judge-model", "j", "--judge-key-env", "NO_SUCH_KEY"], "NO_SUCH_KEY is not set"),

@@ -178,6 +178,117 @@ def test_a_judges_failure_is_unscored_and_scored_again_without_sampling(serve: S
     assert Store(out).load().scores["warm", "red", 0].by == "judge"
 
 
+def test_a_judge_that_comes_later_decides_what_the_rules_found_wrong(serve: Serve, tmp_path: Path) -> None:
+    server, out = serve(green=[{"text": "no answer at all"}]), tmp_path / "out"
+    assert evaluate(server.url, out)
+    assert verdicts(out) == {"red": (True, "rule"), "green": (False, "rule"), "blue": (False, "rule")}
+    server.kill()  # nothing is sampled again
+
+    kind = colours.KindJudge()
+    assert evaluate(server.url, out, judge=kind, judge_name="kind")
+    assert verdicts(out) == {"red": (True, "rule"), "green": (False, "rule"), "blue": (True, "judge")}
+    assert kind.asked == ["blue", "blue"]  # two rollouts; right is right, and no answer is none
+    assert json.loads((out / "manifest.json").read_text())["settings"]["judge"] == "kind"
+
+    lines = (out / "scores.jsonl").read_bytes()
+    assert evaluate(server.url, out, judge=kind, judge_name="kind")
+    assert (out / "scores.jsonl").read_bytes() == lines  # not even the rollouts without an answer
+    for other in ("strict", None):
+        with pytest.raises(ValueError, match=rf"judge: there 'kind', this run {other!r}"):
+            evaluate(server.url, out, judge=other and kind, judge_name=other)
+
+
+def verdicts(out: Path) -> dict[str, tuple[bool | None, str]]:
+    """By question; its rollouts have the same."""
+    return {uid: (score.correct, score.by) for (_, uid, _), score in Store(out).load().scores.items()}
+
+
+def test_a_later_judge_that_fails_leaves_unscored_what_it_was_asked_about(serve: Serve, tmp_path: Path) -> None:
+    server, out = serve(), tmp_path / "out"
+    assert evaluate(server.url, out)
+    assert not evaluate(server.url, out, judge=colours.BrokenJudge(), judge_name="j")
+    assert verdicts(out) == {"red": (True, "rule"), "green": (True, "rule"), "blue": (None, "nobody")}
+    assert evaluate(server.url, out, judge=colours.KindJudge(), judge_name="j")
+    assert verdicts(out)["blue"] == (True, "judge")
+
+
+def test_a_benchmark_that_was_left_out_when_the_judge_came_is_judged_when_it_is_in(
+    serve: Serve, tmp_path: Path
+) -> None:
+    server, out, kind = serve(red=[{"text": colours.says("rose")}]), tmp_path / "out", colours.KindJudge()
+    evaluate(server.url, out)
+    evaluate(server.url, out, benchmarks=("warm",), judge=kind, judge_name="kind")
+    assert verdicts(out) == {"red": (True, "judge"), "green": (True, "rule"), "blue": (False, "rule")}
+    evaluate(server.url, out, judge=kind, judge_name="kind")
+    assert verdicts(out)["blue"] == (True, "judge")
+
+
+def test_only_what_a_judge_decides_is_scored_again(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, out, kind = serve(red=[{"text": colours.says("rose")}]), tmp_path / "out", colours.KindJudge()
+    monkeypatch.setattr(colours, "judged", lambda question: question.benchmark == "cold", raising=False)
+    text = io.StringIO()
+    evaluate(server.url, out, console=Console(file=text))
+    assert "no judge: rules alone decide on 2 of 2 questions of cold; these columns are lower bounds" in text.getvalue()
+    (note,) = build_report(out).notes  # green is right
+    assert note.startswith("Cold (2 verdicts) are lower bounds")
+    text = io.StringIO()
+    evaluate(server.url, out, judge=kind, judge_name="kind", console=Console(file=text))
+    assert verdicts(out) == {"red": (False, "rule"), "green": (True, "rule"), "blue": (True, "judge")}
+    assert "6 rollouts: 6 on disk, 0 to sample, 2 to score again" in text.getvalue()
+    assert "lower bounds" not in text.getvalue()
+    assert build_report(out).notes == []
+
+
+def test_verdicts_of_a_judge_from_before_lines_said_so_stand(serve: Serve, tmp_path: Path) -> None:
+    server, out = serve(), tmp_path / "out"
+    strict = colours.StrictJudge()
+    evaluate(server.url, out, judge=strict, judge_name="strict")
+    scores = out / "scores.jsonl"
+    scores.write_bytes(scores.read_bytes().replace(b',"judge":true', b""))
+    assert b'"judge":true' not in scores.read_bytes()
+    asked = len(strict.asked)
+    assert evaluate(server.url, out, judge=strict, judge_name="strict")
+    assert len(strict.asked) == asked
+
+
+def test_a_run_killed_while_a_later_judge_decides_goes_on_there(serve: Serve, tmp_path: Path) -> None:
+    """Twelve wrong answers for a slow judge, twelve rollouts without one; SIGKILL after a few verdicts, a torn line."""
+    verdict = {"text": '{"reason": "the same colour", "correct": true}', "sleep": 0.3}
+    mute, wrong = [{"text": "no answer at all"}], [{"text": colours.says("azure script:verdict")}]
+    server, out = serve(verdict=[verdict], green=mute, blue=wrong), tmp_path / "out"
+    assert evaluate(server.url, out, source=12, benchmarks=("cold",), rollouts=1)
+    options = ["--benchmark", "cold", "--source", "cold=12", "--rollouts", "1", "--concurrency", "2"]
+    judge = ["--judge-model", MODEL, "--judge-url", server.url, "--judge-key-env", ""]
+    line = command(server.url, out, *options, *judge)
+    process = subprocess.Popen(line, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    wait_for_lines(out / "scores.jsonl", 24 + 12 + 3, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    with (out / "scores.jsonl").open("ab") as file:
+        file.write(b'{"benchmark":"cold","uid":"bl')
+    judged = [json.loads(one) for one in (out / "scores.jsonl").read_bytes().splitlines()[24:-1]]
+    assert all(one["judge"] for one in judged)
+    assert 15 <= len(judged) < 24
+    assert json.loads((out / "manifest.json").read_text())["settings"]["judge"] == MODEL
+
+    with pytest.raises(ValueError, match="judge: there 'scripted', this run None"):
+        evaluate(server.url, out, source=12, benchmarks=("cold",), rollouts=1)
+    done = run_cli(line)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"24 rollouts: 24 on disk, 0 to sample, {24 - len(judged)} to score again" in done.stdout
+    lines = [json.loads(one) for one in (out / "scores.jsonl").read_bytes().splitlines()]
+    assert lines[24 : 24 + len(judged)] == judged
+    assert sorted(one["uid"] for one in lines[24:]) == sorted(one["uid"] for one in lines[:24])  # each once
+    assert {uid[:4]: score for uid, score in verdicts(out).items()} == {
+        "gree": (False, "rule"),
+        "blue": (True, "judge"),
+    }
+    sampled = [one for one in server.requests() if "response_format" not in one]
+    assert len(sampled) == 24
+
+
 def test_other_settings_are_refused_by_name(serve: Serve, tmp_path: Path) -> None:
     url, out = serve().url, tmp_path / "out"
     evaluate(url, out, benchmarks=("warm",))

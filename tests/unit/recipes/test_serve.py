@@ -1,6 +1,7 @@
 """recipes/serve.sh around a program named `python` that is a small HTTP server: what the script does, not vLLM."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -10,6 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.unit.recipes.conftest import RECIPES
+from verl_axpo.agent.types import Limits
+from verl_axpo.eval.benchmarks import get
+from verl_axpo.tools import image_search
+from verl_axpo.tools.sandbox import SandboxConfig
 
 SERVER = f"""#!{sys.executable}
 import http.server, pathlib, sys
@@ -59,6 +64,29 @@ def test_the_command_finds_a_server_which_ends_with_it(tmp_path: Path, port: int
     assert "--tensor-parallel-size 2 --data-parallel-size 4" in arguments
     assert arguments.endswith("--dtype float32")
     assert not answers(port)
+
+
+def most_pictures(turns: int, calls: int) -> int:
+    """In a prompt: of the question that has most, and what python draws in all turns but the last."""
+    drawn = SandboxConfig().images
+    assert drawn >= image_search.MAX_IMAGES
+    return len(get("math_vr").source.image_columns) + (turns - 1) * calls * drawn
+
+
+def test_the_server_takes_the_pictures_of_the_longest_rollout(tmp_path: Path, port: int) -> None:
+    assert serve(tmp_path, port, "my/model", "true").returncode == 0
+    most = most_pictures(Limits().max_turns, Limits().parallel_calls)
+    assert most == 24
+    assert f'--limit-mm-per-prompt {{"image": {most}, "video": 0}} --enable' in (tmp_path / "arguments").read_text()
+    document = RECIPES.parent / "docs/evaluation_runs.md"
+    assert f"--limit-mm-per-prompt '{{\"image\": {most}}}'" in document.read_text()
+
+
+def test_rl_takes_the_pictures_of_its_own_turns() -> None:
+    config = RECIPES.parent / "verl_axpo/integration/config/axpo_trainer.yaml"
+    (turns,) = re.findall(r"max_assistant_turns: (\d+)", config.read_text())
+    (limit,) = re.findall(r"limit_mm_per_prompt='{image:(\d+),video:0}'", (RECIPES / "common.sh").read_text())
+    assert int(limit) == most_pictures(int(turns), calls=1) == 16
 
 
 def test_on_a_cpu_the_server_gets_what_the_tiny_model_needs(tmp_path: Path, port: int) -> None:

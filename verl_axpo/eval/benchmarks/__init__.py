@@ -24,7 +24,19 @@ from verl_axpo.eval.benchmarks._reading import Table, read
 from verl_axpo.eval.scorers.judging import Judge, Verdict
 from verl_axpo.eval.types import Question, Score
 
-__all__ = ["Benchmark", "BenchmarkError", "Judge", "PaperRow", "Verdict", "commit_of", "get", "load", "names", "score"]
+__all__ = [
+    "Benchmark",
+    "BenchmarkError",
+    "Judge",
+    "PaperRow",
+    "Verdict",
+    "commit_of",
+    "get",
+    "judged",
+    "load",
+    "names",
+    "score",
+]
 
 _LISTED_FAULTS = 20  # rows of corrupt images that a message spells out
 
@@ -139,6 +151,11 @@ def _check_uids(name: str, uids: list[str]) -> None:
     repeated = sorted({uid for uid in uids if uids.count(uid) > 1}) if len(set(uids)) < len(uids) else []
     if repeated:
         raise BenchmarkError(f"{name}: ids must be unique, repeated are {repeated[:_LISTED_FAULTS]}")
+
+
+def judged(question: Question) -> bool:
+    """Whether a judge, if there is one, decides on an answer that the rule does not call right."""
+    return get(question.benchmark).judged
 
 
 async def score(question: Question, answer: str | None, judge: Judge | None) -> Score:

@@ -72,7 +72,7 @@ class Benchmark:
 
     `to_question` gets a row, its uid and the folder that image paths are relative to (None for tables with images
     inside). `choose` picks rows by one column where not all of them count. `paper` holds the paper's numbers by model
-    name, not ours.
+    name, not ours. `judged`: an answer that the rule of `grade` does not call right is a judge's to decide.
     """
 
     name: str
@@ -84,6 +84,7 @@ class Benchmark:
     to_question: Callable[[Row, str, Path | None], Question]
     grade: Callable[[Question, str | None, Judge | None], Awaitable[Score]]
     id_column: str
+    judged: bool = False
     choose_by: str | None = None  # the column that `choose` reads
     choose: Callable[[Sequence[Any]], list[int]] | None = None  # its values -> rows that count
     paper: Mapping[str, PaperRow] = field(default_factory=dict)

@@ -46,6 +46,7 @@ BENCHMARKS = (
         ),
         to_question=to_question,
         grade=short_text_grade,
+        judged=True,
         id_column="sample_id",
         paper=paper_8b(grpo=(24.4, 38.0, 97.0), axpo=(25.9, 42.0, 98.4)),
     ),

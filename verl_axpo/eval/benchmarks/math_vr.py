@@ -86,6 +86,7 @@ BENCHMARKS = (
         ),
         to_question=to_question,
         grade=grade,
+        judged=True,
         id_column="id",
         paper=paper_8b(grpo=(60.4, 74.3, 7.6), axpo=(60.6, 74.1, 29.1)),
     ),

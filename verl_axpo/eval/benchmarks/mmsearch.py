@@ -50,6 +50,7 @@ BENCHMARKS = (
         ),
         to_question=to_question,
         grade=short_text_grade,
+        judged=True,
         id_column="sample_id",
         paper=paper_8b(grpo=(44.0, 59.3, 97.7), axpo=(45.0, 61.0, 98.3)),
     ),

@@ -46,6 +46,7 @@ BENCHMARKS = (
         ),
         to_question=to_question,
         grade=short_text_grade,
+        judged=True,
         id_column="doc_id",
         paper=paper_8b(grpo=(40.1, 63.2, 99.1), axpo=(45.8, 67.9, 100.0)),
     ),

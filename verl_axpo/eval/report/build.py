@@ -142,7 +142,17 @@ def notes(evaluation: Evaluation) -> list[str]:
         (failed, "failed for no fault of the policy; they count nowhere, and the next run tries them again"),
         (unscored, "could not be scored; they count neither as right nor as wrong, and the next run scores them again"),
     )
-    return [f"{count} of {planned} rollouts {words}." for count, words in said if count]
+    return [*(f"{count} of {planned} rollouts {words}." for count, words in said if count), *_lower_bounds(evaluation)]
+
+
+def _lower_bounds(evaluation: Evaluation) -> list[str]:
+    """The columns that a judge would raise, each with the verdicts that wait for one."""
+    counts = {
+        one.column: sum(row.usable and row.ruled_out for row in one.rows) for one in evaluation.results if one.judged
+    }
+    some = [f"{column} ({count} verdicts)" for column, count in counts.items() if count]
+    words = "are lower bounds: a rule alone found these answers wrong; `eval run` with --judge-model asks a judge"
+    return [f"{', '.join(some)} {words}, without sampling again."] if some else []
 
 
 def settings_table(evaluation: Evaluation) -> Table:

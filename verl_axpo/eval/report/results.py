@@ -26,12 +26,13 @@ MEASURES = ("pass_1", "pass_k", "tool_use")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One rollout without its texts."""
+    """One rollout without its texts; `ruled_out`: a rule alone found its answer wrong, without a judge behind it."""
 
     uid: str
     rollout: int
     status: Status
     score: Score | None
+    ruled_out: bool
     uses_tool: bool
     response_tokens: int
     turns: int
@@ -57,6 +58,7 @@ class Result:
     Attributes:
         uids: of the Q questions, in their order.
         rollouts: k, as planned.
+        judged: questions whose answers are a judge's where the rule does not call them right.
         paper: the paper's numbers in percent by model name, as the benchmark's module has them.
     """
 
@@ -66,6 +68,7 @@ class Result:
     uids: tuple[str, ...]
     rollouts: int
     rows: tuple[Row, ...]
+    judged: int
     paper: Mapping[str, Mapping[str, float]]
 
     @property
@@ -137,20 +140,22 @@ def load_evaluation(folder: str | Path, store: Store | None = None) -> Evaluatio
     store = store or Store(folder).load()
     rows: dict[str, list[Row]] = {name: [] for name in manifest.benchmarks}
     for record in store.rollouts(lambda key: key[0] in rows):
-        rows[record.benchmark].append(row_of(record, store.scores.get(record.key)))
+        ruled_out = record.answer is not None and store.ruled_out(record.key)
+        rows[record.benchmark].append(row_of(record, store.scores.get(record.key), ruled_out))
     k = int(manifest.settings["rollouts"])
     placed = sorted(manifest.benchmarks.items(), key=lambda one: (one[1].get("place", 0), one[0]))
     results = tuple(_result(name, about, k, rows[name], store) for name, about in placed)
     return Evaluation(folder=Path(folder), manifest=manifest, results=results)
 
 
-def row_of(record: RolloutRecord, score: Score | None) -> Row:
+def row_of(record: RolloutRecord, score: Score | None, ruled_out: bool) -> Row:
     """A rollout without its texts."""
     return Row(
         uid=record.uid,
         rollout=record.rollout,
         status=record.status,
         score=score,
+        ruled_out=ruled_out,
         uses_tool=record.uses_tool,
         response_tokens=record.response_tokens,
         turns=len(record.turns),
@@ -169,6 +174,7 @@ def _result(name: str, about: Mapping[str, Any], k: int, rows: Sequence[Row], st
         uids=tuple(question.uid for question in store.questions(name)),
         rollouts=k,
         rows=tuple(row for row in rows if row.rollout < k),
+        judged=about.get("judged", 0),
         paper=about.get("paper", {}),
     )
 

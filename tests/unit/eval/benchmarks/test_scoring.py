@@ -134,6 +134,15 @@ def test_the_judge_is_asked_where_a_part_differs_or_nobody_can_tell_parts(
     assert (score(asked, answer).correct, score(asked, truth, Judge(False)).correct) == (False, True)
 
 
+@pytest.mark.parametrize("name", benchmarks.names())
+def test_a_benchmark_says_whether_its_grading_asks_a_judge(data: dict[str, Path], name: str) -> None:
+    question(data, name, 0)
+    for asked in _LOADED[name]:
+        judge = Judge(False)
+        score(asked, "something else", judge)
+        assert benchmarks.judged(asked) is bool(judge.asked)
+
+
 def test_the_judge_is_told_the_aliases(data: dict[str, Path]) -> None:
     judge = Judge(True)
     score(question(data, "mmsearch", 0), "the Catalan painter Miró", judge)
