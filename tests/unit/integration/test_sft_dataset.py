@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from transformers import AutoProcessor, Qwen3VLProcessor
 from verl.utils.dataset.dataset_utils import DatasetPadMode, SFTTensorCollator
+from verl.utils.dataset.multiturn_sft_dataset import MultiTurnSFTDataset
 from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.utils.model import extract_multi_modal_inputs
 
@@ -156,6 +157,15 @@ def test_the_template_alone_drops_the_thinking_of_a_turn(processor: Qwen3VLProce
     assert "so" in shown(question, turn, response)
     # a tool's response may also come as the user's, and is no question then either
     assert "so" in shown(question, turn, {"role": "user", "content": "<tool_response>\n7\n</tool_response>"})
+
+
+def test_verls_own_dataset_stops_at_such_a_template(processor: Qwen3VLProcessor, tmp_path: Path) -> None:
+    """When this fails, verl renders turns in another way, and ours may have less to do (verl issues 7378, 7807)."""
+    config = OmegaConf.create({"pad_mode": "no_padding", "max_length": 2048, "truncation": "error"})
+    path = written(tmp_path, assistant(ANSWER))
+    with pytest.raises(AssertionError, match="each turn separately"):
+        MultiTurnSFTDataset(str(path), processor.tokenizer, config, processor)[0]
+    assert "so" in sft_text(path, processor)
 
 
 def test_every_turn_is_trained_as_it_was_written(processor: Qwen3VLProcessor, tmp_path: Path) -> None:
