@@ -42,7 +42,7 @@ SFT_FILE_FROM=$([ -n "${SFT_FILE:-}" ] || echo "$DATA")
 RL_FILE_FROM=$([ -n "${RL_FILE:-}" ] || echo "$DATA")
 VAL_FILE_FROM=$([ -n "${VAL_FILE:-}" ] || echo "$DATA")
 SFT_MODEL=${SFT_MODEL:-$OUT/sft/checkpoint}
-SEED=${SEED:-0}
+SEED=${SEED:-0} # of RL: the order of its questions; SFT has no seed, and sampling has algorithm.axpo.seed
 NODES=${NODES:-1}
 GPU_GIB=${GPU_GIB:-79} # what an 80 GB A100 or H100 has
 
@@ -55,6 +55,12 @@ export SEARCH_CALLS=${SEARCH_CALLS:-50000}
 # about 88,000 problems; RL: as many of 37,591; evaluation: 171 of MMSearch and 305 of HR-MMSearch, of about 4,600.
 PROBLEMS=88000 EVAL_QUESTIONS=4600
 DATA_SEARCHES=4 RL_SEARCHES=9 EVAL_SEARCHES=11
+
+# Tokens that a trajectory may have more in SFT than on the teacher's server, which counted them: one row above
+# SFT_LENGTH stops SFT for good. verl rounds the sides of a question's image before the processor does: up to 13 for a
+# small image (measured over 19,280 sizes; docs/design/agent_runner.md, point 4), here four such. Then newlines that the
+# server's chat template trims from earlier turns, and the one it writes behind the last.
+SFT_SPARE=64
 
 SFT_FILE=${SFT_FILE:-$DATA/sft/train.parquet}
 RL_FILE=${RL_FILE:-$DATA/rl_$MODEL/train.parquet} VAL_FILE=${VAL_FILE:-$DATA/rl_$MODEL/val.parquet}

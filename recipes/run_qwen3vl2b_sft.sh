@@ -11,12 +11,12 @@
 # Disk: 68 GB for two checkpoints, 102 GB once interrupted: the one it goes on from stays beside them.
 # Keys: none (WANDB_API_KEY logs to wandb).
 # Time: docs/reproduce.md, "What it costs" (estimates). Interrupted, the same command goes on from the last checkpoint.
+# No seed: verl's sft_trainer reads none. It shuffles the rows by a fixed one and draws nothing else; SEED is RL's.
 set -euo pipefail
 
 # ------------------------------ yours to adjust ------------------------------
 MODEL=${MODEL:-2b}          # tiny: the same on a machine without an accelerator
 GPUS=${GPUS:-8}             # of a node
-SEED=${SEED:-0}
 SFT_LR=${SFT_LR:-}          # empty: the default of recipes/common.sh, as on every empty line here
 SFT_BATCH=${SFT_BATCH:-}    # rows of an update
 SFT_STEPS=${SFT_STEPS:-}    # updates; null: one pass

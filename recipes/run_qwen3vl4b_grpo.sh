@@ -18,7 +18,7 @@ set -euo pipefail
 # ------------------------------ yours to adjust ------------------------------
 MODEL=${MODEL:-4b}          # tiny: the same on a machine without an accelerator
 GPUS=${GPUS:-8}             # of a node
-SEED=${SEED:-0}
+SEED=${SEED:-0}             # the order of the questions
 LR=${LR:-}                  # empty: the default of recipes/common.sh, as on every empty line here
 BATCH=${BATCH:-}            # questions of a step
 MINI_BATCH=${MINI_BATCH:-}  # questions of an update

@@ -20,7 +20,7 @@ set -euo pipefail
 # ------------------------------ yours to adjust ------------------------------
 MODEL=${MODEL:-8b}           # 2b | 4b | 8b | tiny
 GPUS=${GPUS:-8}              # of this node
-SEED=${SEED:-0}
+SEED=${SEED:-0}              # of RL: the order of its questions
 TEACHER_URL=${TEACHER_URL:-} # of a server that runs the teacher already; empty: served here, on all GPUs, with
 TEACHER_TP=${TEACHER_TP:-2}  # of them for a replica: its weights are 66 GB
 SEARCH_CALLS=${SEARCH_CALLS:-50000} # paid searches of each stage at most; the plan shows how many it expects

@@ -39,7 +39,6 @@ sft_stage() { # sft_stage [override...]: base model + trajectories -> $SFT_MODEL
     trainer.n_gpus_per_node="$GPUS" \
     trainer.save_freq=100 \
     trainer.max_ckpt_to_keep=2 \
-    trainer.seed="$((SEED + 1))" \
     trainer.default_local_dir="$OUT/sft/steps" \
     trainer.project_name=verl_axpo \
     trainer.experiment_name="sft_$MODEL" \
@@ -171,7 +170,7 @@ sft_data_stages() { # sources -> problems -> teacher's attempts -> $SFT_FILE
   rollouts_stage teacher "$TEACHER" "$TEACHER_URL" "$TEACHER_TP"
   stage name=sft_set needs="$DATA/rollouts/teacher.jsonl" after="$DATA/dedup" makes="$DATA/sft" -- \
     verl-axpo data sft --work "$DATA" --rollouts "$DATA/rollouts/teacher.jsonl" --teacher teacher \
-    "${TOOL_NAMES[@]}" --tool-share 0.25 --max-tokens $((SFT_LENGTH - 8)) "${SFT_SET[@]}" # the template ends in a newline
+    "${TOOL_NAMES[@]}" --tool-share 0.25 --max-tokens $((SFT_LENGTH - SFT_SPARE)) "${SFT_SET[@]}"
 }
 
 rl_data_stages() { # the teacher's and the SFT model's successes -> $RL_FILE, $VAL_FILE

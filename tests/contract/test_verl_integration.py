@@ -24,6 +24,7 @@ from verl.trainer.ppo.core_algos import get_adv_estimator_fn
 from verl.trainer.ppo.v1 import AgentLoopManagerTQ, AgentLoopWorkerTQ, PPOTrainerSync, get_trainer_cls
 from verl.utils import config as verl_config
 from verl.utils import tensordict_utils as tu
+from verl.utils.dataset.multiturn_sft_dataset import MultiTurnSFTDataset
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngine
 from verl.workers.engine_workers import TrainingWorker
 from verl.workers.rollout.llm_server import LLMServerClient
@@ -81,6 +82,13 @@ def verl_defaults() -> DictConfig:
         (PPOTrainerSync._compute_metrics, ["self", "batch", "metrics", "timing_raw", "global_steps", "epoch"]),
         (PPOTrainerSync.on_train_begin, ["self"]),
         (PPOTrainerSync._shutdown_dump_executor, ["self"]),
+        (MultiTurnSFTDataset._read_files_and_process, ["self"]),
+        (MultiTurnSFTDataset._build_messages, ["self", "example"]),
+        (
+            MultiTurnSFTDataset._process_single_message,
+            ["self", "index", "message", "full_message", "tools", "enable_thinking"],
+        ),
+        (MultiTurnSFTDataset.sanity_check, ["self", "input_ids", "messages", "tools", "enable_thinking"]),
     ],
     ids=lambda one: getattr(one, "__qualname__", ""),
 )

@@ -3,7 +3,7 @@
     TextConversation    the server returns raw text, tool calls in it: a checkpoint sees what it saw in training
     ServerConversation  the server parses and renders tool calls itself: hosted models
 
-Both keep the thinking of every turn.
+Both send the thinking of every turn.
 """
 
 import base64

@@ -1,7 +1,7 @@
 """Problems and trajectories as rows of verl's datasets.
 
 Problem           -> rl_row()  -> RLHFDataset         (verl/utils/dataset/rl_dataset.py)
-Problem + Rollout -> sft_row() -> MultiTurnSFTDataset (verl/utils/dataset/multiturn_sft_dataset.py)
+Problem + Rollout -> sft_row() -> SftDataset          (verl_axpo/integration/sft_dataset.py)
 
 System turn and tool schemas come from `verl_axpo.prompts`, for both and for evaluation.
 """

@@ -79,7 +79,8 @@ def select(attempts: Iterable[Attempt], config: SftConfig) -> SftSelection:
 
 
 def _fitting(usable: Sequence[Attempt], most: int | None) -> list[Attempt]:
-    """Those that SFT can take whole: verl stops at the first row that is longer than its `data.max_length`."""
+    """Those that SFT can take whole: verl stops at the first row that is longer than its `data.max_length`. The numbers
+    are the teacher's server's; SFT may count some tokens more (docs/data.md, "The funnel")."""
     if most is None:
         return list(usable)
     unknown = sum(one.tokens is None for one in usable)

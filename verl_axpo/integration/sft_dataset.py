@@ -1,29 +1,167 @@
-"""verl's SFT dataset, for tools as JSON text (see `verl_axpo.data.rows.sft_schema`) and rows with and without images.
+"""verl's SFT dataset, made to train on the tokens that a rollout conditions on and produces.
 
-parquet -> MultiTurnSFTDataset -> tools decoded -> the chat template sees the schemas that the rollout sees
+    row -> system, user turns -> as verl renders them; the tools' schemas are decoded first
+        -> assistant turns    -> generation prompt, the turn's own text, end of turn: what a rollout holds there
+        -> tool responses     -> those of one turn together, with images in the size that the tool gave them
+
+verl renders each message alone and compares the result with the whole conversation, rendered at once. A rollout does
+neither: it appends what the policy sampled, and never renders a turn of the assistant. With a template such as
+Qwen3-VL-Thinking's, which keeps thinking only behind the last question, the three differ: an assistant's message alone
+loses its thinking, and verl stops at the first row (verl issues 7378 and 7807).
 
 In a config: `data.custom_cls.path=pkg://verl_axpo.integration.sft_dataset data.custom_cls.name=SftDataset`.
 """
 
+import io
 import json
+from collections.abc import Iterable, Mapping
+from itertools import takewhile
 from typing import Any
 
 import torch
+from PIL import Image
 from verl.utils.dataset.multiturn_sft_dataset import MultiTurnSFTDataset
+from verl.utils.tokenizer.chat_template import apply_chat_template, initialize_turn_separator
+
+from verl_axpo.data.problem import PLACEHOLDER
+
+Message = dict[str, Any]
+Rendered = tuple[torch.Tensor, torch.Tensor, torch.Tensor, dict[str, Any]]  # ids, loss mask, attention mask, features
 
 
 class SftDataset(MultiTurnSFTDataset):
-    """Reads both kinds of `tools`: JSON text, and verl's nested columns as they are."""
+    """Rows of verl's SFT schema, `tools` as JSON text or as verl's nested columns, with and without images.
+
+    An assistant's turn is its whole text in `content`, its `<think>` included where the generation prompt opens one.
+    """
 
     def _read_files_and_process(self) -> None:
+        """verl's, then what the turns are made of.
+
+        Raises:
+            ValueError: an assistant's turn that no policy could have written; before anything is trained.
+        """
         super()._read_files_and_process()
         if self.tools is not None:
             self.tools: list[Any] = [json.loads(one) if isinstance(one, str) else one for one in self.tools]
+        self.opened = opened_think(self.tokenizer.decode(self.generation_prompt))
+        self.separator = initialize_turn_separator(self.tokenizer, **self.apply_chat_template_kwargs)
+        for row, messages in enumerate(self.messages):
+            check_turns(row, messages, self.opened)
 
     def __getitem__(self, item: int) -> dict[str, Any]:
-        """verl's row, but for two things. Without images it has empty features: verl 0.9's collator fails if a batch's
-        first row has none. And what the template puts behind an end of turn (a newline) is not trained: a rollout stops
-        at the end of turn and never samples it."""
-        row = super().__getitem__(item)
-        behind_end = torch.roll(row["input_ids"] == self.tokenizer.eos_token_id, 1)
-        return {"multi_modal_inputs": {}, **row, "loss_mask": row["loss_mask"].masked_fill(behind_end, 0)}
+        """verl's row; without images it has empty features: verl 0.9's collator fails if a batch's first row has
+        none."""
+        return {"multi_modal_inputs": {}, **super().__getitem__(item)}
+
+    def _build_messages(self, example: dict[str, Any]) -> list[Message]:
+        """verl's, but for the images of tools. A rollout hands them to the processor as they are; verl would round
+        their sides first, after which a small one may take another number of tokens."""
+        if self.image_key in example:
+            roles = [one["role"] for one in example[self.messages_key] for _ in range(_placeholders(one))]
+            cells = list(example[self.image_key])
+            if len(roles) != len(cells):
+                raise ValueError(f"got {len(cells)} image(s) for {len(roles)} {PLACEHOLDER}, expected one each")
+            opened = [_image(cell) if role == "tool" else cell for role, cell in zip(roles, cells, strict=True)]
+            example = {**example, self.image_key: opened}
+        messages: list[Message] = super()._build_messages(example)
+        return messages
+
+    def _process_single_message(
+        self,
+        index: int,
+        message: Message,
+        full_message: list[Message],
+        tools: list[dict[str, Any]] | None = None,
+        enable_thinking: bool | None = None,
+    ) -> Rendered:
+        """One message as the rollout has it; `full_message` is the conversation it stands in."""
+        if message["role"] == "assistant":
+            return self._sampled(message)
+        if message["role"] == "tool":
+            return self._responses(index, full_message)
+        rendered: Rendered = super()._process_single_message(index, message, full_message, tools, enable_thinking)
+        return rendered
+
+    def _sampled(self, message: Message) -> Rendered:
+        """Text and end of turn are trained; what the template puts around them no rollout samples."""
+        text = "".join(part["text"] for part in _parts(message)).removeprefix(self.opened)
+        # The generation prompt is tokenized apart, as in a rollout: its newline must not merge with the text's first.
+        # A special token spelled out in text was sampled letter by letter: decoding leaves real ones out.
+        sampled = self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+        pieces = [(self.generation_prompt, 0), ([*sampled, self.tokenizer.eos_token_id], 1), (self.separator, 0)]
+        ids = torch.tensor([token for tokens, _ in pieces for token in tokens])
+        mask = torch.tensor([trained for tokens, trained in pieces for _ in tokens])
+        return ids, mask, torch.ones_like(ids), {}
+
+    def _responses(self, index: int, messages: list[Message]) -> Rendered:
+        """All responses to one turn, at the first of them: the template puts them into one user turn."""
+        run = list(takewhile(_is_response, messages[index:]))
+        if index and _is_response(messages[index - 1]):
+            nothing = torch.empty(0, dtype=torch.long)
+            return nothing, nothing, nothing, {}
+        inputs = dict(
+            apply_chat_template(
+                self.processor or self.tokenizer,
+                run,
+                add_generation_prompt=False,
+                return_dict=True,
+                return_tensors="pt",
+                **self.apply_chat_template_kwargs,
+            )
+        )
+        ids = inputs.pop("input_ids")[0][len(self.system_prompt) :]
+        del inputs["attention_mask"]
+        return ids, torch.zeros_like(ids), torch.ones_like(ids), inputs
+
+    def sanity_check(self, *_: Any) -> None:
+        """Not verl's, which holds a row against the template's rendering of all of it; the rollout is what counts, and
+        tests/e2e/test_sft_golden.py compares with that."""
+
+
+def opened_think(generation_prompt: str) -> str:
+    """What a turn's text begins with and the policy does not write: the `<think>` that the prompt leaves open."""
+    opening = generation_prompt.rfind("<think>")
+    return generation_prompt[opening:] if opening > generation_prompt.rfind("</think>") else ""
+
+
+def check_turns(row: int, messages: Iterable[Message], opened: str) -> None:
+    """Refuse assistant turns that are not one text as the policy writes it, behind the `opened` think.
+
+    Raises:
+        ValueError: names the row and what is wrong with its turn.
+    """
+    for message in messages:
+        if message["role"] != "assistant":
+            continue
+        apart = [key for key in ("reasoning_content", "tool_calls") if message.get(key)]
+        if apart:
+            raise ValueError(f"row {row}: got {apart} beside an assistant's content, expected all of the turn in it")
+        text = "".join(str(part.get("text")) for part in _parts(message))
+        if PLACEHOLDER in text:
+            raise ValueError(f"row {row}: got {PLACEHOLDER} in an assistant's turn, expected text alone")
+        if not text.startswith(opened):
+            raise ValueError(
+                f"row {row}: got an assistant's turn that begins with {text[:20]!r}, expected {opened!r}, which this "
+                "model's generation prompt ends with: a turn without thinking begins with "
+                f"{opened + chr(10) + '</think>' + 2 * chr(10)!r}"
+            )
+
+
+def _parts(message: Message) -> list[Mapping[str, Any]]:
+    content = message["content"]
+    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
+
+
+def _placeholders(message: Message) -> int:
+    """How many images of the row the message takes."""
+    return message["content"].count(PLACEHOLDER) if isinstance(message["content"], str) else 0
+
+
+def _is_response(message: Message) -> bool:
+    return bool(message["role"] == "tool")
+
+
+def _image(cell: Mapping[str, Any]) -> Image.Image:
+    """A file's picture at its own size."""
+    return Image.open(io.BytesIO(cell["bytes"]) if cell.get("bytes") else cell["image"].removeprefix("file://"))

@@ -2,12 +2,16 @@
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
+from PIL import Image
 from transformers import AutoProcessor, Qwen3VLProcessor
 from verl.utils.dataset.dataset_utils import DatasetPadMode, SFTTensorCollator
+from verl.utils.dataset.multiturn_sft_dataset import MultiTurnSFTDataset
 from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.utils.model import extract_multi_modal_inputs
 
@@ -67,10 +71,23 @@ def rollout_in(store: ImageStore) -> Rollout:
     )
 
 
-def sft_text(path: Path, processor: Qwen3VLProcessor) -> str:
+def sft_item(path: Path, processor: Qwen3VLProcessor) -> dict[str, Any]:
     config = OmegaConf.create({"pad_mode": "no_padding", "max_length": 2048, "truncation": "error"})
-    item = SftDataset(str(path), processor.tokenizer, config, processor)[0]
-    return processor.tokenizer.decode(item["input_ids"])
+    return SftDataset(str(path), processor.tokenizer, config, processor)[0]
+
+
+def sft_text(path: Path, processor: Qwen3VLProcessor) -> str:
+    return processor.tokenizer.decode(sft_item(path, processor)["input_ids"])
+
+
+def written(folder: Path, *turns: dict[str, Any]) -> Path:
+    """A row without images: a question, and what came after it."""
+    parquet.write(folder / "sft.parquet", [{"messages": [*prompts.prompt_messages("Which?", []), *turns]}])
+    return folder / "sft.parquet"
+
+
+def assistant(text: str, **more: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": text, **more}
 
 
 @pytest.mark.parametrize("embed", [True, False], ids=["embedded", "referenced"])
@@ -123,3 +140,113 @@ def test_a_batch_may_mix_rows_with_and_without_images(
     batch = SFTTensorCollator(DatasetPadMode.NO_PADDING)([dataset[0], dataset[1]])
     features = extract_multi_modal_inputs(list(batch["multi_modal_inputs"]))
     assert len(features.get("image_grid_thw", [])) == sum("<image>" in str(row["messages"]) for row in rows)
+
+
+def test_the_template_alone_drops_the_thinking_of_a_turn(processor: Qwen3VLProcessor) -> None:
+    """Qwen3-VL-Thinking's rule, which SFT must not follow: thinking is shown behind the last question only, and a
+    message rendered by itself stands behind none."""
+    turn, question = assistant(ANSWER), {"role": "user", "content": "Which?"}
+    response = {"role": "tool", "content": "7"}
+
+    def shown(*messages: dict[str, Any]) -> str:
+        return processor.apply_chat_template(list(messages), tokenize=False)
+
+    assert "so" not in shown(turn)
+    assert "so" not in shown(question, turn, question)
+    assert "so" in shown(question, turn)
+    assert "so" in shown(question, turn, response)
+    # a tool's response may also come as the user's, and is no question then either
+    assert "so" in shown(question, turn, {"role": "user", "content": "<tool_response>\n7\n</tool_response>"})
+
+
+def test_verls_own_dataset_stops_at_such_a_template(processor: Qwen3VLProcessor, tmp_path: Path) -> None:
+    """When this fails, verl renders turns in another way, and ours may have less to do (verl issues 7378, 7807)."""
+    config = OmegaConf.create({"pad_mode": "no_padding", "max_length": 2048, "truncation": "error"})
+    path = written(tmp_path, assistant(ANSWER))
+    with pytest.raises(AssertionError, match="each turn separately"):
+        MultiTurnSFTDataset(str(path), processor.tokenizer, config, processor)[0]
+    assert "so" in sft_text(path, processor)
+
+
+def test_every_turn_is_trained_as_it_was_written(processor: Qwen3VLProcessor, tmp_path: Path) -> None:
+    """Thinking before a second question, empty thinking, newlines of the policy's own, a marker spelled out in letters:
+    a template would drop the first two and trim the third, and the fourth would end the turn."""
+    texts = ["first\n</think>\n\nA", "\n</think>\n\nB", "\n\n third</think>C <|im_end|> D\n"]
+    first, second, third = (assistant("<think>\n" + text) for text in texts)
+    question = {"role": "user", "content": "And now?"}
+    item = sft_item(written(tmp_path, first, {"role": "tool", "content": "7"}, second, question, third), processor)
+    ids, mask, decode = item["input_ids"], item["loss_mask"].bool(), processor.tokenizer.decode
+    assert decode(ids[mask]) == "".join(text + "<|im_end|>" for text in texts)
+    opening, end = "<|im_start|>assistant\n<think>\n", "<|im_end|>\n"
+    seven = "<|im_start|>user\n<tool_response>\n7\n</tool_response>" + end
+    again = "<|im_start|>user\nAnd now?" + end
+    turns = [opening + text + end for text in texts]
+    assert decode(ids).endswith("Which?" + end + turns[0] + seven + turns[1] + again + turns[2])
+    # an end of turn behind system, question, tool and second question, and three that are trained
+    assert (ids == processor.tokenizer.eos_token_id).sum() == 7
+    assert (ids[mask] == processor.tokenizer.eos_token_id).sum() == 3
+    # the generation prompt's newline and the text's own are what a rollout has: tokens of their own
+    newline = processor.tokenizer("\n")["input_ids"]
+    start = (mask & ~mask.roll(1)).nonzero()[-1].item()
+    assert ids[start - 1 : start].tolist() == newline
+
+
+def test_the_responses_to_one_turn_share_the_users_turn(processor: Qwen3VLProcessor, tmp_path: Path) -> None:
+    responses = [{"role": "tool", "content": text} for text in ("one", "two")]
+    learned = sft_text(written(tmp_path, assistant(ANSWER), *responses, assistant(ANSWER)), processor)
+    body = "<tool_response>\none\n</tool_response>\n<tool_response>\ntwo\n</tool_response>"
+    assert f"<|im_end|>\n<|im_start|>user\n{body}<|im_end|>\n<|im_start|>assistant\n" in learned
+
+
+def test_a_tools_picture_keeps_its_size(store: ImageStore, processor: Qwen3VLProcessor, tmp_path: Path) -> None:
+    """A picture of 80 x 80 pixels: 80 / 32 = 2.5 is rounded to even, so 2 x 2 tokens of 4 patches. verl shrinks the
+    question's beforehand, as a rollout does: as many tokens, of other pixels."""
+    picture_80 = store.add(encoded(picture("same").resize((80, 80)))).sha256
+    problem = replace(problem_in(store), images=(picture_80,))
+    rollout = rollout_in(store).model_copy(update={"images": (picture_80,)})
+    pixels = []
+    for embed in (True, False):
+        parquet.write(tmp_path / "sft.parquet", [sft_row(problem, rollout, TOOLS, store, embed)], sft_schema(embed))
+        features = sft_item(tmp_path / "sft.parquet", processor)["multi_modal_inputs"]
+        assert features["image_grid_thw"].tolist() == [[1, 4, 4], [1, 4, 4]]
+        pixels.append(features["pixel_values"])
+    with Image.open(store.path(picture_80)) as image:
+        alone = processor.image_processor(images=[image], return_tensors="pt")["pixel_values"]
+    assert pixels[0].equal(pixels[1])
+    assert pixels[0][16:].equal(alone)
+    assert not pixels[0][:16].equal(alone)
+
+
+@pytest.mark.parametrize(
+    ("turn", "message"),
+    [
+        (assistant("7"), r"row 0: got an assistant's turn that begins with '7', expected '<think>\\n'"),
+        (assistant(ANSWER, tool_calls=[{"name": "f"}]), r"row 0: got \['tool_calls'\] beside"),
+        (assistant("7", reasoning_content="so"), r"row 0: got \['reasoning_content'\] beside"),
+        (assistant(ANSWER + "<image>"), "row 0: got <image> in an assistant's turn"),
+    ],
+    ids=["no thinking", "calls apart", "thinking apart", "a picture"],
+)
+def test_a_turn_that_no_policy_wrote_is_refused_before_training(
+    turn: dict[str, Any], message: str, processor: Qwen3VLProcessor, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        sft_item(written(tmp_path, turn), processor)
+
+
+def test_images_and_placeholders_must_be_as_many(
+    store: ImageStore, processor: Qwen3VLProcessor, tmp_path: Path
+) -> None:
+    row = sft_row(problem_in(store), rollout_in(store), TOOLS, store, True)
+    parquet.write(tmp_path / "sft.parquet", [row | {"images": row["images"][:1]}], sft_schema(True))
+    with pytest.raises(ValueError, match=r"got 1 image\(s\) for 2 <image>"):
+        sft_item(tmp_path / "sft.parquet", processor)
+
+
+def test_a_template_without_thinking_holds_nothing_back(processor: Qwen3VLProcessor, tmp_path: Path) -> None:
+    plain = copy.deepcopy(processor)
+    plain.tokenizer.chat_template = plain.chat_template = processor.chat_template.replace(
+        "assistant\\n<think>\\n'", "assistant\\n'"
+    )
+    item = sft_item(written(tmp_path, assistant("7")), plain)
+    assert plain.tokenizer.decode(item["input_ids"][item["loss_mask"].bool()]) == "7<|im_end|>"

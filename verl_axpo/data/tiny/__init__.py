@@ -4,7 +4,7 @@ families/        one module per kind of question: a problem, and how a teacher w
 world.py         seeds and splits -> problems and demonstrations
 tables.py        -> the parquet files of verl's SFT and RL datasets
 tokenizer.py     byte-level BPE with Qwen's special tokens, trained on the world's own text
-chat_template.jinja   Qwen3-VL-Thinking's shape
+chat_template.jinja   Qwen3-VL-Thinking's shape, and its rule for thinking
 model.py         a Qwen3-VL of about a million parameters, as a Hugging Face checkpoint
 benchmark.py     -> held-out questions for `verl-axpo eval`
 hub.py           -> the files of the four sources, beside fixtures of the nine benchmarks, for `data/mirror.py`
