@@ -77,6 +77,7 @@ def run(
 ) -> None:
     """Evaluate a served model; what is on disk already is not done again."""
     from verl_axpo.agent.types import Limits, Sampling
+    from verl_axpo.tools.configs import config_path
 
     settings = Settings(
         model=model,
@@ -98,7 +99,9 @@ def run(
         raise ValueError("eval run: got no --tools; name a tool config, or evaluate without tools by --no-agent")
     if not 0 <= max_failed < 1:
         raise ValueError(f"max-failed: got {max_failed}, expected a share from 0 to below 1")
-    benchmarks = _registry(registry)
+    benchmarks, api_key = _registry(registry), _key(key_env)
+    if agent:
+        config_path(str(tools))  # a misspelt name is said before gigabytes are read
     loaded = _load(benchmarks, benchmark, source or (), revision or (), limit, out)
     from verl_axpo.eval.evaluate import evaluate
 
@@ -110,7 +113,7 @@ def run(
         registry=benchmarks,
         out=out,
         base_url=base_url,
-        api_key=_key(key_env),
+        api_key=api_key,
         tools=tools if agent else None,
         concurrency=concurrency,
         retries=retries,

@@ -19,7 +19,7 @@ from verl_axpo import prompts
 from verl_axpo.eval.types import Question
 from verl_axpo.trace.writer import write_atomically
 
-FILE_NAME = "manifest.json"
+FILE_NAME, ROLLOUTS = "manifest.json", "rollouts.jsonl"
 JUDGE = "judge"  # the setting that may come later
 HASH_CHARACTERS = 16
 NOT_SENT = "not sent"  # of a field of `sampling`: the server samples by its own value
@@ -63,7 +63,7 @@ def open_manifest(
     questions: Mapping[str, Sequence[Question]],
     about: Mapping[str, Mapping[str, Any]],
 ) -> Manifest:
-    """Write the manifest, or hold this run to the one that is there.
+    """Write the manifest, or hold this run to the one that is there; before the first rollout there is nothing to hold.
 
     Args:
         folder: of the evaluation.
@@ -77,7 +77,7 @@ def open_manifest(
     plain = orjson.loads(orjson.dumps(settings))
     ours = {name: {**about.get(name, {}), **fingerprint(some)} for name, some in questions.items()}
     there = Manifest(settings=plain)
-    if (folder / FILE_NAME).exists():
+    if (folder / FILE_NAME).exists() and has_rollouts(folder):
         there = read_manifest(folder)
         before = {**there.settings, JUDGE: plain.get(JUDGE)} if judge_comes(folder, settings) else there.settings
         problems = [*differences(before, plain), *_changed(there.benchmarks, ours)]
@@ -88,6 +88,12 @@ def open_manifest(
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder, manifest)
     return manifest
+
+
+def has_rollouts(folder: Path) -> bool:
+    """Whether anything was sampled: a run that ended on a missing key or a wrong option leaves nothing to compare."""
+    path = folder / ROLLOUTS
+    return path.exists() and path.stat().st_size > 0
 
 
 def judge_comes(folder: Path, settings: Mapping[str, Any]) -> bool:

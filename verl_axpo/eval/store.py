@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from verl_axpo.core.types import Status
+from verl_axpo.eval.manifest import ROLLOUTS
 from verl_axpo.eval.records import (
     Key,
     QuestionRecord,
@@ -32,7 +33,7 @@ from verl_axpo.eval.records import (
 from verl_axpo.eval.types import Question, Score
 from verl_axpo.trace.writer import append_lines, write_atomically
 
-ROLLOUTS, SCORES, QUESTIONS = "rollouts.jsonl", "scores.jsonl", "questions"
+SCORES, QUESTIONS = "scores.jsonl", "questions"
 HASH_CHARACTERS = 32  # 128 bits of SHA-256
 IMAGE_SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp", b"GIF8": ".gif"}
 

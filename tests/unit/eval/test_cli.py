@@ -264,6 +264,27 @@ def test_an_evaluation_that_was_begun_with_null_for_not_sent_goes_on(serve: Serv
         run(server.url, tmp_path, *options[:-2])
 
 
+def test_a_misspelt_tool_config_is_said_before_anything_is_read(tmp_path: Path) -> None:
+    missing = ["--source", f"warm={tmp_path}/nowhere"]  # reading it would be the first error
+    with pytest.raises(ValueError, match="tools: got 'papre', expected a YAML file or one of"):
+        run("http://127.0.0.1:9/v1", tmp_path / "out", "--tools", "papre", *missing)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_ended_before_the_first_rollout_pins_nothing(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TAVILY_API_KEY", raising=False)
+    server, options = serve(), ["--benchmark", "warm", "--rollouts", "1"]
+    with pytest.raises(ValueError, match="TAVILY_API_KEY"):
+        run(server.url, tmp_path, "--tools", "paper", *options)
+    assert (tmp_path / "manifest.json").exists()
+    status, output = run(server.url, tmp_path, "--tools", ZOOM_TOOLS, *options)
+    assert status == 0, output
+    with pytest.raises(ValueError, match="was made with other settings"):  # now there is something to compare with
+        run(server.url, tmp_path, "--no-agent", *options)
+
+
 def test_no_server_at_all_exits_with_1_and_names_it(tmp_path: Path) -> None:
     status, output = run("http://127.0.0.1:9/v1", tmp_path / "out", "--tools", ZOOM_TOOLS)
     assert status == 1

@@ -54,6 +54,7 @@ def test_a_large_file_is_sampled_from_end_to_end(tmp_path: Path) -> None:
 def test_an_evaluation_of_other_weights_is_refused(tmp_path: Path) -> None:
     model = checkpoint(tmp_path / "model", model=b"1")
     open_manifest(tmp_path / "out", Settings(model=str(model)).for_manifest(None), {}, {})
+    (tmp_path / "out/rollouts.jsonl").write_text("{}\n")
     open_manifest(tmp_path / "out", Settings(model=str(model)).for_manifest(None), {}, {})
     checkpoint(model, model=b"2")
     with pytest.raises(ValueError, match=r"made with other settings(.|\n)*weights: there '\w{16}', this run '\w{16}'"):
