@@ -199,7 +199,7 @@ def test_a_second_run_does_nothing_and_a_changed_input_does_what_follows(cli: Cl
     assert "nothing has changed" in cli("sft", "--rollouts", teacher, *SFT)
     assert made == {path: path.stat().st_mtime_ns for path in cli.work.rglob("*.parquet")}
     assert "nothing has changed" not in cli("sft", "--rollouts", teacher, *SFT, "--seed", 1)
-    fixtures.fvqa(cli.work / "raw/fvqa", ROWS + 1, 0)
+    fixtures.fvqa(cli.work / "raw/fvqa", fixtures.items_of("fvqa", ROWS + 1, 0))
     assert "nothing has changed" not in cli("ingest", "fvqa")
     assert "nothing has changed" not in cli("dedup")
 
@@ -316,7 +316,7 @@ def stored_images(work: Path) -> dict[Path, int]:
 
 
 def test_a_killed_run_keeps_its_images_and_the_next_one_finishes(tmp_path: Path) -> None:
-    fixtures.virl39k(tmp_path / "raw/virl39k", MANY, 0)
+    fixtures.virl39k(tmp_path / "raw/virl39k", fixtures.items_of("virl39k", MANY, 0))
     process, index = ingesting(tmp_path), tmp_path / "images/index.jsonl"
     while not (index.exists() and index.read_bytes().count(b"\n") >= 20):
         assert process.poll() is None
@@ -336,7 +336,7 @@ def test_a_killed_run_keeps_its_images_and_the_next_one_finishes(tmp_path: Path)
 
 
 def test_a_full_disk_is_told_and_keeps_what_was_done(tmp_path: Path) -> None:
-    fixtures.virl39k(tmp_path / "raw/virl39k", MANY, 0)
+    fixtures.virl39k(tmp_path / "raw/virl39k", fixtures.items_of("virl39k", MANY, 0))
     limit = 20_000  # bytes a file may have: the index of images reaches it after some 80 of them
 
     def small_files() -> None:

@@ -267,6 +267,13 @@ def behind(stage: Stage, option: str) -> list[str]:
     return [value for word, value in itertools.pairwise(stage.argv) if word == option]
 
 
+@pytest.mark.parametrize(("model", "length"), [("8b", 16_384), ("tiny", 512)])
+def test_sft_has_room_for_what_the_teachers_server_counted(model: str, length: int, tmp_path: Path) -> None:
+    stages = plan("run_qwen3vl8b_axpo", tmp_path, MODEL=model)
+    assert f"data.max_length={length}" in stages["sft"].overrides
+    assert behind(stages["sft_set"], "--max-tokens") == [str(length - 64)]
+
+
 def test_without_the_search_no_stage_offers_it_or_asks_for_its_key(tmp_path: Path) -> None:
     stages = plan("run_qwen3vl8b_axpo", tmp_path, SEARCH_KEY="")
     for name in ("attempts_teacher", "attempts_sft_8b", "eval_axpo"):
