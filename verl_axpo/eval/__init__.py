@@ -5,7 +5,7 @@ benchmarks/   loading questions and scoring answers, one module per benchmark
 scorers/      the scoring parts they share
 prompts.py    the user turn, one prompt per answer type
 fixtures.py   a few rows of every benchmark in its exact schema, made here
-options.py    numbers that may be `none`: not sent
+options.py    what options name: numbers that may be `none`, key, judge, tool config, module of benchmarks
 settings.py   what an evaluation is asked to do, and what it asks of a benchmark's module
 manifest.py   the settings on disk; another run with other ones is refused
 records.py    questions, rollouts and scores as lines of JSON

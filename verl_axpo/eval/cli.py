@@ -4,8 +4,6 @@ Exit statuses as in `verl_axpo.cli`: 2 for a mistake of the user's, 1 where serv
 """
 
 import asyncio
-import importlib
-import os
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from verl_axpo.errors import InfraFailure
-from verl_axpo.eval.options import count, number
+from verl_axpo.eval.options import REGISTRY, count, judge_of, key_in, number, registry_named, tools_of
 from verl_axpo.eval.settings import Registry, Settings
 
 if TYPE_CHECKING:  # both import what takes seconds
@@ -26,7 +24,6 @@ if TYPE_CHECKING:  # both import what takes seconds
     from verl_axpo.rewards.judge import Judge
 
 UNFINISHED = 1  # exit status: services failed, the same command goes on from here
-REGISTRY = "verl_axpo.eval.benchmarks"
 IN_FULL = 100  # questions of each benchmark whose rollouts the page carries; the rest is in its lists
 
 app = typer.Typer(no_args_is_help=True, help="Nine benchmarks, Pass@1 and Pass@4, as the paper reports them.")
@@ -77,7 +74,6 @@ def run(
 ) -> None:
     """Evaluate a served model; what is on disk already is not done again."""
     from verl_axpo.agent.types import Limits, Sampling
-    from verl_axpo.tools.configs import config_path
 
     settings = Settings(
         model=model,
@@ -95,13 +91,9 @@ def run(
         ),
         judge=judge_model,
     )
-    if agent and tools is None:
-        raise ValueError("eval run: got no --tools; name a tool config, or evaluate without tools by --no-agent")
     if not 0 <= max_failed < 1:
         raise ValueError(f"max-failed: got {max_failed}, expected a share from 0 to below 1")
-    benchmarks, api_key = _registry(registry), _key(key_env)
-    if agent:
-        config_path(str(tools))  # a misspelt name is said before gigabytes are read
+    benchmarks, api_key, tools = registry_named(registry), key_in(key_env), tools_of(tools, agent)
     loaded = _load(benchmarks, benchmark, source or (), revision or (), limit, out)
     from verl_axpo.eval.evaluate import evaluate
 
@@ -114,12 +106,12 @@ def run(
         out=out,
         base_url=base_url,
         api_key=api_key,
-        tools=tools if agent else None,
+        tools=tools,
         concurrency=concurrency,
         retries=retries,
         console=console,
     )
-    judge = partial(_judge, judge_model, judge_url, judge_key_env, judge_temperature, out)
+    judge = partial(judge_of, judge_model, judge_url, judge_key_env, judge_temperature, out)
     done = _run(whole, judge)
     _finish(done, out, paper, in_full)
     if not done.complete:
@@ -221,40 +213,13 @@ def export(
     from verl_axpo.eval.export import tool_names, write
     from verl_axpo.eval.loading import load, pairs
 
-    benchmarks = _registry(registry)
+    benchmarks = registry_named(registry)
     names = benchmark or list(benchmarks.names())
     copies, commits = pairs(source or (), names, "source"), pairs(revision or (), names, "revision")
     with console.status("reading questions"):
         questions = (load(benchmarks, name, copies.get(name), commits.get(name), limit).questions for name in names)
         count = write(out, questions, tool_names(tools), embed=embed)
     console.print(f"wrote {count} questions to {out}; their reward is pkg://verl_axpo.eval.reward", soft_wrap=True)
-
-
-def _key(variable: str | None) -> str:
-    """Named, never guessed: a key must not reach a server that it was not meant for."""
-    if variable is None:
-        return "none"
-    if not os.environ.get(variable):
-        raise ValueError(f"key-env: the environment variable {variable} is not set, expected the server's key")
-    return os.environ[variable]
-
-
-def _judge(model: str | None, url: str, key_env: str, temperature: float | None, out: Path) -> "Judge | None":
-    """The reward's own judge, its verdicts kept beside the evaluation; None: rules alone."""
-    if model is None:
-        return None
-    from verl_axpo.rewards.judge import Judge
-    from verl_axpo.rewards.judge_config import JudgeConfig
-
-    return Judge(
-        JudgeConfig(
-            base_url=url,
-            model=model,
-            api_key_env=key_env or None,
-            temperature=None if temperature is None or temperature < 0 else temperature,
-            cache_dir=str(out / "judge"),
-        )
-    )
 
 
 def _report(folder: Path, paper: bool, in_full: int, title: str = "Evaluation") -> None:
@@ -273,14 +238,3 @@ def _print(rows: list[list[str]]) -> None:
     for row in rows[1:]:
         table.add_row(*map(escape, row))
     console.print(table)
-
-
-def _registry(name: str) -> Registry:
-    try:
-        module = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise ValueError(f"registry: got {name!r}, which cannot be imported: {error}") from error
-    missing = [one for one in ("names", "get", "load", "score") if not hasattr(module, one)]
-    if missing:
-        raise ValueError(f"registry: {name} has no {missing}; expected what {REGISTRY} has")
-    return cast(Registry, module)
