@@ -28,7 +28,7 @@ from verl_axpo.integration.shared import LoopContext, Once
 from verl_axpo.integration.trajectory_tool import TrajectoryTool
 from verl_axpo.integration.turn_client import TurnClient
 from verl_axpo.tools.parser import ParsedCall, ToolCallParser
-from verl_axpo.tools.text import inert
+from verl_axpo.tools.text import inert, utf8
 from verl_axpo.trace.records import ToolCall
 
 LOOP_NAME = "axpo_tool_agent"
@@ -61,10 +61,13 @@ class ThinkAwareToolParser(ToolParser):
 
 
 def function_call(call: ParsedCall) -> FunctionCall:
-    """A parsed call as verl's loop takes it (`tool_parser.FunctionCall`); a `BadCall` if undecodable."""
+    """A parsed call as verl's loop takes it (`tool_parser.FunctionCall`); a `BadCall` if undecodable.
+
+    verl logs a name that it does not know, and a log file takes no half of a surrogate pair.
+    """
     if call.problem is not None:
         return BadCall(name=call.name, arguments=json.dumps({"raw": call.raw}), problem=call.problem)
-    return FunctionCall(name=call.name, arguments=json.dumps(call.arguments, ensure_ascii=False))
+    return FunctionCall(name=utf8(call.name), arguments=json.dumps(call.arguments, ensure_ascii=False))
 
 
 @lru_cache(maxsize=8)
