@@ -77,7 +77,14 @@ def key_in(variable: str | None) -> str:
 
 
 def judge_of(model: str | None, url: str, key_env: str, temperature: float | None, out: Path) -> "Judge | None":
-    """The reward's own judge, its verdicts kept beside the evaluation; None: rules alone."""
+    """The reward's own judge, its verdicts kept beside the evaluation in `out`; None: rules alone.
+
+    Args:
+        model, url: as its server knows it, and where.
+        key_env: the variable with its key; empty for none.
+        temperature: None or below 0: not sent.
+        out: the evaluation's folder.
+    """
     if model is None:
         return None
     from verl_axpo.rewards.judge import Judge

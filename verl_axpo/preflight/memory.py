@@ -126,7 +126,7 @@ def host_phase(shape: ModelShape, setting: Setting, *, reference: bool) -> Phase
         "weights, gradients, moments kept off the GPUs": per_parameter * shape.parameters,
         "reference model, fp32": (FP32 if reference else 0) * shape.parameters,
         f"images of {setting.rows:,} rows, in TransferQueue and in the trainer": rows,
-        f"images of {setting.questions:,} questions while their groups are published": questions,
+        f"images of {setting.questions:,} questions while their groups run": questions,
     }
     return Phase(
         name="host", terms=tuple(Term(name, size / setting.nodes / GIB) for name, size in terms.items() if size)

@@ -70,7 +70,7 @@ def test_the_images_of_a_step_of_8b_by_hand() -> None:
         "reference model, fp32": 4 * PARAMETERS,
         # each row's own, one and a half images: in TransferQueue, and in the trainer's processes
         "images of 2,560 rows, in TransferQueue and in the trainer": 2 * 2560 * 1.5 * image,
-        "images of 256 questions while their groups are published": 256 * image,
+        "images of 256 questions while their groups run": 256 * image,
     }
     phase = host_phase(EIGHT_B, step, reference=True)
     assert {term.name: term.gib for term in phase.terms} == pytest.approx(
