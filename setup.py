@@ -16,7 +16,6 @@ VERL = "verl[verl-core]>=0.9.1,<0.10"
 
 EVAL = [
     "datasets",  # benchmark tables, from the hub or local copies
-    "latex2sympy2-extended",  # values of LaTeX answers, as the official scorers compare them
 ]
 DEV = [
     "hypothesis",

@@ -18,10 +18,11 @@ from verl_axpo.eval.scorers.wrapping import unboxed, undress
 
 DECIMALS = 2  # MATH-V rounds both values to so many decimals
 VLMEVALKIT_TOLERANCE = 1e-6
+FLOAT_NOISE = 1e-12
 
-# What MATH-V's parser cannot read, and where it multiplies: 1\frac{1}{2} is officially a half.
-_OFFICIALLY_UNREADABLE = re.compile(r"°|\\frac\d")
-_OFFICIAL_PRODUCT = re.compile(r"(?<=\d)(?=\\frac)")
+# What MATH-V cannot read, and where it multiplies: 1\frac{1}{2} and 1 1/2 are officially a half.
+_OFFICIALLY_UNREADABLE = re.compile(r"[°π|\u2212]|\\frac\d|\\ln(?![a-z])")
+_OFFICIAL_PRODUCT = re.compile(r"(?<=\d)(?:\s+(?=\d)|(?=\\frac))")
 _ROUNDED = re.compile(r"≈|\\(?:approx|simeq)")
 _OTHER_SCALE = re.compile(r"°|\\circ|%")
 _TUPLE = re.compile(r"([(\[])(.+,.+)([)\]])")
@@ -43,7 +44,8 @@ def _same_value(one: str, other: str) -> bool:
     first, second = value(one), value(other)
     if first is None or second is None or round(first, DECIMALS) != round(second, DECIMALS):
         return False
-    return round(first, DECIMALS) != 0 or math.isclose(first, second, rel_tol=0.1**DECIMALS)
+    noise = FLOAT_NOISE if 0.0 in (first, second) else 0.0  # sin(pi) is zero
+    return round(first, DECIMALS) != 0 or math.isclose(first, second, rel_tol=0.1**DECIMALS, abs_tol=noise)
 
 
 def _compare(one: str, other: str, same: Callable[[str, str], bool] = _same_value) -> bool:
