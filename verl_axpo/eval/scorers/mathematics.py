@@ -21,7 +21,7 @@ VLMEVALKIT_TOLERANCE = 1e-6
 FLOAT_NOISE = 1e-12
 
 # What MATH-V cannot read, and where it multiplies: 1\frac{1}{2} and 1 1/2 are officially a half.
-_OFFICIALLY_UNREADABLE = re.compile(r"[°π|\u2212]|\\frac\d|\\ln(?![a-z])")
+_OFFICIALLY_UNREADABLE = re.compile(r"[°π|\u2212]|\\frac\d|\\ln(?![a-z])|(?<![a-z\\])pi(?![a-z])")
 _OFFICIAL_PRODUCT = re.compile(r"(?<=\d)(?:\s+(?=\d)|(?=\\frac))")
 _ROUNDED = re.compile(r"≈|\\(?:approx|simeq)")
 _OTHER_SCALE = re.compile(r"°|\\circ|%")

@@ -23,7 +23,7 @@ _SPELLINGS: tuple[tuple[str, str], ...] = (
     (r"\\(?:left|right)(?![a-zA-Z])", ""),
     (r"\\(?:times|cdot)(?![a-zA-Z])|[\u00d7·]", "*"),
     (r"\\div(?![a-zA-Z])|[÷:]", "/"),
-    (r"\\pi(?![a-zA-Z])", "π"),
+    (r"(?:\\|(?<![a-zA-Z\\]))pi(?![a-zA-Z])", "π"),
     (r"[\u2212\u2013]", "-"),  # Unicode's minus, and the dash that looks like it
 )
 _TOKEN = re.compile(

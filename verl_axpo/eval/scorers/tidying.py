@@ -42,11 +42,12 @@ _SPACE = r"(?:\s|~|\\[,;:! ])"
 _GROUPED = re.compile(rf"(?<![\d.,])\d{{1,3}}(?:{_SPACE}+\d{{3}})+(?!\d|\s*/)")
 _MIXED = re.compile(rf"(\d){_SPACE}+(\d+)\s*/\s*(\d+)(?!\d)")
 _BETWEEN_DIGITS = re.compile(rf"(?<=\d){_SPACE}+(?=\d)")
+_DEGREE = re.compile(r"\^\s*\{?\s*\\circ(?![a-zA-Z])\s*\}?")
 # A unit after a value, by its form: a font command without digits, or words, and what joins and raises units.
 _FONT = r"\\(?:text|mathrm|mbox|operatorname)\s*\{[^{}\d]*\}"
 _UNIT = re.compile(
-    rf"(?<=[\d)\]}}°π!]){_SPACE}*(?!(?:hundred|thousand|million|billion|trillion|dozen|hal(?:f|ves)|or|and)s?\b)"
-    rf"(?:{_FONT}|(?<![^\W\d_\\])[^\W\d_]{{2,}}(?![^\W\d_])|(?<=[\s}}])[mgshlLKNJWVACF](?!\w))"
+    rf"(?<=[\d)\]}}°π!]){_SPACE}*(?!(?:hundred|thousand|million|billion|trillion|dozen|hal(?:f|ves)|or|and|pi)s?\b)"
+    rf"(?:{_FONT}|(?<![^\W\d_\\])[^\W\d_]{{2,}}(?![^\W\d_])|(?<=[\s}}°])[mgshlLKNJWVACF](?!\w))"
     rf"(?:{_FONT}|(?<![^\W\d_\\])[^\W\d_]+(?![^\W\d_])|\\cdot(?![a-zA-Z])|\\[,;: ]|[\s./·*]"
     r"|\^\s*\{?\s*-?\d\s*\}?|[²³])*$"
 )
@@ -90,4 +91,4 @@ def without_unit(answer: str) -> str:
 
     Example: `without_unit(r"3 \text{ cm}^2") == "3"`, `without_unit("2x") == "2x"`
     """
-    return answer if len(answer) > MAX_CHARACTERS else _UNIT.sub("", answer.rstrip(" ."))
+    return answer if len(answer) > MAX_CHARACTERS else _UNIT.sub("", _DEGREE.sub("°", answer).rstrip(" ."))

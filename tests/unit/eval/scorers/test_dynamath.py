@@ -120,6 +120,9 @@ def test_vlmevalkit(answer: str, truth: str, answer_type: str, expected: bool) -
         ("5", "5.000000000000001", "int", True),
         ("-15.7", "-15.700000000000001", "int", True),
         ("-15.6", "-15.700000000000001", "int", False),
+        *((text, "58", FLOAT, True) for text in ("58°C", r"58^\circ C", r"\theta = 58^{\circ}")),
+        ("2pi", "6.2832", FLOAT, True),
+        ("2*pi", "6.2832", FLOAT, True),
         ("49", "49", "single answer", True),
         ("149", "49", "single answer", False),  # officially right: it holds the truth
         (r"\dfrac{10}{2}", "5.000000000000001", "int", True),
