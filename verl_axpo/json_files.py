@@ -9,8 +9,7 @@ names it, and the next `put` replaces it. Threads and processes may use a folder
 
 import json
 import logging
-import os
-import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,14 +45,12 @@ class JsonFiles:
         """Store `value` in place of an older one; who reads meanwhile sees one of the two."""
         path = self._path(key)
         path.parent.mkdir(exist_ok=True)
-        handle, unfinished = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        unfinished = path.with_name(f"{key}.{uuid.uuid4().hex}.part")
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(value, file)
-            os.replace(unfinished, path)
-        except BaseException:
-            os.unlink(unfinished)
-            raise
+            unfinished.write_text(json.dumps(value))
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
 
     def __iter__(self) -> Iterator[str]:
         """The keys of all files, readable or not, in order."""
