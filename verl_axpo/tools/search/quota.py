@@ -18,6 +18,7 @@ from filelock import FileLock
 from verl_axpo.errors import InfraFailure
 
 _NEXT_TURN = "next_turn"
+MAX_COUNT = 1e12
 POLL_S = 0.002  # between two looks at a taken lock, which is held for less than that
 
 
@@ -99,8 +100,8 @@ class Quota:
 
     def paid_calls(self) -> int:
         """Paid calls of this run so far."""
-        with self._counters() as counters:
-            return int(counters.get(self._paid, 0))
+        with self._lock:
+            return int(self._read().get(self._paid, 0))
 
     @contextmanager
     def _counters(self) -> Iterator[Counters]:
@@ -118,11 +119,16 @@ class Quota:
             counters = json.loads(self._path.read_bytes())
         except FileNotFoundError:
             return {}
-        except ValueError:
+        except (ValueError, RecursionError):
             counters = None
-        if isinstance(counters, dict) and all(isinstance(count, int | float) for count in counters.values()):
+        if isinstance(counters, dict) and all(map(_is_count, counters.values())):
             return counters
         raise InfraFailure(
             f"search: {self._path} is damaged, so nobody knows how many calls were paid for; write "
             f'{{"{self._paid}": NUMBER}} into it, or delete it to count from zero'
         )
+
+
+def _is_count(value: object) -> bool:
+    """A time in seconds or a number of calls: neither of them nears the limit, NaN and infinity are no count."""
+    return isinstance(value, int | float) and 0 <= value < MAX_COUNT

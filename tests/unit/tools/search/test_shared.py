@@ -97,7 +97,9 @@ def test_a_queue_longer_than_a_call_may_take_refuses(tmp_path: Path) -> None:
         quota.wait_for_turn()  # 2 s away
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", '{"paid/r": "many"}', "\x80"])
+@pytest.mark.parametrize(
+    "damage", ["", "{", "[]", '{"paid/r": "many"}', '{"paid/r": NaN}', '{"paid/r": -1}', "[" * 100_000, "\x80"]
+)
 def test_damaged_counters_are_never_taken_for_zero(tmp_path: Path, damage: str) -> None:
     quota = Quota(tmp_path, run="r", max_paid_calls=1, calls_per_minute=60, max_wait_s=5)
     quota.spend()
