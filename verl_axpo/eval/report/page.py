@@ -15,13 +15,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from verl_axpo.core.types import Status
 from verl_axpo.eval.records import QuestionRecord, RolloutRecord
 from verl_axpo.eval.report.results import Evaluation, Result
 from verl_axpo.eval.store import Store
 from verl_axpo.eval.types import Score
+from verl_axpo.images import ImageRefused, open_image
 
 QUESTIONS_IN_FULL = 100  # of each benchmark, spread evenly: with 4 rollouts and their pictures some MB a benchmark
 MOST_CHARACTERS = 120  # of a question in a list
@@ -154,10 +153,8 @@ def _packed(value: Any) -> str:
 def _small(path: Path) -> str:
     """A JPEG of at most `PICTURE_PX`; empty where the file is missing or no picture."""
     try:
-        with Image.open(path) as image:
-            image.draft("RGB", (PICTURE_PX, PICTURE_PX))  # decodes a large JPEG at a fraction of its size
-            picture = image.convert("RGB")
-    except OSError:
+        picture = open_image(path, enough=PICTURE_PX)
+    except ImageRefused:
         return ""
     picture.thumbnail((PICTURE_PX, PICTURE_PX))
     buffer = io.BytesIO()
