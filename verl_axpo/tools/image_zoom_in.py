@@ -108,7 +108,7 @@ def original_of(messages: Sequence[Any], images: Sequence[Image.Image], index: i
     if entry.get("bytes"):
         return bytes(entry["bytes"])
     source = entry.get("image")
-    if isinstance(source, str) and source.startswith(("http:", "https:", "data:")):
+    if isinstance(source, str) and source.startswith(("http:", "https:")):
         return None  # its download is the dataset's affair
     return source if isinstance(source, str | Image.Image) else None
 
