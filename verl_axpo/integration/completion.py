@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 ESTIMATOR = "axpo"
 _ROLLOUT = "actor_rollout_ref.rollout"
-_DATASET = "pkg://verl_axpo.integration.dataset"
+DATASET = "pkg://verl_axpo.integration.dataset"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ NEEDED = (
     Needed(f"{_ROLLOUT}.multi_turn.format", "axpo", ("hermes",), "a parser that ignores a tool call inside <think>"),
     Needed(f"{_ROLLOUT}.multi_turn.enable", True, (False,), "a tool call is a turn"),
     Needed(f"{_ROLLOUT}.calculate_log_probs", True, (False,), "prefixes are ranked by the tool call's probability"),
-    Needed("data.custom_cls.path", _DATASET, (None,), "the model sees the pictures that the tools see", yields=True),
+    Needed("data.custom_cls.path", DATASET, (None,), "the model sees the pictures that the tools see", yields=True),
     Needed("data.custom_cls.name", "AxpoDataset", (None,), "the class in that file", yields=True),
 )
 
