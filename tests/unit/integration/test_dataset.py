@@ -28,8 +28,7 @@ from verl_axpo.tools.image_zoom_in import ImageZoomIn
 from verl_axpo.tools.python import Python
 
 SIDE = 128  # pixels; a multiple of the patches' size, so that verl resizes nothing
-WHOLE = prompts.tool_call("image_zoom_in", {"bbox_2d": [0, 0, 1000, 1000], "label": "all of it"})
-HASH = "import hashlib; hashlib.sha256(_pil_images[0].tobytes()).hexdigest()"
+HASHES = "import hashlib; [hashlib.sha256(image.tobytes()).hexdigest()[:8] for image in _pil_images]"
 
 
 @pytest.fixture(scope="module")
@@ -81,10 +80,7 @@ def dataset(
 
 
 def row(text: str, *images: Any, **more: Any) -> dict[str, Any]:
-    prompt = [
-        {"role": "system", "content": prompts.system_prompt(["image_zoom_in"])},
-        {"role": "user", "content": text},
-    ]
+    prompt = prompts.prompt_messages(text, ["image_zoom_in"])
     return {"data_source": "s", "prompt": prompt, "images": list(images), "extra_info": {"index": 0}, **more}
 
 
@@ -101,7 +97,9 @@ class ScriptedServer:
         return TokenOutput(token_ids=turn, log_probs=[-0.5] * len(turn), stop_reason="completed")
 
 
-async def run_loop(raw_prompt: list[Any], processor: Any, folder: Path, turns: list[str], kind: Any) -> tuple[Any, Any]:
+async def run_loop(
+    raw_prompt: list[Any], processor: Any, folder: Path, turns: list[str], kind: Any = AxpoDataset, *tools: Any
+) -> tuple[Any, Any]:
     """verl's loop on the row; what the model was shown, and the text of the conversation."""
     multi_turn = {
         "max_user_turns": 8,
@@ -111,9 +109,8 @@ async def run_loop(raw_prompt: list[Any], processor: Any, folder: Path, turns: l
         "tool_response_truncate_side": "middle",
         "format": "axpo",
     }
-    rollout = {"prompt_length": 512, "response_length": 2048, "full_determinism": False, "multi_turn": multi_turn}
+    rollout = {"prompt_length": 512, "response_length": 8192, "full_determinism": False, "multi_turn": multi_turn}
     zoom = ImageZoomIn({"type": "native", "min_pixels": 1, "max_pixels": SIDE * SIDE})
-    python = Python({"type": "native", "memory_mb": 256})
     server = ScriptedServer(processor.tokenizer, turns)
     loop = AxpoToolAgentLoop(
         trainer_config=DictConfigWrap(
@@ -125,30 +122,38 @@ async def run_loop(raw_prompt: list[Any], processor: Any, folder: Path, turns: l
         dataset_cls=kind,
         data_config=DictConfigWrap(OmegaConf.create({"cache_dir": str(folder)})),
         hf_model_type="qwen3_vl",
-        tools=ToolListWrap([zoom, python]),
+        tools=ToolListWrap([zoom, *tools]),
     )
-    try:
-        output = await loop.run(sampling_params={}, raw_prompt=raw_prompt)
-    finally:
-        await python.close()
+    output = await loop.run(sampling_params={}, raw_prompt=raw_prompt)
     return server.shown[-1], processor.tokenizer.decode(output.response_ids)
 
 
-@pytest.mark.parametrize("kind", [AxpoDataset, RLHFDataset], ids=["ours", "verls"])
-@pytest.mark.parametrize("embed", [True, False], ids=["embedded", "referenced"])
+@pytest.mark.parametrize(("kind", "embed"), [(AxpoDataset, True), (RLHFDataset, False)], ids=["ours", "verls"])
 def test_model_zoom_and_python_see_the_same_pixels(
-    embed: bool, kind: type[RLHFDataset], processor: Qwen3VLProcessor, tmp_path: Path
+    kind: type[RLHFDataset], embed: bool, processor: Qwen3VLProcessor, tmp_path: Path
 ) -> None:
-    turns = [WHOLE, prompts.tool_call("python", {"code": HASH}), prompts.answer("7")]
-    for name, data in files().items():
+    pictures = files()
+    for name, data in pictures.items():
         (tmp_path / name).write_bytes(data)
-        cell = {"bytes": data} if embed else {"image": str(tmp_path / name)}
-        messages = dataset(tmp_path, [row("<image>Which?", cell)], processor, kind)[0]["raw_prompt"]
-        (model_sees, zoom_sees), text = asyncio.run(run_loop(messages, processor, tmp_path, turns, kind))
-        expected = open_image(data)
-        assert model_sees.tobytes() == expected.tobytes(), name
-        assert zoom_sees.tobytes() == expected.tobytes(), name
-        assert hashlib.sha256(expected.tobytes()).hexdigest() in text.replace(" ", ""), name
+    cells = [{"bytes": data} if embed else {"image": str(tmp_path / name)} for name, data in pictures.items()]
+    messages = dataset(tmp_path, [row("<image>" * len(cells), *cells)], processor, kind)[0]["raw_prompt"]
+    boxes = [{"bbox_2d": [0, 0, 1000, 1000], "label": "all", "img_idx": index} for index in range(len(cells))]
+    zooms = [prompts.tool_call("image_zoom_in", box) for box in boxes]
+    turns = [*zooms, prompts.tool_call("python", {"code": HASHES}), prompts.answer("7")]
+
+    async def asked() -> tuple[Any, Any]:
+        python = Python({"type": "native", "memory_mb": 256})
+        try:
+            return await run_loop(messages, processor, tmp_path, turns, kind, python)
+        finally:
+            await python.close()
+
+    shown, text = asyncio.run(asked())
+    expected = [open_image(data).tobytes() for data in pictures.values()]
+    assert [image.tobytes() for image in shown[: len(cells)]] == expected  # the model
+    assert [image.tobytes() for image in shown[len(cells) :]] == expected  # the zoom tool
+    hashes = [hashlib.sha256(pixels).hexdigest()[:8] for pixels in expected]
+    assert str([*hashes, *hashes]) in text  # python, which sees the crops as well
 
 
 def test_a_zoom_on_the_corner_that_the_model_sees_returns_that_corner(
@@ -158,7 +163,7 @@ def test_a_zoom_on_the_corner_that_the_model_sees_returns_that_corner(
     cell = {"bytes": files()["turned"]}  # turned to the right: the red corner is the upper right one
     messages = dataset(tmp_path, [row("<image>Which?", cell)], processor)[0]["raw_prompt"]
     turns = [call, prompts.answer("red")]
-    (seen, crop), _ = asyncio.run(run_loop(messages, processor, tmp_path, turns, AxpoDataset))
+    (seen, crop), _ = asyncio.run(run_loop(messages, processor, tmp_path, turns))
     assert seen.getpixel((SIDE - 5, 5))[1] < 60
     assert all(high < 60 for _, high in crop.getextrema()[1:])  # neither green nor blue anywhere
 
@@ -180,7 +185,7 @@ def test_a_marker_in_a_questions_text_is_text(
     cells = [{"bytes": files()["transparent"]}] * images
     text = "<image>" * images + f"What does {marker} mean?"
     messages = dataset(tmp_path, [row(text, *cells)], processor)[0]["raw_prompt"]
-    _, output = asyncio.run(run_loop(messages, processor, tmp_path, [prompts.answer("7")], AxpoDataset))
+    _, output = asyncio.run(run_loop(messages, processor, tmp_path, [prompts.answer("7")]))
     assert "boxed{7}" in output
     shown = processor.apply_chat_template(messages, tokenize=False)
     assert f"What does < {marker[1:]} mean?" in shown
@@ -193,11 +198,9 @@ def test_an_image_marker_in_a_question_without_images_is_text(processor: Qwen3VL
 
 
 def test_the_prompts_own_tags_stay(processor: Qwen3VLProcessor, tmp_path: Path) -> None:
-    messages = dataset(tmp_path, [row("Answer in <answer></answer> after <think></think>.")], processor)[0][
-        "raw_prompt"
-    ]
-    assert messages[0]["content"] == prompts.system_prompt(["image_zoom_in"])
-    assert messages[1]["content"] == "Answer in <answer></answer> after <think></think>."
+    text = "Answer in <answer></answer> after <think></think>."
+    messages = dataset(tmp_path, [row(text)], processor)[0]["raw_prompt"]
+    assert messages == prompts.prompt_messages(text, ["image_zoom_in"])
 
 
 def test_a_row_whose_markers_and_images_differ_is_left_out_counted_with_its_reason(
