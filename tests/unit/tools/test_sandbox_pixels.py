@@ -10,6 +10,8 @@ from PIL import Image
 from verl_axpo.images import open_image
 from verl_axpo.tools.sandbox import SandboxPool, Session
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def session(pool: SandboxPool) -> AsyncIterator[Session]:
@@ -24,10 +26,10 @@ RAMP = "import numpy as np\nfrom PIL import Image\nlevels = np.tile(np.linspace(
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
-        (RAMP.format("np.uint16") + "Image.fromarray(levels)", [0, 127, 255]),
-        (RAMP.format("'>u2'") + "Image.fromarray(levels)", [0, 127, 255]),
+        (RAMP.format("np.uint16") + "Image.fromarray(levels)", [0, 130, 255]),
+        (RAMP.format("'>u2'") + "Image.fromarray(levels)", [0, 130, 255]),
         (RAMP.format("np.uint16") + "Image.fromarray((levels > 30000))", [0, 255, 255]),
-        (RAMP.format("np.uint16") + "Image.fromarray((levels >> 8).astype(np.int32))", [0, 127, 255]),
+        (RAMP.format("np.uint16") + "Image.fromarray((levels >> 8).astype(np.int32))", [0, 130, 255]),
         ("from PIL import Image; Image.new('RGBA', (64, 8))", [255, 255, 255]),
         ("from PIL import Image; Image.new('LA', (64, 8))", [255, 255, 255]),
     ],
@@ -37,7 +39,7 @@ async def test_an_array_comes_back_with_the_levels_that_it_has(
     session: Session, code: str, expected: list[int]
 ) -> None:
     (image,) = (await session.run(code)).images
-    seen = [image.getpixel((place, 0))[0] for place in (0, 32, 63)]
+    seen = [image.getpixel((place, 0))[0] for place in (0, 32, 63)]  # 32 / 63 of 255 is 130
     assert np.abs(np.array(seen) - expected).max() <= 2
 
 

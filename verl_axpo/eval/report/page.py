@@ -87,7 +87,7 @@ class Page:
     def pictures(self) -> Iterator[Blob]:
         """Those that the blobs have named, each once, as JPEG."""
         for path, number in self._pictures.items():
-            yield Blob(id=f"i{number}", data=_small(self.store.folder / path))
+            yield Blob(id=f"i{number}", data=small(self.store.folder / path))
 
     def _lines(self, result: Result, number: int) -> Iterator[list[Any]]:
         marks: dict[str, dict[int, str]] = defaultdict(dict)
@@ -150,7 +150,7 @@ def _packed(value: Any) -> str:
     return base64.b64encode(gzip.compress(json.dumps(value, default=str).encode(), GZIP_LEVEL, mtime=0)).decode()
 
 
-def _small(path: Path) -> str:
+def small(path: Path) -> str:
     """A JPEG of at most `PICTURE_PX`; empty where the file is missing or no picture."""
     try:
         picture = open_image(path, enough=PICTURE_PX)
