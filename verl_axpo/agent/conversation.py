@@ -9,6 +9,7 @@ Both send the thinking of every turn.
 import base64
 import json
 import re
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -27,6 +28,7 @@ Schema = dict[str, Any]
 
 THINK = "<think>\n"  # what a thinking model's generation prompt ends with
 TEMPLATE_TOKENS = 32  # more than a chat template puts around a message
+_ENCODING = threading.Lock()  # the k rollouts of a question begin together, each in a thread: one of them encodes
 CACHED_IMAGES = 64  # of questions in flight; an image of 8,000 pixels a side may have 20 MB
 
 
@@ -137,7 +139,8 @@ def image_part(data: bytes) -> Message:
     Raises:
         InfraFailure: a file that is no picture; nobody can answer its question.
     """
-    return {"type": "image_url", "image_url": {"url": _data_uri(data)}}
+    with _ENCODING:
+        return {"type": "image_url", "image_url": {"url": _data_uri(data)}}
 
 
 @lru_cache(maxsize=CACHED_IMAGES)
