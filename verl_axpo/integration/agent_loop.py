@@ -23,6 +23,7 @@ from verl.tools.base_tool import BaseTool
 from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
 
 from verl_axpo.core.types import Status
+from verl_axpo.integration.dataset import opened
 from verl_axpo.integration.lineage import AXPO_FIELD, Episode
 from verl_axpo.integration.shared import LoopContext, Once
 from verl_axpo.integration.trajectory_tool import TrajectoryTool
@@ -136,8 +137,15 @@ class AxpoToolAgentLoop(ToolAgentLoop):
     # ------------------------------ what the host's states leave out ------------------------------
 
     async def process_multi_modal_info(self, messages: list[dict[str, Any]]) -> dict[str, Any]:
-        """verl's, once per question; the lists are copied, for the loop appends the images of tools to them."""
-        media = await self.shared("media", lambda: super(AxpoToolAgentLoop, self).process_multi_modal_info(messages))
+        """verl's, once per question, on pictures that we opened, whatever dataset class the user has; the lists are
+        copied, for the loop appends the images of tools to them."""
+
+        async def process() -> dict[str, Any]:
+            shown = await asyncio.to_thread(opened, messages)
+            media: dict[str, Any] = await super(AxpoToolAgentLoop, self).process_multi_modal_info(shown)
+            return media
+
+        media = await self.shared("media", process)
         return {kind: list(items) for kind, items in media.items()}
 
     async def ct_build_initial_tokens(self, messages: list[dict[str, Any]], **kwargs: Any) -> list[int]:

@@ -16,16 +16,18 @@ logger = logging.getLogger(__name__)
 
 ESTIMATOR = "axpo"
 _ROLLOUT = "actor_rollout_ref.rollout"
+DATASET = "pkg://verl_axpo.integration.dataset"
 
 
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """A key, the value that AXPO needs, and verl's values that it may replace."""
+    """A key, the value that AXPO needs, and verl's values that it may replace; where it `yields`, any other stays."""
 
     key: str
     value: Any
     replaces: tuple[Any, ...]
     reason: str
+    yields: bool = False
 
 
 NEEDED = (
@@ -45,6 +47,8 @@ NEEDED = (
     Needed(f"{_ROLLOUT}.multi_turn.format", "axpo", ("hermes",), "a parser that ignores a tool call inside <think>"),
     Needed(f"{_ROLLOUT}.multi_turn.enable", True, (False,), "a tool call is a turn"),
     Needed(f"{_ROLLOUT}.calculate_log_probs", True, (False,), "prefixes are ranked by the tool call's probability"),
+    Needed("data.custom_cls.path", DATASET, (None,), "the model sees the pictures that the tools see", yields=True),
+    Needed("data.custom_cls.name", "AxpoDataset", (None,), "the class in that file", yields=True),
 )
 
 
@@ -73,14 +77,14 @@ def complete(config: DictConfig) -> list[str]:
 def _conflict(config: DictConfig, needed: Needed, explicit: Collection[str]) -> str | None:
     got = OmegaConf.select(config, needed.key)
     replaceable = got in needed.replaces and needed.key not in explicit
-    if got == needed.value or replaceable:
+    if got == needed.value or replaceable or needed.yields:
         return None
     return f"- {needed.key}: got {got!r}, expected {needed.value!r} ({needed.reason}); remove it or set it so"
 
 
 def _fill(config: DictConfig, needed: Needed) -> str | None:
     got = OmegaConf.select(config, needed.key)
-    if got == needed.value:
+    if got == needed.value or (needed.yields and got not in needed.replaces):
         return None
     with open_dict(config):
         OmegaConf.update(config, needed.key, needed.value)

@@ -1,6 +1,7 @@
 """SFT and RL rows as verl's own datasets read them: the prompts of both are the same, tool schemas included."""
 
 import copy
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -215,6 +216,50 @@ def test_a_tools_picture_keeps_its_size(store: ImageStore, processor: Qwen3VLPro
     assert pixels[0].equal(pixels[1])
     assert pixels[0][16:].equal(alone)
     assert not pixels[0][:16].equal(alone)
+
+
+def turned(image: Image.Image) -> bytes:
+    exif = Image.Exif()
+    exif[0x112] = 6
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", exif=exif)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("embed", [True, False], ids=["embedded", "referenced"])
+def test_a_users_own_pictures_are_learned_as_they_are_seen(
+    embed: bool, processor: Qwen3VLProcessor, tmp_path: Path
+) -> None:
+    shown = picture("a").resize((64, 64))
+    clear = shown.convert("RGBA")
+    clear.putdata([(0, 0, 0, 0) if pixel[:3] == (255, 255, 255) else pixel for pixel in clear.getdata()])
+    stored = shown.transpose(Image.Transpose.ROTATE_90)  # turned to the right, it is `shown` again
+    pixels = []
+    for name, data in (("plain", encoded(shown)), ("turned", turned(stored)), ("clear", encoded(clear))):
+        (tmp_path / name).write_bytes(data)
+        cell = {"bytes": data} if embed else {"image": str(tmp_path / name)}
+        call = prompts.tool_call("image_zoom_in", {"bbox_2d": [0, 0, 500, 500], "label": "x"})
+        turns = [assistant(f"<think>\nlook\n</think>\n\n{call}"), {"role": "tool", "content": "<image>"}]
+        messages = [*prompts.prompt_messages("<image>Which?", []), *turns, assistant(ANSWER)]
+        parquet.write(tmp_path / "sft.parquet", [{"messages": messages, "images": [cell, cell]}])
+        pixels.append(sft_item(tmp_path / "sft.parquet", processor)["multi_modal_inputs"]["pixel_values"])
+    assert pixels[0].equal(pixels[1])
+    assert pixels[0].equal(pixels[2])
+
+
+@pytest.mark.parametrize("marker", ["<video>", "<audio>", "<|image_pad|>", "<|im_end|>"])
+@pytest.mark.parametrize("images", [0, 1])
+def test_a_marker_in_a_rows_text_is_text(marker: str, images: int, processor: Qwen3VLProcessor, tmp_path: Path) -> None:
+    question = "<image>" * images + f"What is {marker}?"
+    answer = ANSWER.replace("so", f"It says {marker}")
+    messages = [*prompts.prompt_messages(question, []), assistant(answer)]
+    cells = {"images": [{"bytes": encoded(picture("a"))}]} if images else {}
+    parquet.write(tmp_path / "sft.parquet", [{"messages": messages, **cells}])
+    item = sft_item(tmp_path / "sft.parquet", processor)
+    text = processor.tokenizer.decode(item["input_ids"])
+    assert f"What is < {marker[1:]}?" in text
+    assert f"It says {marker}" in text  # what the policy wrote stays, letter by letter
+    assert "image_grid_thw" in item.get("multi_modal_inputs", {}) or not images
 
 
 @pytest.mark.parametrize(
