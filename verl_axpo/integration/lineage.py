@@ -100,7 +100,8 @@ class Transcript:
 class BatchRow:
     """One row of the batch as the trainer needs it.
 
-    `grpo_tokens`: how many tokens of it GRPO would have trained; `response_len`: tokens of the response before any cut.
+    `grpo_tokens`: how many tokens GRPO would have trained in its place; `response_len`: tokens of the response before
+    any cut.
     """
 
     row: Row

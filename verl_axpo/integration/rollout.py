@@ -23,7 +23,7 @@ from verl.trainer.ppo.v1 import AgentLoopManagerTQ, AgentLoopWorkerTQ
 
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.core.step import Resampled, explore
-from verl_axpo.core.types import Candidate, Group, Kind, Rollout, Row, Status
+from verl_axpo.core.types import Candidate, Group, Kind, Rollout, Row, Status, usable
 from verl_axpo.integration import agent_loop
 from verl_axpo.integration.coordinator import BudgetCoordinator
 from verl_axpo.integration.group import GroupRun, ReadyRow, check_image_features, settled
@@ -210,7 +210,7 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
             row=row,
             rollout=rollout,
             episode=session.episode,
-            grpo_tokens=sum(session.output.response_mask) if source is None else 0,
+            grpo_tokens=sum(session.output.response_mask) if source is None and usable([rollout]) else 0,
             response_len=len(session.output.response_ids),
             transcript=await transcribe(session, output, self.tokenizer, self.axpo.trace_dir),
         )
