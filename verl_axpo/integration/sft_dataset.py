@@ -40,8 +40,8 @@ class SftDataset(MultiTurnSFTDataset):
         """verl's, then what the turns are made of.
 
         Raises:
-            ValueError: an assistant's turn that no policy could have written, or a row that switches thinking for itself.
-                Nothing has been trained then.
+            ValueError: before anything is trained; an assistant's turn that no policy could have written, or a row that
+                switches thinking for itself.
         """
         super()._read_files_and_process()
         check_thinking(self.enable_thinking, self.apply_chat_template_kwargs.get("enable_thinking"))
