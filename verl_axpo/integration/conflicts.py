@@ -191,7 +191,7 @@ def _threshold_rules(get: _Getter, axpo: AxpoConfig) -> Iterator[Rule]:
     kwargs = "reward.custom_reward_function.reward_kwargs"
     bonus, penalty = (float(get(f"{kwargs}.{name}") or 0.0) for name in ("tool_bonus", "tool_penalty"))
     yield (
-        not bonus < threshold <= 1 - penalty,
+        bool(bonus or penalty) and not bonus < threshold <= 1 - penalty,
         f"algorithm.axpo.correct_threshold={threshold:g}: with {kwargs}.tool_bonus={bonus:g} and "
         f"tool_penalty={penalty:g} a wrong answer with a tool earns {bonus - penalty:g} and a right one "
         f"{1 + bonus - penalty:g}; set algorithm.axpo.correct_threshold={1 - penalty:g}",

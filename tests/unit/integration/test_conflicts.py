@@ -105,6 +105,7 @@ def test_what_an_engine_cannot_do_is_refused(
         ({OVERLONG: {"enable": True, "penalty_factor": 0.5}}, {"correct_threshold": 0.5}),
         ({REWARD: {"path": OUR_REWARDS[0], "reward_kwargs": {"tool_penalty": 0.1}}}, {"correct_threshold": 0.9}),
         ({REWARD: {"path": OUR_REWARDS[0], "reward_kwargs": {"tool_bonus": 0.1}}}, {}),
+        ({REWARD: {"path": OUR_REWARDS[0]}}, {"correct_threshold": 2}),  # an experiment: every subgroup is all-wrong
         ({"data.train_batch_size": 2}, {}),  # 0.25 * 2 * 8 / 4 = 1
         ({"data.train_batch_size": 1}, {"budget": 0}),
     ],

@@ -1,6 +1,8 @@
 """What is missing, misspelt or of no use is told before anything starts, all of it at once."""
 
+import copy
 import io
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +39,14 @@ def model(folder: Path, tokenizer: PreTrainedTokenizerFast) -> str:
     return str(folder)
 
 
+@lru_cache
+def tiny() -> PreTrainedTokenizerFast:
+    return make_tokenizer(0)
+
+
 def without(tokens: set[str]) -> PreTrainedTokenizerFast:
     """The tiny tokenizer, which does not know these tokens."""
-    tokenizer = make_tokenizer(0)
+    tokenizer = tiny()
     text = tokenizer.backend_tokenizer.to_str()
     for token in tokens:
         text = text.replace(f'"{token}"', f'"{token[:-1]}_gone>"')
@@ -63,7 +70,7 @@ def test_a_model_without_the_tags_is_refused_before_anything_starts(tmp_path: Pa
 
 
 def test_the_tokenizer_that_is_trained_with_is_looked_at(tmp_path: Path) -> None:
-    good = model(tmp_path / "good", make_tokenizer(0))
+    good = model(tmp_path / "good", tiny())
     bad = model(tmp_path / "bad", without({"<think>"}))
     assert told(actor_rollout_ref__model__path=good) == []
     assert told(actor_rollout_ref__model__path=bad, actor_rollout_ref__model__tokenizer_path=good) == []
@@ -72,7 +79,7 @@ def test_the_tokenizer_that_is_trained_with_is_looked_at(tmp_path: Path) -> None
 
 
 def test_a_template_that_writes_calls_in_another_syntax_is_refused(tmp_path: Path) -> None:
-    tokenizer = make_tokenizer(0)
+    tokenizer = copy.deepcopy(tiny())
     ours, tokenizer.chat_template = tokenizer.chat_template, FOREIGN
     path = model(tmp_path, tokenizer)
     (problem,) = told(actor_rollout_ref__model__path=path)
