@@ -3,7 +3,7 @@
 Each rule is a pair of (is it broken, the line). docs/design/settings.md has every setting that was looked at.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -42,10 +42,10 @@ class _Getter:
         return OmegaConf.select(self._config, key, throw_on_missing=False)
 
     def has(self, key: str) -> bool:
-        """Whether the key is there, be it null."""
+        """Whether the key is there, be it null or still to be set."""
         parent, _, name = key.rpartition(".")
         node = self(parent)
-        return isinstance(node, Mapping | DictConfig) and name in node
+        return isinstance(node, DictConfig) and name in list(node)
 
 
 def _trainer_rules(get: _Getter) -> Iterator[Rule]:
