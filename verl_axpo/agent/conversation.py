@@ -21,7 +21,7 @@ from verl_axpo.agent.server import Completion, Message
 from verl_axpo.agent.types import Response
 from verl_axpo.errors import InfraFailure
 from verl_axpo.images import ImageRefused, plain_file, png, size_of
-from verl_axpo.tools.parser import ParsedCall
+from verl_axpo.tools.parser import ParsedCall, opened_think
 
 Dialect = Literal["text", "server"]
 Schema = dict[str, Any]
@@ -94,8 +94,7 @@ class TextConversation(Conversation):
     def _starts_in_think(self, completion: Completion, text: str) -> bool:
         """Whether the generation prompt leaves `<think>` open: asked of the prompt, else read off the text."""
         if completion.prompt_text is not None:
-            prompt = completion.prompt_text
-            self._opens_think = prompt.rfind("<think>") > prompt.rfind("</think>")
+            self._opens_think = bool(opened_think(completion.prompt_text))
         if self._opens_think is not None:
             return self._opens_think
         closing = text.find("</think>")

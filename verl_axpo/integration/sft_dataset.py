@@ -13,7 +13,7 @@ In a config: `data.custom_cls.path=pkg://verl_axpo.integration.sft_dataset data.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
@@ -24,6 +24,7 @@ from verl.utils.tokenizer.chat_template import apply_chat_template, initialize_t
 from verl_axpo.data.problem import PLACEHOLDER
 from verl_axpo.images import open_image
 from verl_axpo.integration.dataset import disarm
+from verl_axpo.tools.parser import opened_think
 
 Message = dict[str, Any]
 Rendered = tuple[torch.Tensor, torch.Tensor, torch.Tensor, dict[str, Any]]  # ids, loss mask, attention mask, features
@@ -39,9 +40,11 @@ class SftDataset(MultiTurnSFTDataset):
         """verl's, then what the turns are made of.
 
         Raises:
-            ValueError: an assistant's turn that no policy could have written; before anything is trained.
+            ValueError: before anything is trained; an assistant's turn that no policy could have written, or a row that
+                switches thinking for itself.
         """
         super()._read_files_and_process()
+        check_thinking(self.enable_thinking, self.apply_chat_template_kwargs.get("enable_thinking"))
         if self.tools is not None:
             self.tools: list[Any] = [json.loads(one) if isinstance(one, str) else one for one in self.tools]
         self.opened = opened_think(self.tokenizer.decode(self.generation_prompt))
@@ -124,10 +127,19 @@ class SftDataset(MultiTurnSFTDataset):
         tests/e2e/test_sft_golden.py compares with that."""
 
 
-def opened_think(generation_prompt: str) -> str:
-    """What a turn's text begins with and the policy does not write: the `<think>` that the prompt leaves open."""
-    opening = generation_prompt.rfind("<think>")
-    return generation_prompt[opening:] if opening > generation_prompt.rfind("</think>") else ""
+def check_thinking(column: Sequence[bool | None] | None, all_rows: bool | None) -> None:
+    """Refuse rows that switch thinking on or off for themselves: a rollout's prompts are all rendered alike.
+
+    Raises:
+        ValueError: the first such row.
+    """
+    for row, switch in enumerate(column or ()):
+        if switch is not None and switch != all_rows:
+            raise ValueError(
+                f"row {row}: got enable_thinking={switch}, expected {all_rows} as in data.apply_chat_template_kwargs, "
+                "with which every prompt of a rollout is rendered; drop the column, or set "
+                f"+data.apply_chat_template_kwargs.enable_thinking={switch} here and in the RL run"
+            )
 
 
 def check_turns(row: int, messages: Iterable[Message], opened: str) -> None:

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from omegaconf import OmegaConf
 from PIL import Image
@@ -295,3 +297,15 @@ def test_a_template_without_thinking_holds_nothing_back(processor: Qwen3VLProces
     )
     item = sft_item(written(tmp_path, assistant("7")), plain)
     assert plain.tokenizer.decode(item["input_ids"][item["loss_mask"].bool()]) == "7<|im_end|>"
+
+
+@pytest.mark.parametrize("switch", [True, False])
+def test_a_row_that_switches_thinking_for_itself_is_refused(
+    processor: Qwen3VLProcessor, tmp_path: Path, switch: bool
+) -> None:
+    """No rollout has such a prompt: all of them are rendered with `data.apply_chat_template_kwargs`."""
+    path = written(tmp_path, assistant(ANSWER))
+    table = pq.read_table(path)
+    pq.write_table(table.append_column("enable_thinking", pa.array([switch] * len(table))), path)
+    with pytest.raises(ValueError, match=rf"row 0: got enable_thinking={switch}, expected None"):
+        sft_item(path, processor)
