@@ -27,7 +27,6 @@ DEV = [
     "pytest-timeout",
     "pytest-xdist",
     "ruff",
-    "trl",  # the chat templates in its wheel: what a policy writes is rendered in them (tests/unit/rewards)
     "types-PyYAML",
     "wheel",
 ]

@@ -6,8 +6,8 @@ The originals come with TRL's wheel, which is read and not imported; it has none
 """
 
 import re
+import sys
 from functools import lru_cache
-from importlib.metadata import distribution
 from pathlib import Path
 
 from tokenizers import Tokenizer, models
@@ -32,6 +32,7 @@ OTHER_MARKS = (
     "]<]minimax[>[",
 )  # fmt: skip
 Message = dict[str, str]
+TEMPLATES = Path(sys.prefix) / "templates/trl/chat_templates"  # by recipes/setup_env.sh
 
 
 @lru_cache
@@ -39,8 +40,7 @@ def template(family: str) -> str:
     """The family's template, in Jinja."""
     if family == "mistral":
         return _MISTRAL
-    path = distribution("trl").locate_file(f"trl/chat_templates/{family}.jinja")
-    return Path(str(path)).read_text()
+    return (TEMPLATES / f"{family}.jinja").read_text()
 
 
 def rendered(family: str, messages: list[Message]) -> str:
