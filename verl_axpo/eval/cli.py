@@ -41,6 +41,12 @@ def run(
     model: Annotated[str, typer.Option(help="The model's name on the server.")],
     out: Annotated[Path, typer.Option(help="The evaluation's folder; the same one again goes on from there.")],
     base_url: Annotated[str, typer.Option(help="The server, up to /v1.")] = "http://localhost:8000/v1",
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Start vLLM's server for the model while sampling, instead of --base-url.")
+    ] = False,
+    gpus: Annotated[int, typer.Option(help="With --serve: GPUs of all replicas; 0 for the CPU build.")] = 8,
+    tp: Annotated[int, typer.Option(help="With --serve: GPUs of one replica.")] = 1,
+    window: Annotated[int, typer.Option(help="With --serve: tokens of prompt and response.")] = 65_536,
     benchmark: Annotated[list[str] | None, typer.Option(help="One of them; all without it. Repeat for more.")] = None,
     source: Annotated[list[str] | None, typer.Option(help="NAME=PATH: a local copy. Repeat for more.")] = None,
     revision: Annotated[list[str] | None, typer.Option(help="NAME=COMMIT on the hub. Repeat for more.")] = None,
@@ -96,6 +102,7 @@ def run(
     benchmarks, api_key, tools = registry_named(registry), key_in(key_env), tools_of(tools, agent)
     loaded = _load(benchmarks, benchmark, source or (), revision or (), limit, out)
     from verl_axpo.eval.evaluate import evaluate
+    from verl_axpo.eval.server import Serve
 
     whole = partial(
         evaluate,
@@ -110,6 +117,7 @@ def run(
         concurrency=concurrency,
         retries=retries,
         console=console,
+        serve=Serve(model=model, gpus=gpus, tensor_parallel=tp, window=window) if serve else None,
     )
     judge = partial(judge_of, judge_model, judge_url, judge_key_env, judge_temperature, out)
     done = _run(whole, judge)
