@@ -30,6 +30,7 @@ esac
 options=("${reward_judge[@]}")
 if [ -n "$STEPS" ]; then options+=(trainer.total_training_steps="$STEPS" trainer.total_epochs=1000); fi
 if [ "$FAMILY$GPUS" = qwen3vl1 ]; then options+=(+machine=one_gpu); fi
+if [ "$MODEL$GPUS" = 2b1 ]; then options+=(actor_rollout_ref.actor.fsdp_config.offload_policy=False); fi # it fits
 if [ -n "${RAY_ADDRESS:-}" ]; then # a cluster that runs already does not have our environment
   for name in VERL_FILE_LOGGER_PATH="$RUN/metrics_$(date +%s).jsonl" SEARCH_RUN="$RUN" SEARCH_CALLS="'$SEARCH_CALLS'"; do
     options+=("+ray_kwargs.ray_init.runtime_env.env_vars.$name")

@@ -54,7 +54,7 @@ class Command:
 
 
 def parse(argv: Sequence[str]) -> Command | None:
-    """verl's trainer in a command line, started by `python -m`, `torchrun -m` or anything before it; None: no trainer."""
+    """verl's trainer in a command line, with `python -m`, `torchrun -m` or anything before it; None: no trainer."""
     trainer = next((word for word in argv if word in TRAINERS), None)
     if trainer is None:
         return None

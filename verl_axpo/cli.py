@@ -1,4 +1,4 @@
-"""The `verl-axpo` command: `check`, `run`, `doctor`, `data`, `eval`, `audit`, `view`, `report`; words in, Rich tables out.
+"""The `verl-axpo` command: words in, Rich tables out.
 
 A user's mistake (`ValueError`) or the failure of a disk or a service prints its fix without a traceback and exits with
 2; a finding (an audit difference, an unhealthy environment) exits with 1. Heavy imports wait until their command runs.
@@ -120,8 +120,8 @@ def report(
     seed: Annotated[int, typer.Option(help="With --arm: the run's seed.")] = 0,
 ) -> None:
     """Write report.md, report.html and plots of one run, or of several side by side."""
-    from verl_axpo.report.build import build_report
     from verl_axpo.launch import trained
+    from verl_axpo.report.build import build_report
     from verl_axpo.report.finish import finish
 
     if out is None and len(folders) > 1:

@@ -2,9 +2,9 @@
 
     argv -> check -> settings.json of its folder: begun with the same settings? finished already? -> run, bar, log
 
-A training of verl goes on from its last checkpoint by itself (`trainer.resume_mode=auto`). What verl does not do is done
-here: it refuses to go on with other settings or data than those it began with, and takes no minutes to find that nothing
-is left to do. Any other command runs as it is; ours resume by themselves.
+A training of verl goes on from its last checkpoint by itself (`trainer.resume_mode=auto`). Here it also refuses to go on
+with other settings or data than those it began with, and is done in seconds when nothing is left to do. Any other
+command runs as it is; ours resume by themselves.
 """
 
 import hashlib
@@ -105,7 +105,7 @@ def _flat(node: Any, prefix: str) -> list[tuple[str, Any]]:
 
 
 def fingerprint(file: Path) -> str:
-    """Size and hash of a file's end: a parquet file's schema, row groups and statistics. Empty while it is not there."""
+    """Size and hash of a file's end: a parquet file's schema, row groups, statistics. Empty: there is no file."""
     if not file.is_file():
         return ""
     size = file.stat().st_size
@@ -130,8 +130,8 @@ def is_finished(folder: Path, settings: dict[str, Any], config: DictConfig) -> b
     if record is None:
         if trained(folder):
             raise ValueError(
-                f"{folder} has checkpoints but no {SETTINGS}, so nobody knows their settings; use another folder (OUT), "
-                "or remove this one"
+                f"{folder} has checkpoints but no {SETTINGS}, so nobody knows their settings; use another folder "
+                "(OUT), or remove this one"
             )
         return False
     began = record["settings"]
