@@ -31,6 +31,9 @@ fi
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 export OUT WORLD=$OUT/world SETUP=0
 if [[ $FAMILIES == *reasoning* && ${DRY_RUN:-0} != 1 ]]; then python -m verl_axpo.tools.sandbox; fi # missing: said now
+for arm in ${COMPARE//,/ }; do # before anything is trained
+  case $arm in axpo | grpo) ;; *) echo "[recipe] COMPARE=$COMPARE: arms are grpo and axpo" >&2 && exit 2 ;; esac
+done
 questions=()
 for family in ${FAMILIES//,/ }; do questions+=(--benchmark "$family" --source "$family=$WORLD"); done
 

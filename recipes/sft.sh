@@ -20,6 +20,8 @@ if [ -n "$STEPS" ]; then options+=(trainer.total_training_steps="$STEPS" trainer
 if [ "$FAMILY$GPUS" = qwen3vl1 ] && [ "$MODEL" != 2b ]; then options+=(engine.offload_policy=True); fi # too large for one
 if [ -n "${WANDB_API_KEY:-}" ]; then options+=(trainer.logger='[console,file,wandb]'); fi
 
+if [ -n "${SFT_MODEL:-}" ]; then echo "[recipe] SFT_MODEL=$SFT_MODEL is used as it is" >&2 && exit; fi
+
 # ------------------------------ launch ------------------------------
 run sft torchrun --standalone --nnodes=1 --nproc-per-node="$GPUS" -m verl.trainer.sft_trainer \
   --config-name "${FAMILY}_sft" \

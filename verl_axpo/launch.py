@@ -2,8 +2,8 @@
 
     argv -> check -> settings.json of its folder: begun with the same settings? finished already? -> run, bar, log
 
-A training of verl goes on from its last checkpoint by itself (`trainer.resume_mode=auto`). Here it also refuses to go on
-with other settings or data than those it began with, and is done in seconds when nothing is left to do. Any other
+A training of verl goes on from its last checkpoint by itself (`trainer.resume_mode=auto`). Here it also refuses to go
+on with other settings or data than those it began with, and is done in seconds when nothing is left to do. Any other
 command runs as it is; ours resume by themselves.
 """
 
@@ -154,7 +154,7 @@ def is_finished(folder: Path, settings: dict[str, Any], config: DictConfig) -> b
 def _begin(folder: Path, settings: dict[str, Any], config: DictConfig, kind: Kind) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder, settings, finished=False)
-    if OmegaConf.select(config, KEEP[kind]):
+    if OmegaConf.select(config, KEEP[kind]) and OmegaConf.select(config, "trainer.resume_mode") == "auto":
         _forget_earlier(folder)
 
 

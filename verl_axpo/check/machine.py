@@ -1,4 +1,4 @@
-"""Is all of it here? Composed config + this machine -> GPUs, flash-attn, memory, keys, judge, tools, Ray.
+"""Is all of it here? A composed config + this machine -> GPUs, flash-attn, memory, keys, judge, tools, Ray.
 
 Everything is asked in seconds, and nothing is changed.
 """
