@@ -4,6 +4,7 @@ What is declared here is what another project needs to install us beside verl.  
 repository is tested with are in ``requirements/``; recipes/setup_env.sh installs those.
 """
 
+import re
 from pathlib import Path
 
 from setuptools import find_namespace_packages, setup
@@ -34,7 +35,7 @@ DEV = [
 
 setup(
     name="verl-axpo",
-    version="0.1.0",
+    version=re.search(r'__version__ = "(.+)"', (HERE / "verl_axpo/__init__.py").read_text())[1],
     description="AXPO: agent explorative policy optimization for verl",
     long_description=(HERE / "README.md").read_text() if (HERE / "README.md").exists() else "",
     long_description_content_type="text/markdown",

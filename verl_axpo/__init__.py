@@ -17,3 +17,5 @@ The package in reading order; importing it imports neither torch nor verl.
     cli.py        the `verl-axpo` command; doctor.py its self-check, progress.py the recipes' bars, lazy.py the plugin's
     errors.py     the one error that is nobody's answer
 """
+
+__version__ = "0.1.0"
