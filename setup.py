@@ -1,7 +1,8 @@
 """Build of the distribution ``verl-axpo`` (import ``verl_axpo``).
 
-What is declared here is what another project needs to install us beside verl.  The exact versions that this
-repository is tested with are in ``requirements/``; recipes/setup_env.sh installs those.
+What is declared here is what another project needs to install us beside verl; name, licence and description are in
+pyproject.toml.  The exact versions that this repository is tested with are in ``requirements/``, which
+recipes/setup_env.sh installs.
 """
 
 import re
@@ -22,6 +23,7 @@ EVAL = [
 DEV = [
     "hypothesis",
     "matplotlib",
+    "mkdocs-material",  # the docs as a site; tests/run.sh builds it
     "mypy",
     "pandas-stubs",
     "pytest",
@@ -34,13 +36,7 @@ DEV = [
 ]
 
 setup(
-    name="verl-axpo",
     version=re.search(r'__version__ = "(.+)"', (HERE / "verl_axpo/__init__.py").read_text())[1],
-    description="AXPO: agent explorative policy optimization for verl",
-    long_description=(HERE / "README.md").read_text() if (HERE / "README.md").exists() else "",
-    long_description_content_type="text/markdown",
-    license="Apache-2.0",
-    license_files=["LICENSE"],
     python_requires=">=3.10,<3.13",  # verl 0.9.1's own range
     packages=find_namespace_packages(include=["verl_axpo", "verl_axpo.*", "hydra_plugins.*"]),
     package_data={"": ["*.yaml", "*.yml", "*.json", "*.jinja", "*.txt", "py.typed"]},
