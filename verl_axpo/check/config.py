@@ -28,7 +28,7 @@ Broken = tuple[str, str, str]  # what it is about, what was found, what to chang
 
 def check_config(config: DictConfig, kind: Kind) -> Iterator[Finding]:
     """verl's own opinion of a config: its dataclasses, and `validate_config` with AXPO's completion and rules in it."""
-    refused = []
+    refused: list[Finding] = []
     for part in PARTS[kind]:
         refused += _refused(f"verl: {part}", lambda part=part: _build(config, part))  # type: ignore[misc]
     if kind == "rl":
