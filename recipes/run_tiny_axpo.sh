@@ -22,7 +22,7 @@ STEPS=${STEPS:-}                # RL steps; empty: 40, or 2 with FAST
 OUT=${OUT:-outputs/tiny_axpo$([ "$FAST" = 1 ] && echo _fast || true)}
 
 # ------------------------------ derived ------------------------------
-export MODEL=tiny SEED
+export MODEL=tiny SEED STACK=${STACK:-cpu} # on machines with a GPU too
 if [ "$FAST" = 1 ]; then
   size=(--train 128 --heldout 16 --val 8 --sft 1024) sft_steps=150 steps=${STEPS:-2} options=(trainer.save_freq=1)
 else

@@ -10,6 +10,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null # some CI systems close it, and what asks a question must fail, not wait
 
+export STACK=${STACK:-cpu} # on machines with a GPU too: what is tested here needs none
 source recipes/setup_env.sh
 
 step() { # step NAME COMMAND...
