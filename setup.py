@@ -69,7 +69,7 @@ setup(
     extras_require={
         # The `python` tool's second backend, for machines without user namespaces; bubblewrap is a system package.
         "sandlock": ["sandlock>=0.9,<0.10"],
-        # verl's own pins for vLLM, torch and transformers. Without FlashAttention: the package index has its source only,
+        # verl's own pins for vLLM, torch, transformers. Without FlashAttention: the package index has its source only,
         # which cannot be built in isolation; recipes/README.md says how to install it.
         "gpu": ["verl[vllm]>=0.9.1,<0.10"],
         # The CPU build of the vLLM release that verl pins. It asks for torch==2.11.0+cpu, which the default package
