@@ -16,7 +16,7 @@ from rich.console import Console
 from verl_axpo.agent.server import ChatServer
 from verl_axpo.eval.leftover import Leftover
 from verl_axpo.eval.live import Live
-from verl_axpo.eval.manifest import judge_comes, note_tool_data, open_manifest, pin_prompt
+from verl_axpo.eval.manifest import note_tool_data, open_manifest, pin_prompt
 from verl_axpo.eval.runner import Job, Plan, Runner, Runs
 from verl_axpo.eval.settings import Registry, Settings, about, count_judged, judged
 from verl_axpo.eval.store import Store
@@ -29,11 +29,9 @@ if TYPE_CHECKING:  # verl and torch behind it
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """`left`: what failed, for the next run to try again. `worked`: this run sampled or scored any, or has the first
-    judge."""
+    """`left`: what failed, for the next run to try again."""
 
     left: Leftover
-    worked: bool
 
     @property
     def complete(self) -> bool:
@@ -66,7 +64,7 @@ async def evaluate(
         base_url, api_key: of the server.
         tools: a tool config, or one of ours by name; None without tools.
         judge: handed to the registry's `score`; None: rules alone. Where the folder's runs had none so far, it decides
-            what the rules found wrong.
+            what the rules found wrong. One that keeps failing is not asked any more.
         concurrency: trajectories at a time.
         retries: of a request, with growing pauses, before its rollout counts as failed.
         console: shows the progress.
@@ -77,11 +75,12 @@ async def evaluate(
             too few or too many images, or one that only a judge can score and no judge.
     """
 
-    async def scorer(question: Question, answer: str | None) -> Score:
-        return await registry.score(question, answer, judge)
+    decides = judged(registry) or (lambda question: True)
+
+    async def scorer(question: Question, answer: str | None, ask: bool) -> Score:
+        return await registry.score(question, answer, judge if ask else None)
 
     def plan_of() -> Plan:
-        decides = judged(registry) or (lambda question: True)
         return Plan.of(questions, settings.rollouts, store, decides if judge is not None else lambda question: False)
 
     _check(questions)
@@ -91,11 +90,10 @@ async def evaluate(
         _tell_lower_bounds(waiting, questions, console)
     async with AsyncExitStack() as stack:
         store = stack.enter_context(Store(out))
-        noted = settings.for_manifest(tools)
-        has_come = judge_comes(out, noted)
-        open_manifest(out, noted, questions, about(registry, list(questions), revisions, judged=waiting))
+        noted, described = settings.for_manifest(tools), about(registry, list(questions), revisions, judged=waiting)
+        manifest = open_manifest(out, noted, questions, described)
         for name, some in questions.items():
-            store.add_questions(name, some)
+            store.add_questions(name, some, manifest.benchmarks[name]["file"])
         plan = plan_of()
         agent: Runs = _Nobody()
         loaded: list[Any] = []
@@ -108,7 +106,9 @@ async def evaluate(
             agent=agent,
             scorer=scorer,
             judge=judge is not None,
+            judged=decides,
             read_answer=final_answer,
+            response_tokens=settings.limits.response_tokens,
             store=store,
             concurrency=concurrency,
             seed=_seeds(settings.sampling.seed),
@@ -116,7 +116,7 @@ async def evaluate(
         )
         await runner.run(plan)
         note_tool_data(out, {tool.name: tool.content_hash() for tool in loaded if hasattr(tool, "content_hash")})
-        return Done(left=Leftover.of(plan_of(), store), worked=has_come or not plan.empty)
+        return Done(left=Leftover.of(plan_of(), store))
 
 
 def _check(questions: Mapping[str, Sequence[Question]]) -> None:

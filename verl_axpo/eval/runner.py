@@ -4,11 +4,13 @@
                                                       |_ scorer -> scores.jsonl   (does not hold a worker)
 
 There is no barrier: a worker takes the next job as soon as it is free, so that the server stays full. A rollout that
-failed for no fault of the policy is marked and tried again by the next run; so is a verdict that nobody could give, and
-one that a rule gave alone once there is a judge to ask.
+failed for no fault of the policy is marked and tried again by the next run; so is a verdict that nobody could give, one
+that a rule gave alone once there is a judge to ask, and one of other rules than today's. A question or an answer that
+breaks the agent or the scorer costs itself.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,15 +18,16 @@ from typing import Protocol
 
 from verl_axpo.agent.types import Trajectory, Turn
 from verl_axpo.core.types import Status
-from verl_axpo.errors import InfraFailure
+from verl_axpo.errors import InfraFailure, ServerRefused
 from verl_axpo.eval.records import Key, ResponseRecord, RolloutRecord, TurnRecord
 from verl_axpo.eval.store import Store
 from verl_axpo.eval.types import Question, Score
 from verl_axpo.trace.writer import store_image
 
 STOP_AFTER = 16  # failures in a row, or a full round of workers: then the server is gone, and trying on helps nobody
+JUDGE_GONE_AFTER = 16  # answers in a row that the judge failed on, each after its own retries
 
-Scorer = Callable[[Question, str | None], Awaitable[Score]]
+Scorer = Callable[[Question, str | None, bool], Awaitable[Score]]
 ReadAnswer = Callable[[str], str | None]
 
 
@@ -42,6 +45,7 @@ class Watcher(Protocol):
     def planned(self, plan: "Plan") -> None: ...
     def rolled_out(self, record: RolloutRecord) -> None: ...
     def scored(self, score: Score) -> None: ...
+    def judge_lost(self, failures: int, reason: str) -> None: ...
 
 
 class ServerLost(InfraFailure):
@@ -63,7 +67,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is left to do: rollouts to sample, and rollouts on disk that nobody has scored yet, or no judge."""
+    """What is left to do: rollouts to sample, and those on disk without a verdict of today's rules, or of the judge."""
 
     total: int
     sample: tuple[Job, ...]
@@ -115,9 +119,11 @@ class Runner:
 
     Args:
         agent: gives the trajectories.
-        scorer: (question, answer) -> verdict; an InfraFailure of its judge leaves the rollout unscored.
-        judge: whether the scorer has a judge to ask; kept with each verdict.
+        scorer: (question, answer, whether to ask a judge) -> verdict.
+        judge: whether there is a judge to ask.
+        judged: questions that a judge decides where a rule does not say right; their other verdicts wait for one.
         read_answer: last turn's text -> what the scorer is asked about.
+        response_tokens: the limit; a turn that ends after it has no answer.
         store: open for writing.
         concurrency: trajectories at a time.
         seed: (job, turn) -> the request's seed.
@@ -130,7 +136,9 @@ class Runner:
         agent: Runs,
         scorer: Scorer,
         judge: bool,
+        judged: Callable[[Question], bool],
         read_answer: ReadAnswer,
+        response_tokens: int,
         store: Store,
         concurrency: int,
         seed: Callable[[Job, int], int | None],
@@ -139,8 +147,9 @@ class Runner:
         if concurrency < 1:
             raise ValueError(f"concurrency: got {concurrency}, expected at least 1")
         self.agent, self.scorer, self.read_answer, self.store = agent, scorer, read_answer, store
-        self.judge, self.concurrency, self.seed, self.watcher = judge, concurrency, seed, watcher
-        self._failures = 0  # in a row
+        self.judge, self.judged, self.response_tokens = judge, judged, response_tokens
+        self.concurrency, self.seed, self.watcher = concurrency, seed, watcher
+        self._failures = self._judge_failures = 0  # in a row
         self._verdicts: set[asyncio.Task[None]] = set()
 
     async def run(self, plan: Plan) -> None:
@@ -148,7 +157,8 @@ class Runner:
 
         Raises:
             ServerLost: too many failures in a row; run again when the server is back.
-            ValueError: the server refuses the key or the model.
+            ServerRefused: it does not know the key or the model.
+            OSError: the disk is full; what is finished stays.
         """
         self.watcher.planned(plan)
         jobs = iter(plan.sample)
@@ -171,16 +181,32 @@ class Runner:
                     self._count_failure(record)
                 continue
             self._failures = 0
-            verdict = asyncio.create_task(self._score(job, record.answer))
+            verdict = asyncio.create_task(self._score(job, record))
             self._verdicts.add(verdict)
             verdict.add_done_callback(self._verdict_given)
 
     async def _sample(self, job: Job) -> RolloutRecord:
-        one = job.question
-        trajectory = await self.agent.run(one.prompt, one.images, lambda turn: self.seed(job, turn))
-        last = trajectory.last_text
-        answer = None if last is None else self.read_answer(last)
-        return await asyncio.to_thread(to_record, job, trajectory, answer, self.store.folder)
+        one, started = job.question, time.time()
+        try:
+            trajectory = await self.agent.run(one.prompt, one.images, lambda turn: self.seed(job, turn))
+        except ServerRefused:
+            raise
+        except Exception as error:  # of this question alone: nothing that it holds may stop the others
+            trajectory = _broken(error, started)
+        return await asyncio.to_thread(self._record, job, trajectory)
+
+    def _record(self, job: Job, trajectory: Trajectory) -> RolloutRecord:
+        record = to_record(job, trajectory, None, self.store.folder)
+        try:
+            return replace(record, answer=self._answer(record))
+        except Exception:  # the scorer meets it again, and leaves the rollout unscored
+            return record
+
+    def _answer(self, record: RolloutRecord) -> str | None:
+        """Read from the text whenever it is scored: which part of it is the answer is a rule, too."""
+        if not record.turns or record.response_tokens > self.response_tokens:
+            return None
+        return self.read_answer(record.turns[-1].text)
 
     def _count_failure(self, record: RolloutRecord) -> None:
         self._failures += 1
@@ -191,24 +217,43 @@ class Runner:
             )
 
     async def _score_old(self, jobs: Sequence[Job]) -> None:
-        """Rollouts of an earlier run: read back in one pass, scored as many at a time as there are workers."""
+        """Rollouts of an earlier run: read back one at a time, scored as many at a time as there are workers."""
         waiting = {job.key: job for job in jobs}
-        gate = asyncio.Semaphore(self.concurrency)
+        records = self.store.rollouts(lambda key: key in waiting)
 
-        async def gated(job: Job, answer: str | None) -> None:
-            async with gate:
-                await self._score(job, answer)
+        async def work() -> None:
+            for record in records:
+                await self._score(waiting[record.key], record)
 
-        found = [(waiting[one.key], one.answer) for one in self.store.rollouts(lambda key: key in waiting)]
-        await asyncio.gather(*(gated(job, answer) for job, answer in found))
+        await asyncio.gather(*(work() for _ in range(min(self.concurrency, len(jobs)))))
 
-    async def _score(self, job: Job, answer: str | None) -> None:
+    async def _score(self, job: Job, record: RolloutRecord) -> None:
+        ask = self.judge and self._judge_failures < JUDGE_GONE_AFTER
+        score = await self._verdict(job.question, record, ask)
+        await self.store.add_score(job.key, score, judge=ask or not self.judged(job.question))
+        self.watcher.scored(score)
+
+    async def _verdict(self, question: Question, record: RolloutRecord, ask: bool) -> Score:
         try:
-            score = await self.scorer(job.question, answer)
+            score = await self.scorer(question, self._answer(record), ask)
+            if not isinstance(score, Score):
+                raise TypeError(f"the scorer returned {score!r:.200}, expected a Score")
         except InfraFailure as failure:
             score = Score(correct=None, by="nobody", reason=f"no verdict: {failure}")
-        await self.store.add_score(job.key, score, judge=self.judge)
-        self.watcher.scored(score)
+        except Exception as error:  # of this answer alone, see above
+            return Score(correct=None, by="nobody", reason=f"no verdict: the scorer failed: {error!r:.500}")
+        if ask:
+            self._heed_judge(score)
+        return score
+
+    def _heed_judge(self, score: Score) -> None:
+        """Count its failures in a row; a verdict of a rule says nothing about the judge."""
+        if score.by == "judge":
+            self._judge_failures = 0
+        elif score.by == "nobody" and self._judge_failures < JUDGE_GONE_AFTER:
+            self._judge_failures += 1
+            if self._judge_failures == JUDGE_GONE_AFTER:
+                self.watcher.judge_lost(JUDGE_GONE_AFTER, score.reason)
 
     def _verdict_given(self, verdict: asyncio.Task[None]) -> None:
         # One that failed stays, for `run` to raise what it raised
@@ -231,6 +276,17 @@ def to_record(job: Job, trajectory: Trajectory, answer: str | None, folder: Path
         token_exact=trajectory.token_exact,
         started=trajectory.started,
         finished=trajectory.finished,
+    )
+
+
+def _broken(error: Exception, started: float) -> Trajectory:
+    """A trajectory that the agent could not even begin, or end in one of its own ways."""
+    return Trajectory(
+        status=Status.INFRA_FAILURE,
+        turns=(),
+        error=f"the agent failed: {error!r:.500}",
+        started=started,
+        finished=time.time(),
     )
 
 

@@ -94,12 +94,39 @@ def test_a_file_that_is_one_torn_line_becomes_empty(tmp_path: Path) -> None:
     assert repair(tmp_path / "missing") == 0
 
 
-def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path) -> None:
+POISON: list[tuple[bytes, bytes]] = [
+    (b'"uid":"a"', b'"vid":"a"'),
+    (b'"rollout":0', b'"rollout":"zero"'),
+    (b'"status":"ok"', b'"status":"fine"'),
+    (b'"turns":[]', b'"turns":5'),
+    (b'"response_tokens":3', b'"response_tokens":null'),
+    (b'"answer":"x"', b'"answer":["x"]'),
+    (b'{"benchmark"', b'{"benchmark": {"benchmark"'),
+]
+
+
+@pytest.mark.parametrize(("old", "new"), POISON)
+def test_a_damaged_line_in_the_middle_is_named_and_costs_itself(tmp_path: Path, old: bytes, new: bytes) -> None:
     add(tmp_path, record("a"), record("b"))
     path = tmp_path / "rollouts.jsonl"
-    path.write_bytes(path.read_bytes().replace(b'"uid":"a"', b'"vid":"a"'))
-    with pytest.raises(ValueError, match=r"rollouts.jsonl, line 1: no RolloutRecord.*restore the file"):
-        Store(tmp_path).load()
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(old, new, 1))
+    assert path.read_bytes() != whole
+    store = Store(tmp_path).load()
+    assert list(store.rollouts()) == [record("b")]
+    (told,) = store.damaged
+    assert told.startswith("rollouts.jsonl, line 1, is damaged and left out: ")
+    add(tmp_path, record("a"))  # it is sampled again
+    assert sorted(key[1] for key in Store(tmp_path).load().statuses) == ["a", "b"]
+
+
+@pytest.mark.parametrize("score", [b"null", b"{}", b'{"correct":"maybe","by":"rule","reason":"x","values":{}}'])
+def test_a_damaged_verdict_costs_itself(tmp_path: Path, score: bytes) -> None:
+    line = b'{"benchmark":"b","uid":"q","rollout":0,"score":%b,"judge":false}\n' % score
+    (tmp_path / "scores.jsonl").write_bytes(line)
+    store = Store(tmp_path).load()
+    assert store.scores == {}
+    assert len(store.damaged) == 1
 
 
 @pytest.mark.parametrize("arguments", [{"n": 2**80}, {"s": "\ud800"}, {"deep": [[[1]]]}, "raw {oops"])

@@ -18,6 +18,7 @@ from typing import Any
 from PIL import Image
 
 from verl_axpo.core.types import Status
+from verl_axpo.eval.folder import inside
 from verl_axpo.eval.records import QuestionRecord, RolloutRecord
 from verl_axpo.eval.report.results import Evaluation, Result
 from verl_axpo.eval.store import Store
@@ -88,7 +89,7 @@ class Page:
     def pictures(self) -> Iterator[Blob]:
         """Those that the blobs have named, each once, as JPEG."""
         for path, number in self._pictures.items():
-            yield Blob(id=f"i{number}", data=_small(self.store.folder / path))
+            yield Blob(id=f"i{number}", data=_small(self.store.folder, path))
 
     def _lines(self, result: Result, number: int) -> Iterator[list[Any]]:
         marks: dict[str, dict[int, str]] = defaultdict(dict)
@@ -151,13 +152,13 @@ def _packed(value: Any) -> str:
     return base64.b64encode(gzip.compress(json.dumps(value, default=str).encode(), GZIP_LEVEL, mtime=0)).decode()
 
 
-def _small(path: Path) -> str:
-    """A JPEG of at most `PICTURE_PX`; empty where the file is missing or no picture."""
+def _small(folder: Path, path: str) -> str:
+    """A JPEG of at most `PICTURE_PX`; empty where the file is missing, no picture, or not of this folder."""
     try:
-        with Image.open(path) as image:
+        with Image.open(inside(folder, path)) as image:
             image.draft("RGB", (PICTURE_PX, PICTURE_PX))  # decodes a large JPEG at a fraction of its size
             picture = image.convert("RGB")
-    except OSError:
+    except Exception:  # decoders raise what they like, and one picture must not cost the page
         return ""
     picture.thumbnail((PICTURE_PX, PICTURE_PX))
     buffer = io.BytesIO()

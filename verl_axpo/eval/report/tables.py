@@ -12,29 +12,46 @@ from typing import Any
 import numpy as np
 
 from verl_axpo.core.types import Status
+from verl_axpo.eval import benchmarks
 from verl_axpo.eval.report.results import MEASURES, Evaluation, Result, Row
-from verl_axpo.eval.report.stats import Estimate, estimate
+from verl_axpo.eval.report.stats import Estimate, bounded
+from verl_axpo.report.passes import in_percent
+from verl_axpo.report.render import Table
+from verl_axpo.trace.records import ToolCall
 
-Table = list[list[str]]  # the header first
-OVERALL = "average"
+MOST_CHARACTERS = 40  # of a tool's name
+AVERAGE = "average"  # alone: of all nine benchmarks of the paper
 
 
 def columns(evaluation: Evaluation) -> dict[str, list[Result]]:
-    """The table's columns: each benchmark, each group of several, all of several."""
+    """The table's columns: each benchmark, each group of several, all of several.
+
+    A benchmark without a usable rollout is in no average. An average over fewer than the paper has says so.
+    """
     found = {result.name: [result] for result in evaluation.results}
-    groups = evaluation.groups()
+    usable = [result for result in evaluation.results if result.usable]
+    groups = {group: [result for result in usable if result.group == group] for group in evaluation.groups()}
     if len(groups) > 1:
-        found |= {f"{name} average": some for name, some in groups.items() if len(some) > 1}
-    if len(evaluation.results) > 1:
-        found[OVERALL] = list(evaluation.results)
+        found |= {f"{group} {_average(some, group)}": some for group, some in groups.items() if len(some) > 1}
+    if len(usable) > 1:
+        found[_average(usable)] = usable
     return found
+
+
+def _average(some: Sequence[Result], group: str | None = None) -> str:
+    """`average`, of the paper's benchmarks with how many of them, of others with how many."""
+    papers = [name for name in benchmarks.names() if group in (None, benchmarks.get(name).group)]
+    names = {result.name for result in some}
+    if not names <= set(papers):
+        return f"{AVERAGE} of {len(some)}"
+    return AVERAGE if len(names) == len(papers) else f"{AVERAGE} of {len(names)} of {len(papers)}"
 
 
 def summary(evaluation: Evaluation) -> dict[str, dict[str, Estimate]]:
     """Measure -> column -> mean with its 95 % bootstrap interval over questions."""
     return {
         measure: {
-            name: estimate([result.per_question(measure) for result in some])
+            name: bounded(*([one.per_question(measure, generous=end) for one in some] for end in (False, True)))
             for name, some in columns(evaluation).items()
         }
         for measure in MEASURES
@@ -83,7 +100,7 @@ def breakdown(result: Result) -> dict[str, Any]:
     return {
         "questions": len(result.uids),
         "rollouts": {"planned": len(result.uids) * result.rollouts, "done": len(rows)},
-        "incomplete_questions": result.incomplete,
+        "incomplete_questions": result.incomplete(),
         "statuses": {status.value: sum(row.status is status for row in rows) for status in Status},
         "scored_by": scored_by(usable),
         "values": _values(usable),
@@ -116,14 +133,20 @@ def tool_counts(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
     """Per tool: calls, calls that failed, rollouts with a call, mean seconds; a call without a readable name is "?"."""
     counts: dict[str, dict[str, float]] = {}
     for row in rows:
-        for name in {call.name or "?" for call in row.calls}:
+        for name in {_named(call) for call in row.calls}:
             counts.setdefault(name, {"calls": 0, "errors": 0, "rollouts": 0, "seconds": 0.0})["rollouts"] += 1
         for call in row.calls:
-            one = counts[call.name or "?"]
+            one = counts[_named(call)]
             one["calls"] += 1
             one["errors"] += not call.ok
             one["seconds"] += call.seconds
     return {name: {**one, "seconds": one["seconds"] / one["calls"]} for name, one in sorted(counts.items())}
+
+
+def _named(call: ToolCall) -> str:
+    """A policy may write anything as a tool's name; files and plots take whole characters, and not too many."""
+    name = call.name.encode("utf-8", "replace").decode()
+    return (name if len(name) <= MOST_CHARACTERS else name[:MOST_CHARACTERS] + "...") or "?"
 
 
 def quantiles(values: Sequence[float]) -> dict[str, float]:
@@ -135,12 +158,13 @@ def quantiles(values: Sequence[float]) -> dict[str, float]:
 
 
 def _values(rows: Sequence[Row]) -> dict[str, float]:
-    """The mean of each further number of the scores (another convention, F1)."""
+    """The mean of each further number of the scores (another convention, F1); 0 for an answer that has no score."""
     found: dict[str, list[float]] = {}
     for row in rows:
         for name, value in (row.score.values if row.score else {}).items():
             found.setdefault(name, []).append(value)
-    return {name: float(np.mean(some)) for name, some in sorted(found.items())}
+    nobody = sum(row.undecided and not (row.score and row.score.values) for row in rows)
+    return {name: sum(some) / (len(some) + nobody) for name, some in sorted(found.items())}
 
 
 def _exactness(rows: Sequence[Row]) -> dict[str, int]:
@@ -152,8 +176,9 @@ def _exactness(rows: Sequence[Row]) -> dict[str, int]:
 
 
 def interval(one: Estimate) -> str:
-    """Percent with its interval: `56.1 [51.0, 61.2]`."""
-    return "-" if math.isnan(one.value) else f"{percent(one.value)} [{percent(one.low)}, {percent(one.high)}]"
+    """Percent with its interval: `56.1 [51.0, 61.2]`; `30.0 to 44.0 [25.0, 50.0]` where answers have no verdict."""
+    value = in_percent(one.value, one.at_most)
+    return value if math.isnan(one.value) else f"{value} [{percent(one.low)}, {percent(one.high)}]"
 
 
 def percent(share: float) -> str:
@@ -199,8 +224,9 @@ def _outcome_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
 
 
 def _correct_rate(outcomes: Mapping[str, int]) -> str:
-    decided = outcomes["correct"] + outcomes["wrong"]
-    return percent(outcomes["correct"] / decided) if decided else "-"
+    total = sum(outcomes.values())
+    ends = (outcomes["correct"], outcomes["correct"] + outcomes["unscored"])
+    return in_percent(*(count / total for count in ends)) if total else "-"
 
 
 def _tool_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
