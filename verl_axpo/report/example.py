@@ -87,7 +87,9 @@ def first_call(record: TrajectoryRecord) -> str:
 
 
 def _copy(trace_dir: Path, record: TrajectoryRecord, picture: Path) -> str:
-    stored = [trace_dir / image for image in record.images if (trace_dir / image).is_file()]
+    paths = [(trace_dir / image).resolve() for image in record.images]
+    # A trace may come from somebody else: what a row names is copied into the report only from its own folder
+    stored = [path for path in paths if path.is_file() and path.is_relative_to(trace_dir.resolve())]
     if not stored:
         return ""
     shutil.copyfile(stored[0], picture)
