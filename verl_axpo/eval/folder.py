@@ -14,8 +14,9 @@ REPORT = ("report.md", "report.json", "report.html")  # the first is written las
 
 def drop_report(folder: Path) -> None:
     """Take the report away before what it rests on changes."""
-    for name in REPORT:
-        (folder / name).unlink(missing_ok=True)
+    for path in (folder / name for name in REPORT):
+        if path.exists():
+            path.unlink()
 
 
 def inside(folder: Path, path: str) -> Path:

@@ -212,13 +212,13 @@ class Store:
 def append_line(path: Path, line: bytes) -> int:
     """Append one line and flush it to the disk, any older report gone before; returns where it begins."""
     drop_report(path.parent)
-    append_lines(path, [line])
+    begin = append_lines(path, [line])
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
-        return os.fstat(descriptor).st_size - len(line) - 1
     finally:
         os.close(descriptor)
+    return begin
 
 
 def read_lines(path: Path, kind: type[RecordT], damaged: list[str]) -> Iterator[tuple[int, bytes, RecordT]]:

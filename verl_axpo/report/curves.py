@@ -109,7 +109,7 @@ def scatter(arm: str, runs: Sequence[Run]) -> Scatter | None:
     pairs = [
         (record.confidence, record.entropy)
         for run in runs
-        for step in (iter_steps(run.trace_dir) if run.trace_dir else ())
+        for step in (iter_steps(run.trace_dir, tokens=False) if run.trace_dir else ())
         for record in step.records
         if record.confidence is not None and record.entropy is not None and record.source_session is None
         if record.status is not Status.INFRA_FAILURE
