@@ -17,7 +17,8 @@ from verl_axpo.agent.server import ChatServer
 from verl_axpo.eval.leftover import Leftover
 from verl_axpo.eval.live import Live
 from verl_axpo.eval.manifest import note_tool_data, open_manifest, pin_prompt
-from verl_axpo.eval.runner import Job, Plan, Runner, Runs
+from verl_axpo.eval.plan import Job, Plan
+from verl_axpo.eval.runner import Runner, Runs
 from verl_axpo.eval.settings import Registry, Settings, about, count_judged, judged
 from verl_axpo.eval.store import Store
 from verl_axpo.eval.types import Question, Score

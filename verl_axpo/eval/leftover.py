@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from verl_axpo.eval.runner import Plan
+from verl_axpo.eval.plan import Plan
 from verl_axpo.eval.store import Store
 
 SHOWN_REASONS = 3

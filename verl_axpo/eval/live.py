@@ -11,8 +11,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from verl_axpo.core.types import Status
+from verl_axpo.eval.plan import Plan
 from verl_axpo.eval.records import RolloutRecord
-from verl_axpo.eval.runner import Plan
 from verl_axpo.eval.types import Score
 
 LINE_EVERY_S = 60.0

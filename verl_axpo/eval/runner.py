@@ -11,18 +11,18 @@ breaks the agent or the scorer costs itself.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol
 
-from verl_axpo.agent.types import Trajectory, Turn
+from verl_axpo.agent.types import Trajectory
 from verl_axpo.core.types import Status
 from verl_axpo.errors import InfraFailure, ServerRefused
-from verl_axpo.eval.records import Key, ResponseRecord, RolloutRecord, TurnRecord
+from verl_axpo.eval.kept import broken, to_record
+from verl_axpo.eval.plan import Job, Plan
+from verl_axpo.eval.records import RolloutRecord
 from verl_axpo.eval.store import Store
 from verl_axpo.eval.types import Question, Score
-from verl_axpo.trace.writer import store_image
 
 STOP_AFTER = 16  # failures in a row, or a full round of workers: then the server is gone, and trying on helps nobody
 JUDGE_GONE_AFTER = 16  # answers in a row that the judge failed on, each after its own retries
@@ -42,7 +42,7 @@ class Runs(Protocol):
 class Watcher(Protocol):
     """Told of everything that is finished; `verl_axpo.eval.live` shows it."""
 
-    def planned(self, plan: "Plan") -> None: ...
+    def planned(self, plan: Plan) -> None: ...
     def rolled_out(self, record: RolloutRecord) -> None: ...
     def scored(self, score: Score) -> None: ...
     def judge_lost(self, failures: int, reason: str) -> None: ...
@@ -50,68 +50,6 @@ class Watcher(Protocol):
 
 class ServerLost(InfraFailure):
     """Nothing but failures: the run is stopped, and what it has finished stays."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """One rollout of one question; `again`: an earlier run tried it and failed."""
-
-    question: Question
-    rollout: int
-    again: bool = False
-
-    @property
-    def key(self) -> Key:
-        return self.question.benchmark, self.question.uid, self.rollout
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What is left to do: rollouts to sample, and those on disk without a verdict of today's rules, or of the judge."""
-
-    total: int
-    sample: tuple[Job, ...]
-    score: tuple[Job, ...]
-
-    @property
-    def empty(self) -> bool:
-        return not self.sample and not self.score
-
-    @classmethod
-    def of(
-        cls,
-        questions: Mapping[str, Sequence[Question]],
-        rollouts: int,
-        store: Store,
-        judged: Callable[[Question], bool] = lambda question: False,
-    ) -> "Plan":
-        """Question by question, so that the k rollouts of one find its prompt in the server's prefix cache.
-
-        Args:
-            questions: of each benchmark.
-            rollouts: of each question.
-            store: what is there.
-            judged: whether this run's judge decides where a rule did not say right; without a judge it never does.
-
-        Raises:
-            ValueError: two questions of a benchmark share a uid, so that their rollouts could not be told apart.
-        """
-        jobs = [Job(question=one, rollout=at) for some in questions.values() for one in some for at in range(rollouts)]
-        keys = {job.key for job in jobs}
-        if len(keys) != len(jobs):
-            raise ValueError(f"questions: got {len(jobs)} rollouts but {len(keys)} names; each uid must be unique")
-        unusable = (None, Status.INFRA_FAILURE)
-        missing = (job for job in jobs if store.statuses.get(job.key) in unusable)
-        sample = tuple(replace(job, again=job.key in store.statuses) for job in missing)
-        kept = [job for job in jobs if store.statuses.get(job.key) not in unusable]
-        score = tuple(
-            job for job in kept if _unscored(job, store) or (store.ruled_out(job.key) and judged(job.question))
-        )
-        return cls(total=len(jobs), sample=sample, score=score)
-
-
-def _unscored(job: Job, store: Store) -> bool:
-    return job.key not in store.scores or store.scores[job.key].correct is None
 
 
 class Runner:
@@ -192,7 +130,7 @@ class Runner:
         except ServerRefused:
             raise
         except Exception as error:  # of this question alone: nothing that it holds may stop the others
-            trajectory = _broken(error, started)
+            trajectory = broken(error, started)
         return await asyncio.to_thread(self._record, job, trajectory)
 
     def _record(self, job: Job, trajectory: Trajectory) -> RolloutRecord:
@@ -259,52 +197,6 @@ class Runner:
         # One that failed stays, for `run` to raise what it raised
         if not verdict.cancelled() and verdict.exception() is None:
             self._verdicts.discard(verdict)
-
-
-def to_record(job: Job, trajectory: Trajectory, answer: str | None, folder: Path) -> RolloutRecord:
-    """A trajectory as it is kept, its pictures stored in `folder`."""
-    return RolloutRecord(
-        benchmark=job.question.benchmark,
-        uid=job.question.uid,
-        rollout=job.rollout,
-        status=trajectory.status,
-        answer=answer,
-        uses_tool=trajectory.uses_tool,
-        response_tokens=trajectory.response_tokens,
-        turns=tuple(_turn_record(turn, folder) for turn in trajectory.turns),
-        error=trajectory.error,
-        token_exact=trajectory.token_exact,
-        started=trajectory.started,
-        finished=trajectory.finished,
-    )
-
-
-def _broken(error: Exception, started: float) -> Trajectory:
-    """A trajectory that the agent could not even begin, or end in one of its own ways."""
-    return Trajectory(
-        status=Status.INFRA_FAILURE,
-        turns=(),
-        error=f"the agent failed: {error!r:.500}",
-        started=started,
-        finished=time.time(),
-    )
-
-
-def _turn_record(turn: Turn, folder: Path) -> TurnRecord:
-    responses = tuple(
-        ResponseRecord(text=one.text, images=tuple(store_image(folder, image) for image in one.images))
-        for one in turn.responses
-    )
-    return TurnRecord(
-        text=turn.text,
-        calls=turn.calls,
-        responses=responses,
-        unanswered=turn.unanswered,
-        prompt_tokens=turn.prompt_tokens,
-        completion_tokens=turn.completion_tokens,
-        finish_reason=turn.finish_reason,
-        seconds=turn.seconds,
-    )
 
 
 async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:

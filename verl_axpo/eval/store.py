@@ -13,7 +13,6 @@ readers leave it out and say so, and what it held is sampled or scored again. On
 import asyncio
 import fcntl
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,10 +22,10 @@ from typing import BinaryIO
 from verl_axpo.core.types import Status
 from verl_axpo.eval import versions
 from verl_axpo.eval.folder import QUESTIONS, ROLLOUTS, SCORES, drop_report, inside
+from verl_axpo.eval.lines import append_line, file_hash, read_lines, repair
 from verl_axpo.eval.records import (
     Key,
     QuestionRecord,
-    RecordT,
     RolloutRecord,
     ScoreRecord,
     bytes_hash,
@@ -35,7 +34,7 @@ from verl_axpo.eval.records import (
     to_line,
 )
 from verl_axpo.eval.types import Question, Score
-from verl_axpo.trace.writer import append_lines, write_atomically
+from verl_axpo.trace.writer import write_atomically
 
 
 class Store:
@@ -207,63 +206,3 @@ class Store:
             for offset, _ in ordered:
                 file.seek(offset)
                 yield from_line(RolloutRecord, file.readline())
-
-
-def append_line(path: Path, line: bytes) -> int:
-    """Append one line and flush it to the disk, any older report gone before; returns where it begins."""
-    drop_report(path.parent)
-    begin = append_lines(path, [line])
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    return begin
-
-
-def read_lines(path: Path, kind: type[RecordT], damaged: list[str]) -> Iterator[tuple[int, bytes, RecordT]]:
-    """(offset, line, record) of every whole line; a sentence is added to `damaged` for each that is none of `kind`."""
-    if not path.exists():
-        return
-    offset = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                record = from_line(kind, line)
-            except ValueError as error:
-                damaged.append(f"{path.name}, line {number}, is damaged and left out: {error}")
-            else:
-                yield offset, line, record
-            offset += len(line)
-
-
-def file_hash(path: Path) -> str | None:
-    """Names what a small file holds; None if it is not there."""
-    return bytes_hash(path.read_bytes()) if path.exists() else None
-
-
-def repair(path: Path) -> int:
-    """Cut a torn last line, which a killed run left; returns the bytes removed."""
-    if not path.exists():
-        return 0
-    with path.open("rb+") as file:
-        size = file.seek(0, os.SEEK_END)
-        keep = _end_of_last_line(file, size)
-        if keep < size:
-            file.truncate(keep)
-    return size - keep
-
-
-def _end_of_last_line(file: BinaryIO, size: int, block: int = 1 << 16) -> int:
-    """Searched from the end: the file may have gigabytes."""
-    end = size
-    while end > 0:
-        start = max(0, end - block)
-        file.seek(start)
-        found = file.read(end - start).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
-        end = start
-    return 0

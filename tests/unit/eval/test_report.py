@@ -18,11 +18,12 @@ from tests.unit.eval.test_store import record, turn
 from verl_axpo.core.types import Status
 from verl_axpo.eval.manifest import open_manifest
 from verl_axpo.eval.records import ResponseRecord
+from verl_axpo.eval.report.breakdown import breakdown
 from verl_axpo.eval.report.build import build_report, notes, write_comparison
 from verl_axpo.eval.report.compare import compare, comparison_table
 from verl_axpo.eval.report.page import Page
 from verl_axpo.eval.report.results import Evaluation, load_evaluation
-from verl_axpo.eval.report.tables import breakdown, columns, paper_table, summary
+from verl_axpo.eval.report.tables import columns, paper_table, summary
 from verl_axpo.eval.settings import about
 from verl_axpo.eval.store import Store
 from verl_axpo.eval.types import Score

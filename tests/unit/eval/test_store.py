@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from verl_axpo.core.types import Status
+from verl_axpo.eval.lines import repair
 from verl_axpo.eval.records import RolloutRecord, TurnRecord, from_line, to_line
-from verl_axpo.eval.store import Store, repair
+from verl_axpo.eval.store import Store
 from verl_axpo.eval.types import Score
 from verl_axpo.trace.records import ToolCall
 

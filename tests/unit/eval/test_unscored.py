@@ -15,9 +15,10 @@ from tests.unit.eval import colours
 from tests.unit.eval.conftest import evaluate
 from tests.unit.eval.test_report import write
 from verl_axpo.errors import InfraFailure
+from verl_axpo.eval.report.breakdown import breakdown
 from verl_axpo.eval.report.build import build_report
 from verl_axpo.eval.report.results import load_evaluation
-from verl_axpo.eval.report.tables import breakdown, detail_tables, paper_table, summary
+from verl_axpo.eval.report.tables import detail_tables, paper_table, summary
 from verl_axpo.eval.runner import JUDGE_GONE_AFTER
 from verl_axpo.eval.store import Store
 from verl_axpo.eval.types import Score

@@ -9,22 +9,22 @@ import orjson
 
 from verl_axpo.eval import versions
 from verl_axpo.eval.folder import MANIFEST, REPORT, ROLLOUTS, SCORES, drop_report
+from verl_axpo.eval.lines import file_hash
 from verl_axpo.eval.manifest import read_manifest
+from verl_axpo.eval.report.breakdown import breakdown
 from verl_axpo.eval.report.compare import Comparison, comparison_table
 from verl_axpo.eval.report.page import QUESTIONS_IN_FULL, Page
 from verl_axpo.eval.report.plots import draw_all
 from verl_axpo.eval.report.results import Evaluation, all_rows, load_evaluation
 from verl_axpo.eval.report.stats import DRAWS, LEVEL, SEED, Estimate
 from verl_axpo.eval.report.tables import (
-    Table,
-    breakdown,
     columns,
     detail_tables,
     paper_table,
     summary,
 )
-from verl_axpo.eval.store import Store, file_hash
-from verl_axpo.report.render import environment, read_figure
+from verl_axpo.eval.store import Store
+from verl_axpo.report.render import Table, environment, read_figure
 from verl_axpo.trace.writer import write_atomically
 
 PACKAGE = "verl_axpo.eval.report"  # whose templates these are

@@ -14,8 +14,9 @@ from verl_axpo.eval import versions
 from verl_axpo.eval.manifest import differences
 from verl_axpo.eval.report.results import MEASURES, Array, Evaluation, Result
 from verl_axpo.eval.report.stats import Difference, bounded_difference
-from verl_axpo.eval.report.tables import Table, columns, measure_words
+from verl_axpo.eval.report.tables import columns, measure_words
 from verl_axpo.report.passes import in_percent
+from verl_axpo.report.render import Table
 
 Pair = tuple[Result, Result]
 
@@ -111,7 +112,7 @@ def _mean(pairs: Sequence[Pair], measure: str, k: int, side: int) -> str:
     for generous in (False, True):
         values = [_both(pair, measure, k, generous=(generous, generous))[side] for pair in pairs]
         ends.append(float(np.mean([one.mean() if one.size else np.nan for one in values])))
-    return in_percent(*ends)
+    return in_percent(ends[0], ends[1])
 
 
 def _both(pair: Pair, measure: str, k: int, *, generous: tuple[bool, bool]) -> Array:

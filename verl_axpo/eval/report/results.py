@@ -16,9 +16,10 @@ import numpy.typing as npt
 
 from verl_axpo.core.types import Status
 from verl_axpo.eval.folder import QUESTIONS
+from verl_axpo.eval.lines import file_hash
 from verl_axpo.eval.manifest import JUDGE, Manifest, read_manifest
 from verl_axpo.eval.records import Key, RolloutRecord
-from verl_axpo.eval.store import Store, file_hash
+from verl_axpo.eval.store import Store
 from verl_axpo.eval.types import Score
 from verl_axpo.report.passes import pass_at
 from verl_axpo.trace.records import ToolCall
