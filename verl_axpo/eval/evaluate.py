@@ -7,7 +7,7 @@ Verl and the tools are imported when there is something to sample: running a fin
 
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from rich.console import Console
 from verl_axpo.agent.server import ChatServer
 from verl_axpo.eval.leftover import Leftover
 from verl_axpo.eval.live import Live
-from verl_axpo.eval.manifest import note_tool_data, open_manifest, pin_prompt
+from verl_axpo.eval.manifest import note_tool_data, of_other_versions, open_manifest, pin_prompt
 from verl_axpo.eval.plan import Job, Plan
 from verl_axpo.eval.runner import Runner, Runs
 from verl_axpo.eval.settings import Registry, Settings, about, count_judged, judged
@@ -73,7 +73,8 @@ async def evaluate(
     Raises:
         ServerLost: too many failures in a row.
         ValueError: other settings than those that the folder was made with, a server that refuses, a question with
-            too few or too many images, or one that only a judge can score and no judge.
+            too few or too many images, or one that only a judge can score and no judge; more to sample in a folder
+            whose rollouts rest on other rules, after what is there was scored.
     """
 
     decides = judged(registry) or (lambda question: True)
@@ -84,11 +85,7 @@ async def evaluate(
     def plan_of() -> Plan:
         return Plan.of(questions, settings.rollouts, store, decides if judge is not None else lambda question: False)
 
-    _check(questions)
-    waiting = count_judged(registry, questions)
-    if judge is None:
-        _check_without_judge(registry, questions)
-        _tell_lower_bounds(waiting, questions, console)
+    waiting = _checked(registry, questions, judge, console)
     async with AsyncExitStack() as stack:
         store = stack.enter_context(Store(out))
         noted, described = settings.for_manifest(tools), about(registry, list(questions), revisions, judged=waiting)
@@ -96,6 +93,9 @@ async def evaluate(
         for name, some in questions.items():
             store.add_questions(name, some, manifest.benchmarks[name]["file"])
         plan = plan_of()
+        refusal = of_other_versions(out) if plan.sample else None
+        if refusal is not None:
+            plan = replace(plan, sample=())
         agent: Runs = _Nobody()
         loaded: list[Any] = []
         if plan.sample:
@@ -116,12 +116,29 @@ async def evaluate(
             watcher=stack.enter_context(Live(console)),
         )
         await runner.run(plan)
+        if refusal is not None:
+            raise ValueError(refusal)
         note_tool_data(out, {tool.name: tool.content_hash() for tool in loaded if hasattr(tool, "content_hash")})
         return Done(left=Leftover.of(plan_of(), store))
 
 
-def _check(questions: Mapping[str, Sequence[Question]]) -> None:
-    """Before anything is asked: every `<image>` has its image."""
+def _checked(
+    registry: Registry, questions: Mapping[str, Sequence[Question]], judge: Any, console: Console
+) -> dict[str, int]:
+    """Before anything is asked: every `<image>` has its image, and somebody can score every answer.
+
+    Returns:
+        how many questions of each benchmark a judge decides.
+    """
+    _check_images(questions)
+    waiting = count_judged(registry, questions)
+    if judge is None:
+        _check_without_judge(registry, questions)
+        _tell_lower_bounds(waiting, questions, console)
+    return waiting
+
+
+def _check_images(questions: Mapping[str, Sequence[Question]]) -> None:
     for one in (one for some in questions.values() for one in some):
         wanted = one.prompt.count("<image>")
         if wanted != len(one.images):

@@ -139,28 +139,33 @@ def judge_comes(folder: Path, settings: Mapping[str, Any]) -> bool:
 
 
 def pin_prompt(folder: Path, schemas: Sequence[Mapping[str, Any]]) -> None:
-    """Hold every rollout of the folder to one system prompt, one set of tool schemas, and one version of the rules.
+    """Hold every rollout of the folder to one system prompt and one set of tool schemas, and note their versions.
 
     Raises:
         ValueError: they are not those of the rollouts that are there.
     """
     system = prompts.system_prompt([schema["function"]["name"] for schema in schemas])
     digest = text_hash(system + orjson.dumps(schemas, option=orjson.OPT_SORT_KEYS).decode())
-    there, now = read_manifest(folder), versions.sampling()
+    there = read_manifest(folder)
     if there.prompt is None:
-        _write(folder, replace(there, prompt={"system": system, "sha256": digest, "versions": now}))
-        return
-    before = there.prompt.get("versions", versions.FIRST_SAMPLING)
-    if before != now:
-        raise ValueError(
-            f"{folder}: its rollouts were sampled with {before}, this is {now}, and the two are not mixed; use another "
-            f"--out for all of them. `verl-axpo eval report {folder}` reports what is there"
-        )
-    if there.prompt["sha256"] != digest:
+        _write(folder, replace(there, prompt={"system": system, "sha256": digest, "versions": versions.sampling()}))
+    elif there.prompt["sha256"] != digest:
         raise ValueError(
             f"{folder} was made with another system prompt or other tool schemas ({there.prompt['sha256']}, now "
             f"{digest}); use another --out"
         )
+
+
+def of_other_versions(folder: Path) -> str | None:
+    """Why nothing may be added to the rollouts of the folder, where they rest on other rules than today's."""
+    prompt, now = read_manifest(folder).prompt, versions.sampling()
+    before = now if prompt is None else prompt.get("versions", versions.FIRST_SAMPLING)
+    if before == now:
+        return None
+    return (
+        f"{folder}: its rollouts were sampled with {before}, this is {now}, and the two are not mixed; use another "
+        f"--out for all of them. What is there is scored; `verl-axpo eval report {folder}` reports it"
+    )
 
 
 def note_tool_data(folder: Path, hashes: Mapping[str, str]) -> None:

@@ -137,6 +137,12 @@ def test_whatever_the_policy_wrote_can_be_kept(arguments: Any) -> None:
     assert from_line(RolloutRecord, to_line(one)) == one
 
 
+def test_no_sign_that_a_policy_writes_ends_a_line(tmp_path: Path) -> None:
+    some = [record(str(at), answer=f"a{sign}b") for at, sign in enumerate("\u2028\u2029\x85\x0b\x0c\x1c\r")]
+    add(tmp_path, *some)
+    assert list(Store(tmp_path).load().rollouts()) == some
+
+
 def test_the_last_verdict_counts(tmp_path: Path) -> None:
     async def judge_twice() -> None:
         with Store(tmp_path) as store:

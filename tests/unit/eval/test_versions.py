@@ -94,8 +94,10 @@ def test_a_folder_from_before_versions_takes_no_more_rollouts(serve: Serve, tmp_
     del manifest["prompt"]["versions"]
     path.write_text(json.dumps(manifest))
     assert evaluate(server.url, tmp_path, benchmarks=("warm",))
+    (tmp_path / "scores.jsonl").unlink()
     with pytest.raises(ValueError, match=r"were sampled with prompts 1, images 1"):
         evaluate(server.url, tmp_path)
+    assert len(Store(tmp_path).load().scores) == 2  # what was sampled is scored all the same
 
 
 def test_answers_are_read_again_by_the_rules_of_today(

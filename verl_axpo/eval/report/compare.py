@@ -73,7 +73,8 @@ def compare(before: Evaluation, after: Evaluation) -> Comparison:
 def _settings(evaluation: Evaluation) -> dict[str, Any]:
     manifest = evaluation.manifest
     data = {f"data of {name}": digest for name, digest in manifest.tool_data.items()}
-    return {**manifest.settings, **data, "system prompt": manifest.prompt or {}}
+    prompt = {name: value for name, value in (manifest.prompt or {}).items() if name != "system"}  # its hash says it
+    return {**manifest.settings, **data, "system prompt": prompt}
 
 
 def comparison_table(comparison: Comparison) -> Table:

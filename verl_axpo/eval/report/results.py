@@ -172,13 +172,14 @@ def load_evaluation(folder: str | Path, store: Store | None = None) -> Evaluatio
     rows: dict[str, list[Row]] = {name: [] for name in asked}
     for record in store.rollouts(known.__contains__):
         rows[record.benchmark].append(_row(record, store, manifest.settings.get(JUDGE) is not None))
+    found = {(name, row.uid, row.rollout) for name, some in rows.items() for row in some if row.usable}
     placed = sorted(manifest.benchmarks.items(), key=lambda one: (one[1].get("place", 0), one[0]))
     return Evaluation(
         folder=Path(folder),
         manifest=manifest,
         results=tuple(_result(name, about, k, asked[name], rows[name]) for name, about in placed),
         strays=len(store.statuses.keys() - known),
-        outdated={key: version for key, version in store.outdated.items() if key in known},
+        outdated={key: version for key, version in store.outdated.items() if key in found},
         damaged=tuple(store.damaged),
     )
 
