@@ -98,13 +98,13 @@ def open_manifest(
         about: of each benchmark what the report says of it (`column`, `group`, `place`, `paper`, `revision`, `judged`).
 
     Raises:
-        ValueError: it was made with other settings or questions; each difference is named.
+        ValueError: it was made with other settings or questions, each difference named, or nobody knows with which.
     """
     plain = orjson.loads(orjson.dumps(settings))
     ours = {name: {**about.get(name, {}), **fingerprint(some)} for name, some in questions.items()}
     there = Manifest(settings=plain)
     fixed = _sampled(folder)
-    if (folder / FILE_NAME).exists() and fixed:
+    if fixed:
         there = read_manifest(folder)
         before = {**there.settings, JUDGE: plain.get(JUDGE)} if judge_comes(folder, settings) else there.settings
         known = {name: one for name, one in there.benchmarks.items() if name in fixed}

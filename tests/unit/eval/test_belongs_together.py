@@ -202,6 +202,14 @@ def test_a_rollout_that_is_sampled_again_does_not_inherit_a_verdict(tmp_path: Pa
     assert Store(tmp_path).load().scores == {}
 
 
+def test_rollouts_whose_manifest_is_lost_are_not_taken_for_this_runs(serve: Serve, tmp_path: Path) -> None:
+    url = serve().url
+    evaluate(url, tmp_path, benchmarks=("warm",))
+    (tmp_path / "manifest.json").unlink()
+    with pytest.raises(ValueError, match=r"no manifest\.json there"):
+        evaluate(url, tmp_path, benchmarks=("warm",), rollouts=1)
+
+
 def test_an_unreadable_manifest_says_so(tmp_path: Path) -> None:
     for content in ("{", '{"settings": 1}', "[]", '{"settings": {}, "new": 1}'):
         (tmp_path / "manifest.json").write_text(content)

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.unit.eval.test_report import OUTCOMES, write
+from verl_axpo.eval import scorers
 from verl_axpo.eval.benchmarks import get, names
 from verl_axpo.eval.cli import app
 from verl_axpo.eval.report.build import build_report, write_comparison
@@ -17,7 +18,7 @@ from verl_axpo.eval.report.tables import columns, paper_table, summary
 EVERY = [("warm", "red"), ("warm", "pink"), ("cold", "green"), ("cold", "blue")]
 
 
-def pair(folder: Path, first: str, second: str, **settings: dict[str, int]) -> Comparison:
+def pair(folder: Path, first: str, second: str) -> Comparison:
     """Two evaluations in which every question has these outcomes."""
     sides = [
         load_evaluation(write(folder / name, dict.fromkeys(EVERY, marks), rollouts=len(marks)))
@@ -125,12 +126,12 @@ def test_an_average_over_fewer_than_the_papers_nine_says_so_in_its_name(tmp_path
         assert groups == ["perception average of 3 of 4", "search average", "average of 5 of 9"]
 
 
-def test_runs_scored_by_other_rules_are_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_scored_by_other_rules_are_not_compared(tmp_path: Path) -> None:
     older, newer = (write(tmp_path / name, dict.fromkeys(EVERY, "cwww")) for name in ("a", "b"))
     lines = (older / "scores.jsonl").read_text()
-    assert "scorers 2" in lines
-    (older / "scores.jsonl").write_text(lines.replace("scorers 2", "scorers 1"))
-    with pytest.raises(ValueError, match=r"scorers 1.*verl-axpo eval run"):
+    assert f"scorers {scorers.VERSION}" in lines
+    (older / "scores.jsonl").write_text(lines.replace(f"scorers {scorers.VERSION}", "scorers 0"))
+    with pytest.raises(ValueError, match=r"scorers 0.*verl-axpo eval run"):
         compare(load_evaluation(older), load_evaluation(newer))
 
 
