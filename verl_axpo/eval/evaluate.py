@@ -19,6 +19,7 @@ from verl_axpo.eval.live import Live
 from verl_axpo.eval.manifest import note_tool_data, of_other_versions, open_manifest, pin_prompt
 from verl_axpo.eval.plan import Job, Plan
 from verl_axpo.eval.runner import Runner, Runs
+from verl_axpo.eval.server import Serve, serving
 from verl_axpo.eval.settings import Registry, Settings, about, count_judged, judged
 from verl_axpo.eval.store import Store
 from verl_axpo.eval.types import Question, Score
@@ -54,6 +55,7 @@ async def evaluate(
     concurrency: int,
     retries: int,
     console: Console,
+    serve: Serve | None = None,
 ) -> Done:
     """Sample and score what `out` does not have yet.
 
@@ -69,6 +71,7 @@ async def evaluate(
         concurrency: trajectories at a time.
         retries: of a request, with growing pauses, before its rollout counts as failed.
         console: shows the progress.
+        serve: start vLLM's server for this model while there is something to sample, instead of `base_url`.
 
     Raises:
         ServerLost: too many failures in a row.
@@ -76,7 +79,6 @@ async def evaluate(
             too few or too many images, or one that only a judge can score and no judge; more to sample in a folder
             whose rollouts rest on other rules, after what is there was scored.
     """
-
     decides = judged(registry) or (lambda question: True)
 
     async def scorer(question: Question, answer: str | None, ask: bool) -> Score:
@@ -92,14 +94,12 @@ async def evaluate(
         manifest = open_manifest(out, noted, questions, described)
         for name, some in questions.items():
             store.add_questions(name, some, manifest.benchmarks[name]["file"])
-        plan = plan_of()
-        refusal = of_other_versions(out) if plan.sample else None
-        if refusal is not None:
-            plan = replace(plan, sample=())
+        plan, refusal = _allowed(plan_of(), out)
         agent: Runs = _Nobody()
         loaded: list[Any] = []
         if plan.sample:
-            server = ChatServer(base_url, settings.model, api_key=api_key, retries=retries)
+            url = base_url if serve is None else stack.enter_context(serving(serve, out / "server.log"))
+            server = ChatServer(url, settings.model, api_key=api_key, retries=retries)
             stack.push_async_callback(server.close)
             loaded = _tools(out, tools)
             agent = await _agent(settings, server, loaded)
@@ -120,6 +120,12 @@ async def evaluate(
             raise ValueError(refusal)
         note_tool_data(out, {tool.name: tool.content_hash() for tool in loaded if hasattr(tool, "content_hash")})
         return Done(left=Leftover.of(plan_of(), store))
+
+
+def _allowed(plan: Plan, out: Path) -> tuple[Plan, str | None]:
+    """The plan, or what may be scored of it, and why nothing may be sampled."""
+    refusal = of_other_versions(out) if plan.sample else None
+    return (plan if refusal is None else replace(plan, sample=())), refusal
 
 
 def _checked(

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from verl_axpo.integration.completion import DATASET
+from verl_axpo.integration.training_rows import DATASET
 
 OURS = "pkg://verl_axpo.rewards.outcome"
 WITH_BENCHMARKS = "pkg://verl_axpo.eval.reward"  # which scores a benchmark's rows by other rules
