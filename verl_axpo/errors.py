@@ -1,4 +1,4 @@
-"""The error that is nobody's answer: a service failed, so the trajectory says nothing about the policy."""
+"""The errors that are nobody's answer: a service failed, so the trajectory says nothing about the policy."""
 
 
 class InfraFailure(Exception):
@@ -6,6 +6,10 @@ class InfraFailure(Exception):
 
     Never raise it for what the policy wrote: a bad call is answered with a message to the policy.
     """
+
+
+class ServerRefused(ValueError):
+    """A server that knows neither the key nor the model, whatever it is asked: the user's to mend, and no rollout's."""
 
 
 class ContextFull(InfraFailure):

@@ -53,7 +53,8 @@ class Agent:
             seed: turn -> seed of its request, None to let the server draw freely.
 
         Raises:
-            ValueError: the server refuses the key or the model, or the question has another number of images.
+            ServerRefused: the server does not know the key or the model.
+            ValueError: the question has another number of images.
         """
         started = time.time()
         run = _Run(self, seed)

@@ -3,7 +3,7 @@
     messages, Sampling, max_tokens -> ChatServer.complete -> openai's client (retries) -> Completion
 
 Overload, timeouts, dropped connections and 5xx are retried with growing pauses before they count as a failure. What no
-retry can mend (a wrong key, an unknown model) is the user's to fix and stops the run as a ValueError.
+retry can mend (a wrong key, an unknown model) is the user's to fix and stops the run as `ServerRefused`.
 """
 
 import re
@@ -15,7 +15,7 @@ from typing import Any
 import openai
 
 from verl_axpo.agent.types import Sampling
-from verl_axpo.errors import ContextFull, InfraFailure
+from verl_axpo.errors import ContextFull, InfraFailure, ServerRefused
 
 Message = dict[str, Any]
 
@@ -92,7 +92,7 @@ class ChatServer:
         Raises:
             InfraFailure: no answer, even after retries, or one that is none; `ContextFull` where the request is too
                 long for the server's window, or has too many pictures.
-            ValueError: the server does not know the key or the model.
+            ServerRefused: the server does not know the key or the model.
         """
         fields = {
             "temperature": sampling.temperature,
@@ -123,7 +123,7 @@ class ChatServer:
 
         Raises:
             InfraFailure: nobody answers.
-            ValueError: the server does not have the model.
+            ServerRefused: the server does not have the model.
         """
         try:
             cards = [card async for card in self._client.models.list()]
@@ -135,7 +135,7 @@ class ChatServer:
             raise InfraFailure(f"{self.base_url}: a list of models that cannot be read: {error}") from error
         known = {card.id: card for card in cards}
         if self.model not in known:
-            raise ValueError(
+            raise ServerRefused(
                 f"model: got {self.model!r}, but {self.base_url} serves {sorted(known)}; name one of these"
             )
         length = getattr(known[self.model], "max_model_len", None)
@@ -163,9 +163,9 @@ class ChatServer:
     def _explained(self, error: openai.OpenAIError) -> Exception:
         words = " ".join(str(error).split())[:MOST_ERROR_CHARACTERS]
         if isinstance(error, (openai.AuthenticationError, openai.PermissionDeniedError)):
-            return ValueError(f"{self.base_url} refuses the key: {words}; name the variable with it by --key-env")
+            return ServerRefused(f"{self.base_url} refuses the key: {words}; name the variable with it by --key-env")
         if isinstance(error, openai.NotFoundError):
-            return ValueError(f"{self.base_url} has no model {self.model!r}: {words}; check --model and --base-url")
+            return ServerRefused(f"{self.base_url} has no model {self.model!r}: {words}; check --model and --base-url")
         cause = f": {error.__cause__}" if str(error.__cause__ or "") else ""  # what "Connection error." leaves out
         too_long = isinstance(error, openai.BadRequestError) and TOO_LONG.search(str(error))
         kind = ContextFull if too_long else InfraFailure

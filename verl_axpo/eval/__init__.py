@@ -7,9 +7,13 @@ prompts.py    the user turn, one prompt per answer type
 fixtures.py   a few rows of every benchmark in its exact schema, made here
 options.py    what options name: numbers that may be `none`, key, judge, tool config, module of benchmarks
 settings.py   what an evaluation is asked to do, and what it asks of a benchmark's module
+versions.py   by which rules a verdict was given, and a rollout sampled
+folder.py     the folder's files, and what takes a report away
 manifest.py   the settings on disk; another run with other ones is refused
-records.py    questions, rollouts and scores as lines of JSON
+records.py    questions, rollouts and scores as lines of JSON; kept.py a trajectory as one
+lines.py      these lines on disk
 store.py      the folder that they are kept in, crash-safe
+plan.py       what is missing
 runner.py     questions x k rollouts through an agent, scored: what is missing is done
 live.py       the progress bar
 loading.py    questions, and the commit that they were read at

@@ -125,14 +125,16 @@ def run(
     )
     judge = partial(judge_of, judge_model, judge_url, judge_key_env, judge_temperature, out)
     done = _run(whole, judge)
-    _finish(done, out, paper, in_full)
+    _finish(out, paper, in_full)
     if not done.complete:
         _tell(done, max_failed)
 
 
-def _finish(done: "Done", out: Path, paper: bool, in_full: int) -> None:
-    """The report, where there is something new to say or another one is asked for."""
-    if done.worked or paper or in_full != IN_FULL or not (out / "report.md").exists():
+def _finish(out: Path, paper: bool, in_full: int) -> None:
+    """The report, where the one that is there is of another state, or another one is asked for."""
+    from verl_axpo.eval.report.build import is_current
+
+    if paper or in_full != IN_FULL or not is_current(out):
         _report(out, paper, in_full)
     else:
         console.print(f"nothing to do; the report is {out / 'report.md'}", soft_wrap=True)
@@ -210,6 +212,8 @@ def compare(
 
     comparison = pair(load_evaluation(before), load_evaluation(after))
     _print(comparison_table(comparison))
+    for line in comparison.left_out:
+        console.print(f"[yellow]left out[/] {escape(line)}", soft_wrap=True)
     for line in comparison.settings:
         console.print(f"[yellow]other setting[/] {escape(line)}", soft_wrap=True)
     if out is not None:

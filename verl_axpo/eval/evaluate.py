@@ -7,7 +7,7 @@ Verl and the tools are imported when there is something to sample: running a fin
 
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,9 @@ from rich.console import Console
 from verl_axpo.agent.server import ChatServer
 from verl_axpo.eval.leftover import Leftover
 from verl_axpo.eval.live import Live
-from verl_axpo.eval.manifest import judge_comes, note_tool_data, open_manifest, pin_prompt
-from verl_axpo.eval.runner import Job, Plan, Runner, Runs
+from verl_axpo.eval.manifest import note_tool_data, of_other_versions, open_manifest, pin_prompt
+from verl_axpo.eval.plan import Job, Plan
+from verl_axpo.eval.runner import Runner, Runs
 from verl_axpo.eval.server import Serve, serving
 from verl_axpo.eval.settings import Registry, Settings, about, count_judged, judged
 from verl_axpo.eval.store import Store
@@ -30,11 +31,9 @@ if TYPE_CHECKING:  # verl and torch behind it
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """`left`: what failed, for the next run to try again. `worked`: this run sampled or scored any, or has the first
-    judge."""
+    """`left`: what failed, for the next run to try again."""
 
     left: Leftover
-    worked: bool
 
     @property
     def complete(self) -> bool:
@@ -68,7 +67,7 @@ async def evaluate(
         base_url, api_key: of the server.
         tools: a tool config, or one of ours by name; None without tools.
         judge: handed to the registry's `score`; None: rules alone. Where the folder's runs had none so far, it decides
-            what the rules found wrong.
+            what the rules found wrong. One that keeps failing is not asked any more.
         concurrency: trajectories at a time.
         retries: of a request, with growing pauses, before its rollout counts as failed.
         console: shows the progress.
@@ -77,35 +76,30 @@ async def evaluate(
     Raises:
         ServerLost: too many failures in a row.
         ValueError: other settings than those that the folder was made with, a server that refuses, a question with
-            too few or too many images, or one that only a judge can score and no judge.
+            too few or too many images, or one that only a judge can score and no judge; more to sample in a folder
+            whose rollouts rest on other rules, after what is there was scored.
     """
+    decides = judged(registry) or (lambda question: True)
 
-    async def scorer(question: Question, answer: str | None) -> Score:
-        return await registry.score(question, answer, judge)
+    async def scorer(question: Question, answer: str | None, ask: bool) -> Score:
+        return await registry.score(question, answer, judge if ask else None)
 
     def plan_of() -> Plan:
-        decides = judged(registry) or (lambda question: True)
         return Plan.of(questions, settings.rollouts, store, decides if judge is not None else lambda question: False)
 
-    _check(questions)
-    waiting = count_judged(registry, questions)
-    if judge is None:
-        _check_without_judge(registry, questions)
-        _tell_lower_bounds(waiting, questions, console)
+    waiting = _checked(registry, questions, judge, console)
     async with AsyncExitStack() as stack:
         store = stack.enter_context(Store(out))
-        noted = settings.for_manifest(tools)
-        has_come = judge_comes(out, noted)
-        open_manifest(out, noted, questions, about(registry, list(questions), revisions, judged=waiting))
+        noted, described = settings.for_manifest(tools), about(registry, list(questions), revisions, judged=waiting)
+        manifest = open_manifest(out, noted, questions, described)
         for name, some in questions.items():
-            store.add_questions(name, some)
-        plan = plan_of()
+            store.add_questions(name, some, manifest.benchmarks[name]["file"])
+        plan, refusal = _allowed(plan_of(), out)
         agent: Runs = _Nobody()
         loaded: list[Any] = []
         if plan.sample:
-            if serve is not None:
-                base_url = stack.enter_context(serving(serve, out / "server.log"))
-            server = ChatServer(base_url, settings.model, api_key=api_key, retries=retries)
+            url = base_url if serve is None else stack.enter_context(serving(serve, out / "server.log"))
+            server = ChatServer(url, settings.model, api_key=api_key, retries=retries)
             stack.push_async_callback(server.close)
             loaded = _tools(out, tools)
             agent = await _agent(settings, server, loaded)
@@ -113,19 +107,44 @@ async def evaluate(
             agent=agent,
             scorer=scorer,
             judge=judge is not None,
+            judged=decides,
             read_answer=final_answer,
+            response_tokens=settings.limits.response_tokens,
             store=store,
             concurrency=concurrency,
             seed=_seeds(settings.sampling.seed),
             watcher=stack.enter_context(Live(console)),
         )
         await runner.run(plan)
+        if refusal is not None:
+            raise ValueError(refusal)
         note_tool_data(out, {tool.name: tool.content_hash() for tool in loaded if hasattr(tool, "content_hash")})
-        return Done(left=Leftover.of(plan_of(), store), worked=has_come or not plan.empty)
+        return Done(left=Leftover.of(plan_of(), store))
 
 
-def _check(questions: Mapping[str, Sequence[Question]]) -> None:
-    """Before anything is asked: every `<image>` has its image."""
+def _allowed(plan: Plan, out: Path) -> tuple[Plan, str | None]:
+    """The plan, or what may be scored of it, and why nothing may be sampled."""
+    refusal = of_other_versions(out) if plan.sample else None
+    return (plan if refusal is None else replace(plan, sample=())), refusal
+
+
+def _checked(
+    registry: Registry, questions: Mapping[str, Sequence[Question]], judge: Any, console: Console
+) -> dict[str, int]:
+    """Before anything is asked: every `<image>` has its image, and somebody can score every answer.
+
+    Returns:
+        how many questions of each benchmark a judge decides.
+    """
+    _check_images(questions)
+    waiting = count_judged(registry, questions)
+    if judge is None:
+        _check_without_judge(registry, questions)
+        _tell_lower_bounds(waiting, questions, console)
+    return waiting
+
+
+def _check_images(questions: Mapping[str, Sequence[Question]]) -> None:
     for one in (one for some in questions.values() for one in some):
         wanted = one.prompt.count("<image>")
         if wanted != len(one.images):

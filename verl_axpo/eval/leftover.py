@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from verl_axpo.eval.runner import Plan
+from verl_axpo.eval.plan import Plan
 from verl_axpo.eval.store import Store
 
 SHOWN_REASONS = 3
@@ -53,7 +53,7 @@ def _reasons(plan: Plan, store: Store) -> Iterator[str]:
     for record in store.rollouts(lambda key: key in failed):
         yield record.error or "no reason given"
     for job in plan.score:
-        yield store.scores[job.key].reason if job.key in store.scores else "not scored"
+        yield store.refused.get(job.key, "the judge was not asked any more")
 
 
 def _most_frequent(reasons: Iterable[str]) -> Iterator[tuple[str, int]]:

@@ -7,11 +7,12 @@ import time
 from types import TracebackType
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from verl_axpo.core.types import Status
+from verl_axpo.eval.plan import Plan
 from verl_axpo.eval.records import RolloutRecord
-from verl_axpo.eval.runner import Plan
 from verl_axpo.eval.types import Score
 
 LINE_EVERY_S = 60.0
@@ -70,6 +71,15 @@ class Live:
         self.judged += score.correct is not None
         self.correct += score.correct is True
         self._bar.update(self._task, words=self.words())
+
+    def judge_lost(self, failures: int, reason: str) -> None:
+        """Says that it goes on without the judge, and what the numbers are meanwhile."""
+        self.console.print(
+            f"the judge failed {failures} times in a row, the last with: {escape(reason)}. It is not asked any more in "
+            "this run: rules go on alone, and what they do not call right has no verdict. Mend the judge and run the "
+            "same command again: it asks about these answers, without sampling",
+            soft_wrap=True,
+        )
 
     def words(self) -> str:
         """Rates and results of this run."""

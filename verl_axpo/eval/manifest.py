@@ -2,12 +2,14 @@
 
     settings of this run -> open_manifest(folder) -> written, or compared with what is there: differences by name
 
-Benchmarks may be added later; each is held to the questions that it had the first time. So may a judge, where there was
-none: what the rules alone found wrong is scored again. Where the server listens and how many requests it gets at a time
-may change freely.
+Benchmarks may be added later; each is held to the questions that it was first sampled with. So may a judge, where there
+was none: what the rules alone found wrong is scored again. Where the server listens and how many requests it gets at a
+time may change freely.
 """
 
 import hashlib
+import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,21 +18,32 @@ from typing import Any
 import orjson
 
 from verl_axpo import prompts
+from verl_axpo.eval import versions
+from verl_axpo.eval.folder import MANIFEST, QUESTIONS, ROLLOUTS, drop_report
+from verl_axpo.eval.records import bytes_hash, question_record, to_line
 from verl_axpo.eval.types import Question
 from verl_axpo.trace.writer import write_atomically
 
-FILE_NAME, ROLLOUTS = "manifest.json", "rollouts.jsonl"
+FILE_NAME = MANIFEST
 JUDGE = "judge"  # the setting that may come later
 HASH_CHARACTERS = 16
+_BENCHMARK = re.compile(rb'"benchmark": ?("(?:[^"\\]|\\.)*")')  # the first key of a rollout's line
 NOT_SENT = "not sent"  # of a field of `sampling`: the server samples by its own value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """`settings`: nested values by name. `benchmarks`: name -> number and hash of its questions, the commit they were
-    read at, and its place in the report. `prompt`: the system turn and a hash of it with the tools' schemas, once
-    something was sampled. `tool_data`: of each tool that answers from stored data (recorded searches, a local index),
-    the hash of it after the last run."""
+    """What a folder's numbers were made with.
+
+    Attributes:
+        settings: nested values by name.
+        benchmarks: name -> number and hash of its questions, the hash of their file, the commit they were read at, and
+            its place in the report.
+        prompt: once something was sampled: the system turn, a hash of it with the tools' schemas, and the versions that
+            rollouts rest on.
+        tool_data: of each tool that answers from stored data (recorded searches, a local index), the hash of it after
+            the last run.
+    """
 
     settings: Mapping[str, Any]
     benchmarks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -42,14 +55,27 @@ def read_manifest(folder: str | Path) -> Manifest:
     """The manifest of an evaluation.
 
     Raises:
-        ValueError: the folder holds no evaluation.
+        ValueError: the folder holds no evaluation, or a damaged one.
     """
     path = Path(folder) / FILE_NAME
     if not path.exists():
         raise ValueError(f"{folder}: no {FILE_NAME} there; expected the --out folder of `verl-axpo eval run`")
-    manifest = Manifest(**orjson.loads(path.read_bytes()))
+    try:
+        manifest = Manifest(**orjson.loads(path.read_bytes()))
+        _check(manifest)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: {error}; restore it, or use another --out") from error
     sampling = manifest.settings.get("sampling", {})  # null in the manifests of earlier versions
     return replace(manifest, settings={**manifest.settings, "sampling": in_words(sampling)})
+
+
+def _check(manifest: Manifest) -> None:
+    """Raises ValueError or AttributeError for what a reader could not go on with."""
+    manifest.settings.items()
+    for name, known in manifest.benchmarks.items():
+        if not name or "/" in name or "\0" in name:
+            raise ValueError(f"{name!r} is no name of a benchmark: a file in {QUESTIONS}/ is named after it")
+        known.items()
 
 
 def in_words(sampling: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,15 +98,17 @@ def open_manifest(
         about: of each benchmark what the report says of it (`column`, `group`, `place`, `paper`, `revision`, `judged`).
 
     Raises:
-        ValueError: it was made with other settings or questions; each difference is named.
+        ValueError: it was made with other settings or questions, each difference named, or nobody knows with which.
     """
     plain = orjson.loads(orjson.dumps(settings))
     ours = {name: {**about.get(name, {}), **fingerprint(some)} for name, some in questions.items()}
     there = Manifest(settings=plain)
-    if (folder / FILE_NAME).exists() and has_rollouts(folder):
+    fixed = _sampled(folder)
+    if fixed:
         there = read_manifest(folder)
         before = {**there.settings, JUDGE: plain.get(JUDGE)} if judge_comes(folder, settings) else there.settings
-        problems = [*differences(before, plain), *_changed(there.benchmarks, ours)]
+        known = {name: one for name, one in there.benchmarks.items() if name in fixed}
+        problems = [*differences(before, plain), *_changed(known, ours)]
         if problems:
             told = "\n".join(f"- {problem}" for problem in problems)
             raise ValueError(f"{folder} was made with other settings; set them back or use another --out:\n{told}")
@@ -90,10 +118,17 @@ def open_manifest(
     return manifest
 
 
-def has_rollouts(folder: Path) -> bool:
-    """Whether anything was sampled: a run that ended on a missing key or a wrong option leaves nothing to compare."""
+def _sampled(folder: Path) -> set[str]:
+    """Benchmarks with a rollout on disk; "" for a line that does not say.
+
+    A run that ended on a missing key or a wrong option leaves none, and nothing to hold to.
+    """
     path = folder / ROLLOUTS
-    return path.exists() and path.stat().st_size > 0
+    if not path.exists():
+        return set()
+    with path.open("rb") as file:
+        found = (_BENCHMARK.search(line) for line in file)
+        return {json.loads(match[1]) if match else "" for match in found}
 
 
 def judge_comes(folder: Path, settings: Mapping[str, Any]) -> bool:
@@ -104,7 +139,7 @@ def judge_comes(folder: Path, settings: Mapping[str, Any]) -> bool:
 
 
 def pin_prompt(folder: Path, schemas: Sequence[Mapping[str, Any]]) -> None:
-    """Hold every rollout of the folder to one system prompt and one set of tool schemas.
+    """Hold every rollout of the folder to one system prompt and one set of tool schemas, and note their versions.
 
     Raises:
         ValueError: they are not those of the rollouts that are there.
@@ -113,12 +148,24 @@ def pin_prompt(folder: Path, schemas: Sequence[Mapping[str, Any]]) -> None:
     digest = text_hash(system + orjson.dumps(schemas, option=orjson.OPT_SORT_KEYS).decode())
     there = read_manifest(folder)
     if there.prompt is None:
-        _write(folder, replace(there, prompt={"system": system, "sha256": digest}))
+        _write(folder, replace(there, prompt={"system": system, "sha256": digest, "versions": versions.sampling()}))
     elif there.prompt["sha256"] != digest:
         raise ValueError(
             f"{folder} was made with another system prompt or other tool schemas ({there.prompt['sha256']}, now "
             f"{digest}); use another --out"
         )
+
+
+def of_other_versions(folder: Path) -> str | None:
+    """Why nothing may be added to the rollouts of the folder, where they rest on other rules than today's."""
+    prompt, now = read_manifest(folder).prompt, versions.sampling()
+    before = now if prompt is None else prompt.get("versions", versions.FIRST_SAMPLING)
+    if before == now:
+        return None
+    return (
+        f"{folder}: its rollouts were sampled with {before}, this is {now}, and the two are not mixed; use another "
+        f"--out for all of them. What is there is scored; `verl-axpo eval report {folder}` reports it"
+    )
 
 
 def note_tool_data(folder: Path, hashes: Mapping[str, str]) -> None:
@@ -139,17 +186,29 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
 
 
 def fingerprint(questions: Sequence[Question]) -> dict[str, Any]:
-    """How many, and a hash of all that the policy or the scorer sees of them."""
-    digest = hashlib.sha256()
+    """How many, a hash of all that the policy or the scorer sees of them, and that of their file in the folder."""
+    digest, lines = hashlib.sha256(), []
     for one in questions:
         images = [hashlib.sha256(image).hexdigest() for image in one.images]
         seen = [one.uid, one.prompt, one.ground_truth, one.answer_type, one.options, images, dict(one.metadata)]
-        digest.update(orjson.dumps(seen, default=str, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS))
-    return {"questions": len(questions), "sha256": digest.hexdigest()[:HASH_CHARACTERS]}
+        digest.update(_plain(seen))
+        lines.append(to_line(question_record(one, images)) + b"\n")
+    short = digest.hexdigest()[:HASH_CHARACTERS]
+    return {"questions": len(questions), "sha256": short, "file": bytes_hash(b"".join(lines))}
+
+
+def _plain(value: Any) -> bytes:
+    try:
+        return orjson.dumps(value, default=str, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+    except TypeError:  # half a surrogate pair: JSON allows it, orjson does not
+        return json.dumps(value, default=str, sort_keys=True).encode()
 
 
 def _write(folder: Path, manifest: Manifest) -> None:
-    write_atomically(folder / FILE_NAME, orjson.dumps(manifest, option=orjson.OPT_INDENT_2) + b"\n")
+    path, content = folder / FILE_NAME, orjson.dumps(manifest, option=orjson.OPT_INDENT_2) + b"\n"
+    if not path.exists() or path.read_bytes() != content:
+        drop_report(folder)
+        write_atomically(path, content)
 
 
 def text_hash(text: str) -> str:

@@ -1,23 +1,29 @@
 """What an evaluation keeps on disk, as data: questions, rollouts, scores; to a line of JSON and back.
 
-    Question -> QuestionRecord   Trajectory -> RolloutRecord   Score -> ScoreRecord
+    Question -> QuestionRecord   Trajectory -> RolloutRecord   Score -> ScoreRecord, about one line of a rollout
 
 A rollout and its score are separate lines: a rollout is safe on disk before a judge has read it, and can be scored
 again without being sampled again.
 """
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
 import orjson
 
 from verl_axpo.core.types import Status
-from verl_axpo.eval.types import AnswerType, Score
+from verl_axpo.eval import versions
+from verl_axpo.eval.types import AnswerType, Question, Score
 from verl_axpo.trace.records import ToolCall
 
 Key = tuple[str, str, int]  # benchmark, uid, rollout
+
+HASH_CHARACTERS = 32  # 128 bits of SHA-256
+IMAGE_SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp", b"GIF8": ".gif"}
+NUMBER = (int, float)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +61,12 @@ class TurnRecord:
     finish_reason: str
     seconds: float
 
+    def __post_init__(self) -> None:
+        numbers = dict.fromkeys(("unanswered", "prompt_tokens", "completion_tokens", "seconds"), NUMBER)
+        _check(self, {"text": str, **numbers})
+        for call in self.calls:
+            _check(call, {"name": str, "seconds": NUMBER})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutRecord:
@@ -73,6 +85,10 @@ class RolloutRecord:
     started: float
     finished: float
 
+    def __post_init__(self) -> None:
+        _check(self, dict.fromkeys(("rollout", "response_tokens", "started", "finished"), NUMBER))
+        _check(self, {"answer": (str, type(None)), "uses_tool": bool})
+
     @property
     def key(self) -> Key:
         return self.benchmark, self.uid, self.rollout
@@ -80,13 +96,21 @@ class RolloutRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreRecord:
-    """The verdict on one rollout; `judge`: there was one to ask, so that none may come later and say otherwise."""
+    """The verdict on one rollout.
+
+    Attributes:
+        judge: no judge may come later and say otherwise: there was one to ask, or none is ever asked.
+        version: the rules that gave it (`versions.scoring`).
+        of: which line of `rollouts.jsonl` it is about, by its hash; a rollout that was sampled again has no verdict.
+    """
 
     benchmark: str
     uid: str
     rollout: int
     score: Score
     judge: bool = False
+    version: str = versions.FIRST_SCORING
+    of: str | None = None
 
     @property
     def key(self) -> Key:
@@ -104,6 +128,31 @@ def to_line(record: QuestionRecord | RolloutRecord | ScoreRecord) -> bytes:
         return json.dumps(asdict(record), default=str).encode()
 
 
+def bytes_hash(content: bytes) -> str:
+    """Names a line in another one, or a file in the manifest."""
+    return hashlib.sha256(content).hexdigest()[:HASH_CHARACTERS]
+
+
+def image_path(image: bytes, digest: str) -> str:
+    """Where a question's picture of this SHA-256 is kept, relative to the evaluation's folder."""
+    suffix = next((suffix for magic, suffix in IMAGE_SUFFIXES.items() if image.startswith(magic)), ".img")
+    return f"images/{digest[:HASH_CHARACTERS]}{suffix}"
+
+
+def question_record(question: Question, digests: Sequence[str]) -> QuestionRecord:
+    """A question as it is kept, given the SHA-256 of each of its pictures."""
+    return QuestionRecord(
+        benchmark=question.benchmark,
+        uid=question.uid,
+        prompt=question.prompt,
+        ground_truth=question.ground_truth,
+        answer_type=question.answer_type,
+        images=tuple(map(image_path, question.images, digests)),
+        options=question.options,
+        metadata=question.metadata,
+    )
+
+
 def from_line(kind: type[RecordT], line: bytes) -> RecordT:
     """The record of a line.
 
@@ -116,6 +165,13 @@ def from_line(kind: type[RecordT], line: bytes) -> RecordT:
     except (TypeError, KeyError, AttributeError) as error:
         expected = [one.name for one in fields(kind)]
         raise ValueError(f"no {kind.__name__}, which has {expected}: {error}") from error
+
+
+def _check(record: object, kinds: Mapping[str, type | tuple[type, ...]]) -> None:
+    """Raises TypeError for a value of another kind: a report must not meet it in the middle of its numbers."""
+    wrong = {name: value for name, kind in kinds.items() if not isinstance(value := getattr(record, name), kind)}
+    if wrong:
+        raise TypeError(f"got {wrong}")
 
 
 def _loads(line: bytes) -> Any:

@@ -61,8 +61,8 @@ async def _score(question: Question, answer: str | None, config: RewardConfig) -
     judge = graders.judge_of(config.judge) if config.judge is not None else None
     try:
         return await benchmarks.score(question, answer, judge)
-    except InfraFailure as failure:
-        return Score(correct=None, by="nobody", reason=f"no verdict: {failure}")
+    except Exception as failure:  # one answer must not stop a validation, whatever its scorer raises
+        return Score(correct=None, by="nobody", reason=f"no verdict: {failure!r:.500}")
 
 
 def _result(score: Score, answer: str | None) -> dict[str, float | None]:

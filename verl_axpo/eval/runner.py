@@ -4,27 +4,30 @@
                                                       |_ scorer -> scores.jsonl   (does not hold a worker)
 
 There is no barrier: a worker takes the next job as soon as it is free, so that the server stays full. A rollout that
-failed for no fault of the policy is marked and tried again by the next run; so is a verdict that nobody could give, and
-one that a rule gave alone once there is a judge to ask.
+failed for no fault of the policy is marked and tried again by the next run; so is a verdict that nobody could give, one
+that a rule gave alone once there is a judge to ask, and one of other rules than today's. A question or an answer that
+breaks the agent or the scorer costs itself.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol
 
-from verl_axpo.agent.types import Trajectory, Turn
+from verl_axpo.agent.types import Trajectory
 from verl_axpo.core.types import Status
-from verl_axpo.errors import InfraFailure
-from verl_axpo.eval.records import Key, ResponseRecord, RolloutRecord, TurnRecord
+from verl_axpo.errors import InfraFailure, ServerRefused
+from verl_axpo.eval.kept import broken, to_record
+from verl_axpo.eval.plan import Job, Plan
+from verl_axpo.eval.records import RolloutRecord
 from verl_axpo.eval.store import Store
 from verl_axpo.eval.types import Question, Score
-from verl_axpo.trace.writer import store_image
 
 STOP_AFTER = 16  # failures in a row, or a full round of workers: then the server is gone, and trying on helps nobody
+JUDGE_GONE_AFTER = 16  # answers in a row that the judge failed on, each after its own retries
 
-Scorer = Callable[[Question, str | None], Awaitable[Score]]
+Scorer = Callable[[Question, str | None, bool], Awaitable[Score]]
 ReadAnswer = Callable[[str], str | None]
 
 
@@ -39,75 +42,14 @@ class Runs(Protocol):
 class Watcher(Protocol):
     """Told of everything that is finished; `verl_axpo.eval.live` shows it."""
 
-    def planned(self, plan: "Plan") -> None: ...
+    def planned(self, plan: Plan) -> None: ...
     def rolled_out(self, record: RolloutRecord) -> None: ...
     def scored(self, score: Score) -> None: ...
+    def judge_lost(self, failures: int, reason: str) -> None: ...
 
 
 class ServerLost(InfraFailure):
     """Nothing but failures: the run is stopped, and what it has finished stays."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """One rollout of one question; `again`: an earlier run tried it and failed."""
-
-    question: Question
-    rollout: int
-    again: bool = False
-
-    @property
-    def key(self) -> Key:
-        return self.question.benchmark, self.question.uid, self.rollout
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What is left to do: rollouts to sample, and rollouts on disk that nobody has scored yet, or no judge."""
-
-    total: int
-    sample: tuple[Job, ...]
-    score: tuple[Job, ...]
-
-    @property
-    def empty(self) -> bool:
-        return not self.sample and not self.score
-
-    @classmethod
-    def of(
-        cls,
-        questions: Mapping[str, Sequence[Question]],
-        rollouts: int,
-        store: Store,
-        judged: Callable[[Question], bool] = lambda question: False,
-    ) -> "Plan":
-        """Question by question, so that the k rollouts of one find its prompt in the server's prefix cache.
-
-        Args:
-            questions: of each benchmark.
-            rollouts: of each question.
-            store: what is there.
-            judged: whether this run's judge decides where a rule did not say right; without a judge it never does.
-
-        Raises:
-            ValueError: two questions of a benchmark share a uid, so that their rollouts could not be told apart.
-        """
-        jobs = [Job(question=one, rollout=at) for some in questions.values() for one in some for at in range(rollouts)]
-        keys = {job.key for job in jobs}
-        if len(keys) != len(jobs):
-            raise ValueError(f"questions: got {len(jobs)} rollouts but {len(keys)} names; each uid must be unique")
-        unusable = (None, Status.INFRA_FAILURE)
-        missing = (job for job in jobs if store.statuses.get(job.key) in unusable)
-        sample = tuple(replace(job, again=job.key in store.statuses) for job in missing)
-        kept = [job for job in jobs if store.statuses.get(job.key) not in unusable]
-        score = tuple(
-            job for job in kept if _unscored(job, store) or (store.ruled_out(job.key) and judged(job.question))
-        )
-        return cls(total=len(jobs), sample=sample, score=score)
-
-
-def _unscored(job: Job, store: Store) -> bool:
-    return job.key not in store.scores or store.scores[job.key].correct is None
 
 
 class Runner:
@@ -115,9 +57,11 @@ class Runner:
 
     Args:
         agent: gives the trajectories.
-        scorer: (question, answer) -> verdict; an InfraFailure of its judge leaves the rollout unscored.
-        judge: whether the scorer has a judge to ask; kept with each verdict.
+        scorer: (question, answer, whether to ask a judge) -> verdict.
+        judge: whether there is a judge to ask.
+        judged: questions that a judge decides where a rule does not say right; their other verdicts wait for one.
         read_answer: last turn's text -> what the scorer is asked about.
+        response_tokens: the limit; a turn that ends after it has no answer.
         store: open for writing.
         concurrency: trajectories at a time.
         seed: (job, turn) -> the request's seed.
@@ -130,7 +74,9 @@ class Runner:
         agent: Runs,
         scorer: Scorer,
         judge: bool,
+        judged: Callable[[Question], bool],
         read_answer: ReadAnswer,
+        response_tokens: int,
         store: Store,
         concurrency: int,
         seed: Callable[[Job, int], int | None],
@@ -139,8 +85,9 @@ class Runner:
         if concurrency < 1:
             raise ValueError(f"concurrency: got {concurrency}, expected at least 1")
         self.agent, self.scorer, self.read_answer, self.store = agent, scorer, read_answer, store
-        self.judge, self.concurrency, self.seed, self.watcher = judge, concurrency, seed, watcher
-        self._failures = 0  # in a row
+        self.judge, self.judged, self.response_tokens = judge, judged, response_tokens
+        self.concurrency, self.seed, self.watcher = concurrency, seed, watcher
+        self._failures = self._judge_failures = 0  # in a row
         self._verdicts: set[asyncio.Task[None]] = set()
 
     async def run(self, plan: Plan) -> None:
@@ -148,7 +95,8 @@ class Runner:
 
         Raises:
             ServerLost: too many failures in a row; run again when the server is back.
-            ValueError: the server refuses the key or the model.
+            ServerRefused: it does not know the key or the model.
+            OSError: the disk is full; what is finished stays.
         """
         self.watcher.planned(plan)
         jobs = iter(plan.sample)
@@ -171,16 +119,32 @@ class Runner:
                     self._count_failure(record)
                 continue
             self._failures = 0
-            verdict = asyncio.create_task(self._score(job, record.answer))
+            verdict = asyncio.create_task(self._score(job, record))
             self._verdicts.add(verdict)
             verdict.add_done_callback(self._verdict_given)
 
     async def _sample(self, job: Job) -> RolloutRecord:
-        one = job.question
-        trajectory = await self.agent.run(one.prompt, one.images, lambda turn: self.seed(job, turn))
-        last = trajectory.last_text
-        answer = None if last is None else self.read_answer(last)
-        return await asyncio.to_thread(to_record, job, trajectory, answer, self.store.folder)
+        one, started = job.question, time.time()
+        try:
+            trajectory = await self.agent.run(one.prompt, one.images, lambda turn: self.seed(job, turn))
+        except ServerRefused:
+            raise
+        except Exception as error:  # of this question alone: nothing that it holds may stop the others
+            trajectory = broken(error, started)
+        return await asyncio.to_thread(self._record, job, trajectory)
+
+    def _record(self, job: Job, trajectory: Trajectory) -> RolloutRecord:
+        record = to_record(job, trajectory, None, self.store.folder)
+        try:
+            return replace(record, answer=self._answer(record))
+        except Exception:  # the scorer meets it again, and leaves the rollout unscored
+            return record
+
+    def _answer(self, record: RolloutRecord) -> str | None:
+        """Read from the text whenever it is scored: which part of it is the answer is a rule, too."""
+        if not record.turns or record.response_tokens > self.response_tokens:
+            return None
+        return self.read_answer(record.turns[-1].text)
 
     def _count_failure(self, record: RolloutRecord) -> None:
         self._failures += 1
@@ -191,64 +155,48 @@ class Runner:
             )
 
     async def _score_old(self, jobs: Sequence[Job]) -> None:
-        """Rollouts of an earlier run: read back in one pass, scored as many at a time as there are workers."""
+        """Rollouts of an earlier run: read back one at a time, scored as many at a time as there are workers."""
         waiting = {job.key: job for job in jobs}
-        gate = asyncio.Semaphore(self.concurrency)
+        records = self.store.rollouts(lambda key: key in waiting)
 
-        async def gated(job: Job, answer: str | None) -> None:
-            async with gate:
-                await self._score(job, answer)
+        async def work() -> None:
+            for record in records:
+                await self._score(waiting[record.key], record)
 
-        found = [(waiting[one.key], one.answer) for one in self.store.rollouts(lambda key: key in waiting)]
-        await asyncio.gather(*(gated(job, answer) for job, answer in found))
+        await asyncio.gather(*(work() for _ in range(min(self.concurrency, len(jobs)))))
 
-    async def _score(self, job: Job, answer: str | None) -> None:
+    async def _score(self, job: Job, record: RolloutRecord) -> None:
+        ask = self.judge and self._judge_failures < JUDGE_GONE_AFTER
+        score = await self._verdict(job.question, record, ask)
+        await self.store.add_score(job.key, score, judge=ask or not self.judged(job.question))
+        self.watcher.scored(score)
+
+    async def _verdict(self, question: Question, record: RolloutRecord, ask: bool) -> Score:
         try:
-            score = await self.scorer(job.question, answer)
+            score = await self.scorer(question, self._answer(record), ask)
+            if not isinstance(score, Score):
+                raise TypeError(f"the scorer returned {score!r:.200}, expected a Score")
         except InfraFailure as failure:
             score = Score(correct=None, by="nobody", reason=f"no verdict: {failure}")
-        await self.store.add_score(job.key, score, judge=self.judge)
-        self.watcher.scored(score)
+        except Exception as error:  # of this answer alone, see above
+            return Score(correct=None, by="nobody", reason=f"no verdict: the scorer failed: {error!r:.500}")
+        if ask:
+            self._heed_judge(score)
+        return score
+
+    def _heed_judge(self, score: Score) -> None:
+        """Count its failures in a row; a verdict of a rule says nothing about the judge."""
+        if score.by == "judge":
+            self._judge_failures = 0
+        elif score.by == "nobody" and self._judge_failures < JUDGE_GONE_AFTER:
+            self._judge_failures += 1
+            if self._judge_failures == JUDGE_GONE_AFTER:
+                self.watcher.judge_lost(JUDGE_GONE_AFTER, score.reason)
 
     def _verdict_given(self, verdict: asyncio.Task[None]) -> None:
         # One that failed stays, for `run` to raise what it raised
         if not verdict.cancelled() and verdict.exception() is None:
             self._verdicts.discard(verdict)
-
-
-def to_record(job: Job, trajectory: Trajectory, answer: str | None, folder: Path) -> RolloutRecord:
-    """A trajectory as it is kept, its pictures stored in `folder`."""
-    return RolloutRecord(
-        benchmark=job.question.benchmark,
-        uid=job.question.uid,
-        rollout=job.rollout,
-        status=trajectory.status,
-        answer=answer,
-        uses_tool=trajectory.uses_tool,
-        response_tokens=trajectory.response_tokens,
-        turns=tuple(_turn_record(turn, folder) for turn in trajectory.turns),
-        error=trajectory.error,
-        token_exact=trajectory.token_exact,
-        started=trajectory.started,
-        finished=trajectory.finished,
-    )
-
-
-def _turn_record(turn: Turn, folder: Path) -> TurnRecord:
-    responses = tuple(
-        ResponseRecord(text=one.text, images=tuple(store_image(folder, image) for image in one.images))
-        for one in turn.responses
-    )
-    return TurnRecord(
-        text=turn.text,
-        calls=turn.calls,
-        responses=responses,
-        unanswered=turn.unanswered,
-        prompt_tokens=turn.prompt_tokens,
-        completion_tokens=turn.completion_tokens,
-        finish_reason=turn.finish_reason,
-        seconds=turn.seconds,
-    )
 
 
 async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -1,18 +1,18 @@
 """An evaluation's folder: every rollout and score a line on disk the moment it is there.
 
     manifest.json            the settings (manifest.py)
-    questions/<name>.jsonl   the questions of each benchmark
+    questions/<name>.jsonl   the questions of each benchmark; the manifest has the file's hash
     rollouts.jsonl           a line per rollout; a later line of the same rollout replaces an earlier one
-    scores.jsonl             a line per verdict, likewise
+    scores.jsonl             a line per verdict on a line of rollouts.jsonl; the last one that decides counts
     images/                  pictures of questions and tools, each stored once
 
-A killed run leaves at most one torn last line in each file, which the next one removes. One process writes at a time.
+A killed run leaves at most one torn last line in each file, which the next one removes. A damaged line costs itself:
+readers leave it out and say so, and what it held is sampled or scored again. One process writes at a time.
 """
 
 import asyncio
 import fcntl
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,22 +20,21 @@ from types import TracebackType
 from typing import BinaryIO
 
 from verl_axpo.core.types import Status
-from verl_axpo.eval.manifest import ROLLOUTS
+from verl_axpo.eval import versions
+from verl_axpo.eval.folder import QUESTIONS, ROLLOUTS, SCORES, drop_report, inside
+from verl_axpo.eval.lines import append_line, file_hash, read_lines, repair
 from verl_axpo.eval.records import (
     Key,
     QuestionRecord,
-    RecordT,
     RolloutRecord,
     ScoreRecord,
+    bytes_hash,
     from_line,
+    question_record,
     to_line,
 )
 from verl_axpo.eval.types import Question, Score
-from verl_axpo.trace.writer import append_lines, write_atomically
-
-SCORES, QUESTIONS = "scores.jsonl", "questions"
-HASH_CHARACTERS = 32  # 128 bits of SHA-256
-IMAGE_SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp", b"GIF8": ".gif"}
+from verl_axpo.trace.writer import write_atomically
 
 
 class Store:
@@ -43,21 +42,29 @@ class Store:
 
     Attributes:
         statuses: how each rollout on disk ended; an `infra_failure` is to be tried again.
-        scores: the last verdict on each rollout.
-        unjudged: those of them that were given without a judge to ask.
+        scores: on each rollout the last verdict of today's rules; one that nobody could give hides none.
+        unjudged: those that a judge may still turn: a rule gave them without a judge to ask.
+        refused: of the rollouts that a judge or scorer failed on last, why.
+        outdated: rollouts whose verdicts are all of other rules.
+        damaged: one sentence for each line that no reader understands.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        self.version = versions.scoring()
         self.statuses: dict[Key, Status] = {}
         self.scores: dict[Key, Score] = {}
         self.unjudged: set[Key] = set()
+        self.refused: dict[Key, str] = {}
+        self.outdated: dict[Key, str] = {}
+        self.damaged: list[str] = []
         self._offsets: dict[Key, int] = {}  # of the rollout's line
+        self._hashes: dict[Key, str] = {}  # likewise
         self._lock: BinaryIO | None = None
         self._disk: ThreadPoolExecutor | None = None  # one thread: lines do not mix, the event loop does not wait
 
     def __enter__(self) -> "Store":
-        """Raises ValueError when another process writes there, or a line that is not the last is damaged."""
+        """Raises ValueError when another process writes there."""
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = (self.folder / ".lock").open("wb")
         try:
@@ -83,9 +90,9 @@ class Store:
 
     def load(self) -> "Store":
         """Read what is there; for readers, a torn last line (a run in progress) is not there yet."""
-        for offset, rollout in read_lines(self.folder / ROLLOUTS, RolloutRecord):
-            self._note(rollout, offset)
-        for _, score in read_lines(self.folder / SCORES, ScoreRecord):
+        for offset, line, rollout in read_lines(self.folder / ROLLOUTS, RolloutRecord, self.damaged):
+            self._note(rollout, offset, bytes_hash(line.rstrip(b"\n")))
+        for _, _, score in read_lines(self.folder / SCORES, ScoreRecord, self.damaged):
             self._note_score(score)
         return self
 
@@ -93,23 +100,44 @@ class Store:
 
     async def add_rollout(self, record: RolloutRecord) -> None:
         """Append; on disk when this returns."""
-        self._note(record, await self._append(ROLLOUTS, to_line(record)))
+        line = to_line(record)
+        self._note(record, await self._append(ROLLOUTS, line), bytes_hash(line))
 
     async def add_score(self, key: Key, score: Score, *, judge: bool = False) -> None:
-        """Append; on disk when this returns. `judge`: there was one to ask."""
+        """Append; on disk when this returns. `judge`: no judge may come later and say otherwise."""
         benchmark, uid, rollout = key
-        record = ScoreRecord(benchmark=benchmark, uid=uid, rollout=rollout, score=score, judge=judge)
+        record = ScoreRecord(
+            benchmark=benchmark,
+            uid=uid,
+            rollout=rollout,
+            score=score,
+            judge=judge,
+            version=self.version,
+            of=self._hashes.get(key),
+        )
         await self._append(SCORES, to_line(record))
         self._note_score(record)
 
-    def add_questions(self, benchmark: str, questions: Sequence[Question]) -> None:
-        """Write a benchmark's questions and their pictures, once."""
+    def add_questions(self, benchmark: str, questions: Sequence[Question], digest: str | None = None) -> None:
+        """Write a benchmark's questions, and before them their pictures.
+
+        Args:
+            benchmark: its name.
+            questions: all of them. They replace others that were never sampled; `open_manifest` refuses other changes.
+            digest: the hash that the file has once they are there (`Manifest.benchmarks[name]["file"]`).
+        """
         path = self.folder / QUESTIONS / f"{benchmark}.jsonl"
-        if path.exists():
+        if digest is not None and file_hash(path) == digest:
             return
+        drop_report(self.folder)
         path.parent.mkdir(parents=True, exist_ok=True)
-        lines = [to_line(_question_record(one, [self._store(image) for image in one.images])) for one in questions]
-        write_atomically(path, b"".join(line + b"\n" for line in lines))
+        lines = []
+        for question in questions:
+            record = question_record(question, [hashlib.sha256(image).hexdigest() for image in question.images])
+            for image, relative in zip(question.images, record.images, strict=True):
+                self._keep(image, self.folder / relative)
+            lines.append(to_line(record) + b"\n")
+        write_atomically(path, b"".join(lines))
 
     async def _append(self, name: str, line: bytes) -> int:
         # A rollout whose run is being stopped is still worth its line
@@ -121,34 +149,53 @@ class Store:
             future.add_done_callback(lambda done: done.cancelled() or done.exception())
         return await written
 
-    def _store(self, image: bytes) -> str:
-        suffix = next((suffix for magic, suffix in IMAGE_SUFFIXES.items() if image.startswith(magic)), ".img")
-        relative = f"images/{hashlib.sha256(image).hexdigest()[:HASH_CHARACTERS]}{suffix}"
-        path = self.folder / relative
-        if not path.exists():
+    def _keep(self, image: bytes, path: Path) -> None:
+        if not path.exists() or path.stat().st_size != len(image):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, image)
-        return relative
 
-    def _note(self, record: RolloutRecord, offset: int) -> None:
+    def _note(self, record: RolloutRecord, offset: int, name: str) -> None:
+        self.scores.pop(record.key, None)  # was of an earlier line
         self.statuses[record.key] = record.status
-        self._offsets[record.key] = offset
+        self._offsets[record.key], self._hashes[record.key] = offset, name
 
     def _note_score(self, record: ScoreRecord) -> None:
-        self.scores[record.key] = record.score
-        (self.unjudged.discard if record.judge else self.unjudged.add)(record.key)
+        key, score = record.key, record.score
+        if record.version != self.version:
+            if key not in self.scores:
+                self.outdated[key] = record.version
+            return
+        if record.of != self._hashes.get(key):
+            return  # of a line that is not there any more
+        self.outdated.pop(key, None)
+        if score.correct is None:
+            self.refused[key] = score.reason
+            if key in self.scores and self.scores[key].correct is not None:
+                return
+        else:
+            self.refused.pop(key, None)
+        self.scores[key] = score
+        (self.unjudged.discard if record.judge else self.unjudged.add)(key)
 
     def ruled_out(self, key: Key) -> bool:
-        """Whether a rule alone has found the answer wrong, without a judge behind it."""
+        """Whether a rule alone has found the answer wrong, and a judge may still say otherwise."""
         score = self.scores.get(key)
         return key in self.unjudged and score is not None and score.by == "rule" and score.correct is False
 
     # ------------------------------ reading ------------------------------
 
     def questions(self, benchmark: str) -> list[QuestionRecord]:
-        """A benchmark's questions, in its order."""
-        path = self.folder / QUESTIONS / f"{benchmark}.jsonl"
-        return [record for _, record in read_lines(path, QuestionRecord)]
+        """A benchmark's questions, in its order.
+
+        Raises:
+            ValueError: a line of them is damaged; the next run writes the file again.
+        """
+        damaged: list[str] = []
+        path = inside(self.folder, f"{QUESTIONS}/{benchmark}.jsonl")
+        found = [record for _, _, record in read_lines(path, QuestionRecord, damaged)]
+        if damaged:
+            raise ValueError(f"{self.folder}: {damaged[0]}; run the same `verl-axpo eval run` again")
+        return found
 
     def rollouts(self, wanted: Callable[[Key], bool] = lambda key: True) -> Iterator[RolloutRecord]:
         """The last line of each rollout, one at a time: an evaluation's texts need not fit into memory."""
@@ -159,72 +206,3 @@ class Store:
             for offset, _ in ordered:
                 file.seek(offset)
                 yield from_line(RolloutRecord, file.readline())
-
-
-def append_line(path: Path, line: bytes) -> int:
-    """Append one line and flush it to the disk; returns where it begins."""
-    offset = path.stat().st_size if path.exists() else 0
-    append_lines(path, [line])
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    return offset
-
-
-def read_lines(path: Path, kind: type[RecordT]) -> Iterator[tuple[int, RecordT]]:
-    """(offset, record) of every whole line.
-
-    Raises:
-        ValueError: a line is damaged; the message has its number.
-    """
-    if not path.exists():
-        return
-    offset = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                yield offset, from_line(kind, line)
-            except ValueError as error:
-                raise ValueError(f"{path}, line {number}: {error}; restore the file or delete that line") from error
-            offset += len(line)
-
-
-def repair(path: Path) -> int:
-    """Cut a torn last line, which a killed run left; returns the bytes removed."""
-    if not path.exists():
-        return 0
-    with path.open("rb+") as file:
-        size = file.seek(0, os.SEEK_END)
-        keep = _end_of_last_line(file, size)
-        file.truncate(keep)
-    return size - keep
-
-
-def _end_of_last_line(file: BinaryIO, size: int, block: int = 1 << 16) -> int:
-    """Searched from the end: the file may have gigabytes."""
-    end = size
-    while end > 0:
-        start = max(0, end - block)
-        file.seek(start)
-        found = file.read(end - start).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
-        end = start
-    return 0
-
-
-def _question_record(question: Question, images: Sequence[str]) -> QuestionRecord:
-    return QuestionRecord(
-        benchmark=question.benchmark,
-        uid=question.uid,
-        prompt=question.prompt,
-        ground_truth=question.ground_truth,
-        answer_type=question.answer_type,
-        images=tuple(images),
-        options=question.options,
-        metadata=question.metadata,
-    )

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from math import isfinite
+from typing import Any, Literal, get_args
 
 AnswerType = Literal["math", "choice", "short_text", "judge"]
 ScoredBy = Literal["rule", "judge", "nobody"]
@@ -37,6 +38,9 @@ class Score:
     `correct` is None when nobody could say: a judge that failed, never a wrong answer. `values` holds further numbers
     by name (another convention of the same benchmark, F1). `reason` says in one line what decided.
 
+    Raises:
+        TypeError: something else than that; it would be found in a number much later.
+
     Example: `Score(correct=True, by="rule", reason="letter B = B")`
     """
 
@@ -44,3 +48,17 @@ class Score:
     by: ScoredBy
     reason: str
     values: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not (self.correct is None or isinstance(self.correct, bool)) or self.by not in get_args(ScoredBy):
+            raise TypeError(
+                f"score: got correct={self.correct!r}, by={self.by!r}; expected True, False or None, and one of "
+                f"{list(get_args(ScoredBy))}"
+            )
+        wrong = [name for name, value in self.values.items() if not _is_finite(value)]
+        if wrong:
+            raise TypeError(f"score: got {dict(self.values)}; expected finite numbers for {wrong}")
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and isfinite(value)

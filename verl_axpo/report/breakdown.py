@@ -1,7 +1,7 @@
 """A run taken apart: held-out results by data source (in the tiny world: by family), calls by tool -> two tables.
 
-The former are verl's own validation metrics, which count an infra failure as its reward, 0; the tables of the whole
-held-out set leave it out.
+The former are verl's own validation metrics: `acc`, not the reward, which may pay for tool calls. They count an infra
+failure as wrong; the tables of the whole held-out set leave it out.
 """
 
 import re
@@ -13,19 +13,19 @@ from verl_axpo.report.runs import Run
 
 _COUNTS = ("calls", "errors", "infra_failures", "seconds")
 _TOOL = re.compile(r"axpo/tool/(.+)/calls")
-_MEAN = re.compile(r"val-(?:core|aux)/(.+)/(reward|uses_tool)/mean@\d+")
+_MEAN = re.compile(r"val-(?:core|aux)/(.+)/(acc|uses_tool)/mean@\d+")
 
 
 def sources_table(runs: Sequence[Run]) -> Table:
-    """Per arm and source, before -> after training: reward and tool use in percent, means over the seeds.
+    """Per arm and source, before -> after training: correct answers and tool use in percent, means over the seeds.
 
     Empty where there is only one source: the other tables say the same.
     """
-    rows = [["arm", "data source", "reward %", "tool use %", "seeds"]]
+    rows = [["arm", "data source", "correct %", "tool use %", "seeds"]]
     for arm, some in by_arm(runs).items():
         stages = [stage for run in some if (stage := _first_and_last(run))]
         for source in sorted({source for first, _ in stages for source, _ in first}):
-            cells = [_change(stages, (source, what)) for what in ("reward", "uses_tool")]
+            cells = [_change(stages, (source, what)) for what in ("acc", "uses_tool")]
             rows.append([arm, source, *cells, str(len(stages))])
     return rows if len({row[1] for row in rows[1:]}) > 1 else []
 

@@ -1,6 +1,5 @@
 """The report of one run or of a comparison: runs -> numbers, plots, one example -> report.md and report.html."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,9 +8,11 @@ from verl_axpo.report.breakdown import sources_table, tools_table
 from verl_axpo.report.curves import by_arm, ends
 from verl_axpo.report.example import Example, count_restored, find_example
 from verl_axpo.report.heldout import Evaluation
+from verl_axpo.report.passes import in_percent
 from verl_axpo.report.plots import draw_all
 from verl_axpo.report.render import Table, environment, read_figure
 from verl_axpo.report.runs import Run, load_run
+from verl_axpo.trace.writer import write_atomically
 
 PACKAGE = "verl_axpo.report"  # whose templates these are
 
@@ -53,8 +54,9 @@ def build_report(run_dirs: Sequence[str | Path], out_dir: str | Path, title: str
         "figures": [read_figure(out, f"plots/{name}.png", *some) for name, some in words.items()],
         "example": _example(runs, out),
     }
-    for name in ("report.md", "report.html"):
-        (out / name).write_text(environment(PACKAGE).get_template(f"{name}.jinja").render(context))
+    for name in ("report.html", "report.md"):
+        text = environment(PACKAGE).get_template(f"{name}.jinja").render(context)
+        write_atomically(out / name, text.encode("utf-8", "replace"))
     return out / "report.md"
 
 
@@ -92,14 +94,16 @@ def heldout_table(runs: Sequence[Run]) -> Table:
 
 
 def heldout_runs_table(runs: Sequence[Run]) -> Table:
-    """Every run on its own, with the standard error of Pass@1 over the questions."""
-    wrong = "all wrong %: tool / no tool"
-    rows = [["run", "held-out", "Pass@1 %", "± s.e.", _pass_at_n(runs), "tool use %", wrong, "infra failures"]]
+    """Every run on its own, with the standard error of Pass@1 over the questions, and what its numbers leave out."""
+    head = ["run", "held-out", "Pass@1 %", "± s.e.", _pass_at_n(runs), "tool use %", "all wrong %: tool / no tool"]
+    rows = [[*head, "infra failures", "without a verdict", "questions not in Pass@n"]]
     for run in runs:
         for stage, one in run.heldout.items():
             wrong = f"{_percent(one.all_wrong(uses_tool=True))} / {_percent(one.all_wrong(uses_tool=False))}"
-            rates = map(_percent, (one.pass_at_1, one.standard_error, one.pass_at_n, one.tool_use))
-            rows.append([run.name, stage, *rates, wrong, str(one.infra_failures)])
+            first, several = _range([one], "pass_at_1"), _range([one], "pass_at_n")
+            rates = [first, _percent(one.standard_error), several, _percent(one.tool_use)]
+            counts = map(str, (one.infra_failures, one.unscored, one.incomplete))
+            rows.append([run.name, stage, *rates, wrong, *counts])
     return rows if len(rows) > 1 else []
 
 
@@ -109,17 +113,22 @@ def _pass_at_n(runs: Sequence[Run]) -> str:
 
 
 def _columns(results: Sequence[Evaluation]) -> list[str]:
-    columns = zip(*((one.pass_at_1, one.pass_at_n, one.tool_use) for one in results), strict=True)
-    return [_spread(column) for column in columns]
+    cells = []
+    for rate in ("pass_at_1", "pass_at_n", "tool_use"):
+        values = [getattr(one, rate) for one in results]
+        spread = "" if len(values) == 1 else f" [{_percent(min(values))}, {_percent(max(values))}]"
+        cells.append(_range(results, rate) + spread)
+    return cells
 
 
-def _spread(values: Sequence[float]) -> str:
-    mean = _percent(sum(values) / len(values))
-    return mean if len(values) == 1 else f"{mean} [{_percent(min(values))}, {_percent(max(values))}]"
+def _range(results: Sequence[Evaluation], rate: str) -> str:
+    """The mean over the runs: answers without a verdict all wrong, and all correct where that differs."""
+    ends = ([getattr(one, rate) for one in side] for side in (results, [one.generous() for one in results]))
+    return in_percent(*(sum(values) / len(values) for values in ends))
 
 
 def _percent(share: float) -> str:
-    return "-" if math.isnan(share) else f"{100 * share:.1f}"
+    return in_percent(share, share)
 
 
 def _change(pairs: Sequence[tuple[float, float]]) -> str:

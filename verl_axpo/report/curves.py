@@ -18,7 +18,10 @@ ENDS = 5  # the "first" and "last" of a table are means over 1/5 of the steps
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """A metric of one arm: over S steps the mean of the seeds, and their lowest and highest."""
+    """A metric of one arm: over S steps the mean of the seeds, and their lowest and highest.
+
+    `ends_early`: a seed went on after the last step that all of them have.
+    """
 
     arm: str
     seeds: int
@@ -26,6 +29,7 @@ class Curve:
     mean: Array  # (S,)
     low: Array  # (S,)
     high: Array  # (S,)
+    ends_early: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,26 +60,26 @@ def by_arm(runs: Iterable[Run]) -> dict[str, list[Run]]:
 
 
 def curve(arm: str, runs: Sequence[Run], metric: str) -> Curve | None:
-    """The metric over the steps that every seed with it has measured; None if there is none.
+    """The metric over the steps that every seed has measured; None if there is none.
 
-    Rates over nothing (restore rate without a resample) are not logged, so a seed may lack steps: there the mean is
-    over the seeds that have it.
+    A mean over other seeds than a step before would jump without any policy having changed: where one seed ends, or has
+    no value (a restore rate without a resample is not logged), there is no point. A seed without the metric at all is
+    not one of them.
     """
-    table: dict[int, list[float]] = {}
-    for run in runs:
-        for step, value in smoothed(series(run, metric)).items():
-            table.setdefault(step, []).append(value)
-    if not table:
+    values = [smoothed(found) for run in runs if (found := series(run, metric))]
+    steps = sorted(set.intersection(*map(set, values))) if values else []
+    if not steps:
         return None
-    steps = sorted(table)
-    stacked = [np.array(table[step]) for step in steps]
+    table = np.array([[of_seed[step] for step in steps] for of_seed in values])
+    last = max(max(of_seed) for of_seed in values)
     return Curve(
         arm=arm,
-        seeds=len(runs),
+        seeds=len(values),
         steps=np.array(steps, dtype=np.float64),
-        mean=np.array([some.mean() for some in stacked]),
-        low=np.array([some.min() for some in stacked]),
-        high=np.array([some.max() for some in stacked]),
+        mean=table.mean(axis=0),
+        low=table.min(axis=0),
+        high=table.max(axis=0),
+        ends_early=steps[-1] < last,
     )
 
 
@@ -105,7 +109,7 @@ def scatter(arm: str, runs: Sequence[Run]) -> Scatter | None:
     pairs = [
         (record.confidence, record.entropy)
         for run in runs
-        for step in (iter_steps(run.trace_dir) if run.trace_dir else ())
+        for step in (iter_steps(run.trace_dir, tokens=False) if run.trace_dir else ())
         for record in step.records
         if record.confidence is not None and record.entropy is not None and record.source_session is None
         if record.status is not Status.INFRA_FAILURE

@@ -37,7 +37,7 @@ class Example:
 def count_restored(trace_dir: Path) -> tuple[int, int]:
     """(resampled questions, those of them that a continuation restored), over all steps."""
     resampled, restored = set(), set()
-    for step in iter_steps(trace_dir):
+    for step in iter_steps(trace_dir, tokens=False):
         for record in step.records:
             if record.selected:
                 resampled.add((step.step, record.uid))
@@ -49,7 +49,7 @@ def count_restored(trace_dir: Path) -> tuple[int, int]:
 def find_example(trace_dir: Path, picture: Path) -> Example | None:
     """The last restored subgroup of the trace, its first image copied to `picture`; None if there is none."""
     chosen: tuple[TrajectoryRecord, list[TrajectoryRecord]] | None = None
-    for step in iter_steps(trace_dir):
+    for step in iter_steps(trace_dir, tokens=False):
         for source in (record for record in step.records if record.recovery == 1):
             chosen = source, [one for one in step.records if _continues(one, source)]
     if chosen is None:
@@ -87,7 +87,9 @@ def first_call(record: TrajectoryRecord) -> str:
 
 
 def _copy(trace_dir: Path, record: TrajectoryRecord, picture: Path) -> str:
-    stored = [trace_dir / image for image in record.images if (trace_dir / image).is_file()]
+    paths = [(trace_dir / image).resolve() for image in record.images]
+    # A trace may come from somebody else: what a row names is copied into the report only from its own folder
+    stored = [path for path in paths if path.is_file() and path.is_relative_to(trace_dir.resolve())]
     if not stored:
         return ""
     shutil.copyfile(stored[0], picture)

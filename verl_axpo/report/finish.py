@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 from verl_axpo.report.heldout import evaluation_from_dump, write_heldout
-from verl_axpo.report.runs import write_run_info
+from verl_axpo.report.runs import logged, write_run_info
 from verl_axpo.trace.writer import write_atomically
 
 
@@ -20,11 +20,9 @@ def merge_metrics(run: Path) -> int:
     Returns:
         how many steps.
     """
-    starts = sorted(run.glob("metrics_*.jsonl"), key=lambda path: path.stat().st_mtime)
-    lines = [json.loads(line) for path in starts for line in path.read_text().splitlines()]
     by_step: dict[int, dict[str, float]] = {}
-    for line in lines:
-        by_step.setdefault(line["step"], {}).update(line["data"])
+    for step, values in logged(run, "metrics_*.jsonl"):
+        by_step.setdefault(step, {}).update(values)
     merged = "".join(json.dumps({"step": step, "data": by_step[step]}) + "\n" for step in sorted(by_step))
     write_atomically(run / "metrics.jsonl", merged.encode())
     return len(by_step)

@@ -104,7 +104,8 @@ def _draw_arm(axes: Axes, plot: Plot, arm: str, runs: Sequence[Run], colour: str
         if line is None or style in styles:
             continue
         styles.add(style)
-        label = " ".join(filter(None, (arm, word, f"({line.seeds} seeds)" if line.seeds > 1 else "")))
+        end = f", to step {line.steps[-1]:.0f}, where one ends" if line.ends_early else ""
+        label = " ".join(filter(None, (arm, word, f"({line.seeds} seeds{end})" if line.seeds > 1 else "")))
         marker = "o" if len(line.steps) < 3 else None  # a line of one point would be invisible
         axes.plot(line.steps, line.mean, style, color=colour, label=label, marker=marker)
         if line.seeds > 1:

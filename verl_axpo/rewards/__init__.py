@@ -10,3 +10,5 @@ choice.py       multiple choice
 short_text.py   names, dates, a few words, with aliases
 judge.py        an LLM that compares answers; judge_prompt.py its words, judge_config.py its settings
 """
+
+VERSION = 2  # raise when results change

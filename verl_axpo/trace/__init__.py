@@ -8,7 +8,7 @@
 The formats are documented in `docs/trace.md`. Nothing here imports verl.
 """
 
-from verl_axpo.trace.reader import TracedStep, iter_steps, list_steps, read_step
+from verl_axpo.trace.reader import TracedStep, iter_records, iter_steps, list_steps, read_step
 from verl_axpo.trace.records import StepSummary, ToolCall, TrajectoryRecord, ranked_order
 from verl_axpo.trace.writer import TraceWriter, store_image
 
@@ -18,6 +18,7 @@ __all__ = [
     "TraceWriter",
     "TracedStep",
     "TrajectoryRecord",
+    "iter_records",
     "iter_steps",
     "list_steps",
     "ranked_order",

@@ -5,7 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from verl_axpo.trace.records import StepSummary, TrajectoryRecord
+import orjson
+
+from verl_axpo.trace.records import StepSummary, TrajectoryRecord, without_tokens
+
+LOST_STEPS = "lost_steps.jsonl"  # {"resumed": 3, "lost": 2} per step that a resumed run found without its trace
 
 _STEP_FILE = re.compile(r"step_(\d{6,})\.(?:jsonl|summary\.json)")
 
@@ -49,8 +53,11 @@ def list_steps(trace_dir: str | Path) -> list[int]:
     return sorted({int(match[1]) for match in matches if match})
 
 
-def read_step(trace_dir: str | Path, step: int) -> TracedStep:
-    """Everything that can be read of one step; what cannot is in `defects`.
+def read_step(trace_dir: str | Path, step: int, *, tokens: bool = True) -> TracedStep:
+    """Everything that can be read of one step; what cannot is in `defects`. All rows are in memory at once.
+
+    Args:
+        tokens: False leaves the token arrays empty, which reads a step of real size ten times as fast.
 
     Raises:
         ValueError: the step has no files.
@@ -60,34 +67,44 @@ def read_step(trace_dir: str | Path, step: int) -> TracedStep:
         steps = list_steps(trace_dir)
         known = f"{steps[0]} to {steps[-1]}" if steps else "none"
         raise ValueError(f"trace: got step {step}, which {trace_dir} does not have; steps there: {known}")
-    records, defects = _read_records(paths[0])
+    defects: list[str] = []
+    records = tuple(iter_records(trace_dir, step, defects, tokens=tokens))
     summary, more = read_summary(trace_dir, step)
     return TracedStep(
         step=step, records=records, summary=summary, complete=paths[1].exists(), defects=(*defects, *more)
     )
 
 
-def iter_steps(trace_dir: str | Path) -> Iterator[TracedStep]:
-    """All steps, ascending, one in memory at a time."""
+def iter_steps(trace_dir: str | Path, *, tokens: bool = True) -> Iterator[TracedStep]:
+    """All steps, ascending, one in memory at a time; `tokens` as for `read_step`."""
     for step in list_steps(trace_dir):
-        yield read_step(trace_dir, step)
+        yield read_step(trace_dir, step, tokens=tokens)
 
 
-def _read_records(path: Path) -> tuple[tuple[TrajectoryRecord, ...], list[str]]:
+def iter_records(
+    trace_dir: str | Path, step: int, defects: list[str], *, tokens: bool = True
+) -> Iterator[TrajectoryRecord]:
+    """A step's trajectories, one in memory at a time; what cannot be read is skipped and said in `defects`.
+
+    Lines end with a newline byte and nothing else: a text may hold any of Unicode's line ends.
+    """
+    path = records_path(trace_dir, step)
     if not path.exists():
-        return (), [f"{path.name} is missing"]
-    records, defects = [], []
-    content = path.read_bytes()
-    for number, line in enumerate(content.split(b"\n"), start=1):
-        if not line:
-            continue
-        try:
-            records.append(TrajectoryRecord.from_json(line))
-        except (ValueError, TypeError, IndexError) as error:
-            defects.append(f"{path.name} line {number} is no trajectory: {error}")
-    if content and not content.endswith(b"\n"):
+        defects.append(f"{path.name} is missing")
+        return
+    line = b"\n"
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line == b"\n":
+                continue
+            try:
+                record = TrajectoryRecord.from_json(line if tokens else without_tokens(line))
+            except (ValueError, TypeError) as error:
+                defects.append(f"{path.name} line {number} is no trajectory: {error}")
+            else:
+                yield record
+    if not line.endswith(b"\n"):
         defects.append(f"{path.name} ends in the middle of a line: the writer was killed")
-    return tuple(records), defects
 
 
 def read_summary(trace_dir: str | Path, step: int) -> tuple[StepSummary | None, list[str]]:
@@ -99,3 +116,10 @@ def read_summary(trace_dir: str | Path, step: int) -> tuple[StepSummary | None, 
         return StepSummary.from_json(path.read_bytes()), []
     except (ValueError, TypeError) as error:
         return None, [f"{path.name} is no summary: {error}"]
+
+
+def lost_steps(trace_dir: str | Path) -> set[int]:
+    """Steps whose trace a killed run did not finish although a checkpoint of them was there to resume from."""
+    path = Path(trace_dir) / LOST_STEPS
+    *whole, _ = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    return {int(orjson.loads(line)["lost"]) for line in whole}

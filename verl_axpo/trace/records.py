@@ -3,6 +3,7 @@
 The field names and their meaning are the file format (`docs/trace.md`); whoever writes such a file, it reads the same.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import chain, zip_longest
@@ -14,6 +15,11 @@ import orjson
 
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.core.types import Candidate, Kind, Rollout, Row, Status
+
+TOKEN_FIELDS = ("response_ids", "response_mask", "logprobs")  # nearly all of a line's bytes
+# Evidence that the first traces do not have: left out of a file where it is None, and None where a file has none
+OPTIONAL = ("turn_lengths", "tags")
+_TOKEN_ARRAY = re.compile(f'"(?:{"|".join(TOKEN_FIELDS)})":\\s*\\['.encode())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +46,8 @@ class TrajectoryRecord:
 
     `response_ids` is the whole response, also for a selected source whose training row is cut at its prefix.
     `logprobs` has None on the tokens that the policy did not generate (tool responses).
+    `turn_lengths` are the tokens of each assistant turn as the engine returned them, a resample's prefix included:
+    evidence for the mask and the log-probs that comes from neither.
     `advantage` is the value on the row's trained tokens; `advantage_prefix` repeats it for a source trained on R.
     """
 
@@ -70,6 +78,7 @@ class TrajectoryRecord:
     num_turns: int
     started: float  # seconds
     finished: float  # seconds
+    turn_lengths: Sequence[int] | None = None
 
     @property
     def uses_tool(self) -> bool:
@@ -78,26 +87,30 @@ class TrajectoryRecord:
 
     def to_json(self) -> bytes:
         """One line of JSON without its line end."""
+        values = _values(self)
         try:
-            return orjson.dumps(self, option=orjson.OPT_SERIALIZE_NUMPY)
-        except TypeError:  # the policy wrote these arguments: whatever they are, they must not stop the run
-            plain = replace(self, tool_calls=[_as_text(call) for call in self.tool_calls])
+            return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)
+        except TypeError:  # a policy, a tool or a data set wrote it: whatever it is, it must not stop the run
+            plain = {key: _writable(value) for key, value in values.items()}
             return orjson.dumps(plain, option=orjson.OPT_SERIALIZE_NUMPY)
 
     @classmethod
     def from_json(cls, line: bytes | str) -> "TrajectoryRecord":
-        """Raises ValueError for anything but one record with exactly the fields above."""
+        """Raises ValueError for anything but one record with exactly the fields above, each of its type."""
         values = _with_keys_of(cls, orjson.loads(line))
+        _check_types(values, _RECORD_TYPES)
         span = values["tool_call_span"]
+        if span is not None and not (len(span) == 2 and all(isinstance(end, int) for end in span)):
+            raise ValueError(f"tool_call_span: got {span!r}, expected [start, end) in tokens")
         return cls(
             **values
             | {
                 "kind": Kind(values["kind"]),
                 "status": Status(values["status"]),
-                "reward": _number(values, "reward"),
-                "advantage": _number(values, "advantage"),
-                "tool_calls": [ToolCall(**_with_keys_of(ToolCall, call)) for call in values["tool_calls"]],
-                "tool_call_span": None if span is None else (int(span[0]), int(span[1])),
+                "reward": float(values["reward"]),
+                "advantage": float(values["advantage"]),
+                "tool_calls": [_tool_call(call) for call in values["tool_calls"]],
+                "tool_call_span": None if span is None else tuple(span),
             }
         )
 
@@ -139,6 +152,7 @@ class StepSummary:
         metrics: as logged, by name.
         normalize_std: whether advantages are divided by the group's std (verl's `norm_adv_by_std_in_grpo`).
         num_records: lines of the step's file; the writer fills it in.
+        tags: token ids of the tags around thinking and tool calls, from the tokenizer: evidence for every prefix.
     """
 
     step: int
@@ -151,21 +165,23 @@ class StepSummary:
     metrics: Mapping[str, float] = field(default_factory=dict)
     normalize_std: bool = True
     num_records: int | None = None
+    tags: Mapping[str, int] | None = None
 
     def to_json(self) -> bytes:
         """The file's content, indented for readers."""
-        return orjson.dumps(self, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_INDENT_2) + b"\n"
+        return orjson.dumps(_values(self), option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_INDENT_2) + b"\n"
 
     @classmethod
     def from_json(cls, text: bytes | str) -> "StepSummary":
         """Raises ValueError for anything but one summary with exactly the fields above."""
         values = _with_keys_of(cls, orjson.loads(text))
+        _check_types(values, _SUMMARY_TYPES)
         return cls(
             **values
             | {
                 "config": AxpoConfig.from_mapping(values["config"]),
-                "candidates": [Candidate(**_with_keys_of(Candidate, one)) for one in values["candidates"]],
-                "selected": [Candidate(**_with_keys_of(Candidate, one)) for one in values["selected"]],
+                "candidates": [_candidate(candidate) for candidate in values["candidates"]],
+                "selected": [_candidate(candidate) for candidate in values["selected"]],
             }
         )
 
@@ -184,28 +200,103 @@ def ranked_order(ranked: Mapping[str, Sequence[Candidate]]) -> tuple[Candidate, 
     )
 
 
+def without_tokens(line: bytes) -> bytes:
+    """A record's line with empty token arrays: a tenth of it, and found without parsing the rest.
+
+    In JSON a quote and a colon follow each other at a key only, and an array of numbers ends at the first bracket.
+    """
+    pieces, at = [], 0
+    while match := _TOKEN_ARRAY.search(line, at):
+        pieces.append(line[at : match.end()])
+        at = max(line.find(b"]", match.end()), match.end())
+    return b"".join([*pieces, line[at:]])
+
+
 RecordT = TypeVar("RecordT", TrajectoryRecord, StepSummary, ToolCall, Candidate)
+_NUMBER, _NONE = (int, float), type(None)
+_RECORD_TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("uid", "question", "text"), (str,)),
+    **dict.fromkeys(("step", "session", "prompt_len", "num_turns"), (int,)),
+    **dict.fromkeys(("source_session", "prefix_len", "recovery"), (int, _NONE)),
+    **dict.fromkeys(("images", "tool_calls", *TOKEN_FIELDS), (list,)),
+    **dict.fromkeys(("tool_call_span", "turn_lengths"), (list, _NONE)),
+    **dict.fromkeys(("reward", "advantage", "started", "finished"), _NUMBER),
+    **dict.fromkeys(("confidence", "entropy", "advantage_prefix"), (*_NUMBER, _NONE)),
+    "selected": (bool,),
+}
+_CALL_TYPES: dict[str, tuple[type, ...]] = {
+    "name": (str,), "ok": (bool,), "infra": (bool,), "seconds": _NUMBER, "error": (str, _NONE)
+}  # fmt: skip
+_SUMMARY_TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("step", "rollouts_per_question", "budget"), (int,)),
+    **dict.fromkeys(("questions", "candidates", "selected"), (list,)),
+    **dict.fromkeys(("config", "metrics"), (dict,)),
+    "normalize_std": (bool,),
+    "num_records": (int, _NONE),
+    "tags": (dict, _NONE),
+}
+_CANDIDATE_TYPES: dict[str, tuple[type, ...]] = {"uid": (str,), "session": (int,), "score": _NUMBER}
+
+
+def _values(record: TrajectoryRecord | StepSummary) -> dict[str, Any]:
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    return {name: value for name, value in values.items() if name not in OPTIONAL or value is not None}
 
 
 def _with_keys_of(cls: type[RecordT], values: Any) -> dict[str, Any]:
-    """`values`, refused unless it is an object with exactly the fields of `cls`."""
-    expected = {one.name for one in fields(cls)}
+    """`values`, refused unless it is an object with the fields of `cls`, of which the optional ones may be missing."""
+    expected = {field.name for field in fields(cls)}
     got = set(values) if isinstance(values, dict) else {f"a {type(values).__name__} instead of an object"}
-    if got != expected:
-        raise ValueError(f"{cls.__name__}: missing {sorted(expected - got)}, not known {sorted(got - expected)}")
-    return dict(values)
+    missing = expected - got - set(OPTIONAL)
+    if missing or got - expected:
+        raise ValueError(f"{cls.__name__}: missing {sorted(missing)}, not known {sorted(got - expected)}")
+    return dict.fromkeys(expected & set(OPTIONAL)) | dict(values)
 
 
-def _number(values: Mapping[str, Any], key: str) -> float:
-    """`values[key]` as a float; JSON writes NaN and infinity as null, which no reward or advantage may be."""
-    if not isinstance(values[key], (int, float)):
-        raise ValueError(f"{key}: got {values[key]!r}, expected a finite number")
-    return float(values[key])
+def _check_types(values: Mapping[str, Any], types: Mapping[str, tuple[type, ...]]) -> None:
+    """JSON writes NaN and infinity as null, which no reward and no advantage may be."""
+    for name, allowed in types.items():
+        value = values[name]
+        if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+            expected = "a finite number" if allowed == _NUMBER else " or ".join(kind.__name__ for kind in allowed)
+            raise ValueError(f"{name}: got {value!r:.80}, expected {expected}")
+
+
+def _tool_call(values: Any) -> ToolCall:
+    call = _with_keys_of(ToolCall, values)
+    _check_types(call, _CALL_TYPES)
+    return ToolCall(**call)
+
+
+def _candidate(values: Any) -> Candidate:
+    candidate = _with_keys_of(Candidate, values)
+    _check_types(candidate, _CANDIDATE_TYPES)
+    return Candidate(**candidate)
+
+
+def _writable(value: Any) -> Any:
+    """The value where JSON takes it, else its text."""
+    try:
+        orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    except TypeError:
+        if isinstance(value, str):
+            return _escaped(value)
+        if isinstance(value, (list, tuple)) and any(isinstance(call, ToolCall) for call in value):
+            return [_as_text(call) for call in value]
+        return _as_ascii(value)
+    return value
 
 
 def _as_text(call: ToolCall) -> ToolCall:
     error = None if call.error is None else _escaped(call.error)
-    return replace(call, name=_escaped(call.name), arguments=ascii(call.arguments), error=error)
+    return replace(call, name=_escaped(call.name), arguments=_as_ascii(call.arguments), error=error)
+
+
+def _as_ascii(value: Any) -> str:
+    try:
+        return ascii(value)
+    except RecursionError:
+        return f"a {type(value).__name__} that is nested too deep to be written"
 
 
 def _escaped(text: str) -> str:

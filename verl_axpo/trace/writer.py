@@ -5,31 +5,34 @@ any number of workers may store the same one. A killed run leaves whole lines, a
 summary for the step it was in; the next run moves that step's files, and those of all later steps, to `superseded/`.
 """
 
+import errno
+import fcntl
 import hashlib
 import os
 import tempfile
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
+import orjson
 from PIL import Image
 
 from verl_axpo.images import open_image, png
-from verl_axpo.trace.reader import list_steps, records_path, summary_path
+from verl_axpo.trace.reader import LOST_STEPS, list_steps, lost_steps, records_path, summary_path
 from verl_axpo.trace.records import StepSummary, TrajectoryRecord
 
-PENDING_STEPS = 2  # steps that may wait in memory; beyond that a slow disk slows the trainer instead of filling memory
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 HASH_CHARACTERS = 32  # 128 bits of SHA-256: no collision among any number of images a run can make
 
 
 class TraceWriter:
     """Writes the steps of a run into `trace_dir`, in ascending order; a lower step than before starts over from there.
 
-    The step's files are complete after `flush` or `close`, and at the latest when the process exits. An error of the
-    disk is raised by the next call.
+    A step is written next to the trainer's update. `flush` waits for it and raises its error: call it before anything
+    says that the step is done, a checkpoint first of all. What is queued is written when the process exits.
 
     Example:
         with TraceWriter("outputs/run/trace") as trace:
@@ -39,36 +42,42 @@ class TraceWriter:
     def __init__(self, trace_dir: str | Path) -> None:
         self.trace_dir = Path(trace_dir)
         self.trace_dir.mkdir(parents=True, exist_ok=True)
-        # The executor's threads are joined when the interpreter exits, so that queued steps are not lost
+        # The executor's threads are joined when the interpreter exits, so that a queued step is not lost
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trace")
-        self._pending: deque[Future[None]] = deque()
+        self._writing: Future[None] | None = None
 
     def write_step(self, records: Sequence[TrajectoryRecord], summary: StepSummary) -> None:
-        """Queue one step, all of its rows and its decisions; returns at once unless `PENDING_STEPS` steps wait.
+        """Queue one step, all of its rows and its decisions; returns at once unless the step before is being written.
 
         Raises:
             ValueError: a record of another step than the summary's.
-            OSError: an earlier step could not be written.
+            OSError: the step before could not be written; this one is not queued.
         """
         strangers = sorted({record.step for record in records} - {summary.step})
         if strangers:
             raise ValueError(f"trace: got records of steps {strangers}, expected step {summary.step} as in the summary")
-        while len(self._pending) >= PENDING_STEPS:
-            self._pending.popleft().result()
-        self._pending.append(self._thread.submit(self._write, tuple(records), summary))
+        self.flush()
+        self._writing = self._thread.submit(self._write, tuple(records), summary)
 
     def begin_step(self, step: int) -> None:
-        """Move the files of `step` and of all later steps to `superseded/`: an earlier, killed run left them.
+        """Start or resume a run at `step`: what an earlier, killed run left of it and of later steps is moved aside.
 
-        `write_step` does this itself; call it at start-up to clear what lies after the checkpoint that a run resumes.
+        An earlier step without a summary will never get one; `lost_steps.jsonl` names it, so that the audit can say so.
         """
         self.flush()
         self._supersede(step)
+        steps = list_steps(self.trace_dir)
+        gone = set(range(steps[0], step)) - lost_steps(self.trace_dir) if steps else set()
+        lost = [earlier for earlier in sorted(gone) if not summary_path(self.trace_dir, earlier).exists()]
+        append_lines(
+            self.trace_dir / LOST_STEPS, [orjson.dumps({"resumed": step, "lost": earlier}) for earlier in lost]
+        )
 
     def flush(self) -> None:
-        """Wait until every queued step is on disk; raises the OSError of one that is not."""
-        while self._pending:
-            self._pending.popleft().result()
+        """Wait until the queued step is on disk; raises its OSError if it is not."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
     def close(self) -> None:
         """`flush`, then end the background thread."""
@@ -101,32 +110,95 @@ class TraceWriter:
                     os.replace(path, aside / path.name)
 
 
-def append_lines(path: Path, lines: Sequence[bytes]) -> None:
-    """Append each line with one write, so that a killed writer tears at most the last one.
+def append_lines(path: Path, lines: Sequence[bytes]) -> int:
+    """Append whole lines, whatever an earlier writer left and whoever else appends at the same time.
+
+    A killed writer tears at most the last line; here it is cut off, or ended where only its line end is missing. A full
+    disk keeps the lines that it took as a whole.
+
+    Args:
+        lines: one JSON value each, without its line end.
+
+    Returns:
+        Where the first of them begins, in bytes.
 
     Raises:
-        OSError: the disk took only part of a line.
+        OSError: the disk took only some of the lines.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        for line in lines:
-            if os.write(descriptor, line + b"\n") != len(line) + 1:
-                raise OSError(f"{path}: the disk took only part of a line; free some space")
-    finally:
-        os.close(descriptor)
+    if not lines:
+        return path.stat().st_size if path.exists() else 0
+    with _telling(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            with suppress(OSError):  # a file system without locks; a second writer is rare
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            begin = _mended_end(descriptor)
+            _append(descriptor, lines)
+            return begin
+        finally:
+            os.close(descriptor)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a whole file: readers see all of it or none of it."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
+    with _telling(path):
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+            os.chmod(temporary, 0o644)  # mkstemp makes it private, unlike every other file of the trace
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+
+@contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    """The disk's error with the name of the file, which a failed write does not give."""
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)  # mkstemp makes it private, unlike every other file of the trace
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        hint = "; free some space, then run the same command again" if error.errno in NO_SPACE else ""
+        raise OSError(error.errno, f"{error.strerror}{hint}", str(path)) from error
+
+
+def _append(descriptor: int, lines: Sequence[bytes]) -> None:
+    """Each line whole, or not at all."""
+    for line in lines:
+        end, rest = os.lseek(descriptor, 0, os.SEEK_END), line + b"\n"
+        try:
+            while rest:  # a disk that is nearly full takes a part, and says why only when asked to take the rest
+                rest = rest[os.write(descriptor, rest) :]
+        except OSError:
+            os.ftruncate(descriptor, end)
+            raise
+
+
+def _mended_end(descriptor: int) -> int:
+    """The file's size once its last line is whole."""
+    size = os.lseek(descriptor, 0, os.SEEK_END)
+    torn = _torn_line(descriptor, size)
+    if not torn:
+        return size
+    try:
+        orjson.loads(torn)
+    except ValueError:
+        os.ftruncate(descriptor, size - len(torn))
+    else:
+        _append(descriptor, [b""])
+    return os.lseek(descriptor, 0, os.SEEK_END)
+
+
+def _torn_line(descriptor: int, size: int) -> bytes:
+    """What follows the last line end; searched from the end, for the file may have gigabytes."""
+    tail = b""
+    while len(tail) < size and b"\n" not in tail:
+        length = min(size, 2 * len(tail) + 1)
+        tail = os.pread(descriptor, length, size - length)
+    return tail[tail.rfind(b"\n") + 1 :]
 
 
 def store_image(trace_dir: str | Path, image: Image.Image) -> str:

@@ -47,6 +47,7 @@ def evaluate(
     questions: dict[str, list[Question]] | None = None,
     judge: Any = None,
     judge_name: str | None = None,
+    registry: Any = colours,
     tools: str = ZOOM_TOOLS,
     concurrency: int = 4,
     console: Console | None = None,
@@ -58,7 +59,7 @@ def evaluate(
         module.evaluate(
             settings(judge=judge_name, **changes),
             questions,
-            registry=colours,
+            registry=registry,
             out=out,
             base_url=url,
             api_key="none",

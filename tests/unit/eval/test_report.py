@@ -20,11 +20,12 @@ from tests.unit.eval.test_store import record, turn
 from verl_axpo.core.types import Status
 from verl_axpo.eval.manifest import open_manifest
 from verl_axpo.eval.records import ResponseRecord
+from verl_axpo.eval.report.breakdown import breakdown
 from verl_axpo.eval.report.build import build_report, notes, write_comparison
 from verl_axpo.eval.report.compare import compare, comparison_table
 from verl_axpo.eval.report.page import Page, small
 from verl_axpo.eval.report.results import Evaluation, load_evaluation
-from verl_axpo.eval.report.tables import breakdown, columns, paper_table, summary
+from verl_axpo.eval.report.tables import columns, paper_table, summary
 from verl_axpo.eval.settings import about
 from verl_axpo.eval.store import Store
 from verl_axpo.eval.types import Score
@@ -97,33 +98,38 @@ def evaluation(folder: Path) -> Evaluation:
     return load_evaluation(folder)
 
 
-def test_failed_and_unscored_rollouts_are_neither_right_nor_wrong(evaluation: Evaluation) -> None:
+def test_failed_rollouts_count_nowhere_and_unscored_ones_both_ways(evaluation: Evaluation) -> None:
     cold, warm = evaluation.results  # cold has place 0
-    # red: 1 of 3 scored; pink: 0 of 4
+    # red: 1 of 3 usable, one fewer than Pass@4 takes; pink: 0 of 4
     assert warm.per_question("pass_1").tolist() == [1 / 3, 0.0]
-    assert warm.per_question("pass_k").tolist() == [1.0, 0.0]
+    np.testing.assert_array_equal(warm.per_question("pass_k"), [math.nan, 0.0])
+    # Pass@2 of red: 2 of the 3 pairs hold the right one
+    assert warm.per_question("pass_k", k=2).tolist() == [pytest.approx(2 / 3), 0.0]
     # red used a tool in 2 of the 3 that did not fail
     assert warm.per_question("tool_use").tolist() == [2 / 3, 0.0]
-    # green: 3 of 3 scored, the unscored one counts for tool use alone; blue says nothing at all
-    np.testing.assert_array_equal(cold.per_question("pass_1"), [1.0, math.nan])
+    # green: 3 right of 4, or 4 of 4; blue says nothing at all
+    np.testing.assert_array_equal(cold.per_question("pass_1"), [0.75, math.nan])
+    np.testing.assert_array_equal(cold.per_question("pass_1", generous=True), [1.0, math.nan])
     np.testing.assert_array_equal(cold.per_question("pass_k"), [1.0, math.nan])
     np.testing.assert_array_equal(cold.per_question("tool_use"), [0.25, math.nan])
-    assert (warm.incomplete, cold.incomplete) == (1, 2)
+    assert (warm.incomplete(), cold.incomplete()) == (1, 1)
     with pytest.raises(ValueError, match="choose from"):
         warm.per_question("pass_9")
 
 
 def test_the_papers_table_with_averages_of_benchmarks(evaluation: Evaluation) -> None:
-    assert list(columns(evaluation)) == ["cold", "warm", "average"]  # groups of one need no average
+    assert list(columns(evaluation)) == ["cold", "warm", "average of 2"]  # groups of one need no average
     numbers = summary(evaluation)
     assert numbers["pass_1"]["warm"].value == pytest.approx(1 / 6)
-    assert numbers["pass_1"]["average"].value == pytest.approx((1 + 1 / 6) / 2)
-    assert numbers["pass_k"]["average"].value == pytest.approx((1 + 1 / 2) / 2)
-    assert numbers["tool_use"]["average"].value == pytest.approx((1 / 4 + 1 / 3) / 2)
+    average = {measure: some["average of 2"] for measure, some in numbers.items()}
+    assert average["pass_1"].value == pytest.approx((3 / 4 + 1 / 6) / 2)
+    assert average["pass_1"].at_most == pytest.approx((1 + 1 / 6) / 2)
+    assert average["pass_k"].value == pytest.approx((1 + 0) / 2)  # green and pink
+    assert average["tool_use"].value == pytest.approx((1 / 4 + 1 / 3) / 2)
     table = paper_table(evaluation, numbers)
-    assert table[0] == ["%", "Cold", "Warm", "average"]
-    assert table[1] == ["Pass@1", "100.0 [100.0, 100.0]", "16.7 [0.0, 33.3]", table[1][3]]
-    assert table[1][3].startswith("58.3 [")
+    assert table[0] == ["%", "Cold", "Warm", "average of 2"]
+    assert table[1] == ["Pass@1", "75.0 to 100.0 [75.0, 100.0]", "16.7 [0.0, 33.3]", table[1][3]]
+    assert table[1][3].startswith("45.8 to 58.3 [")
     assert [row[0] for row in table[2:]] == ["Pass@4", "tool use"]
 
 
@@ -140,8 +146,8 @@ def test_groups_of_several_benchmarks_have_an_average(evaluation: Evaluation) ->
     cold, warm = evaluation.results
     third = replace(warm, name="hot", column="Hot")
     names = columns(replace(evaluation, results=(cold, warm, third)))
-    assert list(names) == ["cold", "warm", "hot", "near average", "average"]
-    assert names["near average"] == [warm, third]
+    assert list(names) == ["cold", "warm", "hot", "near average of 2", "average of 3"]
+    assert names["near average of 2"] == [warm, third]
 
 
 def test_what_is_behind_the_numbers(evaluation: Evaluation) -> None:
@@ -164,14 +170,20 @@ def test_what_is_behind_the_numbers(evaluation: Evaluation) -> None:
     assert warm["turns"] == {1: 7}
     assert warm["values"] == {"f1": 0.5}
     assert warm["token_exact"] == {"exact": 0, "differs": 0, "unknown": 7}
-    assert cold["incomplete_questions"] == 2
+    assert cold["incomplete_questions"] == 1
 
 
 def test_notes_say_what_is_missing(evaluation: Evaluation, tmp_path: Path) -> None:
-    assert notes(evaluation)[0].startswith("5 of 16 rollouts failed")
-    assert notes(evaluation)[1].startswith("1 of 16 rollouts could not be scored")
+    failed, unscored, incomplete = notes(evaluation)
+    assert failed.startswith("5 of 16 rollouts failed")
+    assert unscored.startswith("1 of 16 rollouts could not be scored")
+    assert incomplete == "2 of 4 questions have fewer than 4 usable rollouts; Pass@4 leaves them out."
     started = write(tmp_path, {("warm", "red"): "cc"})
-    assert notes(load_evaluation(started)) == ["14 of 16 rollouts are still to be sampled."]
+    assert notes(load_evaluation(started)) == [
+        "14 of 16 rollouts are still to be sampled.",
+        "4 of 4 questions have fewer than 4 usable rollouts; Pass@4 leaves them out.",
+        "Cold has no usable rollout: it is in no average.",
+    ]
 
 
 def test_a_comparison_pairs_questions(evaluation: Evaluation, tmp_path: Path) -> None:
@@ -184,13 +196,16 @@ def test_a_comparison_pairs_questions(evaluation: Evaluation, tmp_path: Path) ->
     assert warm.questions == 2
     # of 4 signings of (1/6, 1) only all plus and all minus are as extreme
     assert warm.p_value == pytest.approx(1 / 2, abs=0.02)
-    average = found.differences["pass_1"]["average"]
-    assert average.delta.value == pytest.approx((0 + 7 / 12) / 2)
+    average = found.differences["pass_1"]["average of 2"]
+    # green is 3 or 4 of 4 on either side: -1/4 to 1/4
+    assert average.delta.value == pytest.approx((-1 / 4 + 7 / 12) / 2)
+    assert average.delta.at_most == pytest.approx((1 / 4 + 7 / 12) / 2)
     assert average.questions == 3
     assert found.settings == ("sampling.temperature: there 0.7, this run 1.0",)
     rows = {(row[0], row[1]): row[2:] for row in comparison_table(found)}
     assert rows["Warm", "Pass@1"][:3] == ["16.7", "75.0", "+58.3"]
-    assert rows["Cold", "Pass@1"][:5] == ["100.0", "100.0", "+0.0", "[+0.0, +0.0]", "1.0000"]
+    ends = "75.0 to 100.0"
+    assert rows["Cold", "Pass@1"][:5] == [ends, ends, "-25.0 to +25.0", "[-25.0, +25.0]", "1.0000"]
     path = write_comparison(found, tmp_path / "compared")
     assert "| Warm | Pass@1 | 16.7 | 75.0 | +58.3 |" in path.read_text()
     assert "sampling.temperature" in path.read_text()
@@ -217,7 +232,7 @@ def report(folder: Path) -> Path:
 
 def test_the_files(report: Path) -> None:
     text, html = report.read_text(), report.with_suffix(".html").read_text()
-    assert "| Pass@1 | 100.0 [100.0, 100.0] | 16.7 [0.0, 33.3] |" in text
+    assert "| Pass@1 | 75.0 to 100.0 [75.0, 100.0] | 16.7 [0.0, 33.3] |" in text
     assert "not measured here" in text
     assert "5 of 16 rollouts failed" in text
     plots = re.findall(r"\(plots/(\w+)\.png\)", text)

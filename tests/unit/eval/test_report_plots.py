@@ -95,9 +95,9 @@ def test_four_benchmarks_take_two_rows(found: multiples.Found) -> None:
 def test_bars_are_the_summarys_values(evaluation: Evaluation) -> None:
     numbers = summary(evaluation)
     (axes,) = plots.bars(evaluation, numbers, ("pass_1", "pass_k"), "title").axes
-    # cold: 3 of 3 scored right; warm: (1/3 + 0) / 2, and one of two questions
-    assert heights(axes)["Pass@1"] == pytest.approx([1.0, 1 / 6])
-    assert heights(axes)["Pass@4"] == pytest.approx([1.0, 1 / 2])
+    # cold: 3 of 4 right, one unscored; warm: (1/3 + 0) / 2, and pink alone, which has none of four
+    assert heights(axes)["Pass@1"] == pytest.approx([3 / 4, 1 / 6])
+    assert heights(axes)["Pass@4"] == pytest.approx([1.0, 0.0])
     assert ticks(axes) == ["Cold", "Warm"]
     (whiskers, *_) = (one for one in axes.collections if isinstance(one, LineCollection))
     low, high = numbers["pass_1"]["warm"].low, numbers["pass_1"]["warm"].high

@@ -32,8 +32,9 @@ def test_an_average_weighs_benchmarks_not_questions() -> None:
     assert estimate([np.array([1.0]), np.array([0.0, 0.0, 0.0])]).value == 0.5
 
 
-def test_unusable_questions_and_empty_benchmarks_are_left_out() -> None:
-    assert estimate([np.array([1.0, math.nan]), np.array([math.nan])]).value == 1.0
+def test_unusable_questions_are_left_out_and_an_empty_benchmark_leaves_no_average() -> None:
+    assert estimate([np.array([1.0, math.nan])]).value == 1.0
+    assert math.isnan(estimate([np.array([1.0, math.nan]), np.array([math.nan])]).value)
     assert math.isnan(estimate([np.array([math.nan])]).value)
     nothing = difference([np.array([])])
     assert math.isnan(nothing.p_value)

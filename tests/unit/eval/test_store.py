@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from verl_axpo.core.types import Status
+from verl_axpo.eval.lines import repair
 from verl_axpo.eval.records import RolloutRecord, TurnRecord, from_line, to_line
-from verl_axpo.eval.store import Store, repair
+from verl_axpo.eval.store import Store
 from verl_axpo.eval.types import Score
 from verl_axpo.trace.records import ToolCall
 
@@ -94,12 +95,39 @@ def test_a_file_that_is_one_torn_line_becomes_empty(tmp_path: Path) -> None:
     assert repair(tmp_path / "missing") == 0
 
 
-def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path) -> None:
+POISON: list[tuple[bytes, bytes]] = [
+    (b'"uid":"a"', b'"vid":"a"'),
+    (b'"rollout":0', b'"rollout":"zero"'),
+    (b'"status":"ok"', b'"status":"fine"'),
+    (b'"turns":[]', b'"turns":5'),
+    (b'"response_tokens":3', b'"response_tokens":null'),
+    (b'"answer":"x"', b'"answer":["x"]'),
+    (b'{"benchmark"', b'{"benchmark": {"benchmark"'),
+]
+
+
+@pytest.mark.parametrize(("old", "new"), POISON)
+def test_a_damaged_line_in_the_middle_is_named_and_costs_itself(tmp_path: Path, old: bytes, new: bytes) -> None:
     add(tmp_path, record("a"), record("b"))
     path = tmp_path / "rollouts.jsonl"
-    path.write_bytes(path.read_bytes().replace(b'"uid":"a"', b'"vid":"a"'))
-    with pytest.raises(ValueError, match=r"rollouts.jsonl, line 1: no RolloutRecord.*restore the file"):
-        Store(tmp_path).load()
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(old, new, 1))
+    assert path.read_bytes() != whole
+    store = Store(tmp_path).load()
+    assert list(store.rollouts()) == [record("b")]
+    (told,) = store.damaged
+    assert told.startswith("rollouts.jsonl, line 1, is damaged and left out: ")
+    add(tmp_path, record("a"))  # it is sampled again
+    assert sorted(key[1] for key in Store(tmp_path).load().statuses) == ["a", "b"]
+
+
+@pytest.mark.parametrize("score", [b"null", b"{}", b'{"correct":"maybe","by":"rule","reason":"x","values":{}}'])
+def test_a_damaged_verdict_costs_itself(tmp_path: Path, score: bytes) -> None:
+    line = b'{"benchmark":"b","uid":"q","rollout":0,"score":%b,"judge":false}\n' % score
+    (tmp_path / "scores.jsonl").write_bytes(line)
+    store = Store(tmp_path).load()
+    assert store.scores == {}
+    assert len(store.damaged) == 1
 
 
 @pytest.mark.parametrize("arguments", [{"n": 2**80}, {"s": "\ud800"}, {"deep": [[[1]]]}, "raw {oops"])
@@ -107,6 +135,12 @@ def test_whatever_the_policy_wrote_can_be_kept(arguments: Any) -> None:
     one = record(answer="\ud83d", turns=(turn(calls=(ToolCall(name="\udc00", arguments=arguments, ok=False),)),))
     assert b"\n" not in to_line(one)
     assert from_line(RolloutRecord, to_line(one)) == one
+
+
+def test_no_sign_that_a_policy_writes_ends_a_line(tmp_path: Path) -> None:
+    some = [record(str(at), answer=f"a{sign}b") for at, sign in enumerate("\u2028\u2029\x85\x0b\x0c\x1c\r")]
+    add(tmp_path, *some)
+    assert list(Store(tmp_path).load().rollouts()) == some
 
 
 def test_the_last_verdict_counts(tmp_path: Path) -> None:

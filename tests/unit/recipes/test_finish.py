@@ -28,7 +28,7 @@ def finished(tmp_path: Path) -> Path:
         (tmp_path / folder).mkdir()
     (tmp_path / "checkpoints/latest_checkpointed_iteration.txt").write_text("1")
     for step in (0, 1):
-        row = {"uid": "v_0_0", "score": 1.0, "uses_tool": 1.0, "infra_failure": 0.0}
+        row = {"uid": "v_0_0", "score": 0.9, "acc": 1.0, "uses_tool": 1.0, "infra_failure": 0.0}
         (tmp_path / f"heldout/{step}.jsonl").write_text(json.dumps(row) + "\n")
     (tmp_path / "metrics_1.jsonl").write_text(json.dumps({"step": 1, "data": {"critic/score/mean": 0.5}}) + "\n")
     return tmp_path

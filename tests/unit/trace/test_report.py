@@ -134,12 +134,25 @@ def run_with(seed: int, values: dict[int, float]) -> Run:
 
 
 def test_a_curve_is_mean_lowest_and_highest_of_the_seeds() -> None:
-    line = curve("axpo", [run_with(1, {1: 0.0, 2: 0.2}), run_with(2, {1: 1.0, 3: 0.6})], "m")
+    line = curve("axpo", [run_with(1, {1: 0.0, 3: 0.2}), run_with(2, {1: 1.0, 3: 0.6})], "m")
     assert line is not None
-    assert line.steps.tolist() == [1, 2, 3]
-    assert line.mean.tolist() == [0.5, 0.2, 0.6]
-    assert (line.low.tolist(), line.high.tolist()) == ([0.0, 0.2, 0.6], [1.0, 0.2, 0.6])
+    assert line.steps.tolist() == [1, 3]
+    assert line.mean.tolist() == [0.5, pytest.approx(0.4)]
+    assert (line.low.tolist(), line.high.tolist()) == ([0.0, 0.2], [1.0, 0.6])
     assert curve("axpo", [run_with(1, {1: 0.0})], "other") is None
+    assert curve("axpo", [run_with(1, {1: 0.0}), run_with(2, {2: 0.0})], "m") is None  # no step in common
+
+
+def test_a_curve_does_not_jump_where_a_seed_ends_or_has_no_value() -> None:
+    """Seeds at 0.2 and 0.8, neither of which ever changes."""
+    low, high = {step: 0.2 for step in range(1, 31)}, {step: 0.8 for step in range(1, 101) if step % 10}
+    line = curve("axpo", [run_with(1, low), run_with(2, high), run_with(3, {})], "m")
+    assert line is not None
+    assert set(line.mean.round(9)) == {0.5}
+    assert (line.steps[-1], line.seeds, line.ends_early) == (29, 2, True)
+    one = curve("axpo", [run_with(2, high)], "m")
+    assert one is not None
+    assert (one.steps[-1], one.ends_early) == (99, False)
 
 
 def test_long_curves_are_smoothed_and_short_ones_are_not() -> None:
@@ -229,15 +242,16 @@ def test_an_empty_folder_is_refused_with_what_is_expected(tmp_path: Path) -> Non
 def test_a_run_is_taken_apart_by_source_and_by_tool() -> None:
     def of(seed: int, reward: float) -> Run:
         metrics = {
-            0: {"val-aux/tiny/a/reward/mean@4": 0.25, "val-aux/tiny/b/reward/mean@4": 0.5},
+            0: {"val-core/tiny/a/acc/mean@4": 0.25, "val-core/tiny/b/acc/mean@4": 0.5},
             1: {"axpo/tool/python/calls": 3.0, "axpo/tool/python/errors": 1.0, "axpo/tool/python/seconds": 0.1},
             2: {
                 "axpo/tool/python/calls": 1.0,
                 "axpo/tool/python/infra_failures": 1.0,
                 "axpo/tool/python/seconds": 0.5,
-                "val-aux/tiny/a/reward/mean@4": reward,
+                "val-core/tiny/a/acc/mean@4": reward,
+                "val-aux/tiny/a/reward/mean@4": reward - 0.1,
                 "val-core/tiny/a/uses_tool/mean@4": 0.75,
-                "val-aux/tiny/b/reward/mean@4": 1.0,
+                "val-core/tiny/b/acc/mean@4": 1.0,
             },
         }
         return Run(path=Path(f"axpo_seed{seed}"), arm="axpo", seed=seed, metrics=metrics, heldout={})

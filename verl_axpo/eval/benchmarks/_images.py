@@ -24,19 +24,22 @@ def encoded(value: Any, folder: Path | None = None) -> bytes:
         BenchmarkError: nothing there to read; the reason in the message.
     """
     if isinstance(value, dict):
-        value = value.get("bytes") or _file(Path(str(value.get("path"))))
+        value = value.get("bytes") or _file(folder, str(value.get("path")))
     if isinstance(value, str):
-        value = _file(folder / value) if folder is not None else _decoded(value)
+        value = _file(folder, value) if folder is not None else _decoded(value)
     if not isinstance(value, bytes):
         raise BenchmarkError(f"no image: got {type(value).__name__}")
     return value
 
 
-def _file(path: Path) -> bytes:
+def _file(folder: Path | None, path: str) -> bytes:
+    """By its words alone: in a copy of the hub the files themselves are links into the hub's store."""
+    if folder is None or Path(path).is_absolute() or ".." in Path(path).parts:
+        raise BenchmarkError(f"image {path!r} is outside of the copy ({folder}); expected a path inside it")
     try:
-        return path.read_bytes()
+        return (folder / path).read_bytes()
     except OSError as error:
-        raise BenchmarkError(f"{path}: {error.strerror}") from error
+        raise BenchmarkError(f"{folder / path}: {error.strerror}") from error
 
 
 def _decoded(text: str) -> bytes:

@@ -101,7 +101,8 @@ def _annotated(source: Source, local: Path | None) -> Table:
 
 
 def _parse(text: str, file: Path) -> list[dict[str, Any]]:
-    rows = json.loads(text) if file.suffix == ".json" else [json.loads(line) for line in text.splitlines() if line]
+    lines = (line for line in text.split("\n") if line.strip())  # not `splitlines`: a text may hold U+2028
+    rows = json.loads(text) if file.suffix == ".json" else [json.loads(line) for line in lines]
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise BenchmarkError(f"{file} must hold a list of objects, it holds {type(rows).__name__}")
     return rows

@@ -7,26 +7,29 @@ from typing import Any
 
 import orjson
 
+from verl_axpo.eval import versions
+from verl_axpo.eval.folder import MANIFEST, REPORT, ROLLOUTS, SCORES, drop_report
+from verl_axpo.eval.lines import file_hash
 from verl_axpo.eval.manifest import read_manifest
+from verl_axpo.eval.report.breakdown import breakdown
 from verl_axpo.eval.report.compare import Comparison, comparison_table
 from verl_axpo.eval.report.page import QUESTIONS_IN_FULL, Page
 from verl_axpo.eval.report.plots import draw_all
 from verl_axpo.eval.report.results import Evaluation, all_rows, load_evaluation
 from verl_axpo.eval.report.stats import DRAWS, LEVEL, SEED, Estimate
 from verl_axpo.eval.report.tables import (
-    Table,
-    breakdown,
     columns,
     detail_tables,
     paper_table,
     summary,
 )
 from verl_axpo.eval.store import Store
-from verl_axpo.report.render import environment, read_figure
+from verl_axpo.report.render import Table, environment, read_figure
 from verl_axpo.trace.writer import write_atomically
 
 PACKAGE = "verl_axpo.eval.report"  # whose templates these are
-REPORT = "report.md"  # written last: where it is, the others are
+VERSION = 2  # raise when a number of the report is made in another way
+REPORT_MD, REPORT_JSON, REPORT_HTML = REPORT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,13 +56,15 @@ def build_report(
         ValueError: no evaluation there, or a damaged line.
     """
     read_manifest(folder)  # an evaluation at all?
+    made_of = state(Path(folder))
     store = Store(folder).load()
     evaluation = load_evaluation(folder, store)
     numbers = summary(evaluation)
     out = evaluation.folder
+    drop_report(out)
     words = draw_all(evaluation, numbers, out / "plots")
     built = Built(
-        path=out / REPORT,
+        path=out / REPORT_MD,
         table=paper_table(evaluation, numbers, with_paper=with_paper),
         notes=notes(evaluation),
     )
@@ -74,13 +79,30 @@ def build_report(
         "settings": settings_table(evaluation),
         "with_paper": with_paper,
     }
-    _write_json(out / "report.json", report_json(evaluation, numbers))
     templates = environment(PACKAGE)
     context["page"] = Page(evaluation, store, in_full)
-    # In pieces: the page may have 100 MB
-    templates.get_template("report.html.jinja").stream(context).dump(str(out / "report.html"), encoding="utf-8")
-    built.path.write_text(templates.get_template("report.md.jinja").render(context), encoding="utf-8")
+    page, unfinished = templates.get_template("report.html.jinja").stream(context), out / f".{REPORT_HTML}"
+    page.dump(str(unfinished), encoding="utf-8", errors="replace")  # in pieces: it may have 100 MB
+    unfinished.replace(out / REPORT_HTML)
+    _write_json(out / REPORT_JSON, report_json(evaluation, numbers) | {"made_of": made_of})
+    text = templates.get_template("report.md.jinja").render(context)
+    write_atomically(built.path, text.encode("utf-8", "replace"))
     return built
+
+
+def state(folder: Path) -> dict[str, Any]:
+    """What a report of this folder is made of; a report that says the same has nothing to be made again for."""
+    sizes = {name: path.stat().st_size if (path := folder / name).exists() else 0 for name in (ROLLOUTS, SCORES)}
+    return {"version": VERSION, "scored_by": versions.scoring(), "manifest": file_hash(folder / MANIFEST), **sizes}
+
+
+def is_current(folder: Path) -> bool:
+    """Whether the folder's report is whole and of the folder as it is."""
+    try:
+        saved = orjson.loads((folder / REPORT_JSON).read_bytes())
+        return (folder / REPORT_MD).exists() and bool(saved["made_of"] == state(folder))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def write_comparison(comparison: Comparison, out: Path) -> Path:
@@ -91,9 +113,11 @@ def write_comparison(comparison: Comparison, out: Path) -> Path:
         "after": str(comparison.after.folder),
         "table": comparison_table(comparison),
         "settings": comparison.settings,
+        "left_out": comparison.left_out,
         "draws": DRAWS,
     }
-    (out / "compare.md").write_text(environment(PACKAGE).get_template("compare.md.jinja").render(context))
+    text = environment(PACKAGE).get_template("compare.md.jinja").render(context)
+    write_atomically(out / "compare.md", text.encode("utf-8", "replace"))
     _write_json(
         out / "compare.json",
         {
@@ -103,7 +127,10 @@ def write_comparison(comparison: Comparison, out: Path) -> Path:
                 measure: {name: asdict(one) for name, one in some.items()}
                 for measure, some in comparison.differences.items()
             },
+            "k": comparison.k,
+            "left_out": list(comparison.left_out),
             "settings": list(comparison.settings),
+            "scored_by_rules": versions.scoring(),
             "bootstrap": _bootstrap(),
         },
     )
@@ -114,6 +141,7 @@ def report_json(evaluation: Evaluation, numbers: Mapping[str, Mapping[str, Estim
     """Every number of the report; shares in [0, 1], NaN as null."""
     return {
         "settings": evaluation.manifest.settings,
+        "scored_by_rules": versions.scoring(),
         "prompt": evaluation.manifest.prompt,
         "tool_data": evaluation.manifest.tool_data,
         "benchmarks": {
@@ -136,19 +164,44 @@ def notes(evaluation: Evaluation) -> list[str]:
     rows = list(all_rows(evaluation))
     planned = sum(len(result.uids) * result.rollouts for result in evaluation.results)
     failed = sum(not row.usable for row in rows)
-    unscored = sum(row.usable and row.correct is None for row in rows)
+    undecided = sum(row.undecided for row in rows) - len(evaluation.outdated)
+    k = evaluation.rollouts
+    incomplete = sum(result.incomplete() for result in evaluation.results)
+    questions = sum(len(result.uids) for result in evaluation.results)
+    rules = "; ".join(sorted(set(evaluation.outdated.values())))
+    nowhere = "they count nowhere, and the next run tries them again"
+    again = "the same `verl-axpo eval run` again scores them without sampling"
     said = (
-        (planned - len(rows), "are still to be sampled"),
-        (failed, "failed for no fault of the policy; they count nowhere, and the next run tries them again"),
-        (unscored, "could not be scored; they count neither as right nor as wrong, and the next run scores them again"),
+        (planned - len(rows), planned, "rollouts are still to be sampled."),
+        (failed, planned, f"rollouts failed for no fault of the policy; {nowhere}."),
+        (undecided, planned, f'rollouts could not be scored: "a to b" counts them as wrong and as right; {again}.'),
+        (
+            len(evaluation.outdated),
+            planned,
+            f"rollouts have verdicts of other rules only ({rules}), which count as none; {again}.",
+        ),
+        (incomplete, questions, f"questions have fewer than {k} usable rollouts; Pass@{k} leaves them out."),
     )
-    return [*(f"{count} of {planned} rollouts {words}." for count, words in said if count), *_lower_bounds(evaluation)]
+    return [
+        *(f"{count} of {total} {words}" for count, total, words in said if count),
+        *(f"{one.column} has no usable rollout: it is in no average." for one in evaluation.results if not one.usable),
+        *_strays(evaluation.strays),
+        *(f"{sentence}." for sentence in evaluation.damaged),
+        *_lower_bounds(evaluation),
+    ]
+
+
+def _strays(count: int) -> list[str]:
+    words = "rollouts in rollouts.jsonl belong to no question of this evaluation; they are in no number."
+    return [f"{count} {words}"] if count else []
 
 
 def _lower_bounds(evaluation: Evaluation) -> list[str]:
     """The columns that a judge would raise, each with the verdicts that wait for one."""
     counts = {
-        one.column: sum(row.usable and row.ruled_out for row in one.rows) for one in evaluation.results if one.judged
+        one.column: sum(row.ruled_out and not row.undecided for row in one.rows)
+        for one in evaluation.results
+        if one.judged
     }
     some = [f"{column} ({count} verdicts)" for column, count in counts.items() if count]
     words = "are lower bounds: a rule alone found these answers wrong; `eval run` with --judge-model asks a judge"
@@ -165,7 +218,9 @@ def settings_table(evaluation: Evaluation) -> Table:
         read = f", revision {about['revision']}" if "revision" in about else ""
         table.append([f"questions of {name}", f"{about['questions']} (SHA-256 {about['sha256']}{read})"])
     prompt = evaluation.manifest.prompt
+    table.append(["scored by", versions.scoring()])
     if prompt is not None:
+        table.append(["sampled with", prompt.get("versions", versions.FIRST_SAMPLING)])
         table.append(["system prompt", f"{prompt['system']} (with the tools' schemas SHA-256 {prompt['sha256']})"])
     table.extend([f"data of {name}", f"SHA-256 {digest}"] for name, digest in evaluation.manifest.tool_data.items())
     return table

@@ -18,6 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+plt.rcParams["text.parse_math"] = False  # names of tools and benchmarks are words, whatever signs they have
+
 ACROSS = 3  # plots beside each other: nine benchmarks are a square
 CELL_INCHES = (2.7, 2.0)
 SMALL = 8  # points, of the letters in a cell

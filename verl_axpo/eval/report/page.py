@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from verl_axpo.core.types import Status
+from verl_axpo.eval.folder import inside
 from verl_axpo.eval.records import QuestionRecord, RolloutRecord
 from verl_axpo.eval.report.results import Evaluation, Result
 from verl_axpo.eval.store import Store
@@ -87,7 +88,13 @@ class Page:
     def pictures(self) -> Iterator[Blob]:
         """Those that the blobs have named, each once, as JPEG."""
         for path, number in self._pictures.items():
-            yield Blob(id=f"i{number}", data=small(self.store.folder / path))
+            yield Blob(id=f"i{number}", data=self._picture(path))
+
+    def _picture(self, path: str) -> str:
+        try:
+            return small(inside(self.store.folder, path))
+        except ValueError:  # a folder may come from somebody else
+            return ""
 
     def _lines(self, result: Result, number: int) -> Iterator[list[Any]]:
         marks: dict[str, dict[int, str]] = defaultdict(dict)

@@ -17,9 +17,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from verl_axpo.eval.report import multiples
+from verl_axpo.eval.report.breakdown import breakdown
 from verl_axpo.eval.report.results import Evaluation, all_rows
 from verl_axpo.eval.report.stats import Estimate
-from verl_axpo.eval.report.tables import breakdown, measure_words
+from verl_axpo.eval.report.tables import measure_words
 from verl_axpo.report.plots import DOTS_PER_INCH, SIZE_INCHES
 
 BAR_WIDTH = 0.4  # of the distance between two benchmarks

@@ -4,11 +4,14 @@
     deltas (Q,) --flip signs----------> draws (D,) -> share at least as extreme as what was seen
 
 Questions are the unit: the k rollouts of one question are not independent of each other. The average of several
-benchmarks is resampled within each of them. Everything is seeded, so that a report is the same each time it is made.
+benchmarks is resampled within each of them; where one has no number, there is no average. Answers without a verdict
+make two numbers, all of them wrong and all of them right: the interval covers those of both. Everything is seeded, so
+that a report is the same each time it is made.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isnan, nan
 
 import numpy as np
 import numpy.typing as npt
@@ -26,10 +29,13 @@ ROUNDING = 1e-12  # sums of the same numbers in another order differ by less
 class Estimate:
     """A mean and its interval; NaN where there is nothing to take a mean of.
 
-    Example: `Estimate(value=0.561, low=0.51, high=0.612)`
+    `value` counts answers without a verdict as wrong, `at_most` as right; the same number where there are none.
+
+    Example: `Estimate(value=0.561, at_most=0.561, low=0.51, high=0.612)`
     """
 
     value: float
+    at_most: float
     low: float
     high: float
 
@@ -50,14 +56,27 @@ def estimate(parts: Sequence[Array], *, draws: int = DRAWS, seed: int = SEED) ->
         parts: per-question values of each benchmark, (Q_1,), (Q_2,), ...; NaN are left out. One part for a single
             benchmark.
         draws: bootstrap samples.
+
+    Returns:
+        NaN where a benchmark has no value: an average must not change what it is over.
     """
-    kept = _usable(parts)
-    if not kept:
-        return Estimate(value=float("nan"), low=float("nan"), high=float("nan"))
+    kept = [values[~np.isnan(values)] for values in parts]
+    if not kept or not all(map(len, kept)):
+        return Estimate(value=nan, at_most=nan, low=nan, high=nan)
     generator = np.random.default_rng(seed)
     means = np.mean([_resampled_means(values, draws, generator) for values in kept], axis=0)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(value=float(np.mean([values.mean() for values in kept])), low=float(low), high=float(high))
+    value = float(np.mean([values.mean() for values in kept]))
+    return Estimate(value=value, at_most=value, low=float(low), high=float(high))
+
+
+def bounded(lowest: Sequence[Array], highest: Sequence[Array]) -> Estimate:
+    """`estimate` of both ends as one: from the lower end of the first to the higher end of the second."""
+    first = estimate(lowest)
+    if all(np.array_equal(*pair, equal_nan=True) for pair in zip(lowest, highest, strict=True)):
+        return first
+    last = estimate(highest)
+    return Estimate(value=first.value, at_most=last.value, low=first.low, high=last.high)
 
 
 def difference(parts: Sequence[Array], *, draws: int = DRAWS, seed: int = SEED) -> Difference:
@@ -66,10 +85,10 @@ def difference(parts: Sequence[Array], *, draws: int = DRAWS, seed: int = SEED) 
     Args:
         parts: of each benchmark the differences B - A of its questions, (Q_1,), (Q_2,), ...; NaN are left out.
     """
-    kept = _usable(parts)
+    kept = [values[~np.isnan(values)] for values in parts]
     delta = estimate(kept, draws=draws, seed=seed)
-    if not kept:
-        return Difference(delta=delta, p_value=float("nan"), questions=0)
+    if isnan(delta.value):
+        return Difference(delta=delta, p_value=nan, questions=sum(map(len, kept)))
     generator = np.random.default_rng(seed)
     permuted = np.mean([_flipped_means(values, draws, generator) for values in kept], axis=0)
     extreme = int((np.abs(permuted) >= abs(delta.value) - ROUNDING).sum())
@@ -77,9 +96,26 @@ def difference(parts: Sequence[Array], *, draws: int = DRAWS, seed: int = SEED) 
     return Difference(delta=delta, p_value=(1 + extreme) / (1 + draws), questions=sum(map(len, kept)))
 
 
-def _usable(parts: Sequence[Array]) -> list[Array]:
-    kept = [values[~np.isnan(values)] for values in parts]
-    return [values for values in kept if len(values)]
+def bounded_difference(lowest: Sequence[Array], highest: Sequence[Array]) -> Difference:
+    """`difference` where answers without a verdict leave a range.
+
+    Args:
+        lowest, highest: B - A with those of A counted as right and those of B as wrong, and the other way round.
+
+    Returns:
+        p is the larger of both ends, and 1 where the range holds zero: then the answers could make the runs equal.
+    """
+    first = difference(lowest)
+    if all(np.array_equal(*pair, equal_nan=True) for pair in zip(lowest, highest, strict=True)):
+        return first
+    last = difference(highest)
+    at_most, high = last.delta.value, last.delta.high
+    holds_zero = first.delta.value <= 0 <= at_most
+    return Difference(
+        delta=Estimate(value=first.delta.value, at_most=at_most, low=first.delta.low, high=high),
+        p_value=1.0 if holds_zero else max(first.p_value, last.p_value),
+        questions=first.questions,
+    )
 
 
 def _resampled_means(values: Array, draws: int, generator: np.random.Generator) -> Array:

@@ -5,36 +5,49 @@ Evaluation -> summary() -> {measure: {column: Estimate}} -> paper_table() -> row
 """
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from verl_axpo.core.types import Status
-from verl_axpo.eval.report.results import MEASURES, Evaluation, Result, Row
-from verl_axpo.eval.report.stats import Estimate, estimate
+from verl_axpo.eval import benchmarks
+from verl_axpo.eval.report.breakdown import breakdown
+from verl_axpo.eval.report.results import MEASURES, Evaluation, Result
+from verl_axpo.eval.report.stats import Estimate, bounded
+from verl_axpo.report.passes import in_percent
+from verl_axpo.report.render import Table
 
-Table = list[list[str]]  # the header first
-OVERALL = "average"
+AVERAGE = "average"  # alone: of all nine benchmarks of the paper
 
 
 def columns(evaluation: Evaluation) -> dict[str, list[Result]]:
-    """The table's columns: each benchmark, each group of several, all of several."""
+    """The table's columns: each benchmark, each group of several, all of several.
+
+    A benchmark without a usable rollout is in no average. An average over fewer than the paper has says so.
+    """
     found = {result.name: [result] for result in evaluation.results}
-    groups = evaluation.groups()
+    usable = [result for result in evaluation.results if result.usable]
+    groups = {group: [result for result in usable if result.group == group] for group in evaluation.groups()}
     if len(groups) > 1:
-        found |= {f"{name} average": some for name, some in groups.items() if len(some) > 1}
-    if len(evaluation.results) > 1:
-        found[OVERALL] = list(evaluation.results)
+        found |= {f"{group} {_average(some, group)}": some for group, some in groups.items() if len(some) > 1}
+    if len(usable) > 1:
+        found[_average(usable)] = usable
     return found
+
+
+def _average(some: Sequence[Result], group: str | None = None) -> str:
+    """`average`, of the paper's benchmarks with how many of them, of others with how many."""
+    papers = [name for name in benchmarks.names() if group in (None, benchmarks.get(name).group)]
+    names = {result.name for result in some}
+    if not names <= set(papers):
+        return f"{AVERAGE} of {len(some)}"
+    return AVERAGE if len(names) == len(papers) else f"{AVERAGE} of {len(names)} of {len(papers)}"
 
 
 def summary(evaluation: Evaluation) -> dict[str, dict[str, Estimate]]:
     """Measure -> column -> mean with its 95 % bootstrap interval over questions."""
     return {
         measure: {
-            name: estimate([result.per_question(measure) for result in some])
+            name: bounded(*([one.per_question(measure, generous=end) for one in some] for end in (False, True)))
             for name, some in columns(evaluation).items()
         }
         for measure in MEASURES
@@ -76,84 +89,10 @@ def _paper_cell(paper: Mapping[str, Mapping[str, float]], model: str, key: str) 
     return f"{paper[model][key]:.1f}" if model in paper else ""
 
 
-def breakdown(result: Result) -> dict[str, Any]:
-    """Everything countable about one benchmark, as report.json has it."""
-    rows = result.rows
-    usable = [row for row in rows if row.usable]
-    return {
-        "questions": len(result.uids),
-        "rollouts": {"planned": len(result.uids) * result.rollouts, "done": len(rows)},
-        "incomplete_questions": result.incomplete,
-        "statuses": {status.value: sum(row.status is status for row in rows) for status in Status},
-        "scored_by": scored_by(usable),
-        "values": _values(usable),
-        "outcome": outcome_matrix(usable),
-        "tools": tool_counts(usable),
-        "response_tokens": quantiles([row.response_tokens for row in usable]),
-        "turns": dict(sorted(Counter(row.turns for row in usable).items())),
-        "seconds": quantiles([row.seconds for row in usable]),
-        "model_seconds": quantiles([row.model_seconds for row in usable]),
-        "token_exact": _exactness(usable),
-    }
-
-
-def scored_by(rows: Sequence[Row]) -> dict[str, int]:
-    """How many rollouts the rule, the judge and nobody decided; the last are unscored, not wrong."""
-    found = Counter(row.score.by if row.correct is not None and row.score else "nobody" for row in rows)
-    return {name: found[name] for name in ("rule", "judge", "nobody")}
-
-
-def outcome_matrix(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
-    """Tool use x outcome."""
-    matrix = {use: dict.fromkeys(("correct", "wrong", "unscored"), 0) for use in ("tool", "no_tool")}
-    for row in rows:
-        outcome = "unscored" if row.correct is None else "correct" if row.correct else "wrong"
-        matrix["tool" if row.uses_tool else "no_tool"][outcome] += 1
-    return matrix
-
-
-def tool_counts(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
-    """Per tool: calls, calls that failed, rollouts with a call, mean seconds; a call without a readable name is "?"."""
-    counts: dict[str, dict[str, float]] = {}
-    for row in rows:
-        for name in {call.name or "?" for call in row.calls}:
-            counts.setdefault(name, {"calls": 0, "errors": 0, "rollouts": 0, "seconds": 0.0})["rollouts"] += 1
-        for call in row.calls:
-            one = counts[call.name or "?"]
-            one["calls"] += 1
-            one["errors"] += not call.ok
-            one["seconds"] += call.seconds
-    return {name: {**one, "seconds": one["seconds"] / one["calls"]} for name, one in sorted(counts.items())}
-
-
-def quantiles(values: Sequence[float]) -> dict[str, float]:
-    """Mean, median, 90th percentile and maximum; {} of nothing."""
-    if not values:
-        return {}
-    median, ninetieth, highest = np.quantile(values, [0.5, 0.9, 1.0])
-    return {"mean": float(np.mean(values)), "p50": float(median), "p90": float(ninetieth), "max": float(highest)}
-
-
-def _values(rows: Sequence[Row]) -> dict[str, float]:
-    """The mean of each further number of the scores (another convention, F1)."""
-    found: dict[str, list[float]] = {}
-    for row in rows:
-        for name, value in (row.score.values if row.score else {}).items():
-            found.setdefault(name, []).append(value)
-    return {name: float(np.mean(some)) for name, some in sorted(found.items())}
-
-
-def _exactness(rows: Sequence[Row]) -> dict[str, int]:
-    found = Counter(row.token_exact for row in rows)
-    return {"exact": found[True], "differs": found[False], "unknown": found[None]}
-
-
-# ------------------------------ words ------------------------------
-
-
 def interval(one: Estimate) -> str:
-    """Percent with its interval: `56.1 [51.0, 61.2]`."""
-    return "-" if math.isnan(one.value) else f"{percent(one.value)} [{percent(one.low)}, {percent(one.high)}]"
+    """Percent with its interval: `56.1 [51.0, 61.2]`; `30.0 to 44.0 [25.0, 50.0]` where answers have no verdict."""
+    value = in_percent(one.value, one.at_most)
+    return value if math.isnan(one.value) else f"{value} [{percent(one.low)}, {percent(one.high)}]"
 
 
 def percent(share: float) -> str:
@@ -199,8 +138,9 @@ def _outcome_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
 
 
 def _correct_rate(outcomes: Mapping[str, int]) -> str:
-    decided = outcomes["correct"] + outcomes["wrong"]
-    return percent(outcomes["correct"] / decided) if decided else "-"
+    total = sum(outcomes.values())
+    correct, at_most = outcomes["correct"], outcomes["correct"] + outcomes["unscored"]
+    return in_percent(correct / total, at_most / total) if total else "-"
 
 
 def _tool_table(found: Mapping[str, Mapping[str, Any]]) -> Table:

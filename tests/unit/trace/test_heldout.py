@@ -1,0 +1,122 @@
+"""Held-out numbers from verl's dumps: what counts, what does not, and files that a kill or a policy left."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from verl_axpo.report.build import heldout_runs_table, heldout_table
+from verl_axpo.report.finish import finish, merge_metrics
+from verl_axpo.report.heldout import evaluation_from_dump, read_heldout, write_heldout
+from verl_axpo.report.passes import in_percent, pass_at
+from verl_axpo.report.runs import load_run
+
+
+def line(uid: str, session: int = 0, **values: Any) -> dict[str, Any]:
+    plain = {"uid": f"{uid}_{session}_0", "score": 0.0, "acc": 0.0, "uses_tool": 0.0, "infra_failure": 0.0}
+    return {**plain, "output": "x", **values}
+
+
+def dump(path: Path, *lines: dict[str, Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in lines))
+    return path
+
+
+@pytest.mark.parametrize(("right", "wrong"), [(0.9, -0.1), (1.2, 0.2), (1.0, 0.0)])
+def test_what_a_tool_call_earns_or_costs_changes_no_rate(tmp_path: Path, right: float, wrong: float) -> None:
+    path = dump(
+        tmp_path / "0.jsonl",
+        *(line("a", at, acc=1.0, score=right, uses_tool=1.0) for at in range(2)),
+        *(line("b", at, acc=0.0, score=wrong, uses_tool=1.0) for at in range(2)),
+    )
+    one = evaluation_from_dump(path)
+    assert (one.pass_at_1, one.pass_at_n, one.all_wrong(uses_tool=True)) == (0.5, 0.5, 0.5)
+
+
+def test_a_reward_function_without_acc_is_told_so(tmp_path: Path) -> None:
+    path = dump(tmp_path / "0.jsonl", {name: value for name, value in line("a").items() if name != "acc"})
+    with pytest.raises(ValueError, match=r"0\.jsonl, line 1: .*expected \['acc'\].*returns `acc` next to `score`"):
+        evaluation_from_dump(path)
+
+
+@pytest.mark.parametrize("text", ["one\u2028two", "\u2029", "\x85", "a\x0b\x0c\x1c\x1d\x1eb"])
+def test_no_sign_that_a_policy_writes_ends_a_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "heldout").mkdir()
+    for step in (0, 1):
+        dump(tmp_path / f"heldout/{step}.jsonl", line("a", acc=1.0, output=text, input=text))
+    (tmp_path / "metrics_1.jsonl").write_text(
+        json.dumps({"step": 1, "data": {"m": 1.0, "t": text}}, ensure_ascii=False)
+    )
+    finish(tmp_path, "axpo", 0, 1)
+    assert {stage: one.pass_at_1 for stage, one in read_heldout(tmp_path).items()} == {"before": 1.0, "after": 1.0}
+    assert load_run(tmp_path).metrics[1]["m"] == 1.0
+
+
+def test_a_torn_or_damaged_line_of_the_log_costs_itself(tmp_path: Path) -> None:
+    good = json.dumps({"step": 1, "data": {"m": 1.0}})
+    lines = [good, "{", "[]", '{"step": 2}', '{"step": "x", "data": {}}', '{"step": 3, "data": 5}', "", good[:10]]
+    (tmp_path / "metrics_1.jsonl").write_text("\n".join(lines))
+    assert merge_metrics(tmp_path) == 1
+    assert load_run(tmp_path).metrics == {1: {"m": 1.0}}
+
+
+def test_a_torn_dump_is_named(tmp_path: Path) -> None:
+    path = dump(tmp_path / "0.jsonl", line("a"), line("b"))
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ValueError, match=r"0\.jsonl, line 2, is damaged"):
+        evaluation_from_dump(path)
+
+
+def test_answers_without_a_verdict_widen_the_held_out_numbers(tmp_path: Path) -> None:
+    """A judge that fails gives no `acc`; a tool that fails does, and is no answer of the policy."""
+    path = dump(
+        tmp_path / "0.jsonl",
+        *(line("a", at, acc=acc) for at, acc in enumerate((1.0, 0.0))),
+        *(line("b", at, acc=acc, infra_failure=float(acc is None)) for at, acc in enumerate((None, 0.0))),
+        line("c", 0, acc=1.0, infra_failure=1.0),
+        line("c", 1, acc=0.0),
+    )
+    one = evaluation_from_dump(path)
+    assert (one.unscored, one.infra_failures, one.incomplete) == (1, 1, 1)
+    # a 1 of 2, b 0 or 1 of 2, c 0 of 1, which is too few for Pass@2
+    assert (one.pass_at_1, one.generous().pass_at_1) == (pytest.approx(1 / 6), pytest.approx(2 / 6))
+    assert (one.pass_at_n, one.generous().pass_at_n) == (0.5, 1.0)
+    run = tmp_path / "axpo_seed1"
+    write_heldout(run, "before", one)
+    assert read_heldout(run)["before"].unscored == 1
+    (_, row) = heldout_table([load_run(run)])
+    assert row[2:4] == ["16.7 to 33.3", "50.0 to 100.0"]
+    (_, row) = heldout_runs_table([load_run(run)])
+    assert row[-3:] == ["1", "1", "1"]
+
+
+def test_pass_at_k_by_hand() -> None:
+    assert [pass_at(1, 4, right) for right in range(5)] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert [pass_at(4, 4, right) for right in (0, 1, 4)] == [0.0, 1.0, 1.0]
+    # of the 6 pairs out of 4 rollouts 3 hold the one that is right
+    assert pass_at(2, 4, 1) == 0.5
+    assert pass_at(4, 8, 2) == 1 - 15 / 70
+    assert [in_percent(pass_at(4, usable, 1), 0.0) for usable in (1, 3)] == ["-", "-"]
+
+
+def test_no_picture_of_a_trace_from_elsewhere_leaves_its_folder(tmp_path: Path, step_maker: Any) -> None:
+    from dataclasses import replace
+
+    from verl_axpo.core.config import AxpoConfig
+    from verl_axpo.report.example import find_example
+    from verl_axpo.trace import TraceWriter, store_image
+
+    secret = tmp_path / "secret.png"
+    Image.new("RGB", (8, 8), "red").save(secret)
+    for at, path in enumerate(("../../secret.png", str(secret), None)):
+        trace = tmp_path / str(at) / "trace"
+        image = store_image(trace, Image.new("RGB", (8, 8), "blue")) if path is None else path
+        records, summary = step_maker(1, AxpoConfig(num_continuations=2), image)
+        with TraceWriter(trace) as writer:
+            writer.write_step([replace(record, images=(image,)) for record in records], summary)
+        found = find_example(trace, trace / "example.png")
+        assert found is not None
+        assert bool(found.data) == (path is None)
