@@ -27,14 +27,8 @@ class Tokens:
     mask: Array  # (T,)
     logprobs: Array  # (T,) float64, nan where null
     told: Array  # (T,) bool: has a log-prob, so the policy generated it
-
-    @property
-    def runs(self) -> tuple[list[int], list[int]]:
-        """Lengths of the stretches that were generated, and of those that were not."""
-        edges = np.flatnonzero(np.diff(self.told)) + 1
-        lengths = np.diff([0, *edges, len(self.told)]).tolist() if len(self.told) else []
-        first = int(bool(len(self.told)) and not self.told[0])
-        return lengths[first::2], lengths[1 - first :: 2]
+    generated: list[int]  # lengths of the stretches that the policy generated
+    responses: list[int]  # and of those in between
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,16 +64,22 @@ def tokens_of(record: TrajectoryRecord) -> Tokens:
             raise ValueError(f"{name}: got {values.dtype} values, expected integers")
     if not len(ids) == len(mask) == len(logprobs):
         raise ValueError(f"got {len(ids)} ids, {len(mask)} mask values, {len(logprobs)} log-probs, expected as many")
-    return Tokens(ids=ids, mask=mask, logprobs=logprobs, told=~np.isnan(logprobs))
+    told = ~np.isnan(logprobs)
+    edges = (np.flatnonzero(told[1:] != told[:-1]) + 1).tolist()
+    lengths = [end - start for start, end in zip([0, *edges], [*edges, len(told)], strict=True) if end > start]
+    first = int(bool(lengths) and not told[0])
+    return Tokens(
+        ids=ids, mask=mask, logprobs=logprobs, told=told, generated=lengths[first::2], responses=lengths[1 - first :: 2]
+    )
 
 
 def traced_row(record: TrajectoryRecord, tokens: Tokens, tags: Tags, config: AxpoConfig) -> TracedRow:
     """The facts of a row."""
     prefix = record.prefix_len or 0 if config.prefix == "fixed" else 0
-    generated, _ = tokens.runs
-    first_turn = tokens.ids[: generated[0]] if generated else tokens.ids
-    last_turn = tokens.ids[len(tokens.ids) - generated[-1] :] if generated and tokens.told[-1] else tokens.ids[:0]
-    thinking = tokens.ids[np.isin(tokens.ids, _known(tags.think, tags.end_think))]
+    generated, ids = tokens.generated, tokens.ids
+    first_turn = ids[: generated[0]] if generated else ids
+    last_turn = ids[len(ids) - generated[-1] :] if generated and tokens.told[-1] else ids[:0]
+    thinking = ids[_places(ids, tags.think, tags.end_think)[:1]]
     return TracedRow(
         record=_light(record),
         length=len(tokens.ids),
@@ -102,8 +102,7 @@ def first_call(turn: Array, tags: Tags, thinking: bool) -> int | None:
 
 def _opened(turn: Array, tags: Tags, thinking: bool) -> int | None:
     """The first opening tag outside thinking, in a turn that begins inside (`thinking`) or outside."""
-    wanted = np.flatnonzero(np.isin(turn, _known(tags.open, tags.think, tags.end_think)))
-    for at in wanted.tolist():
+    for at in _places(turn, tags.open, tags.think, tags.end_think):
         if turn[at] != tags.open:
             thinking = bool(turn[at] == tags.think)
         elif not thinking:
@@ -111,8 +110,13 @@ def _opened(turn: Array, tags: Tags, thinking: bool) -> int | None:
     return None
 
 
-def _known(*tokens: int | None) -> list[int]:
-    return [token for token in tokens if token is not None]
+def _places(ids: Array, *tokens: int | None) -> list[int]:
+    found = np.zeros(len(ids), dtype=bool)
+    for token in tokens:
+        if token is not None:
+            found |= ids == token
+    places: list[int] = np.flatnonzero(found).tolist()
+    return places
 
 
 def _light(record: TrajectoryRecord) -> TrajectoryRecord:

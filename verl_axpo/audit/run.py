@@ -31,6 +31,7 @@ CHECKS: tuple[Check, ...] = (
     decisions.check_advantages,
     metrics.check_metrics,
 )
+CLOCK_SKEW = 5.0  # seconds between the clocks of two nodes
 MOST_FAILED = 0.5  # share of a run's selected prefixes whose resampling may fail; beyond it the run is hardly AXPO
 
 
@@ -66,6 +67,7 @@ class _Run:
     trajectories: int = 0
     selected: int = 0
     resampled: int = 0
+    finished: float = 0.0  # seconds: when the last row of the steps so far ended
     settings: dict[str, Any] = field(default_factory=dict)
     differences: list[Difference] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -122,6 +124,7 @@ def _audit_files(trace_dir: Path, step: int, run: _Run) -> None:
     run.differences += _missing_images(view, trace_dir)
     run.selected += len(view.summary.selected)
     run.resampled += sum(record.selected for record in view.records)
+    run.differences += _overlap(view, run)
     run.notes += [*_failed_sessions(view), *_failed_resamples(view), *_other_settings(view, run.settings)]
 
 
@@ -196,6 +199,15 @@ def _missing_images(view: View, trace_dir: Path) -> Iterator[Difference]:
     stored = {image for record in view.records for image in record.images}
     for image in sorted(image for image in stored if not (trace_dir / image).is_file()):
         yield _files(view.summary.step)(image, "the stored image", "no such file")
+
+
+def _overlap(view: View, run: _Run) -> Iterator[Difference]:
+    """A step rolls out after the step before was trained."""
+    started = min((record.started for record in view.records if record.started), default=run.finished)
+    if started < run.finished - CLOCK_SKEW:
+        rule = f"rollouts after those of the step before, which ended at {run.finished}"
+        yield _files(view.summary.step)("step", rule, f"a start at {started}", check="times")
+    run.finished = max((record.finished for record in view.records), default=0.0)
 
 
 def _failed_sessions(view: View) -> Iterator[str]:

@@ -69,7 +69,7 @@ def check_turns(row: RowView) -> Iterator[Found]:
     `num_turns` (the question, the assistant's turns, the tools') and `turn_lengths` are the agent loop's own counts.
     """
     record = row.record
-    generated, responses = row.tokens.runs
+    generated, responses = row.tokens.generated, row.tokens.responses
     turns = record.num_turns // 2, (record.num_turns - 1) // 2
     if (len(generated), len(responses)) != turns:
         expected = f"log-probs on {turns[0]} assistant turns, none on {turns[1]} tool responses"
@@ -104,8 +104,7 @@ def check_prefix(row: RowView) -> Iterator[Found]:
 
 def _span(row: RowView, prefix: int, start: int, end: int) -> Iterator[Found]:
     ids, tags = row.tokens.ids, row.tags
-    generated, _ = row.tokens.runs
-    turn = generated[0] if generated else 0
+    turn = row.tokens.generated[0] if row.tokens.generated else 0
     if not (0 < prefix == start < end <= turn):
         yield where(row.record), f"a span from {prefix} inside the first turn of {turn} tokens", str((start, end))
         return

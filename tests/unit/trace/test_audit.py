@@ -163,11 +163,6 @@ METRIC_FAULTS: dict[str, tuple[Callable[[Lines, Line], None], set[str]]] = {
     "a call too many": (set_metric("axpo/tool/image_zoom_in/calls", lambda old: old + 1), {"image_zoom_in/calls"}),
     "an error that no record has": (set_metric("axpo/tool/image_zoom_in/errors", 1.0), {"image_zoom_in/errors"}),
     "a total instead of a mean": (set_metric("axpo/tool/image_zoom_in/seconds", 0.2), {"image_zoom_in/seconds"}),
-    "a call's record lost": (set_key(plain, "tool_calls", []), {"image_zoom_in/calls"}),
-    "a service blamed": (
-        set_key(plain, "tool_calls", lambda old: [old[0] | {"ok": False, "infra": True}]),
-        {"image_zoom_in/errors", "image_zoom_in/infra_failures"},
-    ),
     "the prefix counted again": (set_metric("axpo/extra_tokens_ratio", lambda old: old * 11 / 7), {"extra_tokens"}),
     "no number": (lambda lines, summary: summary["metrics"].update({"axpo/selected": None}), {"axpo/selected"}),
     "missing, of core": (set_metric("axpo/pass@1", None), {"axpo/pass@1"}),
