@@ -41,6 +41,7 @@ _NAMES = {"open": OPEN, "close": CLOSE, "think": THINK, "end_think": END_THINK}
 
 
 def _learnt(records: list[TrajectoryRecord]) -> Tags:
+    records = [record for record in records if np.asarray(record.response_ids).dtype.kind in "iu"]
     generated = [(record.text, _generated(record)) for record in records]  # a tool's response repeats other tags
     close = _token_of(CLOSE, generated)
     opening = _token_of(OPEN, generated, other_than=close)

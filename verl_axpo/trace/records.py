@@ -99,6 +99,8 @@ class TrajectoryRecord:
         """Raises ValueError for anything but one record with exactly the fields above, each of its type."""
         values = _with_keys_of(cls, orjson.loads(line))
         _check_types(values, _RECORD_TYPES)
+        _check_elements(values, "images", str)
+        _check_elements(values, "turn_lengths", int)
         span = values["tool_call_span"]
         if span is not None and not (len(span) == 2 and all(isinstance(end, int) for end in span)):
             raise ValueError(f"tool_call_span: got {span!r}, expected [start, end) in tokens")
@@ -260,6 +262,12 @@ def _check_types(values: Mapping[str, Any], types: Mapping[str, tuple[type, ...]
         if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
             expected = "a finite number" if allowed == _NUMBER else " or ".join(kind.__name__ for kind in allowed)
             raise ValueError(f"{name}: got {value!r:.80}, expected {expected}")
+
+
+def _check_elements(values: Mapping[str, Any], name: str, kind: type) -> None:
+    for value in values[name] or ():
+        if not isinstance(value, kind):
+            raise ValueError(f"{name}: got {value!r:.80} in it, expected {kind.__name__} alone")
 
 
 def _tool_call(values: Any) -> ToolCall:
