@@ -1,7 +1,7 @@
 """A whole trace, step by step, row by row: folder -> `Audit`, every difference and what is worth knowing."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -107,15 +107,12 @@ def audit(trace_dir: str | Path) -> Audit:
 
 def audit_step(step: TracedStep) -> list[Difference]:
     """Every difference of one step that is in memory; its images are left out."""
-    defects = list(step.defects)
-    differences, _ = _differences(step.step, step.summary, lambda: iter(step.records), defects)
-    return differences
+    return _differences(step.step, step.summary, lambda defects: iter(step.records), list(step.defects))[0]
 
 
 def _audit_files(trace_dir: Path, step: int, run: _Run) -> None:
-    summary, unreadable = read_summary(trace_dir, step)
-    defects: list[str] = []
-    differences, view = _differences(step, summary, lambda: iter_records(trace_dir, step, defects), defects, unreadable)
+    summary, defects = read_summary(trace_dir, step)
+    differences, view = _differences(step, summary, partial(iter_records, trace_dir, step), defects)
     run.steps += 1
     run.differences += differences
     if view is None:
@@ -131,30 +128,34 @@ def _audit_files(trace_dir: Path, step: int, run: _Run) -> None:
 def _differences(
     step: int,
     summary: StepSummary | None,
-    rows: Callable[[], Iterator[TrajectoryRecord]],
+    rows: Callable[[list[str]], Iterator[TrajectoryRecord]],
     defects: list[str],
-    unreadable: Iterable[str] = (),
 ) -> tuple[list[Difference], View | None]:
-    """The step's differences, and its view if it has a summary. `defects` fills up while `rows` are read."""
+    """The step's differences, and its view if all of it can be read: else all rules would tell what the files lack.
+
+    Args:
+        rows: reads the rows and adds what cannot be read to the list that it is given.
+        defects: of the files, as far as they are known.
+    """
     difference = _files(step)
     if summary is None:
-        found = [difference("files", "whole files", defect) for defect in (*unreadable, *defects)]
+        found = [difference("files", "whole files", defect) for defect in defects]
         return [*found, difference("files", "a summary", "none that can be read")], None
-    told = len(defects)
-    tags = tags_of(summary.tags, rows()) if summary.tags is None else tags_of(summary.tags, ())
-    del defects[told:]  # said again below
-    kept: list[TracedRow] = []
-    differences: list[Difference] = []
-    for record in rows():
-        row, wrong = _look_at(record, summary, tags)
-        kept += [row] if row is not None else []
-        differences += [_difference(step, name, one) for name, one in wrong]
+    if summary.step != step:
+        return [difference("summary", f"step {step} as in the file's name", f"step {summary.step}")], None
+    tags = tags_of(summary.tags, rows([]))
+    looked_at = [_look_at(record, summary, tags) for record in rows(defects)]
+    differences = [
+        *(difference("files", "whole files", defect) for defect in defects),
+        *(_difference(step, name, one) for _, wrong in looked_at for name, one in wrong),
+    ]
+    kept = [row for row, _ in looked_at if row is not None]
+    if defects or len(kept) < len(looked_at):
+        return differences, None
     view = view_of(kept, summary, tags)
     for check in CHECKS:
         differences += [_difference(step, _name(check), one) for one in _guarded(partial(check, view), "step")]
-    if summary.step != step:
-        differences.append(difference("summary", f"step {step} as in the file's name", f"step {summary.step}"))
-    return [*(difference("files", "whole files", defect) for defect in defects), *differences], view
+    return differences, view
 
 
 def _look_at(
