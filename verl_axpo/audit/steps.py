@@ -7,13 +7,12 @@ length the limit is, or that its question, its times and its tokens are its own.
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 
-import orjson
-
 from verl_axpo.audit.row import TracedRow
 from verl_axpo.audit.view import Found, View, where
 from verl_axpo.core.types import Kind, Status
 from verl_axpo.trace import TrajectoryRecord
 
+CLOCK_TOLERANCE = 1.0  # seconds by which the system's clock may be set back while a call runs
 CHANCE = -9.2  # ln(1e-4): below it a continuation does not repeat all tokens and log-probs of another row by chance
 
 
@@ -107,13 +106,10 @@ def check_times(view: View) -> Iterator[Found]:
         if record.kind is Kind.ROLLOUT:
             settled[record.uid] = max(settled.get(record.uid, 0.0), record.finished)
     for record in view.records:
+        took = record.finished - record.started
         least = max((call.seconds for call in record.tool_calls), default=0.0)
-        if not 0 < record.started <= record.finished - least:
-            yield (
-                where(record),
-                f"an end at least {least:.3f} s after the start",
-                f"{record.started}, {record.finished}",
-            )
+        if record.started <= 0 or took < 0 or took < least - CLOCK_TOLERANCE:
+            yield where(record), f"an end at least {least:.3f} s after the start", f"{took:.3f} s"
         if record.kind is Kind.RESAMPLE and record.started < settled.get(record.uid, 0.0):
             rule = f"a start after the group's rollouts have ended, at {settled[record.uid]}"
             yield where(record), rule, str(record.started)
@@ -127,7 +123,7 @@ def check_groups(view: View) -> Iterator[Found]:
     for records in by_uid.values():
         yield from _unlike(records, {where(one): one.question for one in records}, "question")
         yield from _unlike(records, {where(one): one.prompt_len for one in records}, "prompt_len")
-        truths = {where(one): orjson.dumps(one.ground_truth, option=orjson.OPT_SORT_KEYS) for one in records}
+        truths = {where(one): repr(one.ground_truth) for one in records}
         yield from _unlike(records, truths, "ground_truth")
         without = [len(one.images) for one in records if not one.tool_calls]
         shared = min(without, default=0)  # tools add pictures; rows without a call have the question's alone

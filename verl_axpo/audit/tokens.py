@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import orjson
 
 from verl_axpo.audit.row import Tokens
 from verl_axpo.audit.tags import CLOSE, END_THINK, OPEN, Tags
@@ -162,8 +163,9 @@ def _written_calls(text: str) -> Iterator[tuple[Any, Any]]:
     """(name, arguments) of every call that can be read in the text."""
     for piece in text.split(OPEN)[1:]:
         try:
-            value, _ = _JSON.raw_decode(piece.lstrip())
-        except (ValueError, RecursionError):
+            decoded, _ = _JSON.raw_decode(piece.lstrip())
+            value = orjson.loads(orjson.dumps(decoded))  # as the trace has it: NaN is null
+        except (ValueError, TypeError, RecursionError):
             continue
         if isinstance(value, dict):
             yield value.get("name"), value.get("arguments", {})
