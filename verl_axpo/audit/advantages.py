@@ -22,7 +22,7 @@ Advantage = tuple[float, float]  # value, absolute tolerance
 
 
 def advantages(rows: Sequence[Row], config: AxpoConfig, *, normalize_std: bool) -> list[Advantage]:
-    """One advantage per row, infra failures 0; see `core.advantage.row_advantages` for the streams."""
+    """One advantage per row; 0 for infra failures and for a row without a peer to be better or worse than."""
     groups: dict[tuple[str, int | None], list[int]] = defaultdict(list)
     continuations: dict[tuple[str, int | None], list[Row]] = defaultdict(list)
     for index, row in enumerate(rows):
@@ -31,11 +31,10 @@ def advantages(rows: Sequence[Row], config: AxpoConfig, *, normalize_std: bool) 
         if row.kind is Kind.RESAMPLE:
             continuations[row.uid, row.source_session].append(row)
     values: list[Advantage] = [(0.0, TOLERANCE)] * len(rows)
-    for (_, source), members in groups.items():
+    for members in groups.values():
         rewards = [rows[index].reward for index in members]
         for place, index in enumerate(members):
-            if source is None or len(members) > 1:
-                values[index] = _normalized(rewards, place, normalize_std)
+            values[index] = _normalized(rewards, place, normalize_std)
             if not (rows[index].selected and config.splits_rollouts):
                 continue
             recovered = recovery(continuations[rows[index].uid, rows[index].session], config)
@@ -48,10 +47,11 @@ def advantages(rows: Sequence[Row], config: AxpoConfig, *, normalize_std: bool) 
 
 
 def _normalized(rewards: Sequence[float], place: int, normalize_std: bool) -> Advantage:
+    if len(rewards) < 2:
+        return 0.0, TOLERANCE
     values = np.asarray(rewards, dtype=np.float32).astype(np.float64)
-    mean, std = (values.mean(), values.std(ddof=1)) if len(values) > 1 else (0.0, 1.0)
-    scale = std + EPSILON if normalize_std else 1.0
-    advantage = float((values[place] - mean) / scale)
+    scale = values.std(ddof=1) + EPSILON if normalize_std else 1.0
+    advantage = float((values[place] - values.mean()) / scale)
     exact = bool((values * EXACT_STEPS % 1 == 0).all())
-    rounded = 0.0 if exact else len(values) * ROUNDING * float(np.abs(values).max()) / scale
+    rounded = 0.0 if exact else len(values) ** 0.5 * ROUNDING * float(np.abs(values).max()) / scale
     return advantage, TOLERANCE * max(1.0, abs(advantage)) + rounded

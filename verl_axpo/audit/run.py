@@ -12,7 +12,7 @@ from verl_axpo.audit.row import TracedRow, tokens_of, traced_row
 from verl_axpo.audit.tags import Tags, tags_of
 from verl_axpo.audit.tokens import ROW_CHECKS, RowView
 from verl_axpo.audit.view import Check, Found, View, view_of, where
-from verl_axpo.core.types import Kind
+from verl_axpo.core.types import Kind, Status
 from verl_axpo.trace import StepSummary, TracedStep, TrajectoryRecord, iter_records, list_steps
 from verl_axpo.trace.reader import lost_steps, read_summary, summary_path
 
@@ -32,7 +32,9 @@ CHECKS: tuple[Check, ...] = (
     metrics.check_metrics,
 )
 CLOCK_SKEW = 5.0  # seconds between the clocks of two nodes
-MOST_FAILED = 0.5  # share of a run's selected prefixes whose resampling may fail; beyond it the run is hardly AXPO
+# Share of a run's selected prefixes whose resampling may fail, and of a step's rollouts that may be lost: beyond it,
+# what was trained is what happened to survive
+MOST_FAILED = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +123,7 @@ def _audit_files(trace_dir: Path, step: int, run: _Run) -> None:
     run.differences += _missing_images(view, trace_dir)
     run.selected += len(view.summary.selected)
     run.resampled += sum(record.selected for record in view.records)
-    run.differences += _overlap(view, run)
+    run.differences += [*_overlap(view, run), *_lost_rollouts(view)]
     run.notes += [*_failed_sessions(view), *_failed_resamples(view), *_other_settings(view, run.settings)]
 
 
@@ -209,6 +211,15 @@ def _overlap(view: View, run: _Run) -> Iterator[Difference]:
         rule = f"rollouts after those of the step before, which ended at {run.finished}"
         yield _files(view.summary.step)("step", rule, f"a start at {started}", check="times")
     run.finished = max((record.finished for record in view.records), default=0.0)
+
+
+def _lost_rollouts(view: View) -> Iterator[Difference]:
+    """Rollouts of failed sessions and infra failures are no difference each, but most of a step is."""
+    planned = len(view.summary.questions) * view.summary.rollouts_per_question
+    usable = sum(record.kind is Kind.ROLLOUT and record.status is not Status.INFRA_FAILURE for record in view.records)
+    if planned - usable > MOST_FAILED * planned:
+        rule = f"most of the step's {planned} rollouts"
+        yield _files(view.summary.step)("step", rule, f"{usable} that did not fail", check="rows")
 
 
 def _failed_sessions(view: View) -> Iterator[str]:

@@ -266,6 +266,18 @@ def test_a_failed_session_is_a_note(tmp_path: Path, config: AxpoConfig, step_mak
     )
 
 
+def test_a_step_that_lost_most_of_its_rollouts_is_a_difference(
+    tmp_path: Path, config: AxpoConfig, step_maker: Callable[..., Any]
+) -> None:
+    """What is left is what ended first, and a group of one has no peer."""
+    lost = {(f"q2{letter}", session) for letter in "abcdef" for session in range(4)} - {("q2a", 1), ("q2c", 1)}
+    image = store_image(tmp_path, Image.new("RGB", (4, 3)))
+    with TraceWriter(tmp_path) as writer:
+        writer.write_step(*step_maker(2, config, image, lost))
+    differences = audit(tmp_path).differences
+    assert "most of the step's 24 rollouts, found 2 that did not fail" in str(differences[-1])
+
+
 def test_what_a_group_with_a_failed_session_resamples_is_a_difference(
     tmp_path: Path, config: AxpoConfig, step_maker: Callable[..., Any]
 ) -> None:

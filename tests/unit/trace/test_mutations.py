@@ -366,6 +366,7 @@ def test_a_change_that_nothing_contradicts_is_not_seen(real: Step, change: str) 
 SETTINGS: dict[str, Any] = {
     "budget": 0.2, "num_continuations": 2, "uncertainty": "random", "target": "no_tool", "prefix": "scratch",
     "prefix_credit": False, "advantage_group": "merged", "correct_threshold": 0.5, "trace_dir": "elsewhere", "seed": 7,
+    "max_failed_share": 0.5,
 }  # fmt: skip
 
 
