@@ -13,7 +13,7 @@ from verl_axpo.core.types import Kind, Status
 from verl_axpo.trace import TrajectoryRecord
 
 CLOCK_TOLERANCE = 1.0  # seconds by which the system's clock may be set back while a call runs
-CHANCE = -9.2  # ln(1e-4): below it a continuation does not repeat all tokens and log-probs of another row by chance
+CHANCE = -13.8  # ln(1e-6): below it a continuation does not repeat all tokens and log-probs of another row by chance
 
 
 def check_prefix(view: View) -> Iterator[Found]:

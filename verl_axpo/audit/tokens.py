@@ -8,6 +8,7 @@ continuation nothing inside it.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ from verl_axpo.trace import StepSummary, TrajectoryRecord
 CONFIDENCE_TOLERANCE = 1e-4  # relative: log-probs are float32, and their mean may have been taken in either precision
 LOGPROB_TOLERANCE = 1e-4  # an engine's log-prob of a sure token may be a rounding error above zero
 _JSON = json.JSONDecoder()
+_SPACE = re.compile(r"\s*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,8 +124,7 @@ def _span(row: RowView, prefix: int, start: int, end: int) -> Iterator[Found]:
 
 def _closings_inside(text: str) -> int:
     """Closing tags in a string of the first call's JSON, which close nothing."""
-    begin = text.find(OPEN, max(text.find(END_THINK), 0)) + len(OPEN)
-    begin += len(text) - begin - len(text[begin:].lstrip())
+    begin = _after_space(text, text.find(OPEN, max(text.find(END_THINK), 0)) + len(OPEN))
     try:
         _, end = _JSON.raw_decode(text, begin)
     except (ValueError, RecursionError):
@@ -161,14 +162,19 @@ def check_calls(row: RowView) -> Iterator[Found]:
 
 def _written_calls(text: str) -> Iterator[tuple[Any, Any]]:
     """(name, arguments) of every call that can be read in the text."""
-    for piece in text.split(OPEN)[1:]:
+    for tag in re.finditer(re.escape(OPEN), text):  # one in a string of a call's JSON is no call, and does not decode
         try:
-            decoded, _ = _JSON.raw_decode(piece.lstrip())
+            decoded, _ = _JSON.raw_decode(text, _after_space(text, tag.end()))
             value = orjson.loads(orjson.dumps(decoded))  # as the trace has it: NaN is null
         except (ValueError, TypeError, RecursionError):
             continue
         if isinstance(value, dict):
             yield value.get("name"), value.get("arguments", {})
+
+
+def _after_space(text: str, start: int) -> int:
+    space = _SPACE.match(text, start)
+    return space.end() if space else start
 
 
 ROW_CHECKS: tuple[RowCheck, ...] = (

@@ -157,9 +157,10 @@ def _telling(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is not None:
+        full = error.errno in NO_SPACE
+        if error.filename is not None and not full:
             raise
-        hint = "; free some space, then run the same command again" if error.errno in NO_SPACE else ""
+        hint = "; free some space, then run the same command again" if full else ""
         raise OSError(error.errno, f"{error.strerror}{hint}", str(path)) from error
 
 

@@ -4,11 +4,15 @@ Where no trace could show a change the table below says why, and the test checks
 see it must take its line out.
 """
 
+import json
+import math
+import re
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from tests.unit.trace.real import Line, Step, follow, unpack
@@ -397,3 +401,41 @@ def test_a_row_that_ends_after_the_next_step_began_is_a_difference(trace: Path) 
     to(silent, "finished", lambda old: old + 3600)(step)
     step.write(trace)
     assert "rollouts after those of the step before" in str(audit(trace).differences[-1])
+
+
+# ------------------------------ what is right and looks odd ------------------------------
+
+
+def odd_call(arguments: str) -> Line:
+    """A row of one call, as a tokenizer and the agent loop would give it, whose arguments are these."""
+    call = '{"name": "python", "arguments": ' + arguments + "}"
+    pieces = ["I see.</think>", "<tool_call>", *re.split("(</?tool_call>)", call), "</tool_call>", "<|im_end|>"]
+    tags = {"<tool_call>": 1450, "</tool_call>": 1451}
+    ids = [1449, *(tags.get(piece, 7) for piece in pieces[1:])]
+    told: list[float | None] = [-0.5] * len(ids)
+    end = len(ids) - 1
+    return {
+        "text": "".join(pieces) + "<tool_response>4</tool_response>It is 4.",
+        "response_ids": [*ids, 8, 9], "logprobs": [*told, None, -0.5], "turn_lengths": [len(ids), 1], "num_turns": 4,
+        "prefix_len": 2, "tool_call_span": [2, end], "confidence": math.exp(-0.5), "entropy": 1.0,
+        "tool_calls": [{"name": "python", "arguments": orjson.loads(orjson.dumps(json.loads(arguments))), "ok": True,
+                        "infra": False, "seconds": 0.0, "error": None}],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        '{"code": "1 + 1"}',
+        '{"code": "print(\\"</tool_call>\\")"}',
+        '{"code": "print(\\"<tool_call>\\")"}',
+        '{"code": "</tool_call> <tool_call> </tool_call>"}',
+        '{"number": NaN}',
+        '{"number": -0.0, "large": 1e400}',
+    ],
+)
+def test_calls_that_hold_tags_and_odd_numbers_are_no_difference(real: Step, arguments: str) -> None:
+    step = real.copy()
+    step.pick(lambda line: line is plain(step)).update(odd_call(arguments))
+    follow(step)
+    assert step.differences() == []
