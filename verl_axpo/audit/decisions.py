@@ -21,7 +21,7 @@ def check_rows(view: View) -> Iterator[Found]:
     summary = view.summary
     if summary.num_records != len(view.records):
         yield "files", f"{summary.num_records} trajectories", str(len(view.records))
-    for (uid, session), times in Counter((one.uid, one.session) for one in view.records).items():
+    for (uid, session), times in Counter((record.uid, record.session) for record in view.records).items():
         if times > 1:
             yield f"{uid}/{session}", "one row", f"{times} rows"
     for record in view.records:
@@ -30,7 +30,7 @@ def check_rows(view: View) -> Iterator[Found]:
         if record.kind is Kind.RESAMPLE and record.session < summary.rollouts_per_question:
             yield where(record), f"a session from {summary.rollouts_per_question} on", str(record.session)
     for group in view.groups:
-        sessions = sorted(one.session for one in group.rollouts)
+        sessions = sorted(rollout.session for rollout in group.rollouts)
         if not set(sessions) <= set(range(summary.rollouts_per_question)):
             yield group.uid, f"rollouts 0 to {summary.rollouts_per_question - 1}", str(sessions)
 
@@ -62,7 +62,7 @@ def check_allocation(view: View) -> Iterator[Found]:
 
 def check_resamples(view: View) -> Iterator[Found]:
     """A selected source has K continuations or, where resampling failed, none; nothing else has any."""
-    allocated = {(one.uid, one.session) for one in view.summary.selected}
+    allocated = {(candidate.uid, candidate.session) for candidate in view.summary.selected}
     for key, record in view.at.items():
         rows = len(view.continuations.get(key, ()))
         if record.selected and key not in allocated:
@@ -104,7 +104,7 @@ def _ranked(view: View) -> dict[str, tuple[Candidate, ...]]:
 
 def _unequal_lists(expected: Sequence[Candidate], found: Sequence[Candidate], name: str) -> Iterator[Found]:
     """What a list of candidates lacks, has too often, or has in another order or with another score."""
-    wanted, times = {_name(one): one for one in expected}, Counter(map(_name, found))
+    wanted, times = {_name(candidate): candidate for candidate in expected}, Counter(map(_name, found))
     for missing in sorted(wanted.keys() - times.keys()):
         yield missing, f"in the summary's list of {name}", "not there"
     for listed, number in times.items():

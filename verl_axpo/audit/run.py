@@ -95,13 +95,14 @@ def audit(trace_dir: str | Path) -> Audit:
         elif not complete and step == present[-1]:
             run.notes.append(f"step {step} has no summary: the run was killed in it; not audited")
         elif step not in present:
-            run.differences.append(_files(step)("files", "a trace of every step", "none of this one"))
+            run.differences.append(_difference(step, "files", ("files", "a trace of every step", "none of this one")))
         else:
             _audit_files(Path(trace_dir), step, run)
     failed = run.selected - run.resampled
     if failed > MOST_FAILED * run.selected:
         rule = f"most of the {run.selected} selected prefixes resampled"
-        run.differences.append(_files(present[-1])("run", rule, f"resampling failed for {failed}", check="resamples"))
+        found = ("run", rule, f"resampling failed for {failed}")
+        run.differences.append(_difference(present[-1], "resamples", found))
     return Audit(
         steps=run.steps, trajectories=run.trajectories, differences=tuple(run.differences), notes=tuple(run.notes)
     )
@@ -139,24 +140,22 @@ def _differences(
         rows: reads the rows and adds what cannot be read to the list that it is given.
         defects: of the files, as far as they are known.
     """
-    difference = _files(step)
-    if summary is None:
-        found = [difference("files", "whole files", defect) for defect in defects]
-        return [*found, difference("files", "a summary", "none that can be read")], None
-    if summary.step != step:
-        return [difference("summary", f"step {step} as in the file's name", f"step {summary.step}")], None
+    unreadable = [("files", "a summary", "none that can be read")] if summary is None else []
+    if summary is None or summary.step != step:
+        other = [("summary", f"step {step} as in the file's name", f"step {summary.step}")] if summary else []
+        return [_difference(step, "files", found) for found in (*map(_defect, defects), *unreadable, *other)], None
     tags = tags_of(summary.tags, rows([]))
     looked_at = [_look_at(record, summary, tags) for record in rows(defects)]
     differences = [
-        *(difference("files", "whole files", defect) for defect in defects),
-        *(_difference(step, name, one) for _, wrong in looked_at for name, one in wrong),
+        *(_difference(step, "files", _defect(defect)) for defect in defects),
+        *(_difference(step, name, found) for _, wrong in looked_at for name, found in wrong),
     ]
     kept = [row for row, _ in looked_at if row is not None]
     if defects or len(kept) < len(looked_at):
         return differences, None
     view = view_of(kept, summary, tags)
     for check in CHECKS:
-        differences += [_difference(step, _name(check), one) for one in _guarded(partial(check, view), "step")]
+        differences += [_difference(step, _name(check), found) for found in _guarded(partial(check, view), "step")]
     return differences, view
 
 
@@ -169,8 +168,8 @@ def _look_at(
     except (ValueError, TypeError, OverflowError) as error:
         return None, [("masks", (where(record), "a mask value and a log-prob for each token", str(error)))]
     row = RowView(record=record, tokens=tokens, summary=summary, tags=tags)
-    found = [(_name(check), one) for check in ROW_CHECKS for one in _guarded(partial(check, row), where(record))]
-    return traced_row(record, tokens, tags, summary.config), found
+    wrong = [(_name(check), found) for check in ROW_CHECKS for found in _guarded(partial(check, row), where(record))]
+    return traced_row(record, tokens, tags, summary.config), wrong
 
 
 def _guarded(check: Callable[[], Iterator[Found]], place: str) -> list[Found]:
@@ -189,19 +188,14 @@ def _difference(step: int, check: str, found: Found) -> Difference:
     return Difference(step=step, check=check, where=found[0], expected=found[1], found=found[2])
 
 
-def _files(step: int) -> Callable[..., Difference]:
-    """Differences of the step's files."""
-
-    def difference(place: str, expected: str, found: str, check: str = "files") -> Difference:
-        return Difference(step=step, check=check, where=place, expected=expected, found=found)
-
-    return difference
+def _defect(text: str) -> Found:
+    return "files", "whole files", text
 
 
 def _missing_images(view: View, trace_dir: Path) -> Iterator[Difference]:
     stored = {image for record in view.records for image in record.images}
     for image in sorted(image for image in stored if not (trace_dir / image).is_file()):
-        yield _files(view.summary.step)(image, "the stored image", "no such file")
+        yield _difference(view.summary.step, "files", (image, "the stored image", "no such file"))
 
 
 def _overlap(view: View, run: _Run) -> Iterator[Difference]:
@@ -209,7 +203,7 @@ def _overlap(view: View, run: _Run) -> Iterator[Difference]:
     started = min((record.started for record in view.records if record.started), default=run.finished)
     if started < run.finished - CLOCK_SKEW:
         rule = f"rollouts after those of the step before, which ended at {run.finished}"
-        yield _files(view.summary.step)("step", rule, f"a start at {started}", check="times")
+        yield _difference(view.summary.step, "times", ("step", rule, f"a start at {started}"))
     run.finished = max((record.finished for record in view.records), default=0.0)
 
 
@@ -219,7 +213,7 @@ def _lost_rollouts(view: View) -> Iterator[Difference]:
     usable = sum(record.kind is Kind.ROLLOUT and record.status is not Status.INFRA_FAILURE for record in view.records)
     if planned - usable > MOST_FAILED * planned:
         rule = f"most of the step's {planned} rollouts"
-        yield _files(view.summary.step)("step", rule, f"{usable} that did not fail", check="rows")
+        yield _difference(view.summary.step, "rows", ("step", rule, f"{usable} that did not fail"))
 
 
 def _failed_sessions(view: View) -> Iterator[str]:

@@ -5,7 +5,7 @@ length the limit is, or that its question, its times and its tokens are its own.
 """
 
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 from verl_axpo.audit.row import TracedRow
 from verl_axpo.audit.view import Found, View, where
@@ -121,26 +121,23 @@ def check_groups(view: View) -> Iterator[Found]:
     for record in view.records:
         by_uid.setdefault(record.uid, []).append(record)
     for records in by_uid.values():
-        yield from _unlike(records, {where(one): one.question for one in records}, "question")
-        yield from _unlike(records, {where(one): one.prompt_len for one in records}, "prompt_len")
-        truths = {where(one): repr(one.ground_truth) for one in records}
-        yield from _unlike(records, truths, "ground_truth")
-        without = [len(one.images) for one in records if not one.tool_calls]
+        yield from _unlike(records, "question", [record.question for record in records])
+        yield from _unlike(records, "prompt_len", [record.prompt_len for record in records])
+        yield from _unlike(records, "ground_truth", [repr(record.ground_truth) for record in records])
+        without = [len(record.images) for record in records if not record.tool_calls]
         shared = min(without, default=0)  # tools add pictures; rows without a call have the question's alone
-        yield from _unlike(
-            records, {where(one): tuple(one.images[:shared]) for one in records}, "images of the question"
-        )
+        yield from _unlike(records, "images of the question", [tuple(record.images[:shared]) for record in records])
         if len(set(without)) > 1:
             yield records[0].uid, "as many images in all rows without a tool call", str(sorted(set(without)))
-    asked = list(dict.fromkeys(one.uid for one in view.records if one.kind is Kind.ROLLOUT))
+    asked = list(dict.fromkeys(record.uid for record in view.records if record.kind is Kind.ROLLOUT))
     expected = [uid for uid in view.summary.questions if uid in set(asked)]
     if expected != [uid for uid in asked if uid in set(expected)]:
         yield "summary", "questions in the order of the rows", "another order"
 
 
-def _unlike(records: Sequence[TrajectoryRecord], values: Mapping[str, Hashable], name: str) -> Iterator[Found]:
+def _unlike(records: Sequence[TrajectoryRecord], name: str, values: Sequence[Hashable]) -> Iterator[Found]:
     """The rows whose value is not the one that most rows of the group have."""
-    usual, _ = Counter(values.values()).most_common(1)[0]
-    for record in records:
-        if values[where(record)] != usual:
-            yield where(record), f"the group's {name}, {usual!r:.60}", f"{values[where(record)]!r:.60}"
+    usual, _ = Counter(values).most_common(1)[0]
+    for record, value in zip(records, values, strict=True):
+        if value != usual:
+            yield where(record), f"the group's {name}, {usual!r:.60}", f"{value!r:.60}"

@@ -141,7 +141,7 @@ def append(folder: Path) -> None:
 def lines_of(folder: Path) -> list[int]:
     *whole, rest = (folder / "log.jsonl").read_bytes().split(b"\n")
     assert rest == b""
-    return [orjson.loads(one)["line"] for one in whole]
+    return [orjson.loads(text)["line"] for text in whole]
 
 
 def test_no_line_is_glued_to_what_a_killed_writer_left(tmp_path: Path) -> None:

@@ -337,12 +337,12 @@ def test_the_tables_have_every_field() -> None:
     assert list(STEPS) == [field.name for field in fields(StepSummary)]
 
 
-@pytest.mark.parametrize(("of_row", "name"), [one for one in FIELDS if one[1] not in {"text", "entropy"}])
+@pytest.mark.parametrize(("of_row", "name"), [field for field in FIELDS if field[1] not in {"text", "entropy"}])
 def test_a_field_changed_alone_is_found(real: Step, of_row: bool, name: str) -> None:
     assert changed(real, of_row, name, consistent=False).differences()
 
 
-@pytest.mark.parametrize(("of_row", "name"), [one for one in FIELDS if one[1] not in COMPUTED | UNSEEN.keys()])
+@pytest.mark.parametrize(("of_row", "name"), [field for field in FIELDS if field[1] not in COMPUTED | UNSEEN.keys()])
 def test_a_field_changed_with_all_that_follows_is_found(real: Step, of_row: bool, name: str) -> None:
     try:
         step = changed(real, of_row, name, consistent=True)
