@@ -45,7 +45,8 @@ def _uid(question: str, uids: Sequence[str], step: int) -> str:
     found = f"which begins {len(beginning)} uids of step {step}" if beginning else f"which step {step} does not have"
     listed = ", ".join((beginning or list(uids))[:MOST_UIDS]) + (", ..." if len(beginning or uids) > MOST_UIDS else "")
     raise ValueError(
-        f"view: got uid {question}, {found}; give a row from 1 to {len(uids)}, or a uid or its beginning: {listed}"
+        f"view: got uid {question}, {found}; give a row from 1 to {len(uids)}, a uid or its beginning; "
+        f"questions there: {listed}"
     )
 
 
