@@ -1,11 +1,16 @@
-"""What a trace costs the trainer: packed rows of a step, as workers send them -> records -> writer -> one file.
+"""What a trace costs the trainer, and then its readers: packed rows of a step -> records -> file -> audit, report.
 
 The step is held up while its rows are unpacked and made into records and while `write_step` queues them; the writer's
-thread then needs its seconds beside the update. Not in it: the trainer's reading of the rows and of their entropies
-from the TransferQueue. Run: python benchmarks/trace_cost.py [--rows 320] [--tokens 8192] [--repeats 5].
+thread then needs its seconds next to the update. Not in it: the trainer's reading of the rows and of their entropies
+from the TransferQueue. The readers run in processes of their own, on one step; their memory is the peak of the process.
+
+    python benchmarks/trace_cost.py [--rows 320] [--tokens 8192] [--repeats 5]
+    python benchmarks/trace_cost.py --rows 2500 --repeats 1       a step of the paper's size
 """
 
 import argparse
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -19,31 +24,56 @@ from verl_axpo.core.types import Rollout, Row, Status
 from verl_axpo.integration.coordinator import Decisions
 from verl_axpo.integration.lineage import BatchRow, Episode, Transcript
 from verl_axpo.integration.records import StepData, step_summary, trajectory_records
+from verl_axpo.integration.step_metrics import batch_metrics
 from verl_axpo.trace import StepSummary, ToolCall, TraceWriter, TrajectoryRecord
 
 ROLLOUTS = 8  # N of the paper
 WORDS = "Let me look at the upper left corner of the picture. "
 CHARACTERS = 4  # per token, about as in English text
-TOOL_SHARE = 0.1  # of the response's tokens: what tools answered, without a log-prob
+TOOL_SHARE = 0.1  # of the response's tokens: what two tools answered, without a log-prob
+TAGS = {"<tool_call>": 151_657, "</tool_call>": 151_658, "<think>": 151_667, "</think>": 151_668}
+PREFIX, SPAN_END = 100, 160  # tokens: the first call
+READERS = {
+    "audit": "from verl_axpo.audit import audit; print(f'{len(audit(FOLDER).differences)} differences', end=', ')",
+    "all rows without tokens": (
+        "from verl_axpo.trace import iter_records; "
+        "print(sum(1 for _ in iter_records(FOLDER, 1, [], tokens=False)), 'rows', end=', ')"
+    ),
+}
+# Of the process itself: `ru_maxrss` begins with what the parent had
+PEAK = (
+    "; import time; print(f'{time.process_time():.1f} s of CPU', end=', ')"
+    "; print(*[line.split()[1] for line in open('/proc/self/status') if 'VmHWM' in line], 'kB')"
+)
 CALL = ToolCall(name="image_zoom_in", arguments={"bbox_2d": [0, 0, 500, 500], "label": "corner"}, ok=True, seconds=0.1)
 
 
 def packed_row(at: int, tokens: int, rng: np.random.Generator) -> bytes:
-    """A row with two tool calls."""
+    """A right answer after two tool calls, as the audit expects it."""
     uid, session = f"q{at // ROLLOUTS}", at % ROLLOUTS
-    mask = (rng.random(tokens) >= TOOL_SHARE).astype(np.int8)
+    answered = int(TOOL_SHARE * tokens / 2)
+    turns = (SPAN_END, (tokens - SPAN_END) // 2 - answered, tokens - SPAN_END - (tokens - SPAN_END) // 2 - answered)
+    mask = np.concatenate([
+        np.ones(turns[0]), np.zeros(answered), np.ones(turns[1]), np.zeros(answered), np.ones(turns[2])
+    ]).astype(np.int8)  # fmt: skip
+    ids = rng.integers(0, 151_000, tokens, dtype=np.int32)
+    ids[PREFIX - 1], ids[SPAN_END - 1] = TAGS["<tool_call>"], TAGS["</tool_call>"]
+    logprobs = -rng.exponential(0.3, tokens).astype(np.float32)
     episode = Episode(
-        request_id=uid, status=Status.OK, prefix_len=100, tool_call_span=(100, 160), prefix_images=1, confidence=0.8,
-        tool_calls=(CALL, CALL), num_generated=tokens, prompt_tokens=500, cached_tokens=400, started=0.0, finished=9.0,
+        request_id=uid, status=Status.OK, prefix_len=PREFIX, tool_call_span=(PREFIX, SPAN_END), prefix_images=1,
+        confidence=float(np.exp(logprobs[PREFIX:SPAN_END].astype(np.float64)).mean()), tool_calls=(CALL, CALL),
+        num_generated=int(mask.sum()), prompt_tokens=500, cached_tokens=400, started=1.0, finished=9.0,
+        turn_lengths=turns,
     )  # fmt: skip
     transcript = Transcript(
-        question="What does the sign in the corner say?", ground_truth="stop", images=("images/0.png",), prompt_len=500,
-        response_ids=rng.integers(0, 151_000, tokens, dtype=np.int32), policy_mask=mask, trained_mask=mask,
-        logprobs=-rng.exponential(0.3, tokens).astype(np.float32), num_turns=6,
+        question="What does the sign in the corner say?", ground_truth="stop", images=(), prompt_len=500,
+        response_ids=ids, policy_mask=mask, trained_mask=mask, logprobs=logprobs, num_turns=6,
         text=WORDS * (CHARACTERS * tokens // len(WORDS)),
     )  # fmt: skip
     row, rollout = Row(uid=uid, session=session, reward=1.0), Rollout(session=session, reward=1.0, uses_tool=True)
-    return BatchRow(row=row, rollout=rollout, episode=episode, grpo_tokens=tokens, transcript=transcript).pack()
+    return BatchRow(
+        row=row, rollout=rollout, episode=episode, grpo_tokens=tokens, response_len=tokens, transcript=transcript
+    ).pack()
 
 
 def traced(packed: Sequence[bytes], tokens: int, step: int) -> tuple[list[TrajectoryRecord], StepSummary]:
@@ -51,15 +81,23 @@ def traced(packed: Sequence[bytes], tokens: int, step: int) -> tuple[list[Trajec
     rows = [BatchRow.unpack(one) for one in packed]
     data = StepData(
         step=step, config=AxpoConfig(), questions=list(dict.fromkeys(one.row.uid for one in rows)), rows=rows,
-        rollouts_per_question=ROLLOUTS, advantages=[0.5] * len(rows), decisions=Decisions(ranked={}, selected={}),
-        normalize_std=True, entropies=[torch.zeros(tokens)] * len(rows),
+        rollouts_per_question=ROLLOUTS, advantages=[0.0] * len(rows), decisions=Decisions(ranked={}, selected={}),
+        normalize_std=True, entropies=[torch.zeros(tokens)] * len(rows), tags=TAGS,
     )  # fmt: skip
-    return trajectory_records(data), step_summary(data, {})
+    return trajectory_records(data), step_summary(data, batch_metrics(data))
 
 
 def now() -> tuple[float, float]:
     """Wall time and the process' CPU time: on a machine with other work the second is the steadier."""
     return time.perf_counter(), time.process_time()
+
+
+def read(name: str, folder: str) -> None:
+    """One reader of step 1 in a process of its own."""
+    started = time.perf_counter()
+    code = f"FOLDER = {folder!r}; " + READERS[name] + PEAK
+    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+    print(f"  {name}: {time.perf_counter() - started:.1f} s, {told}")
 
 
 def main() -> None:
@@ -72,22 +110,24 @@ def main() -> None:
     packed = [packed_row(at, options.tokens, rng) for at in range(options.rows)]
     times = []
     with tempfile.TemporaryDirectory() as folder, TraceWriter(folder) as trace:
-        for step in range(options.repeats + 1):
+        for _ in range(options.repeats + 1):  # the same step again: the audit is of one
             clock = [now()]
-            records, summary = traced(packed, options.tokens, step)
+            records, summary = traced(packed, options.tokens, step=1)
             clock.append(now())
             trace.write_step(records, summary)
             clock.append(now())
             trace.flush()
             times.append(np.diff([*clock, now()], axis=0))
-        size = max(path.stat().st_size for path in Path(folder).glob("*.jsonl"))
-    made, queued, written = np.median(times[1:], axis=0)  # the first warms up
-    print(f"{options.rows} rows x {options.tokens} tokens, {size / 1e6:.0f} MB; medians of {options.repeats} steps")
-    for name, (wall, cpu) in {"records made": made, "write_step": queued, "writer's thread": written}.items():
-        print(f"  {name}: {wall:.4f} s, {cpu:.4f} s of CPU")
-    held, thread = made + queued, written
-    print(f"held up / thread = {held[0] / thread[0]:.2f} (CPU {held[1] / thread[1]:.2f}),", end=" ")
-    print(f"{options.rows / thread[0]:.0f} rows a second in the thread (CPU {options.rows / thread[1]:.0f})")
+        size = (Path(folder) / "step_000001.jsonl").stat().st_size
+        made, queued, written = np.median(times[1:], axis=0)  # the first warms up
+        print(f"{options.rows} rows x {options.tokens} tokens, {size / 1e6:.0f} MB; medians of {options.repeats} steps")
+        for name, (wall, cpu) in {"records made": made, "write_step": queued, "writer's thread": written}.items():
+            print(f"  {name}: {wall:.4f} s, {cpu:.4f} s of CPU")
+        held, thread = made + queued, written
+        print(f"held up / thread = {held[0] / thread[0]:.2f} (CPU {held[1] / thread[1]:.2f}),", end=" ")
+        print(f"{options.rows / thread[0]:.0f} rows a second in the thread (CPU {options.rows / thread[1]:.0f})")
+        for name in READERS:
+            read(name, folder)
 
 
 if __name__ == "__main__":

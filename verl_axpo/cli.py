@@ -6,6 +6,7 @@ A user's mistake (`ValueError`) or the failure of a disk or a service prints its
 
 import os
 import shlex
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +21,7 @@ from verl_axpo.errors import InfraFailure
 from verl_axpo.eval.cli import app as evaluation
 
 FINDING, MISTAKE = 1, 2  # exit statuses
-MOST_LINES = 50  # of differences; the first ones say what is wrong
+MOST_LINES = 20  # of differences, of notes; the first ones say what is wrong
 
 # Plain help: Rich's cuts options where there is no wide terminal. Sub-commands inherit the settings of their context.
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
@@ -115,23 +116,28 @@ def audit(folder: RunOrTrace) -> None:
     from verl_axpo.audit import audit as recompute
 
     result = recompute(trace_of(folder))
-    for note in result.notes:
-        console.print(f"[yellow]note[/] {escape(note)}", soft_wrap=True)
-    for difference in result.differences[:MOST_LINES]:
-        console.print(f"[bold red]difference[/] {escape(str(difference))}", soft_wrap=True)
+    _print_first("[bold red]difference[/]", list(map(str, result.differences)))
+    _print_first("[yellow]note[/]", result.notes)
     found = len(result.differences)
-    if found > MOST_LINES:
-        console.print(f"... and {found - MOST_LINES} more")
     console.print(f"{result.steps} steps, {result.trajectories} trajectories, {found} differences")
     if found:
         raise typer.Exit(FINDING)
+
+
+def _print_first(title: str, lines: Sequence[str]) -> None:
+    for line in lines[:MOST_LINES]:
+        console.print(f"{title} {escape(line)}", soft_wrap=True)
+    if len(lines) > MOST_LINES:
+        console.print(f"... and {len(lines) - MOST_LINES} more of these")
 
 
 @app.command()
 def view(
     folder: RunOrTrace,
     step: Annotated[int, typer.Option(help="Which step.")],
-    uid: Annotated[str | None, typer.Option(help="One question in full; without it the step's questions.")] = None,
+    uid: Annotated[
+        str | None, typer.Option(help="One question in full: its row in the list, its uid, or the uid's beginning.")
+    ] = None,
 ) -> None:
     """Show the questions of a step, or one question in full.
 

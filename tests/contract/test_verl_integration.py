@@ -83,6 +83,8 @@ def verl_defaults() -> DictConfig:
         (PPOTrainerSync._update_actor, ["self", "batch", "metrics"]),
         (PPOTrainerSync._compute_metrics, ["self", "batch", "metrics", "timing_raw", "global_steps", "epoch"]),
         (PPOTrainerSync.on_train_begin, ["self"]),
+        (PPOTrainerSync._save_checkpoint, ["self"]),
+        (PPOTrainerSync.on_step_end, ["self"]),
         (PPOTrainerSync._shutdown_dump_executor, ["self"]),
         (MultiTurnSFTDataset._read_files_and_process, ["self"]),
         (MultiTurnSFTDataset._build_messages, ["self", "example"]),
@@ -192,6 +194,22 @@ def test_loss_mask_only_counts_tokens() -> None:
 def test_padding_is_what_verls_metrics_leave_out() -> None:
     """trainer._compute_metrics marks resamples so."""
     assert 'tag.get("is_padding", False)' in source(PPOTrainerSync._compute_metrics)
+
+
+def test_a_step_ends_after_its_checkpoint() -> None:
+    """trainer._flush_trace: the step's trace is on disk before either says that the step is done."""
+    fit = source(PPOTrainerSync.fit)
+    assert fit.index("self.step(") < fit.index("self._save_checkpoint()") < fit.index("self.on_step_end()")
+
+
+def test_turns_are_counted_where_their_tokens_are_added() -> None:
+    """The audit's evidence for what the policy generated (audit.tokens.check_turns)."""
+    assert "num_turns=agent_data.user_turns + agent_data.assistant_turns + 1" in source(ToolAgentLoop.run)
+    tools = source(ToolAgentLoop._handle_processing_tools_state)
+    full, merged, counted = "if len(response_mask) >= self.response_length:", "response_mask = ", "user_turns += 1"
+    assert tools.index(full) < tools.index(f"agent_data.{merged}") < tools.index(f"agent_data.{counted}")
+    turn = source(ToolAgentLoop._handle_generating_state)
+    assert turn.count("assistant_turns += 1") == turn.count("ct_merge_assistant_token(") == 1
 
 
 def test_verls_sync_trainer_is_compared_by_name() -> None:

@@ -9,10 +9,13 @@ from collections import Counter
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 from omegaconf import OmegaConf
 from verl.trainer.ppo.utils import create_rl_sampler
 
 from tests.e2e.conftest import REPO, RUN_TIMEOUT_S, FastRun, recipe, run
+from tests.unit.trace.real import Step, follow
+from tests.unit.trace.test_mutations import KINDS
 from verl_axpo.audit import audit
 from verl_axpo.core.types import Kind
 from verl_axpo.eval.weights import weights_hash
@@ -53,6 +56,15 @@ def test_prefixes_were_resampled_and_the_audit_agrees(fast_run: FastRun) -> None
             source = sources[one.step, one.uid, one.source_session]
             length = source.prefix_len or 0
             assert list(one.response_ids)[:length] == list(source.response_ids)[:length]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_audit_finds_each_kind_of_fault_in_this_runs_trace(fast_run: FastRun, kind: str) -> None:
+    """The unit tests' mutations, on a trace that today's code wrote."""
+    step = Step.read(fast_run.out / "trace", 1)
+    KINDS[kind](step)
+    follow(step)
+    assert step.differences()
 
 
 def test_the_prefix_is_found_in_the_engines_cache(fast_run: FastRun) -> None:

@@ -3,11 +3,12 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from verl_axpo.audit.advantages import advantages
 from verl_axpo.audit.view import Found, View, close, where
-from verl_axpo.core.advantage import recovery, row_advantages
 from verl_axpo.core.budget import allocate, max_prefixes
 from verl_axpo.core.metrics import complete
 from verl_axpo.core.ranking import rank
+from verl_axpo.core.recovery import recovery
 from verl_axpo.core.types import Candidate, Kind
 from verl_axpo.trace import ranked_order
 
@@ -20,7 +21,7 @@ def check_rows(view: View) -> Iterator[Found]:
     summary = view.summary
     if summary.num_records != len(view.records):
         yield "files", f"{summary.num_records} trajectories", str(len(view.records))
-    for (uid, session), times in Counter((one.uid, one.session) for one in view.records).items():
+    for (uid, session), times in Counter((record.uid, record.session) for record in view.records).items():
         if times > 1:
             yield f"{uid}/{session}", "one row", f"{times} rows"
     for record in view.records:
@@ -29,7 +30,7 @@ def check_rows(view: View) -> Iterator[Found]:
         if record.kind is Kind.RESAMPLE and record.session < summary.rollouts_per_question:
             yield where(record), f"a session from {summary.rollouts_per_question} on", str(record.session)
     for group in view.groups:
-        sessions = sorted(one.session for one in group.rollouts)
+        sessions = sorted(rollout.session for rollout in group.rollouts)
         if not set(sessions) <= set(range(summary.rollouts_per_question)):
             yield group.uid, f"rollouts 0 to {summary.rollouts_per_question - 1}", str(sessions)
 
@@ -47,28 +48,21 @@ def check_budget(view: View) -> Iterator[Found]:
 
 def check_ranking(view: View) -> Iterator[Found]:
     """Trigger and ranking: the candidates of the step, in order, with their scores."""
-    expected = ranked_order(_ranked(view))
-    found = tuple(view.summary.candidates)
-    yield from _unequal_sets(expected, found)
-    if set(_names(expected)) == set(_names(found)) and _names(expected) != _names(found):
-        yield "summary", f"candidates in the order {_names(expected)}", str(_names(found))
-    scores = {(one.uid, one.session): one.score for one in found}
-    for one in expected:
-        score = scores.get((one.uid, one.session), one.score)
-        if not close(score, one.score):
-            yield f"{one.uid}/{one.session}", f"score {one.score:.7f}", f"{score:.7f}"
+    yield from _unequal_lists(ranked_order(_ranked(view)), view.summary.candidates, "candidates")
 
 
 def check_allocation(view: View) -> Iterator[Found]:
-    """Breadth-first within the budget: the first `limit` candidates."""
+    """Breadth-first within the budget: the first `limit` candidates, with the scores that they have there."""
     limit = max_prefixes(len(view.summary.questions), view.summary.rollouts_per_question, view.summary.config)
-    expected = [one for some in allocate(_ranked(view), limit).values() for one in some]
-    yield from _unequal_sets(expected, view.summary.selected)
+    ranked = _ranked(view)
+    chosen = {candidate for group in allocate(ranked, limit).values() for candidate in group}
+    expected = [candidate for candidate in ranked_order(ranked) if candidate in chosen]
+    yield from _unequal_lists(expected, view.summary.selected, "selected")
 
 
 def check_resamples(view: View) -> Iterator[Found]:
     """A selected source has K continuations or, where resampling failed, none; nothing else has any."""
-    allocated = {(one.uid, one.session) for one in view.summary.selected}
+    allocated = {(candidate.uid, candidate.session) for candidate in view.summary.selected}
     for key, record in view.at.items():
         rows = len(view.continuations.get(key, ()))
         if record.selected and key not in allocated:
@@ -93,10 +87,10 @@ def check_recovery(view: View) -> Iterator[Found]:
 def check_advantages(view: View) -> Iterator[Found]:
     """Equations 2-4, every row."""
     rows = [record.as_row() for record in view.records]
-    expected = row_advantages(rows, view.summary.config, normalize_std=view.summary.normalize_std).tolist()
-    for record, advantage in zip(view.records, expected, strict=True):
+    expected = advantages(rows, view.summary.config, normalize_std=view.summary.normalize_std)
+    for record, (advantage, tolerance) in zip(view.records, expected, strict=True):
         credited = record.selected and view.summary.config.credits_prefix
-        if not close(record.advantage, advantage):
+        if not abs(record.advantage - advantage) <= tolerance:
             yield where(record), f"{advantage:.7f}", f"{record.advantage:.7f}"
         if record.advantage_prefix != (record.advantage if credited else None):
             wanted = f"advantage_prefix {record.advantage if credited else None}"
@@ -108,14 +102,21 @@ def _ranked(view: View) -> dict[str, tuple[Candidate, ...]]:
     return {group.uid: rank(group, view.summary.config) for group in groups}
 
 
-def _names(candidates: Sequence[Candidate]) -> list[str]:
-    return [f"{one.uid}/{one.session}" for one in candidates]
+def _unequal_lists(expected: Sequence[Candidate], found: Sequence[Candidate], name: str) -> Iterator[Found]:
+    """What a list of candidates lacks, has too often, or has in another order or with another score."""
+    wanted, times = {_name(candidate): candidate for candidate in expected}, Counter(map(_name, found))
+    for missing in sorted(wanted.keys() - times.keys()):
+        yield missing, f"in the summary's list of {name}", "not there"
+    for listed, number in times.items():
+        if listed not in wanted or number > 1:
+            yield listed, f"{int(listed in wanted)} times in the summary's list of {name}", f"{number} times"
+    for candidate in found:
+        score = wanted.get(_name(candidate), candidate).score
+        if not close(candidate.score, score):
+            yield _name(candidate), f"score {score:.7f} in the list of {name}", f"{candidate.score:.7f}"
+    if wanted.keys() == times.keys() and list(wanted) != list(times):
+        yield "summary", f"{name} in the order {list(wanted)}", str(list(times))
 
 
-def _unequal_sets(expected: Sequence[Candidate], found: Sequence[Candidate]) -> Iterator[Found]:
-    for name in _names(expected):
-        if name not in _names(found):
-            yield name, "in the summary's list", "not there"
-    for name, times in Counter(_names(found)).items():
-        if name not in _names(expected) or times > 1:
-            yield name, f"{int(name in _names(expected))} times in the summary's list", f"{times} times"
+def _name(candidate: Candidate) -> str:
+    return f"{candidate.uid}/{candidate.session}"

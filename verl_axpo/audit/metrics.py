@@ -3,12 +3,12 @@
 import re
 from collections.abc import Iterator
 
+from verl_axpo.audit.row import TracedRow
 from verl_axpo.audit.view import Found, View, close
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.core.metrics import PREFIX, step_metrics
 from verl_axpo.core.step import Resampled
 from verl_axpo.core.types import Candidate, Kind
-from verl_axpo.trace import TrajectoryRecord
 from verl_axpo.trace.metrics import token_metrics, tool_metrics
 
 # What may be in a summary with any value, or not be there. All else that begins with `axpo/` is recomputed
@@ -49,12 +49,12 @@ def recomputed(view: View) -> dict[str, float]:
     config = view.summary.config
     return {
         **step_metrics(view.groups, resampled, config, rollouts_per_question=view.summary.rollouts_per_question),
-        **token_metrics((record.kind, _generated(record, config)) for record in view.records),
+        **token_metrics((row.record.kind, _generated(row, config)) for row in view.rows),
         **tool_metrics(call for record in view.records for call in record.tool_calls),
     }
 
 
-def _generated(record: TrajectoryRecord, config: AxpoConfig) -> int:
+def _generated(row: TracedRow, config: AxpoConfig) -> int:
     """Tokens that were generated for this row: those with a log-prob, less the prefix that a resample was given."""
-    given = (record.prefix_len or 0) if record.kind is Kind.RESAMPLE and config.prefix == "fixed" else 0
-    return sum(one is not None for one in record.logprobs) - given
+    given = (row.record.prefix_len or 0) if row.record.kind is Kind.RESAMPLE and config.prefix == "fixed" else 0
+    return row.generated - given

@@ -1,69 +1,56 @@
-"""The audit's rules on tokens: view of a step -> prefixes, masks and confidences that are not as they must be.
+"""The audit's rules on one row's tokens: record, arrays, the step's summary and tags -> all that is not as it must be.
+
+What a value is checked against never comes from the value: masks against log-probs, log-probs against the number of
+turns and the lengths that the engine returned, prefixes and spans against the tags in the ids and in the text.
 
 "No token is trained by two rows" is two mask rules together: a selected source trains nothing after its prefix, a
 continuation nothing inside it.
 """
 
-import math
-from collections import Counter
-from collections.abc import Iterator
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
-from verl_axpo.audit.view import Found, View, where
+import numpy as np
+import orjson
+
+from verl_axpo.audit.row import Tokens
+from verl_axpo.audit.tags import CLOSE, END_THINK, OPEN, Tags
+from verl_axpo.audit.view import Found, where
 from verl_axpo.core.types import Kind, Status
 from verl_axpo.trace import StepSummary, TrajectoryRecord
 
 CONFIDENCE_TOLERANCE = 1e-4  # relative: log-probs are float32, and their mean may have been taken in either precision
+LOGPROB_TOLERANCE = 1e-4  # an engine's log-prob of a sure token may be a rounding error above zero
+_JSON = json.JSONDecoder()
+_SPACE = re.compile(r"\s*")
 
 
-def check_prefix(view: View) -> Iterator[Found]:
-    """The prefix ends with the opening tag, the call starts there; continuations share its token ids exactly."""
-    ends = {where(one): _end_of_prefix(one) for one in view.records if one.prefix_len is not None}
-    tag = Counter(ends.values()).most_common(1)[0][0] if ends else None
-    for record in view.records:
-        if ends.get(where(record), tag) != tag:
-            yield where(record), f"a prefix that ends with the opening tag, token {tag}", f"{ends[where(record)]}"
-        if record.tool_call_span is not None and not _is_span(record, *record.tool_call_span):
-            yield where(record), f"a span from {record.prefix_len} inside the response", str(record.tool_call_span)
-    if view.summary.config.prefix == "fixed":
-        for key in view.continuations.keys() & view.at.keys():
-            yield from _shared(view.at[key], view.continuations[key])
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowView:
+    """One row as the checks of its tokens want it."""
+
+    record: TrajectoryRecord
+    tokens: Tokens
+    summary: StepSummary
+    tags: Tags
 
 
-def _end_of_prefix(record: TrajectoryRecord) -> int | None:
-    """The prefix's last token id; None for a prefix that is empty or longer than the response."""
-    length = record.prefix_len or 0
-    return record.response_ids[length - 1] if 0 < length <= len(record.response_ids) else None
+RowCheck = Callable[[RowView], Iterator[Found]]
 
 
-def _shared(source: TrajectoryRecord, continuations: list[TrajectoryRecord]) -> Iterator[Found]:
-    length = source.prefix_len or 0
-    prefix = list(source.response_ids[:length])
-    for record in continuations:
-        if (record.prompt_len, record.prefix_len) != (source.prompt_len, source.prefix_len):
-            lengths = f"prompt_len {source.prompt_len}, prefix_len {source.prefix_len}"
-            yield where(record), lengths, f"prompt_len {record.prompt_len}, prefix_len {record.prefix_len}"
-        if list(record.response_ids[:length]) != prefix:
-            yield where(record), f"the {length} prefix tokens of session {source.session}", "other tokens"
-
-
-def check_masks(view: View) -> Iterator[Found]:
+def check_masks(row: RowView) -> Iterator[Found]:
     """Trained are the generated tokens: of a source at most the prefix, of a continuation all but it."""
-    for record in view.records:
-        generated = [one is not None for one in record.logprobs]
-        if not len(record.response_ids) == len(record.response_mask) == len(generated):
-            yield where(record), "one mask value and log-prob per token", "other lengths"
-            continue
-        trained = _trained_range(record, view.summary)
-        wrong = [
-            index
-            for index, mask in enumerate(record.response_mask)
-            if mask != int(generated[index] and index in trained)
-        ]
-        if _untold_tool_response(record):
-            yield where(record), "a tool response that the policy did not generate", "log-probs on every token"
-        if wrong:
-            rule = f"trained: generated tokens in [{trained.start}, {trained.stop})"
-            yield where(record), rule, f"{len(wrong)} mask values differ, the first at {wrong[0]}"
+    trained = _trained_range(row.record, row.summary)
+    expected = row.tokens.told.copy()
+    expected[: trained.start] = False
+    expected[trained.stop :] = False
+    wrong = np.flatnonzero(row.tokens.mask != expected)
+    if len(wrong):
+        rule = f"trained: generated tokens in [{trained.start}, {trained.stop})"
+        yield where(row.record), rule, f"{len(wrong)} mask values differ, the first at {wrong[0]}"
 
 
 def _trained_range(record: TrajectoryRecord, summary: StepSummary) -> range:
@@ -79,21 +66,121 @@ def _trained_range(record: TrajectoryRecord, summary: StepSummary) -> range:
     return range(length)
 
 
-def _untold_tool_response(record: TrajectoryRecord) -> bool:
-    """A finished trajectory with a tool call has tokens that the policy did not write: the tool's response."""
-    return record.status is Status.OK and bool(record.tool_calls) and None not in record.logprobs
+def check_turns(row: RowView) -> Iterator[Found]:
+    """As many stretches of generated tokens as assistant turns, of the engine's lengths; a tool's response in between.
+
+    `num_turns` (the question, the assistant's turns, the tools') and `turn_lengths` are the agent loop's own counts.
+    """
+    record = row.record
+    generated, responses = row.tokens.generated, row.tokens.responses
+    turns = record.num_turns // 2, (record.num_turns - 1) // 2
+    if (len(generated), len(responses)) != turns:
+        expected = f"log-probs on {turns[0]} assistant turns, none on {turns[1]} tool responses"
+        yield where(record), expected, f"{len(generated)} stretches with and {len(responses)} without"
+    if record.turn_lengths is not None and list(record.turn_lengths) != generated:
+        yield where(record), f"log-probs on turns of {list(record.turn_lengths)} tokens", f"{generated}"
+    least = int(record.status is Status.OK and bool(record.tool_calls))
+    if not least <= len(responses) <= len(record.tool_calls):
+        expected = f"{least} to {len(record.tool_calls)} tool responses for {len(record.tool_calls)} calls"
+        yield where(record), expected, str(len(responses))
+    impossible = np.flatnonzero(row.tokens.logprobs > LOGPROB_TOLERANCE)
+    if len(impossible):
+        yield where(record), "log-probs of at most 0", f"{row.tokens.logprobs[impossible[0]]} at {impossible[0]}"
 
 
-def check_confidence(view: View) -> Iterator[Found]:
+def check_prefix(row: RowView) -> Iterator[Found]:
+    """Prefix, span and confidence are there together; the prefix ends with the opening tag, the span with the closing.
+
+    Where the first call opens is a rule of the whole step (`steps.check_prefix`).
+    """
+    record = row.record
+    measured: dict[str, object] = {"prefix_len": record.prefix_len, "tool_call_span": record.tool_call_span}
+    measured |= {"confidence": record.confidence} if row.tokens.told.any() else {}
+    missing = [name for name, value in measured.items() if value is None]
+    if missing and (len(missing) < len(measured) or record.tool_calls or record.confidence is not None):
+        yield where(record), "a tool call with prefix_len, tool_call_span and confidence", f"no {', '.join(missing)}"
+    elif record.prefix_len is not None and not record.tool_calls and record.status is Status.OK:
+        yield where(record), "the tool call that the prefix leads to", "tool_calls is empty"
+    if record.prefix_len is not None and record.tool_call_span is not None:
+        yield from _span(row, record.prefix_len, *record.tool_call_span)
+
+
+def _span(row: RowView, prefix: int, start: int, end: int) -> Iterator[Found]:
+    ids, tags = row.tokens.ids, row.tags
+    turn = row.tokens.generated[0] if row.tokens.generated else 0
+    if not (0 < prefix == start < end <= turn):
+        yield where(row.record), f"a span from {prefix} inside the first turn of {turn} tokens", str((start, end))
+        return
+    if tags.open is not None and ids[prefix - 1] != tags.open:
+        yield where(row.record), f"a prefix that ends with the opening tag, token {tags.open}", str(ids[prefix - 1])
+    if tags.close is None:
+        return
+    closings = np.flatnonzero(ids[start:turn] == tags.close)
+    inside = _closings_inside(row.record.text) if len(closings) > 1 else 0
+    expected = start + int(closings[min(inside, len(closings) - 1)]) + 1 if len(closings) else turn
+    if end != expected:
+        yield where(row.record), f"a span through the closing tag, to {expected}", str(end)
+
+
+def _closings_inside(text: str) -> int:
+    """Closing tags in a string of the first call's JSON, which close nothing."""
+    begin = _after_space(text, text.find(OPEN, max(text.find(END_THINK), 0)) + len(OPEN))
+    try:
+        _, end = _JSON.raw_decode(text, begin)
+    except (ValueError, RecursionError):
+        return 0
+    return text.count(CLOSE, begin, end) if text[end:].lstrip().startswith(CLOSE) else 0
+
+
+def check_confidence(row: RowView) -> Iterator[Found]:
     """Mean probability of the generated tokens of the first tool call."""
-    for record in view.records:
-        if record.confidence is None or record.tool_call_span is None:
+    record = row.record
+    if record.confidence is None or record.tool_call_span is None:
+        return
+    span = slice(*record.tool_call_span)
+    told = row.tokens.logprobs[span][row.tokens.told[span]]
+    expected = float(np.exp(told).mean()) if len(told) else float("nan")
+    if not abs(record.confidence - expected) <= CONFIDENCE_TOLERANCE * abs(expected):
+        yield where(record), f"{expected:.6f}", f"{record.confidence:.6f}"
+
+
+def check_calls(row: RowView) -> Iterator[Found]:
+    """Calls are those that the text shows, in order; a failed one says why, and a failed service is its status."""
+    record = row.record
+    for call in record.tool_calls:
+        if call.ok != (call.error is None) or (call.ok and call.infra) or call.seconds < 0:
+            yield where(record), "a call that succeeded, or failed with an error", f"{call!r:.200}"
+    if any(call.infra for call in record.tool_calls) and record.status is not Status.INFRA_FAILURE:
+        yield where(record), "status infra_failure, for a call's service failed", record.status.value
+    if OPEN in record.text:
+        written = _written_calls(record.text)
+        for call in record.tool_calls:
+            decoded = call.name and isinstance(call.arguments, dict) and set(call.arguments) != {"raw"}
+            if decoded and not any(candidate == (call.name, call.arguments) for candidate in written):
+                yield where(record), "calls that the text shows", f"{call.name}({call.arguments})"[:200]
+
+
+def _written_calls(text: str) -> Iterator[tuple[Any, Any]]:
+    """(name, arguments) of every call that can be read in the text."""
+    for tag in re.finditer(re.escape(OPEN), text):  # one in a string of a call's JSON is no call, and does not decode
+        try:
+            decoded, _ = _JSON.raw_decode(text, _after_space(text, tag.end()))
+            value = orjson.loads(orjson.dumps(decoded))  # as the trace has it: NaN is null
+        except (ValueError, TypeError, RecursionError):
             continue
-        span = [one for one in record.logprobs[slice(*record.tool_call_span)] if one is not None]
-        expected = sum(map(math.exp, span)) / len(span) if span else math.nan
-        if not math.isclose(expected, record.confidence, rel_tol=CONFIDENCE_TOLERANCE):
-            yield where(record), f"{expected:.6f}", f"{record.confidence:.6f}"
+        if isinstance(value, dict):
+            yield value.get("name"), value.get("arguments", {})
 
 
-def _is_span(record: TrajectoryRecord, start: int, end: int) -> bool:
-    return start == record.prefix_len and start < end <= len(record.response_ids)
+def _after_space(text: str, start: int) -> int:
+    space = _SPACE.match(text, start)
+    return space.end() if space else start
+
+
+ROW_CHECKS: tuple[RowCheck, ...] = (
+    check_masks,
+    check_turns,
+    check_prefix,
+    check_confidence,
+    check_calls,
+)

@@ -1,23 +1,28 @@
-"""A step as the audit's rules want it: records and summary -> `View`, sorted by what the rules ask for."""
+"""A step as the audit's rules want it: rows and summary -> `View`, sorted by what the rules ask for."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from verl_axpo.core.types import Group, Kind
-from verl_axpo.trace import StepSummary, TracedStep, TrajectoryRecord
+from verl_axpo.audit.row import TracedRow
+from verl_axpo.audit.tags import Tags
+from verl_axpo.core.types import Group, Kind, Rollout
+from verl_axpo.trace import StepSummary, TrajectoryRecord
 
 TOLERANCE = 1e-6  # relative and absolute: a few units in the last place of the float32 that advantages are computed in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """A step as the checks want it."""
+    """A step as the checks want it; its records have neither tokens nor text."""
 
     summary: StepSummary
+    tags: Tags
+    rows: tuple[TracedRow, ...]
     records: tuple[TrajectoryRecord, ...]
     groups: tuple[Group, ...]  # one per question, in batch order; of fewer than N rollouts where a session failed
     at: dict[tuple[str, int], TrajectoryRecord]  # (uid, session) -> its row
+    rows_at: dict[tuple[str, int], TracedRow]
     continuations: dict[tuple[str, int], list[TrajectoryRecord]]  # (uid, source session) -> its resampled rows
 
 
@@ -25,19 +30,24 @@ Found = tuple[str, str, str]  # where, expected, found
 Check = Callable[[View], Iterator[Found]]
 
 
-def view_of(step: TracedStep, summary: StepSummary) -> View:
+def view_of(rows: Sequence[TracedRow], summary: StepSummary, tags: Tags) -> View:
     """Sort a step's rows by what the rules ask for."""
-    rollouts = [record for record in step.records if record.kind is Kind.ROLLOUT]
-    by_uid = {uid: tuple(one.as_rollout() for one in rollouts if one.uid == uid) for uid in summary.questions}
+    rollouts: dict[str, list[Rollout]] = {uid: [] for uid in summary.questions}
     continuations: dict[tuple[str, int], list[TrajectoryRecord]] = {}
-    for record in step.records:
+    for row in rows:
+        record = row.record
+        if record.kind is Kind.ROLLOUT and record.uid in rollouts:
+            rollouts[record.uid].append(record.as_rollout())
         if record.source_session is not None:
             continuations.setdefault((record.uid, record.source_session), []).append(record)
     return View(
         summary=summary,
-        records=step.records,
-        groups=tuple(Group(uid=uid, rollouts=group) for uid, group in by_uid.items()),
-        at={(record.uid, record.session): record for record in step.records},
+        tags=tags,
+        rows=tuple(rows),
+        records=tuple(row.record for row in rows),
+        groups=tuple(Group(uid=uid, rollouts=tuple(group)) for uid, group in rollouts.items()),
+        at={(row.record.uid, row.record.session): row.record for row in rows},
+        rows_at={(row.record.uid, row.record.session): row for row in rows},
         continuations=continuations,
     )
 

@@ -9,18 +9,15 @@ has its prefix masked, so every token is updated from exactly one stream.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 
 from verl_axpo.core.config import AxpoConfig
-from verl_axpo.core.types import Kind, Row, Scored, Status, usable
+from verl_axpo.core.recovery import recovery
+from verl_axpo.core.types import Kind, Row, Status
 
-
-def recovery(continuations: Iterable[Scored], config: AxpoConfig) -> int | None:
-    """R: 1 if any usable continuation is correct, else 0; None if none is usable, so that nothing was learned."""
-    kept = usable(continuations)
-    return int(any(config.is_correct(one.reward) for one in kept)) if kept else None
+__all__ = ["recovery", "row_advantages"]
 
 
 def row_advantages(

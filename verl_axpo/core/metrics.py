@@ -7,10 +7,10 @@ measurement.
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from verl_axpo.core.advantage import recovery
 from verl_axpo.core.budget import max_prefixes
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.core.ranking import rank
+from verl_axpo.core.recovery import recovery
 from verl_axpo.core.step import Resampled
 from verl_axpo.core.types import Group, Rollout, Status, usable
 

@@ -189,6 +189,7 @@ class AxpoToolAgentLoop(ToolAgentLoop):
             cached_tokens=client.cached_tokens,
             started=started,
             finished=time.time(),
+            turn_lengths=tuple(client.turn_lengths),
         )
 
     def _first_call(self, output: AgentLoopOutput, client: TurnClient) -> tuple[int, int] | None:

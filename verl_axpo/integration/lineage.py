@@ -32,6 +32,7 @@ class Episode:
     there through the closing tag; both None without a tool call. `prefix_images` are the images in the context there.
     `num_generated` counts the response's tokens that the policy wrote, without the prefix that a resample was given.
     `prompt_tokens` and `cached_tokens` are those of the first request, the cache count None if the engine gave none.
+    `turn_lengths` are the tokens of each assistant turn as the engine returned them, the prefix included.
     """
 
     request_id: str
@@ -46,6 +47,7 @@ class Episode:
     cached_tokens: int | None
     started: float
     finished: float
+    turn_lengths: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +84,10 @@ class Session:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transcript:
-    """The trajectory as the trace shows it, T response tokens. Only made when a trace is written."""
+    """The trajectory as the trace shows it, T response tokens. Only made when a trace is written.
+
+    `trace_error` says why an image could not be stored; the trainer then stops in this step.
+    """
 
     question: str
     ground_truth: Any
@@ -94,6 +99,7 @@ class Transcript:
     logprobs: npt.NDArray[np.float32]  # (T,) nats
     text: str
     num_turns: int
+    trace_error: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

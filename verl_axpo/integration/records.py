@@ -20,7 +20,7 @@ class StepData:
     """The rows of one step without padding, R of them, with the advantages that were put on them.
 
     `decisions` are the coordinator's; `entropies`: per row the trainer's (T,) policy entropy
-    in nats over the published response.
+    in nats over the published response; `tags`: token ids of the tags around calls and thinking.
     """
 
     step: int
@@ -32,6 +32,7 @@ class StepData:
     decisions: Decisions
     normalize_std: bool
     entropies: Sequence[torch.Tensor] = field(default_factory=list)
+    tags: Mapping[str, int] | None = None
 
     def groups(self) -> list[Group]:
         """The ordinary rollouts by question, in batch order; none where all of its sessions failed."""
@@ -74,12 +75,21 @@ def step_summary(data: StepData, metrics: Mapping[str, float]) -> StepSummary:
         selected=data.selected(),
         metrics={key: float(value) for key, value in metrics.items() if key.startswith("axpo/")},
         normalize_std=data.normalize_std,
+        tags=data.tags,
     )
 
 
 def trajectory_records(data: StepData) -> list[TrajectoryRecord]:
-    """One record per row, in the order of question and session."""
-    return sorted(_records(data), key=lambda record: (data.questions.index(record.uid), record.session))
+    """One record per row, in the order of question and session.
+
+    Raises:
+        OSError: a worker could not store an image, so the trace would lack it.
+    """
+    errors = [row.transcript.trace_error for row in data.rows if row.transcript and row.transcript.trace_error]
+    if errors:
+        raise OSError(f"trace of step {data.step}: {len(errors)} rows lack an image; the first: {errors[0]}")
+    places = {uid: place for place, uid in enumerate(data.questions)}
+    return sorted(_records(data), key=lambda record: (places[record.uid], record.session))
 
 
 def _records(data: StepData) -> Iterator[TrajectoryRecord]:
@@ -126,6 +136,7 @@ def _record(
         num_turns=transcript.num_turns,
         started=episode.started,
         finished=episode.finished,
+        turn_lengths=episode.turn_lengths or None,
     )
 
 

@@ -27,6 +27,7 @@ from verl_axpo.integration.lineage import AXPO_FIELD, BatchRow
 from verl_axpo.integration.mini_batches import count_grpo_tokens, dealt, session_of, split_evenly
 from verl_axpo.integration.records import StepData, step_summary, trajectory_records
 from verl_axpo.integration.step_metrics import batch_metrics, length_metrics
+from verl_axpo.tools.parser import TAGS
 from verl_axpo.trace.writer import TraceWriter
 
 TRAINER_MODE = "axpo_sync"
@@ -52,7 +53,7 @@ class AxpoTrainer(PPOTrainerSync):
     # ------------------------------ rollout ------------------------------
 
     def on_train_begin(self) -> None:
-        """A trace that continues: what a killed run wrote behind the checkpoint is moved aside."""
+        """A trace that continues: what a killed run wrote after the checkpoint is moved aside."""
         super().on_train_begin()
         if self.trace is not None:
             self.trace.begin_step(self.global_steps)
@@ -135,6 +136,7 @@ class AxpoTrainer(PPOTrainerSync):
             advantages=[one for one, row in zip(advantages_R.tolist(), rows, strict=True) if row is not None],
             decisions=decisions,
             normalize_std=self.config.algorithm.get("norm_adv_by_std_in_grpo", True),
+            tags={tag: self.tokenizer.convert_tokens_to_ids(tag) for tag in TAGS},
         )
         metrics.update(batch_metrics(data))
         if self.trace is not None:
@@ -153,10 +155,23 @@ class AxpoTrainer(PPOTrainerSync):
         if self.has_extra_rows:
             metrics.update(length_metrics(self.lengths))
 
-    def _shutdown_dump_executor(self) -> None:
-        super()._shutdown_dump_executor()
+    def _save_checkpoint(self) -> None:
+        """A checkpoint says that its step is done, so the step's trace is on disk before; else the step stops here."""
+        self._flush_trace()
+        super()._save_checkpoint()
+
+    def on_step_end(self) -> None:
+        """Without a checkpoint, too, a trace that cannot be written stops the step that it is of."""
+        self._flush_trace()
+        super().on_step_end()
+
+    def _flush_trace(self) -> None:
         if self.trace is not None:
             self.trace.flush()
+
+    def _shutdown_dump_executor(self) -> None:
+        super()._shutdown_dump_executor()
+        self._flush_trace()
 
 
 def read_rows(batch: KVBatchMeta) -> list[BatchRow | None]:

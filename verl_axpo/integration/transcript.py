@@ -14,14 +14,21 @@ from verl_axpo.trace.writer import store_image
 async def transcribe(
     session: Session, published: AgentLoopOutput, tokenizer: Any, trace_dir: str | None
 ) -> Transcript | None:
-    """The session's whole response, with the mask that is trained on; None when no trace is written."""
+    """The session's whole response, with the mask that is trained on; None when no trace is written.
+
+    An image that cannot be stored costs no rollout: the trainer reads `trace_error` and stops before it updates.
+    """
     if trace_dir is None:
         return None
     whole, kwargs = session.output, session.kwargs
     trained = np.zeros(len(whole.response_ids), dtype=np.int8)
     trained[: len(published.response_mask)] = published.response_mask
     images = (whole.multi_modal_data or {}).get("images") or ()
-    stored = await asyncio.gather(*(asyncio.to_thread(store_image, trace_dir, image) for image in images))
+    trace_error, stored = None, list[str]()
+    try:
+        stored = await asyncio.gather(*(asyncio.to_thread(store_image, trace_dir, image) for image in images))
+    except OSError as error:
+        trace_error = str(error)
     return Transcript(
         question=question_of(kwargs["raw_prompt"]),
         ground_truth=(kwargs.get("reward_model") or {}).get("ground_truth"),
@@ -33,6 +40,7 @@ async def transcribe(
         logprobs=np.asarray(whole.response_logprobs or [0.0] * len(whole.response_ids), dtype=np.float32),
         text=tokenizer.decode(whole.response_ids),
         num_turns=whole.num_turns,
+        trace_error=trace_error,
     )
 
 

@@ -13,31 +13,54 @@ from verl_axpo.report.example import first_call
 from verl_axpo.trace import TracedStep, TrajectoryRecord, read_step
 
 OPENING_TAG = "<tool_call>"
+MOST_UIDS = 20  # listed in an error message
 
 
-def view(trace_dir: str | Path, step: int, uid: str | None = None) -> RenderableType:
+def view(trace_dir: str | Path, step: int, question: str | None = None) -> RenderableType:
     """The questions of a step, or one of them in full.
 
+    Args:
+        question: its uid, the beginning of its uid if no other begins so, or its row in the list of questions.
+
     Raises:
-        ValueError: no such step, or no such question in it.
+        ValueError: no such step, no such question in it, or several.
     """
-    traced = read_step(trace_dir, step)
-    if uid is None:
+    traced = read_step(trace_dir, step, tokens=False)
+    if question is None:
         return Group(*(Text(defect, style="yellow") for defect in traced.defects), _questions(traced))
-    records = [record for record in traced.records if record.uid == uid]
-    if not records:
-        known = sorted({record.uid for record in traced.records})
-        raise ValueError(f"view: got uid {uid}, which step {step} does not have; questions there: {', '.join(known)}")
-    return Group(*_question(records))
+    uid = _uid(question, list(dict.fromkeys(record.uid for record in traced.records)), step)
+    return Group(*_question([record for record in traced.records if record.uid == uid]))
+
+
+def _uid(question: str, uids: Sequence[str], step: int) -> str:
+    """The uid that `question` stands for: a whole uid first, then a row, then a beginning."""
+    rows = {str(row): uid for row, uid in enumerate(uids, start=1)}
+    beginning = [uid for uid in uids if uid.startswith(question)]
+    if question in uids:
+        return question
+    if question in rows:
+        return rows[question]
+    if len(beginning) == 1:
+        return beginning[0]
+    found = f"which begins {len(beginning)} uids of step {step}" if beginning else f"which step {step} does not have"
+    listed = ", ".join((beginning or list(uids))[:MOST_UIDS]) + (", ..." if len(beginning or uids) > MOST_UIDS else "")
+    raise ValueError(
+        f"view: got uid {question}, {found}; give a row from 1 to {len(uids)}, a uid or its beginning; "
+        f"questions there: {listed}"
+    )
 
 
 def _questions(step: TracedStep) -> Table:
-    table = Table("uid", "question", "rewards", "tool-using", "resampled", "restored", title=f"step {step.step}")
-    for uid in dict.fromkeys(record.uid for record in step.records):
+    table = Table("row", title=f"step {step.step}")
+    table.add_column("uid", overflow="fold")  # never cut: it is what --uid takes
+    for name in ("question", "rewards", "tool-using", "resampled", "restored"):
+        table.add_column(name)
+    for row, uid in enumerate(dict.fromkeys(record.uid for record in step.records), start=1):
         records = [record for record in step.records if record.uid == uid]
         rollouts = [record for record in records if record.kind is Kind.ROLLOUT]
         sources = [record for record in rollouts if record.selected]
         table.add_row(
+            str(row),
             Text(uid),
             Text(" ".join(records[0].question.split())[:60]),
             " ".join(f"{record.reward:g}" for record in rollouts),

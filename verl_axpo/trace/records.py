@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import chain, zip_longest
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +15,18 @@ import orjson
 
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.core.types import Candidate, Kind, Rollout, Row, Status
+from verl_axpo.trace.checks import (
+    CALL_TYPES,
+    CANDIDATE_TYPES,
+    OPTIONAL,
+    RECORD_TYPES,
+    SUMMARY_TYPES,
+    TOKEN_FIELDS,
+    check_elements,
+    check_types,
+    with_keys_of,
+)
 
-TOKEN_FIELDS = ("response_ids", "response_mask", "logprobs")  # nearly all of a line's bytes
-# Evidence that the first traces do not have: left out of a file where it is None, and None where a file has none
-OPTIONAL = ("turn_lengths", "tags")
 _TOKEN_ARRAY = re.compile(f'"(?:{"|".join(TOKEN_FIELDS)})":\\s*\\['.encode())
 
 
@@ -97,8 +105,10 @@ class TrajectoryRecord:
     @classmethod
     def from_json(cls, line: bytes | str) -> "TrajectoryRecord":
         """Raises ValueError for anything but one record with exactly the fields above, each of its type."""
-        values = _with_keys_of(cls, orjson.loads(line))
-        _check_types(values, _RECORD_TYPES)
+        values = with_keys_of(cls, orjson.loads(line))
+        check_types(values, RECORD_TYPES)
+        check_elements(values, "images", str)
+        check_elements(values, "turn_lengths", int)
         span = values["tool_call_span"]
         if span is not None and not (len(span) == 2 and all(isinstance(end, int) for end in span)):
             raise ValueError(f"tool_call_span: got {span!r}, expected [start, end) in tokens")
@@ -174,8 +184,8 @@ class StepSummary:
     @classmethod
     def from_json(cls, text: bytes | str) -> "StepSummary":
         """Raises ValueError for anything but one summary with exactly the fields above."""
-        values = _with_keys_of(cls, orjson.loads(text))
-        _check_types(values, _SUMMARY_TYPES)
+        values = with_keys_of(cls, orjson.loads(text))
+        check_types(values, SUMMARY_TYPES)
         return cls(
             **values
             | {
@@ -212,65 +222,20 @@ def without_tokens(line: bytes) -> bytes:
     return b"".join([*pieces, line[at:]])
 
 
-RecordT = TypeVar("RecordT", TrajectoryRecord, StepSummary, ToolCall, Candidate)
-_NUMBER, _NONE = (int, float), type(None)
-_RECORD_TYPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("uid", "question", "text"), (str,)),
-    **dict.fromkeys(("step", "session", "prompt_len", "num_turns"), (int,)),
-    **dict.fromkeys(("source_session", "prefix_len", "recovery"), (int, _NONE)),
-    **dict.fromkeys(("images", "tool_calls", *TOKEN_FIELDS), (list,)),
-    **dict.fromkeys(("tool_call_span", "turn_lengths"), (list, _NONE)),
-    **dict.fromkeys(("reward", "advantage", "started", "finished"), _NUMBER),
-    **dict.fromkeys(("confidence", "entropy", "advantage_prefix"), (*_NUMBER, _NONE)),
-    "selected": (bool,),
-}
-_CALL_TYPES: dict[str, tuple[type, ...]] = {
-    "name": (str,), "ok": (bool,), "infra": (bool,), "seconds": _NUMBER, "error": (str, _NONE)
-}  # fmt: skip
-_SUMMARY_TYPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("step", "rollouts_per_question", "budget"), (int,)),
-    **dict.fromkeys(("questions", "candidates", "selected"), (list,)),
-    **dict.fromkeys(("config", "metrics"), (dict,)),
-    "normalize_std": (bool,),
-    "num_records": (int, _NONE),
-    "tags": (dict, _NONE),
-}
-_CANDIDATE_TYPES: dict[str, tuple[type, ...]] = {"uid": (str,), "session": (int,), "score": _NUMBER}
-
-
 def _values(record: TrajectoryRecord | StepSummary) -> dict[str, Any]:
     values = {field.name: getattr(record, field.name) for field in fields(record)}
     return {name: value for name, value in values.items() if name not in OPTIONAL or value is not None}
 
 
-def _with_keys_of(cls: type[RecordT], values: Any) -> dict[str, Any]:
-    """`values`, refused unless it is an object with the fields of `cls`, of which the optional ones may be missing."""
-    expected = {field.name for field in fields(cls)}
-    got = set(values) if isinstance(values, dict) else {f"a {type(values).__name__} instead of an object"}
-    missing = expected - got - set(OPTIONAL)
-    if missing or got - expected:
-        raise ValueError(f"{cls.__name__}: missing {sorted(missing)}, not known {sorted(got - expected)}")
-    return dict.fromkeys(expected & set(OPTIONAL)) | dict(values)
-
-
-def _check_types(values: Mapping[str, Any], types: Mapping[str, tuple[type, ...]]) -> None:
-    """JSON writes NaN and infinity as null, which no reward and no advantage may be."""
-    for name, allowed in types.items():
-        value = values[name]
-        if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-            expected = "a finite number" if allowed == _NUMBER else " or ".join(kind.__name__ for kind in allowed)
-            raise ValueError(f"{name}: got {value!r:.80}, expected {expected}")
-
-
 def _tool_call(values: Any) -> ToolCall:
-    call = _with_keys_of(ToolCall, values)
-    _check_types(call, _CALL_TYPES)
+    call = with_keys_of(ToolCall, values)
+    check_types(call, CALL_TYPES)
     return ToolCall(**call)
 
 
 def _candidate(values: Any) -> Candidate:
-    candidate = _with_keys_of(Candidate, values)
-    _check_types(candidate, _CANDIDATE_TYPES)
+    candidate = with_keys_of(Candidate, values)
+    check_types(candidate, CANDIDATE_TYPES)
     return Candidate(**candidate)
 
 

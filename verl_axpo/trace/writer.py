@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -69,9 +69,9 @@ class TraceWriter:
         steps = list_steps(self.trace_dir)
         gone = set(range(steps[0], step)) - lost_steps(self.trace_dir) if steps else set()
         lost = [earlier for earlier in sorted(gone) if not summary_path(self.trace_dir, earlier).exists()]
-        append_lines(
-            self.trace_dir / LOST_STEPS, [orjson.dumps({"resumed": step, "lost": earlier}) for earlier in lost]
-        )
+        if lost:
+            lines = (orjson.dumps({"resumed": step, "lost": earlier}) for earlier in lost)
+            append_lines(self.trace_dir / LOST_STEPS, lines)
 
     def flush(self) -> None:
         """Wait until the queued step is on disk; raises its OSError if it is not."""
@@ -96,7 +96,7 @@ class TraceWriter:
 
     def _write(self, records: Sequence[TrajectoryRecord], summary: StepSummary) -> None:
         self._supersede(summary.step)
-        append_lines(records_path(self.trace_dir, summary.step), [record.to_json() for record in records])
+        append_lines(records_path(self.trace_dir, summary.step), (record.to_json() for record in records))
         complete = replace(summary, num_records=len(records))
         write_atomically(summary_path(self.trace_dir, summary.step), complete.to_json())
 
@@ -110,14 +110,14 @@ class TraceWriter:
                     os.replace(path, aside / path.name)
 
 
-def append_lines(path: Path, lines: Sequence[bytes]) -> int:
+def append_lines(path: Path, lines: Iterable[bytes]) -> int:
     """Append whole lines, whatever an earlier writer left and whoever else appends at the same time.
 
     A killed writer tears at most the last line; here it is cut off, or ended where only its line end is missing. A full
     disk keeps the lines that it took as a whole.
 
     Args:
-        lines: one JSON value each, without its line end.
+        lines: one JSON value each, without its line end; made one by one if they come from a generator.
 
     Returns:
         Where the first of them begins, in bytes.
@@ -125,8 +125,6 @@ def append_lines(path: Path, lines: Sequence[bytes]) -> int:
     Raises:
         OSError: the disk took only some of the lines.
     """
-    if not lines:
-        return path.stat().st_size if path.exists() else 0
     with _telling(path):
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         try:
@@ -159,13 +157,14 @@ def _telling(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is not None:
+        full = error.errno in NO_SPACE
+        if error.filename is not None and not full:
             raise
-        hint = "; free some space, then run the same command again" if error.errno in NO_SPACE else ""
+        hint = "; free some space, then run the same command again" if full else ""
         raise OSError(error.errno, f"{error.strerror}{hint}", str(path)) from error
 
 
-def _append(descriptor: int, lines: Sequence[bytes]) -> None:
+def _append(descriptor: int, lines: Iterable[bytes]) -> None:
     """Each line whole, or not at all."""
     for line in lines:
         end, rest = os.lseek(descriptor, 0, os.SEEK_END), line + b"\n"

@@ -1,5 +1,6 @@
 """The trainer's parts that need no cluster: what a row is, how many updates, and what its metrics are about."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -7,8 +8,10 @@ from omegaconf import OmegaConf
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1 import PPOTrainerSync
 
+from verl_axpo.core.config import AxpoConfig
 from verl_axpo.integration.step_metrics import length_metrics
 from verl_axpo.integration.trainer import AxpoTrainer
+from verl_axpo.trace import StepSummary, TraceWriter
 
 
 def make_trainer(*, dynamic: bool = False, extra: bool = True, mini: int = 16) -> AxpoTrainer:
@@ -73,3 +76,25 @@ def test_rows_are_dealt_behind_verls_balancing_and_only_where_there_are_rows_of_
     assert balanced(keys) == ["a_0_0", "b_0_0", "b_8_0", "a_1_0", "b_1_0", "b_9_0"]
     ordinary = [key for key in keys if key not in ("b_8_0", "b_9_0")]
     assert balanced(ordinary) == ordinary
+
+
+@pytest.mark.parametrize("hook", ["_save_checkpoint", "on_step_end"])
+def test_a_step_whose_trace_cannot_be_written_ends_there_before_its_checkpoint(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, hook: str
+) -> None:
+    reached: list[str] = []
+    monkeypatch.setattr(PPOTrainerSync, hook, lambda self: reached.append(hook))
+    trainer = make_trainer()
+    trainer.trace = TraceWriter(tmp_path)
+    summary = StepSummary(
+        step=1, config=AxpoConfig(), questions=[], rollouts_per_question=8, budget=0, candidates=[], selected=[]
+    )
+    trainer.trace.write_step([], summary)
+    getattr(trainer, hook)()
+    assert reached == [hook]
+    assert (tmp_path / "step_000001.summary.json").exists()  # flushed first, not some time later
+    (tmp_path / "superseded").write_text("in the way of step 1, which is moved aside")
+    trainer.trace.write_step([], summary)
+    with pytest.raises(OSError, match="superseded"):
+        getattr(trainer, hook)()
+    assert reached == [hook]

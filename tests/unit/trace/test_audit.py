@@ -163,11 +163,6 @@ METRIC_FAULTS: dict[str, tuple[Callable[[Lines, Line], None], set[str]]] = {
     "a call too many": (set_metric("axpo/tool/image_zoom_in/calls", lambda old: old + 1), {"image_zoom_in/calls"}),
     "an error that no record has": (set_metric("axpo/tool/image_zoom_in/errors", 1.0), {"image_zoom_in/errors"}),
     "a total instead of a mean": (set_metric("axpo/tool/image_zoom_in/seconds", 0.2), {"image_zoom_in/seconds"}),
-    "a call's record lost": (set_key(plain, "tool_calls", []), {"image_zoom_in/calls"}),
-    "a service blamed": (
-        set_key(plain, "tool_calls", lambda old: [old[0] | {"ok": False, "infra": True}]),
-        {"image_zoom_in/errors", "image_zoom_in/infra_failures"},
-    ),
     "the prefix counted again": (set_metric("axpo/extra_tokens_ratio", lambda old: old * 11 / 7), {"extra_tokens"}),
     "no number": (lambda lines, summary: summary["metrics"].update({"axpo/selected": None}), {"axpo/selected"}),
     "missing, of core": (set_metric("axpo/pass@1", None), {"axpo/pass@1"}),
@@ -269,6 +264,18 @@ def test_a_failed_session_is_a_note(tmp_path: Path, config: AxpoConfig, step_mak
         "step 2, q2c: 3 of 4 rollouts, the other sessions failed; nothing of it is resampled",
         "step 2, q2d: 0 of 4 rollouts, the other sessions failed; nothing of it is resampled",
     )
+
+
+def test_a_step_that_lost_most_of_its_rollouts_is_a_difference(
+    tmp_path: Path, config: AxpoConfig, step_maker: Callable[..., Any]
+) -> None:
+    """What is left is what ended first, and a group of one has no peer."""
+    lost = {(f"q2{letter}", session) for letter in "abcdef" for session in range(4)} - {("q2a", 1), ("q2c", 1)}
+    image = store_image(tmp_path, Image.new("RGB", (4, 3)))
+    with TraceWriter(tmp_path) as writer:
+        writer.write_step(*step_maker(2, config, image, lost))
+    differences = audit(tmp_path).differences
+    assert "most of the step's 24 rollouts, found 2 that did not fail" in str(differences[-1])
 
 
 def test_what_a_group_with_a_failed_session_resamples_is_a_difference(

@@ -2,13 +2,16 @@
 
 import json
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from verl_axpo import cli, doctor
 from verl_axpo.report.viewer import split_at_call
-from verl_axpo.trace import TrajectoryRecord, read_step
+from verl_axpo.trace import TraceWriter, TrajectoryRecord, read_step
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -38,12 +41,45 @@ def test_audit_of_a_faulty_run_fails_and_says_where(
     assert "step 1, q1a/0, advantages: expected" in capsys.readouterr().out
 
 
+def test_audit_with_a_missing_step_file_says_that_and_nothing_else(
+    trace_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (trace_dir / "step_000002.jsonl").unlink()
+    assert call(monkeypatch, "audit", str(trace_dir)) == cli.FINDING
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "difference step 2, files, files: expected whole files, found step_000002.jsonl is missing"
+    assert len(lines) == 2
+
+
+def test_audit_says_the_causes_first_and_in_few_lines(
+    trace_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = trace_dir / "step_000001.jsonl"
+    rows = [json.loads(line) for line in path.open()]
+    for row in rows:
+        row["advantage"] += 1
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"reward": None}]))
+    assert call(monkeypatch, "audit", str(trace_dir)) == cli.FINDING
+    lines = capsys.readouterr().out.splitlines()
+    assert "is no trajectory" in lines[0]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert call(monkeypatch, "audit", str(trace_dir)) == cli.FINDING
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == cli.MOST_LINES + 2
+    assert "more of these" in lines[-2]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("audit", "nowhere"), "expected a folder with step_*.jsonl"),
         (("view", "TRACE", "--step", "9"), "steps there: 1 to 3"),
-        (("view", "TRACE", "--step", "1", "--uid", "q9"), "questions there: q1a"),
+        (
+            ("view", "TRACE", "--step", "1", "--uid", "x9"),
+            "got uid x9, which step 1 does not have; give a row from 1 to 6, or a uid",
+        ),
+        (("view", "TRACE", "--step", "1", "--uid", "q1"), "which begins 6 uids of step 1"),
+        (("view", "TRACE", "--step", "1", "--uid", "7"), "give a row from 1 to 6"),
         (("report", "nowhere"), "expected a run's folder"),
         (("report", "a", "b"), "add --out DIR"),
     ],
@@ -72,6 +108,34 @@ def test_view_shows_a_step_and_a_question(
     assert f"of rollout {source.session}" in output
     assert f"recovery {source.recovery}" in output
     assert "image_zoom_in(bbox_2d=[0, 0, 9, 9])" in output
+
+
+def test_view_takes_what_it_shows(
+    tmp_path: Path, make: Callable[[int], Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """uids are 36 characters long in a run without a seed: no narrow terminal may cut what --uid needs."""
+    records, summary = make(1)
+    long = {
+        uid: f"{place}f1c9a52-7b1e-4c8e-9d55-0a3f6f2b{place}e4{uid[-1]}" for place, uid in enumerate(summary.questions)
+    }
+    with TraceWriter(tmp_path) as writer:
+        questions = [long[uid] for uid in summary.questions]
+        writer.write_step(
+            [replace(record, uid=long[record.uid], question=f"about {record.uid}") for record in records],
+            replace(summary, questions=questions, candidates=[], selected=[]),
+        )
+    monkeypatch.setenv("COLUMNS", "60")
+    for arguments in ((), ("--uid", "3"), ("--uid", questions[2]), ("--uid", questions[2][:5])):
+        monkeypatch.setattr(sys, "argv", ["verl-axpo", "view", str(tmp_path), "--step", "1", *arguments])
+        with pytest.raises(SystemExit) as exit_info:
+            cli.main()
+        assert not exit_info.value.code
+        shown = capsys.readouterr().out
+        if arguments:
+            assert "about q1c" in shown
+        else:
+            cells = [line.split("│")[2].strip() for line in shown.splitlines() if line.startswith("│")]
+            assert "".join(questions) in "".join(cells)
 
 
 def test_the_prefix_in_the_text_ends_with_the_call_after_the_thinking(trace_dir: Path) -> None:
