@@ -42,6 +42,7 @@ def rl_schema(embed: bool) -> Any:
                         ("question", pa.string()),
                         ("answer_type", pa.string()),
                         ("aliases", pa.list_(pa.string())),
+                        ("options", pa.list_(pa.string())),
                         ("metadata", pa.string()),
                     ]
                 ),
@@ -66,7 +67,7 @@ def image_cell(store: ImageStore, sha256: str, embed: bool) -> Row:
 
 
 def rl_row(problem: Problem, index: int, split: str, tools: Sequence[str], store: ImageStore, embed: bool) -> Row:
-    """One question for GRPO or AXPO; the reward finds `answer_type` and `aliases` in `extra_info`."""
+    """One question for GRPO or AXPO; the reward finds `answer_type`, `aliases` and `options` in `extra_info`."""
     return {
         "data_source": problem.source,
         "prompt": prompts.prompt_messages(problem.question, tools),
@@ -80,6 +81,7 @@ def rl_row(problem: Problem, index: int, split: str, tools: Sequence[str], store
             "question": problem.question.replace(PLACEHOLDER, "").strip(),
             "answer_type": problem.answer_type,
             "aliases": list(problem.aliases),
+            "options": list(problem.options),
             "metadata": orjson.dumps(problem.metadata).decode(),
         },
     }

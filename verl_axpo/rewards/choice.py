@@ -28,33 +28,30 @@ _LABEL = re.compile(
 )
 _ANOTHER = re.compile(rf"^\W*{_LETTER}\W*$|(?:^|[\s(]){_LETTER}\s?[.):\]]", re.ASCII)
 _REASON = re.compile(r"^(?:because|since)\b", re.IGNORECASE)
-_HEDGES = frozenset(
-    [
-        "not",
-        "no",
-        "nor",
-        "neither",
-        "never",
-        "or",
-        "either",
-        "wrong",
-        "incorrect",
-        "false",
-        "except",
-        "but",
-        "isnt",
-        "arent",
-        "cannot",
-        "maybe",
-        "probably",
-        "possibly",
-        "perhaps",
-        "unsure",
-        "instead",
-        "rather",
-        "and/or",
-    ]
-)
+_HEDGES = [
+    "not",
+    "no",
+    "nor",
+    "neither",
+    "never",
+    "or",
+    "either",
+    "wrong",
+    "incorrect",
+    "false",
+    "except",
+    "but",
+    "isnt",
+    "arent",
+    "cannot",
+    "maybe",
+    "probably",
+    "possibly",
+    "perhaps",
+    "unsure",
+    "instead",
+    "rather",
+]
 # How questions mark their options; each letter stands at the start or after white space
 _MARKS = (
     r"\(\s*({})\s*\)",
@@ -108,7 +105,7 @@ def options_in(question: str) -> tuple[str, ...]:
 
 def _listed(text: str, mark: str, letters: str) -> tuple[str, ...]:
     """The last run of marks A, B, ... and what stands after each; a line ends the last one."""
-    marks = list(re.finditer(r"(?<![^\s({\[,;])" + mark, text))
+    marks = list(re.finditer(r"(?<![^\s({\[,;:?。])" + mark, text))
     begin = max((at for at, found in enumerate(marks) if found[1] == letters[0]), default=len(marks))
     run = [found for found, letter in zip(marks[begin:], letters, strict=False) if found[1] == letter]
     if len(run) < 2 or [found[1] for found in run] != list(letters[: len(run)]):
@@ -144,7 +141,7 @@ def _is_text_of(text: str, option: str) -> bool:
 
 
 def _labelled(text: str, options: Sequence[str]) -> str | None:
-    """The letter in front, when what follows is nothing, its own option, or, if the options are unknown, any plain text."""
+    """The letter in front, if nothing, its own option or, where no options are known, a harmless text follows."""
     label = _LABEL.match(text)
     if label is None:
         return None
@@ -162,4 +159,4 @@ def _labelled(text: str, options: Sequence[str]) -> str | None:
 def _is_harmless(rest: str) -> bool:
     """Whether the text names no other option and takes nothing back."""
     names_another = _ANOTHER.search(rest) is not None or (_REASON.match(rest) and re.search(rf"\b[{LETTERS}]\b", rest))
-    return not names_another and _HEDGES.isdisjoint(short_text.words(rest))
+    return not names_another and not set(_HEDGES) & set(short_text.words(rest))

@@ -7,14 +7,14 @@ hang a run and no question answers itself.
 """
 
 from collections.abc import Sequence
-from fractions import Fraction
 
 from verl_axpo.rewards import short_text
-from verl_axpo.rewards.algebra import Poly, TooLarge, approximate, is_constant, mapped
-from verl_axpo.rewards.reader import Item, Reader
+from verl_axpo.rewards.algebra import Poly, TooLarge, approximate, is_constant, number
+from verl_axpo.rewards.reader import Reader
+from verl_axpo.rewards.statements import Item
 from verl_axpo.rewards.tokens import Unreadable, source, tokens
 from verl_axpo.rewards.typography import MAX_CHARS, plain
-from verl_axpo.rewards.units import meaning
+from verl_axpo.rewards.units import in_base_units, units_of, without_units
 
 ROUNDED_DIGITS = 6  # a decimal with this many significant digits or more stands for everything that rounds to it
 FLOAT_DIGITS = 16  # of a binary float
@@ -42,20 +42,23 @@ def compare(answer: str, truth: str) -> bool | None:
 def read(text: str) -> list[Item] | None:
     """The statements of a text, None when it is no mathematics that the rules know."""
     try:
-        return Reader(_both_signs(tokens(plain(text)))).whole()
+        return _read(tokens(plain(text)))
     except (Unreadable, TooLarge):
         return None
+
+
+def _read(found: list[str]) -> list[Item]:
+    return Reader([{":": "/"}.get(token, token) for token in _both_signs(found)]).whole()
 
 
 def _same_tokens(ours: list[str], theirs: list[str]) -> bool:
     if source(ours) == source(theirs):
         return True
     margin = max(_margin(ours), _margin(theirs))
-    has_ratio = ":" in ours and ":" in theirs  # 3:4 and 6:8 are two scores; 3:4 is also 3/4
-    if has_ratio:
+    if ":" in ours and ":" in theirs:  # 3:4 and 6:8 are two scores; 3:4 alone is also 3/4
         return False
-    sides = [Reader([{":": "/"}.get(token, token) for token in _both_signs(side)]).whole() for side in (ours, theirs)]
-    return _same_items(*map(_unnamed, sides, sides[::-1]), margin)
+    items, others = _read(ours), _read(theirs)
+    return _same_items(_unnamed(items, others), _unnamed(others, items), margin)
 
 
 def _both_signs(found: list[str]) -> list[str]:
@@ -106,39 +109,22 @@ def _same(ours: Item, theirs: Item, margin: float) -> bool:
 
 def _same_value(ours: Poly, theirs: Poly, margin: float) -> bool:
     """A unit on one side only is no difference; a percent sign may be one, or a hundredth."""
-    units, wanted = _units(ours), _units(theirs)
+    units, wanted = units_of(ours), units_of(theirs)
     if (units and wanted) or "@%" in units | wanted:
-        if _near(mapped(ours, _in_base), mapped(theirs, _in_base), margin):
+        if _near(in_base_units(ours), in_base_units(theirs), margin):
             return True
         if units and wanted:
             return False
-    return _near(mapped(ours, _without), mapped(theirs, _without), margin)
+    return _near(without_units(ours), without_units(theirs), margin)
 
 
 def _near(ours: Poly, theirs: Poly, margin: float) -> bool:
+    """Equal, or two constants as close as a long decimal says."""
     if ours == theirs:
         return True
-    if not margin or not (
-        (ours.keys() == theirs.keys() and len(ours) == 1) or (is_constant(ours) and is_constant(theirs))
-    ):
+    if margin and ours.keys() == theirs.keys() and len(ours) == 1:  # 0.333333x and x/3
+        ours, theirs = (number(next(iter(poly.values()))) for poly in (ours, theirs))
+    if not margin or not (is_constant(ours) and is_constant(theirs)):
         return False
-    if ours.keys() == theirs.keys() and len(ours) == 1:
-        ours, theirs = ({(): next(iter(poly.values()))} for poly in (ours, theirs))
     value = approximate(theirs)
     return abs(approximate(ours) - value) <= margin * abs(value) * (1 + FLOAT_NOISE)
-
-
-def _units(poly: Poly) -> set[str]:
-    return {base for monomial in poly for base, _ in monomial if base[0] == "@"}
-
-
-def _without(base: str, exponent: Fraction) -> tuple[Fraction, dict[str, Fraction]]:
-    return Fraction(1), {} if base[0] == "@" else {base: exponent}
-
-
-def _in_base(base: str, exponent: Fraction) -> tuple[Fraction, dict[str, Fraction]]:
-    known = meaning(base[1:]) if base[0] == "@" else None
-    if known is None or exponent.denominator > 1 or abs(exponent) > MAX_UNORDERED:
-        return Fraction(1), {base: exponent}
-    factor, powers = known
-    return factor**exponent.numerator, {f"@{name}": power * exponent for name, power in powers.items()}

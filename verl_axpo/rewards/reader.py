@@ -1,53 +1,22 @@
-r"""Mathematical text as statements: "x = \frac{1}{2} cm" -> Item(name="x", form="", sides=({cm: 1/2},)).
+r"""Mathematical text as statements: "x = \frac{1}{2} cm" -> Item(name="x", sides=({cm: 1/2},)).
 
     plain text -> tokens() -> Reader(tokens).statement() -> [Item], or Unreadable: no mathematics, or none that we know
 
 Commands that are not listed here (integrals, sums, limits, vectors) are not read: such a text equals only itself.
 """
 
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
 
 from verl_axpo.rewards import algebra
-from verl_axpo.rewards.algebra import Poly, Unfinished, dump, negative, number, symbol
+from verl_axpo.rewards.algebra import Poly, dump, negative, number, symbol
+from verl_axpo.rewards.statements import Factor, Item, Side, defined, fraction, product, related, total
 from verl_axpo.rewards.tokens import ATOMS, FUNCTIONS, GREEK, Unreadable, source
 
 MAX_DEPTH = 40  # factors inside factors
 MAX_TOKENS = 300  # a longer text equals only itself
-_RELATIONS = {"=": "=", "<": "<", ">": ">", "\\le": "\\le", "\\ge": "\\ge", "\\ne": "\\ne", "\\in": "\\in", "\\approx": "=",
-              "\\equiv": "\\equiv", "\\to": "\\to", "\\Rightarrow": "\\Rightarrow", "\\sim": "\\sim"}  # fmt: skip
-_FLIPPED = {">": "<", "\\ge": "\\le"}
+_RELATIONS = ("=", "<", ">", "\\le", "\\ge", "\\ne", "\\in", "\\approx", "\\equiv", "\\to", "\\Rightarrow", "\\sim")
 _SEPARATORS = frozenset((",", ";", "\\\\", "\\or"))
 _CLOSING = {"(": ")]", "[": ")]", "\\{": ("\\}",), "{": "}"}
-_NAME = re.compile(
-    r"(?:\\[a-zA-Z]+ )?\{? ?[A-Za-z]+ ?\}?(?: _ (?:\{[^}]*\}|\S+))?(?: ')*(?: \( [a-zA-Z] \))?|\\[a-z]+(?: _ \S+)?"
-)
-_NO_NAMES = frozenset(("no", "not", "\\pi", "e", "i"))
-_INFINITY = symbol("\\infty")
-_UNFINISHED = "?"  # marks what is kept as written
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
-    """One statement: a value, `name = value`, or a relation (`form` is its signs, `sides` what stands between them).
-
-    Example: "x = 5" is `Item(name="x", form="", sides=({(): 5},))`, "x > 3" the value of the interval `(3, \\infty)`
-    """
-
-    sides: tuple[Poly, ...]
-    name: str | None = None
-    form: str = ""
-
-    def text(self) -> str:
-        """Equal texts are equal statements."""
-        return f"{self.name or ''}:{self.form}:" + " ".join(map(dump, self.sides))
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether nothing in it is still to be worked out."""
-        return _UNFINISHED not in self.text()
 
 
 class Reader:
@@ -87,17 +56,16 @@ class Reader:
         return items
 
     def _item(self) -> Item:
-        sides: list[tuple[str, Poly | None]] = []
+        sides: list[Side] = [("", None) if self._peek() in _RELATIONS else self._side()]
         signs: list[str] = []
-        begin = self._at
-        sides.append(("", None) if self._peek() in _RELATIONS else ("", self._union()))
-        sides[0] = (source(self._tokens[begin : self._at]), sides[0][1])
         while self._peek() in _RELATIONS:
-            signs.append(_RELATIONS[self._next()])
-            begin = self._at
-            value = self._union()
-            sides.append((source(self._tokens[begin : self._at]), value))
-        return _related(sides, signs)
+            signs.append(self._next().replace("\\approx", "="))
+            sides.append(self._side())
+        return related(sides, signs)
+
+    def _side(self) -> Side:
+        begin, value = self._at, self._union()
+        return source(self._tokens[begin : self._at]), value
 
     def _union(self) -> Poly:
         parts = [self._sum()]
@@ -114,14 +82,14 @@ class Reader:
             terms.append((sign + source(self._tokens[begin : self._at]), negative(term) if sign == "-" else term))
             sign = self._take("-", "+")
             if not sign:
-                return _finished(algebra.plus, terms)
+                return total(terms)
 
     def _product(self) -> Poly:
         factors = [self._factor("*")]
         while True:
             sign = self._take("*", "/", "\\div")
             if not sign and not self._starts_factor():
-                return _multiplied(factors)
+                return product(factors)
             if not sign and self._peek()[0].isdigit():
                 raise Unreadable("a number after a factor: " + self._peek())
             factors.append(self._factor(sign or "*"))
@@ -132,11 +100,11 @@ class Reader:
             token[0].isalnum() or token in ATOMS or token[0] == "@" or token in GREEK or token.startswith("\\begin")
         )
 
-    def _factor(self, sign: str) -> "_Factor":
+    def _factor(self, sign: str) -> Factor:
         begin = self._at
         minus = self._take("-")  # 3 * -2
         poly, is_root = self._scripted(*self._atom())
-        return _Factor(sign, negative(poly) if minus else poly, source(self._tokens[begin : self._at]), is_root)
+        return Factor(sign, negative(poly) if minus else poly, source(self._tokens[begin : self._at]), is_root)
 
     def _scripted(self, poly: Poly, is_root: bool) -> tuple[Poly, bool]:
         """What stands below and above: a base or index, primes, a factorial, a power."""
@@ -149,7 +117,7 @@ class Reader:
                 poly = symbol(dump(poly) + "'" * self._argument_text().count("\\prime"))
             else:
                 exponent = self._argument()
-                poly = _defined(algebra.power, poly, exponent)
+                poly = defined(algebra.power, poly, exponent)
                 is_root = is_root or any(value.denominator > 1 for value in exponent.values())
         return poly, is_root
 
@@ -167,11 +135,10 @@ class Reader:
             return self._function(), True
         token = self._next()
         if token == "\\frac":
-            above, below = self._argument(), self._argument()
-            return self._fraction(above, below), False
+            return fraction(self._argument(), self._argument()), False
         if token == "\\sqrt":
             index = self._group("]") if self._take("[") else number(Fraction(2))
-            return _defined(algebra.power, self._argument(), _defined(algebra.over, number(Fraction(1)), index)), True
+            return defined(algebra.power, self._argument(), defined(algebra.over, number(Fraction(1)), index)), True
         if token in ("\\angle", "\\triangle"):
             return symbol(f"{token} {self._next()}"), False
         if token == "\\{":
@@ -194,12 +161,6 @@ class Reader:
             return symbol(token), False
         raise Unreadable(token)
 
-    def _fraction(self, above: Poly, below: Poly) -> Poly:
-        try:
-            return _defined(algebra.over, above, below)
-        except Unfinished:
-            return symbol(f"{_UNFINISHED}({dump(above)})/({dump(below)})")
-
     def _function(self) -> Poly:
         name, above, below = self._next(), "", ""
         for _ in range(2):
@@ -210,7 +171,7 @@ class Reader:
         factors = [self._factor("*")]
         while self._starts_factor() and self._peek() not in FUNCTIONS and not self._peek()[0].isdigit():
             factors.append(self._factor("*"))
-        return symbol(f"{name}{below}{above}[{dump(_multiplied(factors))}]")
+        return symbol(f"{name}{below}{above}[{dump(product(factors))}]")
 
     def _argument(self) -> Poly:
         r"""What a command or a sign applies to: a group, or one token, of a number after a command one digit."""
@@ -261,9 +222,7 @@ class Reader:
     def _environment(self, name: str) -> Poly:
         rows, cells = [], []
         while True:
-            cells.append(
-                "" if self._peek() in ("&", "\\\\", "\\end") else ",".join(item.text() for item in self._cell())
-            )
+            cells.append(",".join(item.text() for item in self._cell()))
             mark = self._next()
             if mark in ("\\\\", "\\end"):
                 rows.append("&".join(cells))
@@ -274,90 +233,9 @@ class Reader:
                 raise Unreadable(mark)
 
     def _cell(self) -> list[Item]:
-        items = [self._item()]
-        while self._take(",", ";", "\\or"):
-            if self._peek() not in ("&", "\\\\", "\\end"):
-                items.append(self._item())
+        items: list[Item] = []
+        while self._peek() not in ("&", "\\\\", "\\end", ""):
+            items.append(self._item())
+            if not self._take(",", ";", "\\or"):
+                break
         return items
-
-
-@dataclass(frozen=True, slots=True)
-class _Factor:
-    """A factor with the sign before it and its text; a root may stand next to a number, a number may not."""
-
-    sign: str
-    poly: Poly
-    text: str
-    is_root: bool
-
-    @property
-    def is_number(self) -> bool:
-        return not self.is_root and all(not monomial or abs(value) != 1 for monomial, value in self.poly.items())
-
-
-def _multiplied(factors: list[_Factor]) -> Poly:
-    total, seen_number = factors[0].poly, factors[0].is_number
-    try:
-        for factor in factors[1:]:
-            if factor.sign == "\\div" or (factor.sign == "*" and seen_number and factor.is_number):
-                raise Unfinished
-            operation = algebra.over if factor.sign == "/" else algebra.times
-            total = _defined(operation, total, factor.poly)
-            seen_number = seen_number or factor.is_number
-    except Unfinished:
-        return symbol(_UNFINISHED + " ".join(sorted(factor.sign + factor.text for factor in factors)))
-    return total
-
-
-def _finished(operation: Callable[[list[Poly]], Poly], parts: list[tuple[str, Poly]]) -> Poly:
-    try:
-        return operation([poly for _, poly in parts])
-    except Unfinished:
-        return symbol(_UNFINISHED + " ".join(sorted(text for text, _ in parts)))
-
-
-def _defined(operation: Callable[[Poly, Poly], Poly], left: Poly, right: Poly) -> Poly:
-    try:
-        return operation(left, right)
-    except ZeroDivisionError:
-        raise Unreadable("division by zero") from None
-
-
-def _related(sides: list[tuple[str, Poly | None]], signs: list[str]) -> Item:
-    """A value, a named value, a range of one name, or any other relation, written from small to large."""
-    if len(signs) > 1 or (signs and signs[0] in ("<", ">", "\\le", "\\ge")):
-        return _ranged(sides, signs)
-    values = [poly for _, poly in sides if poly is not None]
-    if not signs:
-        return Item(sides=tuple(values))
-    if len(values) == 1:
-        return Item(sides=tuple(values)) if signs == ["="] else Item(sides=tuple(values), form=signs[0])
-    (left, _), (right, value) = sides
-    is_place = signs == ["\\in"] and right.startswith(("(", "[", "\\{", "{"))
-    if _is_name(left) and not _is_name(right) and value is not None and (signs == ["="] or is_place):
-        return Item(sides=(value,), name=left)
-    if signs[0] in ("=", "\\ne"):
-        values.sort(key=dump)
-    return Item(sides=tuple(values), form=signs[0])
-
-
-def _ranged(sides: list[tuple[str, Poly | None]], signs: list[str]) -> Item:
-    if all(sign in _FLIPPED for sign in signs):
-        sides, signs = sides[::-1], [_FLIPPED[sign] for sign in reversed(signs)]
-    named = [at for at, (text, poly) in enumerate(sides) if poly is None or _is_name(text)]
-    values = tuple(poly for _, poly in sides if poly is not None)
-    if len(named) != 1 or not set(signs) <= {"<", "\\le"} or (len(sides) == 3 and named != [1]) or len(sides) > 3:
-        return Item(sides=values, form=" ".join(signs))
-    (at,) = named
-    low = f"{'(' if signs[at - 1] == '<' else '['}{_end(sides[at - 1][1])}" if at else f"({_end(negative(_INFINITY))}"
-    high = f"{_end(sides[at + 1][1])}{')' if signs[at] == '<' else ']'}" if at < len(signs) else f"{_end(_INFINITY)})"
-    return Item(sides=(symbol(f"{low},{high}"),), name=sides[at][0] or None)
-
-
-def _end(poly: Poly | None) -> str:
-    assert poly is not None, "only the name may be left out"
-    return Item(sides=(poly,)).text()
-
-
-def _is_name(text: str) -> bool:
-    return _NAME.fullmatch(text) is not None and text not in _NO_NAMES

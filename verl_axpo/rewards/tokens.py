@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001  # signs that look like others are what this file is about
 r"""Plain mathematical text as tokens, one name for each sign; units are told from variables here.
 
 "1\tfrac12 × 10 kN·m" -> tokens() -> ["3/2", "*", "10", "@kN", "*", "@m"], or Unreadable: a word stands in it
@@ -8,88 +9,27 @@ from collections.abc import Iterator, Sequence
 
 from verl_axpo.rewards.units import meaning
 
-FUNCTIONS = frozenset(
-    f"\\{name}"
-    for name in [
-        "sin",
-        "cos",
-        "tan",
-        "cot",
-        "sec",
-        "csc",
-        "arcsin",
-        "arccos",
-        "arctan",
-        "sinh",
-        "cosh",
-        "tanh",
-        "log",
-        "ln",
-        "lg",
-        "exp",
-        "max",
-        "min",
-        "gcd",
-        "lcm",
-        "det",
-    ]
+_FUNCTION_NAMES = "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp max min gcd lcm det"
+_GREEK_NAMES = (
+    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi pi rho sigma tau "
+    "upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega infty emptyset ell hbar"
 )
-GREEK = frozenset(
-    f"\\{name}"
-    for name in [
-        "alpha",
-        "beta",
-        "gamma",
-        "delta",
-        "epsilon",
-        "varepsilon",
-        "zeta",
-        "eta",
-        "theta",
-        "vartheta",
-        "iota",
-        "kappa",
-        "lambda",
-        "mu",
-        "nu",
-        "xi",
-        "pi",
-        "rho",
-        "sigma",
-        "tau",
-        "upsilon",
-        "phi",
-        "varphi",
-        "chi",
-        "psi",
-        "omega",
-        "Gamma",
-        "Delta",
-        "Theta",
-        "Lambda",
-        "Xi",
-        "Pi",
-        "Sigma",
-        "Phi",
-        "Psi",
-        "Omega",
-        "infty",
-        "emptyset",
-        "ell",
-        "hbar",
-    ]
-)
+FUNCTIONS = frozenset(f"\\{name}" for name in _FUNCTION_NAMES.split())
+GREEK = frozenset(f"\\{name}" for name in _GREEK_NAMES.split())
 ATOMS = FUNCTIONS | {"(", "[", "{", "\\{", "\\frac", "\\sqrt", "\\angle", "\\triangle"}
 
 _SIGNS = {
-    "×": "*", "·": "*", "⋅": "*", "∙": "*", "÷": "\\div", "≤": "\\le", "≥": "\\ge", "≠": "\\ne", "∞": "\\infty", "∪": "\\cup",
+    "×": "*", "·": "*", "⋅": "*", "∙": "*", "÷": "\\div", "≤": "\\le", "≥": "\\ge", "≠": "\\ne", "∞": "\\infty",
+    "∪": "\\cup",
     "∩": "\\cap", "±": "\\pm", "√": "\\sqrt", "∈": "\\in", "≈": "\\approx", "≡": "\\equiv", "→": "\\to", "∠": "\\angle",
     "△": "\\triangle", "∅": "\\emptyset", "or": "\\or", "and": "\\or", "infinity": "\\infty", "sqrt": "\\sqrt",
     "\\times": "*", "\\cdot": "*", "\\dfrac": "\\frac", "\\tfrac": "\\frac", "\\cfrac": "\\frac", "\\leq": "\\le",
-    "\\leqslant": "\\le", "\\geq": "\\ge", "\\geqslant": "\\ge", "\\neq": "\\ne", "\\lt": "<", "\\gt": ">", "\\degree": "°",
+    "\\leqslant": "\\le", "\\geq": "\\ge", "\\geqslant": "\\ge", "\\neq": "\\ne", "\\lt": "<", "\\gt": ">",
+    "\\degree": "°",
     "\\rightarrow": "\\to", "\\lbrace": "\\{", "\\rbrace": "\\}", "\\lvert": "|", "\\rvert": "|", "\\vert": "|",
     "\\varnothing": "\\emptyset", "\\exp": "\\exp", "α": "\\alpha", "β": "\\beta", "γ": "\\gamma", "δ": "\\delta",
-    "θ": "\\theta", "λ": "\\lambda", "π": "\\pi", "ρ": "\\rho", "σ": "\\sigma", "τ": "\\tau", "φ": "\\phi", "ω": "\\omega",
+    "θ": "\\theta", "λ": "\\lambda", "π": "\\pi", "ρ": "\\rho", "σ": "\\sigma", "τ": "\\tau", "φ": "\\phi",
+    "ω": "\\omega",
     "Δ": "\\Delta",
 }  # fmt: skip
 _REWRITES = [
@@ -119,7 +59,8 @@ _TOKEN = re.compile(
     | (?P<whole>\d+)(?:\s+(?P<top>\d+)\s*/\s*(?P<bottom>\d+)(?!\d)
       |\s*\\[dt]?frac\s*(?:\{\s*(?P<top2>\d+)\s*\}\s*\{\s*(?P<bottom2>\d+)\s*\}|(?P<top3>\d)\s*(?P<bottom3>\d)(?!\d)))
     | (?P<number>\d+(?:\.\d+)?|\.\d+)
-    | (?P<command>\\[a-zA-Z]+|\\[{}|]) | (?P<run>[a-zA-ZμΩ]+|[\u4e00-\u9fff]+) | (?P<degree>°[CF]?(?![a-zA-Z])) | (?P<sign>\S))
+    | (?P<command>\\[a-zA-Z]+|\\[{}|])
+    | (?P<run>[a-zA-ZμΩ]+|[\u4e00-\u9fff]+) | (?P<degree>°[CF]?(?![a-zA-Z])) | (?P<sign>\S))
     """,
     re.VERBOSE,
 )
@@ -163,28 +104,21 @@ def _named(match: re.Match[str]) -> Iterator[str]:
         yield f"{match['mantissa']}e{int(match['e'] or match['ten'] or match['bare'])}"
     elif match["whole"]:
         yield from _mixed(
-            *(int(match[name] or match[name + "2"] or match[name + "3"]) for name in ("top", "bottom")),
-            whole=match["whole"],
+            match["whole"], *filter(None, match.group("top", "bottom", "top2", "bottom2", "top3", "bottom3"))
         )
+    elif match["grouped"]:
+        yield re.sub("[, ]", "", match["grouped"])
     else:
-        token = (
-            match["grouped"]
-            or match["number"]
-            or match["command"]
-            or match["run"]
-            or match["degree"]
-            or match["end"]
-            or match["sign"]
-        )
-        yield re.sub("[, ]", "", token) if match["grouped"] else _SIGNS.get(token, token)
+        token = match["end"] or match[0].strip()
+        yield _SIGNS.get(token, token)
 
 
-def _mixed(top: int, bottom: int, whole: str) -> Iterator[str]:
+def _mixed(whole: str, top: str, bottom: str) -> Iterator[str]:
     """A whole number and a fraction after it; only a proper fraction makes a mixed number."""
-    if 0 < top < bottom:
-        yield f"{int(whole) * bottom + top}/{bottom}"
+    if 0 < int(top) < int(bottom):
+        yield f"{int(whole) * int(bottom) + int(top)}/{bottom}"
     else:
-        yield from (whole, "\\frac", "{", str(top), "}", "{", str(bottom), "}")
+        yield from (whole, "\\frac", "{", top, "}", "{", bottom, "}")
 
 
 def _spelled(found: Sequence[tuple[str, bool]]) -> Iterator[str]:

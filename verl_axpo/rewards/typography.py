@@ -44,12 +44,15 @@ def plain(text: str) -> str:
     """The text without boxes, math delimiters, TeX spacing and font commands; Unicode signs in their common form."""
     text = re.sub(r"[⁰¹²³⁴-⁹⁺⁻ⁿ]+", lambda run: f"^{{{run[0].translate(_RAISED)}}}", opened(text))
     text = re.sub(r"[₀-₉]+", lambda run: f"_{{{run[0].translate(_LOWERED)}}}", text)
-    text = re.sub(
-        r"[¼-¾⅐-⅞]", lambda sign: "\\frac{%s}{%s}" % (*unicodedata.normalize("NFKC", sign[0]).split("⁄"),), text
-    )
+    text = re.sub(r"[¼-¾⅐-⅞]", lambda sign: _fraction(sign[0]), text)
     text = unicodedata.normalize("NFKC", text).translate(_SIGNS)
     for _ in range(_TWICE):
         text = _WRAPPER.sub(r" \1 ", text)
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
     return text.strip().rstrip(".。").strip()
+
+
+def _fraction(sign: str) -> str:
+    above, below = unicodedata.normalize("NFKC", sign).split("\u2044")
+    return f"\\frac{{{above}}}{{{below}}}"

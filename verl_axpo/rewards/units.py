@@ -1,4 +1,4 @@
-"""Units of measurement: what a name means, in base units.
+"""Units of measurement: what a name means in base units, and values without and in them.
 
     "km" -> meaning() -> (1000, {"m": 1});  "N" -> (1, {"kg": 1, "m": 1, "s": -2});  "apples" -> (1, {"apple": 1})
 
@@ -8,6 +8,10 @@ A closed table with the SI prefixes, because the text is the policy's. A counted
 import re
 from fractions import Fraction
 from functools import lru_cache
+
+from verl_axpo.rewards.algebra import Poly, mapped
+
+MAX_POWER = 30  # of a unit that is converted
 
 Meaning = tuple[Fraction, dict[str, int]]
 
@@ -23,54 +27,61 @@ _PREFIX_WORDS = {
     "giga": "G",
 }
 _SI = {  # takes prefixes: name -> factor and base units
-    "m": "1 m", "g": "1/1000 kg", "s": "1 s", "A": "1 A", "K": "1 K", "mol": "1 mol", "L": "1/1000 m3", "l": "1/1000 m3",
+    "m": "1 m", "g": "1/1000 kg", "s": "1 s", "A": "1 A", "K": "1 K", "mol": "1 mol", "L": "1/1000 m3",
+    "l": "1/1000 m3",
     "N": "1 kg m s-2", "Pa": "1 kg m-1 s-2", "J": "1 kg m2 s-2", "W": "1 kg m2 s-3", "C": "1 A s", "Hz": "1 s-1",
-    "V": "1 kg m2 s-3 A-1", "Ω": "1 kg m2 s-3 A-2", "F": "1 kg-1 m-2 s4 A2", "T": "1 kg s-2 A-1", "H": "1 kg m2 s-2 A-2",
+    "V": "1 kg m2 s-3 A-1", "Ω": "1 kg m2 s-3 A-2", "F": "1 kg-1 m-2 s4 A2", "T": "1 kg s-2 A-1",
+    "H": "1 kg m2 s-2 A-2",
     "Wb": "1 kg m2 s-2 A-1", "eV": "1 eV", "cal": "4184/1000 kg m2 s-2", "bar": "100000 kg m-1 s-2", "B": "1 byte",
 }  # fmt: skip
 _OTHER = {
-    "min": "60 s", "h": "3600 s", "hr": "3600 s", "day": "86400 s", "week": "604800 s", "month": "1 month", "year": "1 year",
+    "min": "60 s", "h": "3600 s", "hr": "3600 s", "day": "86400 s", "week": "604800 s", "month": "1 month",
+    "year": "1 year",
     "in": "127/5000 m", "ft": "381/1250 m", "yd": "1143/1250 m", "mi": "201168/125 m", "mph": "1397/3125 m s-1",
     "lb": "45359237/100000000 kg", "oz": "45359237/1600000000 kg", "ton": "1000 kg", "Wh": "3600 kg m2 s-2",
     "kWh": "3600000 kg m2 s-2", "ha": "10000 m2", "atm": "101325 kg m-1 s-2", "°": "1 °", "rad": "1 rad", "°C": "1 °C",
-    "°F": "1 °F", "%": "1/100", "$": "1 $", "¢": "1/100 $", "€": "1 €", "£": "1 £", "¥": "1 ¥", "unit": "1 unit", "dB": "1 dB",
+    "°F": "1 °F", "%": "1/100", "$": "1 $", "¢": "1/100 $", "€": "1 €", "£": "1 £", "¥": "1 ¥", "unit": "1 unit",
+    "dB": "1 dB",
 }  # fmt: skip
 _WORDS = {
     "meter": "m", "metre": "m", "gram": "g", "second": "s", "sec": "s", "ampere": "A", "amp": "A", "kelvin": "K",
     "mole": "mol", "liter": "L", "litre": "L", "newton": "N", "pascal": "Pa", "joule": "J", "watt": "W", "coulomb": "C",
     "hertz": "Hz", "volt": "V", "ohm": "Ω", "farad": "F", "tesla": "T", "henry": "H", "byte": "B", "calorie": "cal",
-    "minute": "min", "hour": "h", "inch": "in", "inches": "in", "hz": "Hz", "kwh": "kWh", "foot": "ft", "feet": "ft", "yard": "yd", "mile": "mi", "pound": "lb",
+    "minute": "min", "hour": "h", "inch": "in", "inches": "in", "hz": "Hz", "kwh": "kWh", "foot": "ft", "feet": "ft",
+    "yard": "yd", "mile": "mi", "pound": "lb",
     "ounce": "oz", "tonne": "ton", "hectare": "ha", "degree": "°", "deg": "°", "radian": "rad", "celsius": "°C",
     "fahrenheit": "°F", "percent": "%", "dollar": "$", "usd": "$", "cent": "¢", "euro": "€", "eur": "€", "gbp": "£",
-    "yuan": "¥", "rmb": "¥", "cny": "¥", "\u2126": "Ω", "people": "person", "children": "child", "men": "man", "women": "woman",
-    "米": "m", "厘米": "cm", "毫米": "mm", "分米": "dm", "千米": "km", "公里": "km", "纳米": "nm", "微米": "μm", "克": "g",
-    "千克": "kg", "公斤": "kg", "吨": "ton", "秒": "s", "分钟": "min", "小时": "h", "天": "day", "年": "year", "升": "L",
-    "毫升": "mL", "度": "°", "元": "¥", "牛": "N", "牛顿": "N", "帕": "Pa", "焦": "J", "焦耳": "J", "瓦": "W", "伏": "V", "安": "A",
+    "yuan": "¥", "rmb": "¥", "cny": "¥", "\u2126": "Ω", "people": "person", "children": "child", "men": "man",
+    "women": "woman",
+    "米": "m", "厘米": "cm", "毫米": "mm", "分米": "dm", "千米": "km", "公里": "km", "纳米": "nm", "微米": "μm",
+    "克": "g",
+    "千克": "kg", "公斤": "kg", "吨": "ton", "秒": "s", "分钟": "min", "小时": "h", "天": "day", "年": "year",
+    "升": "L",
+    "毫升": "mL", "度": "°", "元": "¥", "牛": "N", "牛顿": "N", "帕": "Pa", "焦": "J", "焦耳": "J", "瓦": "W",
+    "伏": "V", "安": "A",
     "欧": "Ω", "欧姆": "Ω", "公顷": "ha",
 }  # fmt: skip
 # What may follow a number and is not what is counted: it changes the number, or takes it back
-_NUMERALS = frozenset(
-    [
-        "dozens",
-        "hundreds",
-        "thousands",
-        "millions",
-        "billions",
-        "trillions",
-        "halves",
-        "tens",
-        "scores",
-        "pairs",
-        "times",
-        "plus",
-        "minus",
-        "less",
-        "is",
-        "was",
-        "does",
-        "this",
-    ]
-)
+_NUMERALS = [
+    "dozens",
+    "hundreds",
+    "thousands",
+    "millions",
+    "billions",
+    "trillions",
+    "halves",
+    "tens",
+    "scores",
+    "pairs",
+    "times",
+    "plus",
+    "minus",
+    "less",
+    "is",
+    "was",
+    "does",
+    "this",
+]
 _CJK_COUNTED = re.compile(r"[\u4e00-\u9fff]{1,3}")
 _CJK_NUMERAL = re.compile(r"[〇零一二三四五六七八九十百千万亿半多几余倍成分负不非或约左右以上下至]")
 _PLURAL = re.compile(r"[a-z]{2,}[a-z]s|person|child|man|woman")
@@ -110,3 +121,26 @@ def _parsed(base: str) -> Meaning:
     factor, *names = base.split()
     matches = [_POWER.fullmatch(name) for name in names]
     return Fraction(factor), {match[1]: int(match[2] or 1) for match in matches if match}
+
+
+def units_of(poly: Poly) -> set[str]:
+    """The units in a value; the reader writes them as "@cm"."""
+    return {base for monomial in poly for base, _ in monomial if base[0] == "@"}
+
+
+def without_units(poly: Poly) -> Poly:
+    """The value's number alone."""
+    return mapped(poly, lambda base, exponent: (Fraction(1), {} if base[0] == "@" else {base: exponent}))
+
+
+def in_base_units(poly: Poly) -> Poly:
+    """The value in base units: 120 cm and 1.2 m are the same."""
+    return mapped(poly, _in_base)
+
+
+def _in_base(base: str, exponent: Fraction) -> tuple[Fraction, dict[str, Fraction]]:
+    known = meaning(base[1:]) if base[0] == "@" else None
+    if known is None or exponent.denominator > 1 or abs(exponent) > MAX_POWER:
+        return Fraction(1), {base: exponent}
+    factor, powers = known
+    return factor**exponent.numerator, {f"@{name}": power * exponent for name, power in powers.items()}

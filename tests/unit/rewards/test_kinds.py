@@ -1,6 +1,7 @@
+# ruff: noqa: RUF001  # full-width signs are tested
 r"""What earns 1 and what earns 0, kind by kind, through the entry that verl calls.
 
-Each line is `(answer, truth)`. A kind's wrong answers must earn 0 and its right ones 1: see docs/rewards.md for the rules.
+Each line is `(answer, truth)`. A kind's wrong answers must earn 0 and its right ones 1 (rules: docs/rewards.md).
 """
 
 import string
@@ -73,7 +74,8 @@ MATH_WRONG: dict[str, Pairs] = {
         ("the answer is 5", "5"), ("5 minus", "5"), ("5 plus", "5"), ("5 thousands", "5"), ("不是5", "5"),
     ],
     "units": [
-        ("5 m", "5 cm"), ("5 K", "5 Pa"), ("5 nm", "5 N·m"), ("5 m/s", "5 s/m"), ("5 mol/L", "5 g/L"), ("5 cm^2", "5 cm"),
+        ("5 m", "5 cm"), ("5 K", "5 Pa"), ("5 nm", "5 N·m"), ("5 m/s", "5 s/m"), ("5 mol/L", "5 g/L"),
+        ("5 cm^2", "5 cm"),
         ("5 厘米", "5 米"), ("5 apples", "5 pears"), ("6 K", "5"), ("5%", "5 cm"), ("5 mW", "5 MW"), ("2\\pi", "2"),
         ("5a", "5"), ("5x", "5"), ("5 €", "5 $"), ("5 °C", "5 °F"), ("180^\\circ-\\beta", "180-\\alpha"),
     ],
@@ -86,19 +88,26 @@ MATH_RIGHT: dict[str, Pairs] = {
         ("1 1/2 cm", "1.5"),
     ],
     "values in several forms": [
-        ("\\frac{3}{6}", "1/2"), ("0.5", "\\frac12"), ("\\sqrt{8}", "2\\sqrt2"), ("\\frac{1}{\\sqrt2}", "\\frac{\\sqrt2}{2}"),
+        ("\\frac{3}{6}", "1/2"), ("0.5", "\\frac12"), ("\\sqrt{8}", "2\\sqrt2"),
+        ("\\frac{1}{\\sqrt2}", "\\frac{\\sqrt2}{2}"),
         ("2^{10}", "1024"), ("10^{-3}", "0.001"), ("3\\times 10^5", "300000"), ("\\frac{\\pi}{2}", "0.5\\pi"),
-        ("2\\pi", "6.283185"), ("\\sqrt[3]{16}", "2\\sqrt[3]{2}"), ("8^{1/3}", "2"), ("\\frac{1+\\sqrt5}{2}", "(\\sqrt5+1)/2"),
-        ("\\frac12+\\frac{\\sqrt5}{2}", "\\frac{1+\\sqrt5}{2}"), ("2+\\sqrt3", "\\sqrt3+2"), ("-\\frac{1}{2}", "\\frac{-1}{2}"),
-        ("\\sqrt{\\frac34}", "\\frac{\\sqrt3}{2}"), ("3\\pi\\sqrt2", "3\\sqrt{2}\\pi"), ("4i+3", "3+4i"), ("e^{2}", "7.389056"),
+        ("2\\pi", "6.283185"), ("\\sqrt[3]{16}", "2\\sqrt[3]{2}"), ("8^{1/3}", "2"),
+        ("\\frac{1+\\sqrt5}{2}", "(\\sqrt5+1)/2"),
+        ("\\frac12+\\frac{\\sqrt5}{2}", "\\frac{1+\\sqrt5}{2}"), ("2+\\sqrt3", "\\sqrt3+2"),
+        ("-\\frac{1}{2}", "\\frac{-1}{2}"),
+        ("\\sqrt{\\frac34}", "\\frac{\\sqrt3}{2}"), ("3\\pi\\sqrt2", "3\\sqrt{2}\\pi"), ("4i+3", "3+4i"),
+        ("e^{2}", "7.389056"),
         ("10^{-20}", "0.00000000000000000001"), ("0.333333", "1/3"), ("50\\%", "0.5"), ("1.5e3", "1500"),
     ],
     "expressions in the same form": [
         ("6-5x+x^2", "x^2-5x+6"), ("(x-3)(x-2)", "(x-2)(x-3)"), ("\\frac{x}{2}", "0.5x"), ("2x/3", "\\frac{2x}{3}"),
         ("\\frac{2}{3}x", "\\frac{2x}{3}"), ("y=2x+1", "2x+1"), ("2x+1", "y = 1+2x"), ("\\frac{x+1}{2}", "(x+1)/2"),
-        ("x^{-1}", "\\frac1x"), ("ab^2", "b^2a"), ("\\sqrt{x}", "x^{1/2}"), ("e^{-x}", "\\frac{1}{e^x}"), ("-(x+1)", "-x-1"),
-        ("\\sin (x)", "\\sin x"), ("2\\sin x\\cos x", "2\\cos x\\sin x"), ("f'(x)", "f^{\\prime}(x)"), ("\\int_0^1 x\\,dx", "\\int_{0}^{1}x dx"),
-        ("2^3\\cdot 5", "5\\times 2^3"), ("x = 5", "5"), ("5", "x=5"), ("y=x", "x=y"), ("\\log_{2}3", "\\log_2 3"), ("|x|", "\\left|x\\right|"),
+        ("x^{-1}", "\\frac1x"), ("ab^2", "b^2a"), ("\\sqrt{x}", "x^{1/2}"), ("e^{-x}", "\\frac{1}{e^x}"),
+        ("-(x+1)", "-x-1"),
+        ("\\sin (x)", "\\sin x"), ("2\\sin x\\cos x", "2\\cos x\\sin x"), ("f'(x)", "f^{\\prime}(x)"),
+        ("\\int_0^1 x\\,dx", "\\int_{0}^{1}x dx"),
+        ("2^3\\cdot 5", "5\\times 2^3"), ("x = 5", "5"), ("5", "x=5"), ("y=x", "x=y"), ("\\log_{2}3", "\\log_2 3"),
+        ("|x|", "\\left|x\\right|"),
         ("1011_{2}", "1011_2"),
     ],
     "matrices, vectors and cases": [
@@ -108,29 +117,37 @@ MATH_RIGHT: dict[str, Pairs] = {
         ("\\left[\\begin{array}{cc}1&2\\\\3&4\\end{array}\\right]", "\\begin{bmatrix}1&2\\\\3&4\\end{bmatrix}"),
         ("\\begin{cases}x=1\\\\y=2\\end{cases}", "\\begin{cases} x = 1 \\\\ y = 2 \\end{cases}"),
         ("f(x)=\\begin{cases}x&x>0\\\\-x&x\\le 0\\end{cases}", "\\begin{cases}x & x>0\\\\ -x & x\\leq 0\\end{cases}"),
-        ("(1,\\frac{1}{2})", "\\left( 1 , 0.5 \\right)"), ("\\begin{pmatrix}1\\\\2\\end{pmatrix}", "\\begin{bmatrix}1\\\\ 2\\\\\\end{bmatrix}"),
+        ("(1,\\frac{1}{2})", "\\left( 1 , 0.5 \\right)"),
+        ("\\begin{pmatrix}1\\\\2\\end{pmatrix}", "\\begin{bmatrix}1\\\\ 2\\\\\\end{bmatrix}"),
     ],
     "a unit on one side": [
         ("5 K", "5"), ("5 Pa", "5"), ("5 mol/L", "5"), ("5 nm", "5"), ("5 N·m", "5"), ("5 厘米", "5"), ("5", "5 K"),
         ("5\\,\\mathrm{N\\cdot m}", "5"), ("5 kg m/s^2", "5"), ("5\\text{ m/s}^2", "5"), ("5 km/h", "5"), ("5 mA", "5"),
-        ("5 kPa", "5"), ("5 μm", "5"), ("5 °C", "5"), ("5℃", "5"), ("5 kΩ", "5"), ("5 平方米", "5"), ("5 元", "5"), ("5 个", "5"),
+        ("5 kPa", "5"), ("5 μm", "5"), ("5 °C", "5"), ("5℃", "5"), ("5 kΩ", "5"), ("5 平方米", "5"), ("5 元", "5"),
+        ("5 个", "5"),
         ("5 eV", "5"), ("5 J/(kg·K)", "5"), ("5 apples", "5"), ("5 people", "5"), ("\\$5", "5"), ("5 W/m^2", "5"),
-        ("180^\\circ-\\alpha", "180-\\alpha"), ("180-\\alpha", "180^{\\circ}-\\alpha"), ("90°+2x", "90+2x"), ("2\\sqrt3 cm", "2\\sqrt3"),
-        ("x = 5\\text{ cm}", "5"), ("5 square units", "5"), ("5 sq ft", "5"), ("5 ft.", "5"), ("5 g/cm^3", "5"), ("5 C", "5"),
+        ("180^\\circ-\\alpha", "180-\\alpha"), ("180-\\alpha", "180^{\\circ}-\\alpha"), ("90°+2x", "90+2x"),
+        ("2\\sqrt3 cm", "2\\sqrt3"),
+        ("x = 5\\text{ cm}", "5"), ("5 square units", "5"), ("5 sq ft", "5"), ("5 ft.", "5"), ("5 g/cm^3", "5"),
+        ("5 C", "5"),
     ],
     "one quantity in two units": [
         ("1.2 m", "120 cm"), ("5 kPa", "5000 Pa"), ("18 km/h", "5 m/s"), ("1 N", "1 kg m/s^2"), ("5 厘米", "5 cm"),
         ("5 N·m", "5 N m"), ("5 mol/L", "5 mol·L^{-1}"), ("1 L", "1000 cm^3"), ("60 s", "1 min"),
     ],
     "full-width and typographic signs": [
-        ("x²", "x^2"), ("10⁸", "10^8"), ("（1，2）", "(1,2)"), ("⅓", "\\frac13"), ("２５", "25"), ("10⁻³", "0.001"), ("x₁", "x_1"),
-        ("\N{MINUS SIGN}5", "-5"), ("3．5", "3.5"), ("50％", "50%"), ("x＝5", "5"), ("≤5", "\\le 5"), ("2√3", "\\sqrt{12}"),
+        ("x²", "x^2"), ("10⁸", "10^8"), ("（1，2）", "(1,2)"), ("⅓", "\\frac13"), ("２５", "25"), ("10⁻³", "0.001"),
+        ("x₁", "x_1"),
+        ("\N{MINUS SIGN}5", "-5"), ("3．5", "3.5"), ("50％", "50%"), ("x＝5", "5"), ("≤5", "\\le 5"),
+        ("2√3", "\\sqrt{12}"),
         ("√(3)", "\\sqrt3"), ("½x", "\\frac{x}{2}"), ("[1，2）", "[1,2)"), ("3∶4", "3:4"), ("{1，2}", "\\{1,2\\}"),
     ],
     "lists, sets and intervals": [
         ("2, 1", "1, 2"), ("x=1 or x=2", "1,2"), ("1 and 2", "1, 2"), ("\\pm 2", "-2,2"), ("x=\\pm 2", "x=2, x=-2"),
-        ("1\\pm\\sqrt2", "1+\\sqrt2, 1-\\sqrt2"), ("x>3", "(3,\\infty)"), ("3<x\\le 5", "(3,5]"), ("x\\ge 3", "3\\le x"),
-        ("(2,\\infty)\\cup(-\\infty,1)", "(-\\infty,1)\\cup(2,\\infty)"), ("3:4", "\\frac34"), ("<5", "x<5"), ("x \\in (1,2)", "(1,2)"),
+        ("1\\pm\\sqrt2", "1+\\sqrt2, 1-\\sqrt2"), ("x>3", "(3,\\infty)"), ("3<x\\le 5", "(3,5]"),
+        ("x\\ge 3", "3\\le x"),
+        ("(2,\\infty)\\cup(-\\infty,1)", "(-\\infty,1)\\cup(2,\\infty)"), ("3:4", "\\frac34"), ("<5", "x<5"),
+        ("x \\in (1,2)", "(1,2)"),
     ],
     "two boxes": [
         ("\\boxed{1}, \\boxed{2}", "\\boxed{1}, \\boxed{2}"), ("1, 2", "\\boxed{1} and \\boxed{2}"),
@@ -140,34 +157,47 @@ MATH_RIGHT: dict[str, Pairs] = {
 
 TEXT_WRONG: dict[str, Pairs] = {
     "words without order or sense": [
-        ("on the right side of the table", "on the left side of the table"), ("is not wearing a hat", "is wearing a hat"),
-        ("Yes, there are cats on the sofa", "No, there are cats on the sofa"), ("from Paris to London", "from London to Paris"),
-        ("1998-03-12", "1998-12-03"), ("the man in the red coat", "the man in the blue coat"), ("Obama Barack", "Barack Obama"),
-        ("Barack Hussein Obama", "Barack Obama"), ("two of the three cats", "three of the two cats"), ("Paris or Rome", "Paris"),
-        ("not Paris", "Paris"), ("Paris, I think", "Paris"), ("12 March 1999", "12 March 1998"), ("March 3, 2021", "March 5, 2021"),
+        ("on the right side of the table", "on the left side of the table"),
+        ("is not wearing a hat", "is wearing a hat"),
+        ("Yes, there are cats on the sofa", "No, there are cats on the sofa"),
+        ("from Paris to London", "from London to Paris"),
+        ("1998-03-12", "1998-12-03"), ("the man in the red coat", "the man in the blue coat"),
+        ("Obama Barack", "Barack Obama"),
+        ("Barack Hussein Obama", "Barack Obama"), ("two of the three cats", "three of the two cats"),
+        ("Paris or Rome", "Paris"),
+        ("not Paris", "Paris"), ("Paris, I think", "Paris"), ("12 March 1999", "12 March 1998"),
+        ("March 3, 2021", "March 5, 2021"),
         ("12/03/1998", "03/12/1998"), ("3-1", "4-2"), ("1-2", "2-1"), ("21", "2-1"), ("1.5", "15"), ("3:30", "330"),
     ],
     "labels are no articles": [
-        ("C", "A, C"), ("vitamin", "Vitamin A"), ("A", "A, C"), ("CA", "A, C"), ("Vitamin", "Vitamin D"), ("C, A", "A, C"),
+        ("C", "A, C"), ("vitamin", "Vitamin A"), ("A", "A, C"), ("CA", "A, C"), ("Vitamin", "Vitamin D"),
+        ("C, A", "A, C"),
         ("negative", "A negative"), ("hepatitis", "Hepatitis A"), ("team", "A-team"),
     ],
     "signs": [
         ("A+", "A-"), ("A", "A+"), ("C#", "C++"), ("C", "C++"), ("<5", ">5"), ("5", "<5"), ("5", "\N{MINUS SIGN}5"),
-        ("\N{MINUS SIGN}5", "5"), ("O-", "O+"), ("50", "50%"), ("$5", "€5"), ("1/2", "12"), ("5", "±5"), ("NaCl", "Na+Cl-"),
+        ("\N{MINUS SIGN}5", "5"), ("O-", "O+"), ("50", "50%"), ("$5", "€5"), ("1/2", "12"), ("5", "±5"),
+        ("NaCl", "Na+Cl-"),
         ("x²", "x"), ("10^8", "108"), ("10⁸", "108"),
     ],
 }  # fmt: skip
 
 TEXT_RIGHT: dict[str, Pairs] = {
     "spelling": [
-        ("\\text{Paris}", "Paris"), ("\\textbf{Paris}", "Paris"), ("$\\mathrm{Paris}$", "Paris"), ("USA", "U.S.A."), ("U.S.A", "USA"),
-        ("JK Rowling", "J.K. Rowling"), ("J. K. Rowling", "J.K. Rowling"), ("March 5 2021", "March 5, 2021"), ("AC", "A, C"), ("A and C", "A and C"),
-        ("The Boeing 747", "Boeing 747"), ("Coca Cola", "Coca-Cola"), ("x ray", "X-ray"), ("A dog", "dog"), ("an apple", "apple"),
-        ("\N{MINUS SIGN}5", "-5"), ("Ｐａｒｉｓ", "Paris"), ("Levi\u2019s", "Levi's"), ("Rock \\& Roll", "Rock & Roll"), ("**Paris**", "Paris"),
-        ("Dr Dre", "Dr. Dre"), ("1,234", "1234"), ("2\N{EN DASH}1", "2-1"), ("F16", "F-16"), ("北京。", "北京"), ("New\\ York", "New York"),
+        ("\\text{Paris}", "Paris"), ("\\textbf{Paris}", "Paris"), ("$\\mathrm{Paris}$", "Paris"), ("USA", "U.S.A."),
+        ("U.S.A", "USA"),
+        ("JK Rowling", "J.K. Rowling"), ("J. K. Rowling", "J.K. Rowling"), ("March 5 2021", "March 5, 2021"),
+        ("AC", "A, C"), ("A and C", "A and C"),
+        ("The Boeing 747", "Boeing 747"), ("Coca Cola", "Coca-Cola"), ("x ray", "X-ray"), ("A dog", "dog"),
+        ("an apple", "apple"),
+        ("\N{MINUS SIGN}5", "-5"), ("Ｐａｒｉｓ", "Paris"), ("Levi\u2019s", "Levi's"), ("Rock \\& Roll", "Rock & Roll"),
+        ("**Paris**", "Paris"),
+        ("Dr Dre", "Dr. Dre"), ("1,234", "1234"), ("2\N{EN DASH}1", "2-1"), ("F16", "F-16"), ("北京。", "北京"),
+        ("New\\ York", "New York"),
     ],
     "dates": [
-        ("5 March 2021", "March 5, 2021"), ("2021-03-05", "March 5, 2021"), ("March 5th, 2021", "5 March 2021"), ("Mar 5, 2021", "2021-03-05"),
+        ("5 March 2021", "March 5, 2021"), ("2021-03-05", "March 5, 2021"), ("March 5th, 2021", "5 March 2021"),
+        ("Mar 5, 2021", "2021-03-05"),
         ("the 5th of March 2021", "March 5, 2021"), ("2021/03/05", "2021-03-05"), ("2021-3-5", "2021-03-05"),
     ],
 }  # fmt: skip
@@ -177,10 +207,14 @@ ROMAN = ["I only", "I and II only", "Point D is closest", "None of the above"]
 
 CHOICE_WRONG: dict[str, Pairs] = {
     "negations, hedges and two letters": [
-        ("not B", "B"), ("anything but B", "B"), ("B is wrong", "B"), ("B or c", "B"), ("B or C", "B"), ("B, c", "B"), ("b and d", "B"),
-        ("Not (B)", "B"), ("all except B", "B"), ("B?", "B"), ("B is not correct", "B"), ("neither B", "B"), ("probably B", "B"), ("BC", "B"),
-        ("B) or c", "B"), ("B. or c", "B"), ("B. C.", "B"), ("B. wrong", "B"), ("B: no, C", "B"), ("B/C", "B"), ("the answer isn't B", "B"),
-        ("B. not this", "B"), ("B because A is wrong, or C", "B"), ("A B", "B"), ("(A)(B)", "B"), ("-B", "B"), ("B'", "B"), ("B+", "B"),
+        ("not B", "B"), ("anything but B", "B"), ("B is wrong", "B"), ("B or c", "B"), ("B or C", "B"), ("B, c", "B"),
+        ("b and d", "B"),
+        ("Not (B)", "B"), ("all except B", "B"), ("B?", "B"), ("B is not correct", "B"), ("neither B", "B"),
+        ("probably B", "B"), ("BC", "B"),
+        ("B) or c", "B"), ("B. or c", "B"), ("B. C.", "B"), ("B. wrong", "B"), ("B: no, C", "B"), ("B/C", "B"),
+        ("the answer isn't B", "B"),
+        ("B. not this", "B"), ("B because A is wrong, or C", "B"), ("A B", "B"), ("(A)(B)", "B"), ("-B", "B"),
+        ("B'", "B"), ("B+", "B"),
     ],
 }  # fmt: skip
 
@@ -226,10 +260,14 @@ async def test_a_choice_that_is_none_earns_0(answer: str, truth: str) -> None:
     ("answer", "truth", "options"),
     [
         ("B. Vitamin C", "B", OPTIONS), ("D. Both A and B", "D", OPTIONS), ("C. Point D is closest", "C", ROMAN),
-        ("B. I and II only", "B", ROMAN), ("(D) Both A and B", "D", OPTIONS), ("B) vitamin c", "B", OPTIONS), ("B", "B", OPTIONS),
-        ("Vitamin C", "B", OPTIONS), ("\\text{Vitamin C}", "B", OPTIONS), ("Both A and B", "D", OPTIONS), ("I and II only", "B", ROMAN),
-        ("1/2", "E", OPTIONS), ("E. 0.5", "E", OPTIONS), ("B", "Vitamin C", OPTIONS), ("None of the above", "D", ROMAN), ("B．", "B", OPTIONS),
-        ("（B）", "B", OPTIONS), ("**B.** Vitamin C", "B", OPTIONS), ("ｂ", "B", OPTIONS), ("The answer is B", "B", OPTIONS), ("Option B", "B", OPTIONS),
+        ("B. I and II only", "B", ROMAN), ("(D) Both A and B", "D", OPTIONS), ("B) vitamin c", "B", OPTIONS), ("B",
+        "B", OPTIONS),
+        ("Vitamin C", "B", OPTIONS), ("\\text{Vitamin C}", "B", OPTIONS), ("Both A and B", "D",
+        OPTIONS), ("I and II only", "B", ROMAN),
+        ("1/2", "E", OPTIONS), ("E. 0.5", "E", OPTIONS), ("B", "Vitamin C", OPTIONS), ("None of the above", "D",
+        ROMAN), ("B．", "B", OPTIONS),
+        ("（B）", "B", OPTIONS), ("**B.** Vitamin C", "B", OPTIONS), ("ｂ", "B", OPTIONS), ("The answer is B", "B",
+        OPTIONS), ("Option B", "B", OPTIONS),
     ],
 )  # fmt: skip
 async def test_a_letter_with_or_without_its_own_option_earns_1(answer: str, truth: str, options: list[str]) -> None:

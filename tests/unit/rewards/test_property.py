@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001  # full-width signs are tested
 """Thousands of answers made from true ones: what is changed earns 0, what is only dressed earns 1.
 
 truth -> changed(): one number, letter, sign, word or their order; another value; a sentence around it -> 0
@@ -258,15 +259,19 @@ async def test_another_choice_earns_0_and_a_dressed_one_earns_1() -> None:
         right, wrong = rng.sample("ABCDE", 2)
         text, other = (options[string.ascii_uppercase.index(letter)] for letter in (right, wrong))
         for answer in [
-            wrong, f"not {right}", f"{right} or {wrong.lower()}", f"{right}{wrong}", f"{right}, {wrong}", f"anything but {right}", f"{right} is wrong",
-            f"{right}. {other}", other, f"{right} {wrong}", f"{right}. not {text}", f"({right}) or ({wrong})", f"{text} or {other}", f"{right}+", f"-{right}",
+            wrong, f"not {right}", f"{right} or {wrong.lower()}", f"{right}{wrong}", f"{right}, {wrong}",
+            f"anything but {right}", f"{right} is wrong",
+            f"{right}. {other}", other, f"{right} {wrong}", f"{right}. not {text}", f"({right}) or ({wrong})",
+            f"{text} or {other}", f"{right}+", f"-{right}",
             f"{right} and {wrong}", f"{right}. {text} and {other}", "F", "", f"{right}?", f"{wrong}. {text}",
         ]:  # fmt: skip
             assert await score(answer, right, "choice", options=options) == 0, (answer, right, options)
             assert await score(answer, text, "choice", options=options) == 0, (answer, text, options)
         for answer in [
-            right, right.lower(), f"({right})", f"{right}.", f"**{right}**", f"\\text{{{right}}}", f"{right}. {text}", f"({right}) {text}", text, f"{right}: {text}",
-            f"**{right}.** {text}", right.translate(WIDE), f"（{right}）", f"The answer is {right}", f"Option {right}", f"$\\mathrm{{{right}}}$", f"{right.lower()}) {text}",
+            right, right.lower(), f"({right})", f"{right}.", f"**{right}**", f"\\text{{{right}}}", f"{right}. {text}",
+            f"({right}) {text}", text, f"{right}: {text}",
+            f"**{right}.** {text}", right.translate(WIDE), f"（{right}）", f"The answer is {right}", f"Option {right}",
+            f"$\\mathrm{{{right}}}$", f"{right.lower()}) {text}",
         ]:  # fmt: skip
             assert await score(answer, right, "choice", options=options) == 1, (answer, right, options)
             assert await score(answer, text, "choice", options=options) == 1, (answer, text, options)
