@@ -19,7 +19,7 @@ LETTERS = "ABCDEFGHIJ"  # MathVision and ViRL39K have up to ten options
 _DRESS = re.compile(r"[*_`$\"]")
 _LETTER = f"[{LETTERS}{LETTERS.lower()}]"
 _PREFIX = re.compile(
-    r"^(?:(?:so|thus|therefore|hence)\b,?\s*)?(?:i\s+(?:choose|pick|select)\s+|(?:(?:the|my)\s+)?(?:(?:correct|right|final|best)\s+)?"
+    r"^(?:(?:so|thus|therefore|hence)\b,?\s*)?(?:(?:i\s+(?:would\s+)?)?(?:choose|pick|select)\s+|(?:正确)?答案[是为选]?\s*:?\s*|选\s*|(?:(?:the|my)\s+)?(?:(?:correct|right|final|best)\s+)?"
     r"(?:answer|option|choice)\b(?:\s+(?:is|would be)\b|\s*[:=])?\s*)(?:option|choice)?\s*:?\s*(?=\W?\w)",
     re.IGNORECASE,
 )
@@ -113,7 +113,9 @@ def _listed(text: str, mark: str, letters: str) -> tuple[str, ...]:
     ends = [*(found.start() for found in run[1:]), len(text)]
     texts = [text[found.end() : end].strip() for found, end in zip(run, ends, strict=True)]
     texts[-1] = texts[-1].partition("\n")[0].strip()
-    texts = [option.rstrip(";,").strip() for option in texts]
+    texts = [re.sub(r"[;,\s]+$|\s[-•]$", "", option) for option in texts]
+    if any(option in ("or", "and") for option in texts):  # "Is (A) or (B) larger?"
+        return ()
     return tuple(texts) if all(texts) else tuple(LETTERS[: len(texts)])
 
 

@@ -6,6 +6,7 @@ Everything happens in process, takes milliseconds and works nothing out but valu
 hang a run and no question answers itself.
 """
 
+import re
 from collections.abc import Sequence
 
 from verl_axpo.rewards import short_text
@@ -19,6 +20,7 @@ from verl_axpo.rewards.units import in_base_units, units_of, without_units
 ROUNDED_DIGITS = 6  # a decimal with this many significant digits or more stands for everything that rounds to it
 FLOAT_DIGITS = 16  # of a binary float
 FLOAT_NOISE = 1e-14  # relative; what binary floats add to a value stays below
+_SPACE = re.compile(r"(?<!\d)\s+|\s+(?!\d)")  # "1 2" is not "12"
 MAX_UNORDERED = 30  # items; longer lists are compared in order
 
 
@@ -29,36 +31,44 @@ def compare(answer: str, truth: str) -> bool | None:
     ours, theirs = plain(answer), plain(truth)
     if not ours or not theirs or len(ours) > MAX_CHARS:
         return False
-    if ours.split() == theirs.split():
+    if _SPACE.sub("", ours) == _SPACE.sub("", theirs):
+        return True
+    found, wanted = _tokens(ours), _tokens(theirs)
+    if found and source(found) == source(wanted):
         return True
     try:
-        return _same_tokens(tokens(ours), tokens(theirs))
-    except Unreadable:
-        return "\\" not in ours + theirs and short_text.matches(answer, [truth])
+        items, others = _read(found), _read(wanted)
     except TooLarge:
         return None
+    if others is None:
+        return "\\" not in ours + theirs and short_text.matches(answer, [truth])
+    if items is None or (":" in found and ":" in wanted):  # 3:4 and 6:8 are two scores, 3:4 is also 3/4
+        return False
+    margin = max(_margin(found), _margin(wanted))
+    return _same_items(_unnamed(items, others), _unnamed(others, items), margin)
 
 
 def read(text: str) -> list[Item] | None:
     """The statements of a text, None when it is no mathematics that the rules know."""
     try:
-        return _read(tokens(plain(text)))
-    except (Unreadable, TooLarge):
+        return _read(_tokens(plain(text)))
+    except TooLarge:
         return None
 
 
-def _read(found: list[str]) -> list[Item]:
-    return Reader([{":": "/"}.get(token, token) for token in _both_signs(found)]).whole()
+def _tokens(text: str) -> list[str]:
+    """The tokens; none where words stand in the text."""
+    try:
+        return tokens(text)
+    except Unreadable:
+        return []
 
 
-def _same_tokens(ours: list[str], theirs: list[str]) -> bool:
-    if source(ours) == source(theirs):
-        return True
-    margin = max(_margin(ours), _margin(theirs))
-    if ":" in ours and ":" in theirs:  # 3:4 and 6:8 are two scores; 3:4 alone is also 3/4
-        return False
-    items, others = _read(ours), _read(theirs)
-    return _same_items(_unnamed(items, others), _unnamed(others, items), margin)
+def _read(found: list[str]) -> list[Item] | None:
+    try:
+        return Reader([{":": "/"}.get(token, token) for token in _both_signs(found)]).whole()
+    except Unreadable:
+        return None
 
 
 def _both_signs(found: list[str]) -> list[str]:

@@ -15,6 +15,7 @@ from verl_axpo.rewards.tokens import ATOMS, FUNCTIONS, GREEK, Unreadable, source
 MAX_DEPTH = 40  # factors inside factors
 MAX_TOKENS = 300  # a longer text equals only itself
 _RELATIONS = ("=", "<", ">", "\\le", "\\ge", "\\ne", "\\in", "\\approx", "\\equiv", "\\to", "\\Rightarrow", "\\sim")
+_APPLIED = tuple("fghFGHP")  # letters before a bracket that are functions, not factors
 _SEPARATORS = frozenset((",", ";", "\\\\", "\\or"))
 _CLOSING = {"(": ")]", "[": ")]", "\\{": ("\\}",), "{": "}"}
 
@@ -104,6 +105,8 @@ class Reader:
         begin = self._at
         minus = self._take("-")  # 3 * -2
         poly, is_root = self._scripted(*self._atom())
+        if self._peek() == "(" and self._tokens[begin] in _APPLIED:
+            poly, is_root = self._scripted(symbol(f"{dump(poly)}[{dump(self._atom()[0])}]"), True)
         return Factor(sign, negative(poly) if minus else poly, source(self._tokens[begin : self._at]), is_root)
 
     def _scripted(self, poly: Poly, is_root: bool) -> tuple[Poly, bool]:

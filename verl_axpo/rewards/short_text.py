@@ -17,7 +17,7 @@ _ARTICLE = re.compile(r"^(?:the|an|a(?!\s+(?:positive|negative|plus|minus|major|
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _SILENT = re.compile(r"['`*_]")
 _TOKEN = re.compile(  # a minus sign before a number or after a letter ("A-") speaks, a hyphen does not
-    r"\d+(?:\.\d+)?|(?<![\w.])\.\d+|[^\W\d_]+|(?<![\w)])-(?=\.?\d)|(?<=[^\W\d_])-(?!\w)|[^\w\s-]"
+    r"\d+(?:\.\d+)?|(?<![\w.])\.\d+|[^\W\d_]+|(?<![\w)])-(?=[\w.])|(?<=[^\W\d_])-(?!\w)|[^\w\s-]"
 )
 _SPEAKING = "#%&@/"  # of all punctuation; mathematical signs, currencies and pictures speak too
 _DATES = ("%B %d %Y", "%d %B %Y", "%b %d %Y", "%d %b %Y", "%Y %m %d")  # the others leave open what is the month
@@ -50,14 +50,17 @@ def as_date(tokens: Sequence[str]) -> date | None:
 
 
 def _same(ours: Sequence[str], theirs: Sequence[str]) -> bool:
-    if _glued(ours) == _glued(theirs):
+    if list(ours) == list(theirs):
+        return True
+    has_initials = any(len(token) == 1 and token.isalpha() for token in (*ours, *theirs))
+    if has_initials and _glued(ours) == _glued(theirs):
         return True
     day = as_date(theirs)
     return day is not None and day == as_date(ours)
 
 
 def _glued(tokens: Sequence[str]) -> str:
-    """Spaces count only between numbers: "USA" is "U.S.A.", "AC" is "A, C", "Coca Cola" is "Coca-Cola"."""
+    """Between letters spaces do not count: "USA" is "U.S.A.", "AC" is "A, C"."""
     return "".join(token + " " if token[-1].isdigit() else token for token in tokens)
 
 

@@ -37,6 +37,9 @@ _REWRITES = [
     for pattern, replacement in (
         (r"\^\s*\{?\s*\\circ\s*\}?", "°"),
         (r"°\s+(?=[CF]\b)", "°"),
+        (r"(?<=[\d\s}])\\Omega\s*$", " Ω"),
+        (r"\\mu\s*(?=[mgsLAFN](?![a-zA-Z]))", "μ"),
+        (r"(?<=\d)(?=[VWNJΩ]$)", " "),  # "12V"
         (r"√\s*(\d+(?:\.\d+)?)", r"\\sqrt{\1}"),
         (r"\bper\s?cent\b", "%"),
         (r"\bper\b", "/"),

@@ -23,7 +23,8 @@ _SIGNS = str.maketrans(
         "\u00b5": "\u03bc",
     }
 )
-_WRAPPER = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|rm|bf|operatorname|mbox)\s*\{([^{}]*)\}")
+_WRAPPER = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathit|underline|rm|bf|operatorname|mbox)\s*\{([^{}]*)\}")
+_BOLD = re.compile(r"\\(?:mathbf|boldsymbol|bm)\s*\{([^{}]{2,}|[^a-z{}])\}")  # a small bold letter is a vector
 _TWICE = 2  # wrappers inside wrappers
 _REWRITES = [
     (re.compile(pattern), replacement)
@@ -31,6 +32,7 @@ _REWRITES = [
         (r"(?<!\\)\\[()\[\]]|\$\$", " "),
         (r"(?<!\\)\$([^$]+)(?<!\\)\$(?!\d)", r"\1"),
         (r"\\(?:left|right|[bB]igg?[lr]?|displaystyle)(?![a-zA-Z])\.?", ""),
+        (r"\*\*([^*]+)\*\*|`([^`]+)`", r"\1\2"),
         (r"\{,\}", ","),  # a thousands separator as TeX wants it
         (r"(?<!\\)\\[,;: ]|\\q?quad(?![a-zA-Z])", " "),  # not the second half of a row break
         (r"(?<!\\)\\!", ""),
@@ -47,7 +49,7 @@ def plain(text: str) -> str:
     text = re.sub(r"[¼-¾⅐-⅞]", lambda sign: _fraction(sign[0]), text)
     text = unicodedata.normalize("NFKC", text).translate(_SIGNS)
     for _ in range(_TWICE):
-        text = _WRAPPER.sub(r" \1 ", text)
+        text = _BOLD.sub(r" \1 ", _WRAPPER.sub(r" \1 ", text))
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
     return text.strip().rstrip(".。").strip()

@@ -353,6 +353,7 @@ MARKS = {  # ways to mark the options "red" and "green"
     "colons": "Which one?\nChoices:\nA: red\nB: green\nAnswer with the letter.",
     "one bracket": "Which one?\nA) red\nB) green",
     "square brackets": "Which one? [A] red; [B] green",
+    "dashes": "Which one?\n- A. red\n- B. green",
     "Chinese comma": "哪一个？A、red B、green",
     "after a mention": "Look at point (A). Which one?\n(A) red\n(B) green",
 }
@@ -413,7 +414,7 @@ def test_options_are_seen_however_they_are_marked(question: str) -> None:
     assert typed(question, "B") == Typed(kind="choice", answer="B", options=("red", "green"))
 
 
-@pytest.mark.parametrize("question", ["Which point? (A) is red.", "Find x.", ""])
+@pytest.mark.parametrize("question", ["Which point? (A) is red.", "Is (A) or (B) larger?", "Find x.", ""])
 def test_a_mention_of_letters_is_no_list_of_options(question: str) -> None:
     assert typed(question, "A").options == ()
 
