@@ -105,7 +105,7 @@ def options_in(question: str) -> tuple[str, ...]:
 
 def _listed(text: str, mark: str, letters: str) -> tuple[str, ...]:
     """The last run of marks A, B, ... and what stands after each; a line ends the last one."""
-    marks = list(re.finditer(r"(?<![^\s({\[,;:?。])" + mark, text))
+    marks = list(re.finditer(r"(?<![^\s,;:?。])" + mark, text))
     begin = max((at for at, found in enumerate(marks) if found[1] == letters[0]), default=len(marks))
     run = [found for found, letter in zip(marks[begin:], letters, strict=False) if found[1] == letter]
     if len(run) < 2 or [found[1] for found in run] != list(letters[: len(run)]):

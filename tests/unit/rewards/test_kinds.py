@@ -63,7 +63,9 @@ MATH_WRONG: dict[str, Pairs] = {
     "order that says something": [
         ("(2,1)", "(1,2)"), ("ba-a", "ab-b"), ("\\vec b\\times\\vec a", "\\vec a\\times\\vec b"), ("BA", "AB"),
         ("\\angle CAB", "\\angle ABC"), ("\\overrightarrow{BA}", "\\overrightarrow{AB}"), ("[2,1]", "[1,2]"),
-        ("BCA", "ABC"), ("f(g(x))", "g(f(x))"), ("\\mathbf{b}\\times\\mathbf{a}", "\\mathbf{a}\\times\\mathbf{b}"), ("6:8", "3:4"), ("4:3", "3:4"), ("\\begin{pmatrix}1&3\\\\2&4\\end{pmatrix}",
+        ("BCA", "ABC"), ("f(g(x))", "g(f(x))"),
+        ("\\mathbf{b}\\times\\mathbf{a}", "\\mathbf{a}\\times\\mathbf{b}"),
+        ("6:8", "3:4"), ("4:3", "3:4"), ("\\begin{pmatrix}1&3\\\\2&4\\end{pmatrix}",
          "\\begin{pmatrix}1&2\\\\3&4\\end{pmatrix}"), ("\\begin{pmatrix}12&3\\end{pmatrix}",
          "\\begin{pmatrix}1&23\\end{pmatrix}"), ("(1,2)", "[1,2]"), ("(1,2)", "\\{1,2\\}"), ("B12", "12B"),
         ("\\begin{cases}x=1\\\\y=2\\end{cases}", "\\begin{cases}x=2\\\\y=1\\end{cases}"),
