@@ -61,13 +61,15 @@ def times(left: Poly, right: Poly) -> Poly:
     r"""The product; a number is multiplied into a sum of numbers, and no other sum is expanded.
 
     Raises:
-        Unfinished: two powers of one base. (Two numbers are the reader's to see: it knows 2\sqrt{12} from 2*12.)
+        Unfinished: two roots of numbers, or two powers of one base. (`statements.product` sees two numbers: it knows
+            2\sqrt{12} from 2*12.)
     """
     for scale, total in ((left, right), (right, left)):
         if list(scale) == [ONE] and len(total) > 1 and is_constant(total):
             return {monomial: factor * scale[ONE] for monomial, factor in total.items()}
     (ours, factor), (theirs, other) = _single(left), _single(right)
-    if dict(ours).keys() & dict(theirs).keys():
+    has_roots = all(any(base.isdigit() for base, _ in monomial) for monomial in (ours, theirs))
+    if has_roots or dict(ours).keys() & dict(theirs).keys():
         raise Unfinished
     return {_joined(ours, theirs): factor * other}
 

@@ -16,7 +16,7 @@ from verl_axpo.rewards.typography import MAX_CHARS, plain
 
 LETTERS = "ABCDEFGHIJ"  # MathVision and ViRL39K have up to ten options
 
-_DRESS = re.compile(r"[*_`$\"]")
+_DRESS = '*_`$" \n'  # emphasis, quotes, math delimiters around an answer
 _LETTER = f"[{LETTERS}{LETTERS.lower()}]"
 _PREFIX = re.compile(
     r"^(?:(?:so|thus|therefore|hence)\b,?\s*)?(?:(?:i\s+(?:would\s+)?)?(?:choose|pick|select)\s+|(?:正确)?答案[是为选]?\s*:?\s*|选\s*|(?:(?:the|my)\s+)?(?:(?:correct|right|final|best)\s+)?"
@@ -120,7 +120,7 @@ def _listed(text: str, mark: str, letters: str) -> tuple[str, ...]:
 
 
 def _undressed(answer: str) -> str:
-    text = _DRESS.sub("", plain(answer)).strip()
+    text = plain(answer).strip(_DRESS)
     while len(text) > 2 and text[0] == text[-1] == "'":
         text = text[1:-1].strip()
     return text.rstrip(".").strip()

@@ -15,13 +15,21 @@ from verl_axpo.rewards.typography import MAX_CHARS, plain
 
 _ARTICLE = re.compile(r"^(?:the|an|a(?!\s+(?:positive|negative|plus|minus|major|minor|flat|sharp)\b))\s+(?=\w\w)", re.I)
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
-_SILENT = re.compile(r"['`*_]")
+_APOSTROPHE = re.compile(r"(?<=[^\W\d_])'(?=[^\W\d_])")  # in "O'Brien"; 5'6" are two numbers
+_EXCLAMATION = re.compile(r"(?<!\d)!")  # 5! is a number of its own
 _TOKEN = re.compile(  # a minus sign before a number or after a letter ("A-") speaks, a hyphen does not
     r"\d+(?:\.\d+)?|(?<![\w.])\.\d+|[^\W\d_]+|(?<![\w)])-(?=[\w.])|(?<=[^\W\d_])-(?!\w)|[^\w\s-]"
 )
-_SPEAKING = "#%&@/"  # of all punctuation; mathematical signs, currencies and pictures speak too
-_DATES = ("%B %d %Y", "%d %B %Y", "%b %d %Y", "%d %b %Y", "%Y %m %d")  # the others leave open what is the month
-_AROUND_DATES = frozenset(("st", "nd", "rd", "th", "of", "/"))
+_SPEAKING = "#%&@/!"  # of all punctuation; mathematical signs, currencies and pictures speak too
+_DATES = (
+    "%B %d %Y",
+    "%d %B %Y",
+    "%b %d %Y",
+    "%d %b %Y",
+    "%Y %m %d",
+    "%Y %B %d",
+)  # the others leave open what is the month
+_AROUND_DATES = frozenset(("st", "nd", "rd", "th", "of", "/", "年", "月", "日"))
 
 
 def matches(answer: str, truths: Sequence[str]) -> bool:
@@ -34,7 +42,7 @@ def words(text: str) -> list[str]:
     """Words, numbers and signs that speak, in lower case, without an article in front."""
     if len(text) > MAX_CHARS:
         return []
-    plainer = _SILENT.sub("", _THOUSANDS.sub("", plain(text)))
+    plainer = _EXCLAMATION.sub("", _APOSTROPHE.sub("", _THOUSANDS.sub("", plain(text))))
     return [token for token in _TOKEN.findall(_ARTICLE.sub("", plainer).casefold()) if _speaks(token)]
 
 
@@ -66,4 +74,9 @@ def _glued(tokens: Sequence[str]) -> str:
 
 def _speaks(token: str) -> bool:
     is_word = token[0].isalnum() or token[0] == "."
-    return (is_word and token != ".") or token in _SPEAKING or token == "-" or unicodedata.category(token[0])[0] == "S"
+    return (
+        (is_word and token != ".")
+        or token in _SPEAKING
+        or token == "-"
+        or (unicodedata.category(token[0])[0] == "S" and token != "`")
+    )

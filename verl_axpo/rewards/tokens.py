@@ -40,6 +40,7 @@ _REWRITES = [
         (r"(?<=[\d\s}])\\Omega\s*$", " Ω"),
         (r"\\mu\s*(?=[mgsLAFN](?![a-zA-Z]))", "μ"),
         (r"(?<=\d)(?=[VWNJΩ]$)", " "),  # "12V"
+        (r"(?<=\d)\s*([kcdm]?m)([23])(?!\w)", r" \1^\2"),  # "5 cm2"
         (r"√\s*(\d+(?:\.\d+)?)", r"\\sqrt{\1}"),
         (r"\bper\s?cent\b", "%"),
         (r"\bper\b", "/"),
@@ -63,7 +64,7 @@ _TOKEN = re.compile(
       |\s*\\[dt]?frac\s*(?:\{\s*(?P<top2>\d+)\s*\}\s*\{\s*(?P<bottom2>\d+)\s*\}|(?P<top3>\d)\s*(?P<bottom3>\d)(?!\d)))
     | (?P<number>\d+(?:\.\d+)?|\.\d+)
     | (?P<command>\\[a-zA-Z]+|\\[{}|])
-    | (?P<run>[a-zA-ZμΩ]+|[\u4e00-\u9fff]+) | (?P<degree>°[CF]?(?![a-zA-Z])) | (?P<sign>\S))
+    | (?P<run>[a-zA-ZμΩÅ]+|[\u4e00-\u9fff]+) | (?P<degree>°[CF]?(?![a-zA-Z])) | (?P<sign>\S))
     """,
     re.VERBOSE,
 )
@@ -178,7 +179,9 @@ def _end_of_units(names: Sequence[str], start: int) -> int:
             return at
         depth += {"(": 1, "{": 1, ")": -1, "}": -1}.get(token, 0)
         is_exponent = token.isdigit() and names[at - 1] in ("^", "{", "-")
-        if not (token in _IN_UNITS or is_exponent or (_is_run(token) and meaning(token) is not None)):
+        if not (
+            token in _IN_UNITS or is_exponent or ((_is_run(token) or token[0] == "°") and meaning(token) is not None)
+        ):
             return start
     return len(names)
 

@@ -23,7 +23,9 @@ _SIGNS = str.maketrans(
         "\u00b5": "\u03bc",
     }
 )
-_WRAPPER = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathit|underline|rm|bf|operatorname|mbox)\s*\{([^{}]*)\}")
+_WRAPPER = re.compile(
+    r"\\(?:text|textbf|textit|textrm|mathrm|mathit|underline|rm|bf|operatorname|mbox)\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
+)
 _BOLD = re.compile(r"\\(?:mathbf|boldsymbol|bm)\s*\{([^{}]{2,}|[^a-z{}])\}")  # a small bold letter is a vector
 _TWICE = 2  # wrappers inside wrappers
 _REWRITES = [

@@ -33,6 +33,7 @@ _SI = {  # takes prefixes: name -> factor and base units
     "V": "1 kg m2 s-3 A-1", "Ω": "1 kg m2 s-3 A-2", "F": "1 kg-1 m-2 s4 A2", "T": "1 kg s-2 A-1",
     "H": "1 kg m2 s-2 A-2",
     "Wb": "1 kg m2 s-2 A-1", "eV": "1 eV", "cal": "4184/1000 kg m2 s-2", "bar": "100000 kg m-1 s-2", "B": "1 byte",
+    "M": "1000 mol m-3", "cd": "1 cd", "lm": "1 cd sr", "lx": "1 cd sr m-2", "Bq": "1 s-1", "Gy": "1 m2 s-2",
 }  # fmt: skip
 _OTHER = {
     "min": "60 s", "h": "3600 s", "hr": "3600 s", "day": "86400 s", "week": "604800 s", "month": "1 month",
@@ -41,7 +42,8 @@ _OTHER = {
     "lb": "45359237/100000000 kg", "oz": "45359237/1600000000 kg", "ton": "1000 kg", "Wh": "3600 kg m2 s-2",
     "kWh": "3600000 kg m2 s-2", "ha": "10000 m2", "atm": "101325 kg m-1 s-2", "°": "1 °", "rad": "1 rad", "°C": "1 °C",
     "°F": "1 °F", "%": "1/100", "$": "1 $", "¢": "1/100 $", "€": "1 €", "£": "1 £", "¥": "1 ¥", "unit": "1 unit",
-    "dB": "1 dB",
+    "dB": "1 dB", "Nm": "1 kg m2 s-2", "cc": "1/1000000 m3", "ppm": "1/1000000", "rpm": "1/60 rev s-1",
+    "Å": "1/10000000000 m", "mmHg": "133322387415/1000000000 kg m-1 s-2", "t": "1000 kg", "yr": "1 year",
 }  # fmt: skip
 _WORDS = {
     "meter": "m", "metre": "m", "gram": "g", "second": "s", "sec": "s", "ampere": "A", "amp": "A", "kelvin": "K",
