@@ -16,7 +16,6 @@ VERL = "verl[verl-core]>=0.9.1,<0.10"
 
 EVAL = [
     "datasets",  # benchmark tables, from the hub or local copies
-    "latex2sympy2-extended",  # values of LaTeX answers, as the official scorers compare them
 ]
 DEV = [
     "hypothesis",
@@ -45,7 +44,6 @@ setup(
     package_data={"": ["*.yaml", "*.yml", "*.json", "*.jinja", "*.txt", "py.typed"]},
     install_requires=[
         VERL,
-        "diskcache",  # answers of search and judge, rate and budget: kept between runs, shared by processes
         "filelock>=3.15",  # search: one process asks or builds, the others wait, a dead one lets go; AsyncFileLock
         "httpx",  # search: the client that tavily-python takes, with a bounded body; data: errors of hub transfers
         "huggingface-hub>=1.0",  # datasets from a hub or a mirror

@@ -125,11 +125,12 @@ def check_zoom() -> Finding:
 def _zoomed() -> tuple[int, int]:
     from PIL import Image
 
+    from verl_axpo.images import open_image
     from verl_axpo.tools.crop import zoom
 
     picture = io.BytesIO()
     Image.new("RGB", (64, 64)).save(picture, "JPEG")
-    return zoom([Image.open(picture)], [500, 500, 1000, 1000]).size
+    return zoom([open_image(picture.getvalue())], [500, 500, 1000, 1000]).size
 
 
 def check_search() -> Finding:

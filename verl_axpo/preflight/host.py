@@ -85,9 +85,12 @@ def _validate(config: DictConfig) -> None:
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config
 
+    from verl_axpo.integration.startup import planned
+
     arguments: dict[str, Any] = {
         "config": config,
         "use_reference_policy": need_reference_policy(config),
         "use_critic": need_critic(config),
     }
-    validate_config(**arguments)
+    with planned():  # files.py and rules.py look at what the run will read
+        validate_config(**arguments)

@@ -164,13 +164,35 @@ def check_tools(path: Any, coming: Sequence[str]) -> Iterator[Finding]:
         key = f"{_ROLLOUT}.multi_turn.tool_config_path"
         yield problem("tools", f"{key} is not set: there is nothing to call", f"set {key} to a YAML of tools")
         return
-    file = Path(str(path)).expanduser()
-    if not file.is_file():
-        if not is_coming(file, coming):
-            yield problem("tools", f"{file} is not there", "name an existing tool config")
+    file = _resolved(str(path))
+    if file.is_file():
+        yield from _check_classes(file)
+    elif not is_coming(file, coming):
+        yield problem("tools", f"{file} is not there", "name an existing tool config")
+
+
+def _resolved(path: str) -> Path:
+    """As verl finds it: in the current folder, or next to its own package."""
+    from verl.utils.import_utils import resolve_config_path
+
+    try:
+        return Path(resolve_config_path(path))
+    except FileNotFoundError:
+        return Path(path)
+
+
+def _check_classes(file: Path) -> Iterator[Finding]:
+    try:
+        content = yaml.safe_load(file.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        yield problem("tools", f"{file} is no YAML: {error}", "mend it")
         return
-    for tool in (yaml.safe_load(file.read_text()) or {}).get("tools", []):
-        name = str(tool["class_name"])
+    tools = content.get("tools") if isinstance(content, dict) else None
+    if not isinstance(tools, list) or not tools:
+        yield problem("tools", f"{file} has no list `tools:`", "give it one, as in verl_axpo/tools/config/paper.yaml")
+        return
+    for tool in tools:
+        name = str(tool.get("class_name")) if isinstance(tool, dict) else str(tool)
         if not _importable(name):
             yield problem("tools", f"{file} names {name}, which cannot be imported", "correct its class_name")
 
@@ -186,16 +208,24 @@ def check_reward(function: Any) -> Iterator[Finding]:
 
 def _check_class(key: str, named: Any) -> Iterator[Finding]:
     """A pair of path and name, as verl's configs have them, leads to something; nothing named is nothing to find."""
+    from verl.utils.import_utils import load_extern_object
+
     path = str(named.path or "")
-    if path.startswith("pkg://") and not _importable(f"{path.removeprefix('pkg://')}.{named.name}"):
-        yield problem(key, f"{path} has no {named.name}", "name a module, and what it has, that exist")
-    elif path and "://" not in path and not Path(path).expanduser().is_file():
+    if not path:
+        return
+    try:
+        load_extern_object(path, str(named.name))
+    except FileNotFoundError:
         yield problem(key, f"{path} is not there", "name an existing file, or pkg://module")
+    except (ImportError, AttributeError):
+        yield problem(key, f"{path} has no {named.name}", "name a module, and what it has, that exist")
+    except Exception as error:  # whatever a module of the user's raises while it is imported
+        yield problem(key, f"{path} cannot be loaded: {error.__cause__ or error}", "mend it")
 
 
 def _importable(name: str) -> bool:
     module, _, attribute = name.rpartition(".")
     try:
-        return hasattr(importlib.import_module(module), attribute)
+        return bool(module) and hasattr(importlib.import_module(module), attribute)
     except ImportError:
         return False

@@ -16,6 +16,7 @@ from PIL import Image
 
 from verl_axpo.errors import InfraFailure
 from verl_axpo.tools.sandbox.inside import frames
+from verl_axpo.tools.sandbox.inside.pixels import to_rgb
 from verl_axpo.tools.sandbox.limits import SandboxConfig
 from verl_axpo.tools.sandbox.pool import Sandbox, SandboxPool
 
@@ -165,10 +166,11 @@ class Session:
 
 def _bounded(image: Image.Image, pixels: int) -> Image.Image:
     """RGB, shrunk to at most `pixels`."""
+    image = to_rgb(image)
     if image.width * image.height > pixels:
         scale = (pixels / (image.width * image.height)) ** 0.5
         image = image.resize((max(1, int(image.width * scale)), max(1, int(image.height * scale))))
-    return image.convert("RGB")
+    return image
 
 
 def _result(reply: dict[str, Any], blob: bytes, config: SandboxConfig, restarted: bool) -> CellResult:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import frames
+from .pixels import to_rgb
 
 MAX_ASPECT = 100  # longer strips are refused: vision processors raise at 200
 
@@ -70,6 +71,11 @@ class Gallery:
         if not 0 < max(image.size) <= MAX_ASPECT * min(image.size):
             self.notes.append(f"[an image of {image.width} x {image.height} pixels left out: empty or too elongated]")
             return
+        try:
+            image = to_rgb(image)
+        except ValueError as error:
+            self.notes.append(f"[an image of {image.width} x {image.height} pixels left out: {error}]")
+            return
         pixels = image.width * image.height
         if pixels > self.limits["image_pixels"]:
             scale = (self.limits["image_pixels"] / pixels) ** 0.5
@@ -77,7 +83,7 @@ class Gallery:
             self.notes.append(f"[an image of {image.width} x {image.height} pixels is shown at {size[0]} x {size[1]}]")
             image = image.resize(size)
         self.sizes.append(image.size)
-        self.data.append(_on_white(image).tobytes())
+        self.data.append(image.tobytes())
 
     def _is_full(self) -> bool:
         full = len(self.data) >= self.limits["images"]
@@ -96,17 +102,6 @@ def _figure_of(value: Any) -> Any:
 def _is_image(value: Any) -> bool:
     module = sys.modules.get("PIL.Image")
     return module is not None and isinstance(value, module.Image)
-
-
-def _on_white(image: Any) -> Any:
-    """RGB; what is transparent becomes white, as on a page."""
-    from PIL import Image
-
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        white = Image.new("RGBA", layer.size, "white")
-        return Image.alpha_composite(white, layer).convert("RGB")
-    return image.convert("RGB")
 
 
 def to_image(blob: memoryview, width: int, height: int) -> Any:
