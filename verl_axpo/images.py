@@ -17,7 +17,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from verl_axpo.tools.sandbox.inside.pixels import to_rgb
 
@@ -149,6 +149,8 @@ def _opened(content: bytes | str, source: Source) -> Image.Image:
     """The image of a file, its header read and checked."""
     try:
         image = Image.open(io.BytesIO(content) if isinstance(content, bytes) else content)
+    except UnidentifiedImageError:
+        raise ImageRefused(f"image: got {_named(source)} that cannot be decoded (no picture that is known)") from None
     except _BROKEN as error:
         raise ImageRefused(f"image: got {_named(source)} that cannot be decoded ({error})") from None
     try:

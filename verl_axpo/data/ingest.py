@@ -146,12 +146,10 @@ def read(
             result.bad.append(BadRow(place=place, reason=str(error)))
 
 
-def inert_question(made: Draft) -> str:
-    """The draft's question, whose `<image>` stands for its pictures. What else looks like a marker is text: verl's
-    dataset would look for a video, a chat template would add an image token."""
-    if not made.pictures:
-        return inert(made.question)
-    return PLACEHOLDER.join(map(inert, made.question.split(PLACEHOLDER)))
+def inert_question(question: str) -> str:
+    """The question whose `<image>` stands for its pictures. What else looks like a marker is text: verl's dataset would
+    look for a video, a chat template would add an image token."""
+    return PLACEHOLDER.join(map(inert, question.split(PLACEHOLDER)))
 
 
 def _problem(source: Source, made: Draft, folder: PictureFolder, store: ImageStore | None) -> Problem:
@@ -163,7 +161,7 @@ def _problem(source: Source, made: Draft, folder: PictureFolder, store: ImageSto
     return Problem(
         id=f"{source.name}/{made.id}",
         source=source.name,
-        question=inert_question(made),
+        question=inert_question(made.question),
         answer=made.answer,
         answer_type=made.answer_type,
         images=images,

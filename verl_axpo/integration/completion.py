@@ -13,12 +13,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.integration.conflicts import conflicts
 from verl_axpo.integration.startup import startup_problems
+from verl_axpo.integration.training_rows import DATASET
 
 logger = logging.getLogger(__name__)
 
 ESTIMATOR = "axpo"
 _ROLLOUT = "actor_rollout_ref.rollout"
-DATASET = "pkg://verl_axpo.integration.dataset"
 SCORED_TOKENS = 1024  # 2 GB of logits at 150,000 words, beside vLLM's share; what its model runner V2 takes as well
 
 

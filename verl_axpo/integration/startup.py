@@ -13,9 +13,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from verl_axpo.integration.training_rows import row_problems
-from verl_axpo.preflight.problems import Finding
-from verl_axpo.preflight.rules import check_reward, check_tools
+from verl_axpo.integration.named import object_problems, tool_problems
+from verl_axpo.integration.training_rows import DATASET, row_problems
 from verl_axpo.rewards.rows import check_rows
 from verl_axpo.tools.parser import ToolCallParser
 
@@ -96,16 +95,15 @@ def _tools(config: DictConfig) -> Iterator[str]:
     """The files of tools; that there are any is a rule of conflicts.py."""
     path = OmegaConf.select(config, f"{_ROLLOUT}.multi_turn.tool_config_path")
     if path:
-        yield from _lines(check_tools(path, ()))
+        yield from tool_problems(str(path))
     functions = OmegaConf.select(config, f"{_ROLLOUT}.multi_turn.function_tool_path")
     if functions and not Path(str(functions)).expanduser().is_file():
         yield f"{_ROLLOUT}.multi_turn.function_tool_path={functions}: no such file; name an existing one"
 
 
 def _reward(config: DictConfig) -> Iterator[str]:
-    function = OmegaConf.select(config, "reward.custom_reward_function")
-    if function is not None and function.path:
-        yield from _lines(check_reward(function))
+    key = "reward.custom_reward_function"
+    yield from object_problems(key, OmegaConf.select(config, key))
 
 
 def _files(config: DictConfig) -> Iterator[str]:
@@ -117,7 +115,7 @@ def _files(config: DictConfig) -> Iterator[str]:
                 continue
             if not path.is_file():
                 yield f"{key}={name}: no such file; set it to a parquet file (docs/data.md says how one is made)"
-            elif path.suffix == ".parquet" and not OmegaConf.select(config, "data.custom_cls.path"):
+            elif path.suffix == ".parquet" and OmegaConf.select(config, "data.custom_cls.path") in (None, DATASET):
                 yield from (f"{key}={name}: {problem}" for problem in row_problems(path, config))
 
 
@@ -126,7 +124,3 @@ def _grades(config: DictConfig) -> Iterator[str]:
         check_rows(config)
     except ValueError as error:
         yield str(error)
-
-
-def _lines(findings: Iterator[Finding]) -> Iterator[str]:
-    return (f"{finding.name}: {finding.found}; {finding.fix}" for finding in findings if not finding.ok)

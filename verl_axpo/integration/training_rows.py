@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from verl_axpo.data.problem import PLACEHOLDER
 
+DATASET = "pkg://verl_axpo.integration.dataset"  # verl's RLHFDataset, with the pictures that the tools see
 AGENT_LOOPS = ("tool_agent", "axpo_tool_agent")  # what `agent_name` may be: verl's tool loop, for which ours stands in
 ROWS_AT_ONCE = 256  # of maybe a megabyte each, with their pictures
 _PIECES = re.compile("(<image>|<video>|<audio>)")  # as RLHFDataset cuts a message

@@ -10,6 +10,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from verl_axpo.integration.training_rows import DATASET
+
 OURS = "pkg://verl_axpo.rewards.outcome"
 WITH_BENCHMARKS = "pkg://verl_axpo.eval.reward"  # which scores a benchmark's rows by other rules
 _FUNCTION = "reward.custom_reward_function"
@@ -27,8 +29,6 @@ def check_rows(config: Any) -> None:
     function = OmegaConf.select(config, f"{_FUNCTION}.path")
     if function not in (OURS, WITH_BENCHMARKS):
         return
-    from verl_axpo.integration.completion import DATASET  # which imports this module
-
     if OmegaConf.select(config, "data.custom_cls.path") not in (None, DATASET):
         return
     from verl_axpo.rewards.config import RewardConfig  # with all graders: nobody else pays for them

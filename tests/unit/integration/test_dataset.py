@@ -22,8 +22,8 @@ from verl_axpo.data.tiny import model
 from verl_axpo.data.tiny.__main__ import make_tokenizer
 from verl_axpo.images import open_image
 from verl_axpo.integration.agent_loop import AxpoToolAgentLoop
-from verl_axpo.integration.completion import DATASET
 from verl_axpo.integration.dataset import AxpoDataset
+from verl_axpo.integration.training_rows import DATASET
 from verl_axpo.tools.image_zoom_in import ImageZoomIn
 from verl_axpo.tools.python import Python
 

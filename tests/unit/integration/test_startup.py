@@ -98,7 +98,7 @@ def test_a_model_that_is_not_here_is_left_to_verl(path: str) -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (None, "is not there"),
+        (None, "does not exist"),
         ("tools:\n  - class_name: verl_axpo.tools.pyton.Python", "verl_axpo.tools.pyton.Python, which cannot be"),
         ("tools:\n  - class_name: verl_axpo.tools.python.Pyton", "verl_axpo.tools.python.Pyton, which cannot be"),
         ("tools:\n  - class_nam: verl_axpo.tools.python.Python", "names None, which cannot be"),
@@ -131,7 +131,7 @@ def test_a_missing_file_of_function_tools_is_told() -> None:
     [
         ("pkg://verl_axpo.rewards.outcom", "compute_score", "has no compute_score"),
         ("pkg://verl_axpo.rewards.outcome", "compute_scores", "has no compute_scores"),
-        ("/nowhere/reward.py", "compute_score", "/nowhere/reward.py is not there"),
+        ("/nowhere/reward.py", "compute_score", "/nowhere/reward.py does not exist"),
         ("{folder}/reward.py", "compute_score", "has no compute_score"),
         ("{folder}/broken.py", "compute_score", "cannot be loaded: division by zero"),
         ("{folder}/reward.py", "score", None),

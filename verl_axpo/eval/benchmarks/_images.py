@@ -51,5 +51,5 @@ def fault(image: bytes) -> str | None:
     try:
         open_image(image, enough=1)
     except ImageRefused as error:
-        return str(error)
+        return str(error).removeprefix("image: ")
     return None
