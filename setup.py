@@ -46,7 +46,6 @@ setup(
         "huggingface-hub>=1.0",  # datasets from a hub or a mirror
         "hydra-core>=1.3",  # the search-path plugin interface
         "jinja2",  # the HTML reports
-        "math-verify",  # the reward of mathematical answers: LaTeX parsed and compared
         "jsonschema",  # a call's arguments against its tool's schema
         "matplotlib",  # plots of the reports
         "numpy>=2.0",  # near image hashes (bitwise_count)

@@ -1,56 +1,81 @@
-"""Which rule scores an answer, for sources that do not say.
+"""Which rule scores an answer, by the reward's own rules, for sources that do not say.
 
-question, answer -> infer() -> "choice" | "math" | "short_text"
-                 -> typed() -> the type, and the answer as its rule wants it (a choice's letter)
+question, answer -> typed() -> Typed: the type, the answer as its rule wants it (a choice's letter), the options
 type, answer     -> with_judge() -> the type, or "judge" for a text that is too long for a rule
+                 -> rule_of() -> which part of that type's rule it falls under, for the data card
 """
 
 import re
+from dataclasses import dataclass
 
 from verl_axpo.eval.types import AnswerType
+from verl_axpo.rewards.algebra import is_constant
+from verl_axpo.rewards.choice import chosen_letter, options_in
+from verl_axpo.rewards.math import read
+from verl_axpo.rewards.short_text import as_date, words
+from verl_axpo.rewards.typography import plain
+from verl_axpo.rewards.units import without_units
 
-# "A.", "(A)", "A:" or "A)" at the start of a line or after white space or a bracket
-_OPTION = re.compile(r"(?:^|[\s(\[])([A-J])\s?[.:)\]]", re.MULTILINE)
-_LETTER = re.compile(r"\(?([A-Ja-j])\)?\.?")
-# A number, a LaTeX command, or a short expression of single letters and operators: what math-verify can compare
-_MATHEMATICAL = re.compile(r"\d|\\[A-Za-z]+|^[A-Za-z]$|[A-Za-z)]\s*[-+*/^=<>]\s*[A-Za-z(]")
-_WORDS = re.compile(r"[^\W\d_]{2,}")
-MOST_WORDS = 3  # beyond a unit ("12 square centimetres") words make it a text, whatever digits it holds
-
-
-def letter_of(answer: str) -> str | None:
-    """The option's letter in upper case when the answer is nothing else, as in `B`, `(b)` or `B.`."""
-    match = _LETTER.fullmatch(answer.strip())
-    return match[1].upper() if match else None
+_SPEAKS_MATHEMATICS = re.compile(r"[\d\\+*/^=<>≤≥√π∞]|[a-z)]\s*-|-\s*[a-z(]")
+_FORMULA = re.compile(r"[a-z\\^*]")  # "2^3*5" may stay unfinished; "2-1" is a score
+# "3:30 PM", "F-16", "1990s", "3D"
+_TIME_OR_CODE = re.compile(r"\d{1,2}:\d\d(?::\d\d)?(?:\s?[APap]\.?[Mm])?|[A-Z]+\s?-?\d+[A-Z]?|\d{4}s|\d+[A-Z]+")
 
 
-def typed(question: str, answer: str) -> tuple[AnswerType, str]:
-    """The answer's type and the answer itself, a choice's reduced to its letter."""
-    kind, letter = infer(question, answer), letter_of(answer)
-    return kind, letter if kind == "choice" and letter else answer.strip()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Typed:
+    """An answer with its type; `options` only where the type is `choice`.
+
+    Example: `Typed(kind="choice", answer="B", options=("red", "green"))`
+    """
+
+    kind: AnswerType
+    answer: str
+    options: tuple[str, ...] = ()
+
+
+def typed(question: str, answer: str) -> Typed:
+    r"""The answer's type.
+
+    An answer that names one of the question's options, by letter or text, is a choice. Without options in the text
+    (they may be drawn in the image) a bare letter stays a short text. Mathematics is what the reward's rules can read
+    and finish: "2-1" and "2021-03-05" would be subtractions, and are texts.
+    """
+    options = options_in(question)
+    letter = chosen_letter(answer, options) if options else None
+    if letter is not None:
+        return Typed(kind="choice", answer=letter, options=options)
+    return Typed(kind="math" if _is_mathematics(answer) else "short_text", answer=answer.strip())
 
 
 def infer(question: str, answer: str) -> AnswerType:
-    r"""The answer's type.
-
-    A bare letter is a choice when the question lists that letter and another one as options; without options in the
-    text (they may be drawn in the image) it stays a short text, which exact match scores the same. A LaTeX command's
-    name is not a word.
-    """
-    letter = letter_of(answer)
-    if letter is not None:
-        options = set(_OPTION.findall(question))
-        if letter in options and len(options) > 1:
-            return "choice"
-    words = _WORDS.findall(re.sub(r"\\[A-Za-z]+", " ", answer))
-    if letter is None and _MATHEMATICAL.search(answer) and len(words) <= MOST_WORDS:
-        return "math"
-    return "short_text"
+    """The answer's type alone."""
+    return typed(question, answer).kind
 
 
 def with_judge(kind: AnswerType, answer: str, above_words: int | None) -> AnswerType:
-    """`judge` for a short text of more than `above_words` words: neither the same words nor F1 tell whether another
-    wording means the same. None leaves every text to the rules."""
+    """`judge` for a short text of more than `above_words` words: the same words do not tell whether another wording
+    means the same. None leaves every text to the rules."""
     if kind != "short_text" or above_words is None:
         return kind
     return "judge" if len(answer.split()) > above_words else kind
+
+
+def rule_of(kind: AnswerType, answer: str) -> str:
+    """The type, and for mathematics and texts what the rule takes the answer for."""
+    if kind == "short_text":
+        return "short_text, a date" if as_date(words(answer)) else "short_text, words"
+    items = read(answer) if kind == "math" else None
+    if kind != "math" or items is None:
+        return kind
+    (first, *others) = items
+    is_value = not others and not first.form and is_constant(without_units(first.sides[0]))
+    return "math, a value" if is_value else "math, an expression or several"
+
+
+def _is_mathematics(answer: str) -> bool:
+    text = plain(answer)
+    if not _SPEAKS_MATHEMATICS.search(text) or _TIME_OR_CODE.fullmatch(text):
+        return False
+    items = read(answer)
+    return items is not None and (_FORMULA.search(text) is not None or all(item.is_finished for item in items))

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
-from verl_axpo.data.answer_types import with_judge
+from verl_axpo.data.answer_types import rule_of, with_judge
 from verl_axpo.data.files import write_lines
 from verl_axpo.data.images import ImageStore
 from verl_axpo.data.problem import PLACEHOLDER, Problem, write_problems
@@ -40,13 +40,14 @@ class BadRow:
 @dataclass(slots=True, kw_only=True)
 class Ingested:
     """What came of a source's rows; `unwanted` counts by reason what the source's own selection left out,
-    `answer_types` the problems by how their answers are scored."""
+    `answer_types` the problems by how their answers are scored, `answer_rules` likewise in more detail."""
 
     source: str
     rows: int = 0
     bad: list[BadRow] = field(default_factory=list)
     unwanted: Counter[str] = field(default_factory=Counter)
     answer_types: Counter[str] = field(default_factory=Counter)
+    answer_rules: Counter[str] = field(default_factory=Counter)
 
     def summary(self, problems: int, images: int, documented: int | None) -> dict[str, Any]:
         """The numbers for the data card."""
@@ -59,6 +60,7 @@ class Ingested:
             "unwanted": dict(self.unwanted),
             "problems": problems,
             "answer_types": dict(self.answer_types),
+            "answer_rules": dict(self.answer_rules),
             "images": images,
         }
 
@@ -135,6 +137,7 @@ def read(
             kind = with_judge(made.answer_type, made.answer, judge_above_words)
             yield _problem(source, replace(made, answer_type=kind), folder, store)
             result.answer_types[kind] += 1
+            result.answer_rules[rule_of(kind, made.answer)] += 1
         except Unwanted as left_out:
             result.unwanted[str(left_out)] += 1
         except ValidationError as error:
@@ -163,5 +166,6 @@ def _problem(source: Source, made: Draft, folder: PictureFolder, store: ImageSto
         answer_type=made.answer_type,
         images=images,
         aliases=made.aliases,
+        options=made.options,
         metadata=dict(made.metadata),
     )

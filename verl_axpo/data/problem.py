@@ -23,7 +23,8 @@ class Problem:
     """One question with its ground truth.
 
     `question` is the user turn, `<image>` standing for the next of `images` (SHA-256 of the encoded file, in the
-    `ImageStore`). `aliases` are further answers that count as right. `metadata` holds what a source knows beyond that
+    `ImageStore`). `aliases` are further answers that count as right, `options`
+    the texts of a choice, from A on. `metadata` holds what a source knows beyond that
     and nothing depends on: category, pass rates, the dataset it came from.
 
     Example: `Problem(id="fvqa/fvqa_train_3", source="fvqa", question="<image>Which city is this?",
@@ -37,6 +38,7 @@ class Problem:
     answer_type: AnswerType
     images: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -75,7 +75,11 @@ async def score(question: Question, answer: str | None, judge: Any) -> Score:
     """What the reward says to this answer in training; `judge` is asked where the reward would ask its own."""
     if answer is None:
         return Score(correct=False, by="rule", reason="no final answer")
-    facts = {"aliases": question.metadata["aliases"], "question": question.prompt.replace(PLACEHOLDER, "").strip()}
+    facts = {
+        "aliases": question.metadata["aliases"],
+        "options": question.options,
+        "question": question.prompt.replace(PLACEHOLDER, "").strip(),
+    }
     case = Case(answer=answer, truth=question.ground_truth, extra_info=facts, config=RewardConfig(), judge=judge)
     try:
         grade = await GRADERS[question.answer_type](case)
@@ -95,6 +99,7 @@ def _question(name: str, problem: Problem, store: ImageStore) -> Question:
         ground_truth=problem.answer,
         answer_type=problem.answer_type,
         images=tuple(store.read(image, ingest_of(problem)) for image in problem.images),
+        options=problem.options,
         metadata={"aliases": list(problem.aliases), "source": problem.source},
     )
 

@@ -42,6 +42,7 @@ def rl_schema(embed: bool) -> Any:
                         ("question", pa.string()),
                         ("answer_type", pa.string()),
                         ("aliases", pa.list_(pa.string())),
+                        ("options", pa.list_(pa.string())),
                         ("metadata", pa.string()),
                     ]
                 ),
@@ -72,7 +73,7 @@ def ingest_of(problem: Problem) -> str:
 
 
 def rl_row(problem: Problem, index: int, split: str, tools: Sequence[str], store: ImageStore, embed: bool) -> Row:
-    """One question for GRPO or AXPO; the reward finds `answer_type` and `aliases` in `extra_info`."""
+    """One question for GRPO or AXPO; the reward finds `answer_type`, `aliases` and `options` in `extra_info`."""
     return {
         "data_source": problem.source,
         "prompt": prompts.prompt_messages(problem.question, tools),
@@ -86,6 +87,7 @@ def rl_row(problem: Problem, index: int, split: str, tools: Sequence[str], store
             "question": problem.question.replace(PLACEHOLDER, "").strip(),
             "answer_type": problem.answer_type,
             "aliases": list(problem.aliases),
+            "options": list(problem.options),
             "metadata": orjson.dumps(problem.metadata).decode(),
         },
     }

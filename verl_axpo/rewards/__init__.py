@@ -2,13 +2,13 @@
 
 outcome.py      verl's entry: response -> answer -> grade -> score; `reward.custom_reward_function` names it
 rows.py         whether every row can be graded, before anything is sampled
-answer.py       where the final answer stands in a response
+answer.py       where the final answer stands in a response; typography.py one spelling for it
 graders.py      one grader per answer type, and which type a row has; config.py its settings
-math.py         mathematical answers; quantity.py plain numbers, units.py what they measure
-algebra.py      math-verify in processes that cannot hang (algebra_process.py)
-choice.py       multiple choice
 short_text.py   names, dates, a few words, with aliases
+math.py         mathematical answers, item by item: tokens.py, units.py, reader.py and statements.py read them,
+                algebra.py gives values and expressions one form
+choice.py       multiple choice
 judge.py        an LLM that compares answers; judge_prompt.py its words, judge_config.py its settings
 """
 
-VERSION = 2  # raise when results change
+VERSION = 2  # of the answer rules; raise it whenever a score changes

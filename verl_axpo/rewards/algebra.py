@@ -1,144 +1,231 @@
-"""Algebra that cannot hang: a few processes around math-verify, each replaced when it dies of its comparison.
+r"""Sums and products in one form, without doing the question's arithmetic.
 
-    equal() -> a thread of the executor -> its process (algebra_process.py) -> True, False, or None: no verdict
-                                                     |_ dies after `cpu_limit_s` of CPU time; the next one starts
+    number(), symbol(), plus(), times(), over(), power() -> Poly -> dump() -> equal texts: the same form
 
-CPU time, not wall-clock time, ends a comparison, so that a busy machine does not make right answers wrong. A process
-that is silent for `WALL_LIMIT_S` is killed, and a process may be killed from outside: those are the machine's failures.
+A value keeps one form: fractions, roots and powers of numbers are worked out, so 1/\sqrt2 is \sqrt2/2. Order does not
+count. Nothing else is worked out: an operation that would have to combine two numbers, two like terms or two equal
+factors raises `Unfinished`, and the reader keeps it as written. So "17*23" is not 391, nor "(x+1)^2" "x^2+2x+1".
 """
 
-import asyncio
-import json
-import os
-import selectors
-import signal
-import subprocess
-import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+import math
+from collections.abc import Callable, Sequence
+from fractions import Fraction
 from functools import lru_cache
-from typing import IO
 
-from verl_axpo.errors import InfraFailure
+Monomial = tuple[tuple[str, Fraction], ...]  # (base, exponent), sorted; digits are a prime under a root
+Poly = dict[Monomial, Fraction]  # monomial -> coefficient; a single term is never a sum
 
-PROCESSES = 2  # one hostile answer must not stop all; each holds 0.1 GiB, and verl runs 8 reward workers
-CPU_LIMIT_S = 3.0  # per comparison; those that end in a verdict take 0.01 to 1.5 s
-START_LIMIT_S = 300.0  # importing SymPy takes a second
-WALL_LIMIT_S = 120.0  # 3 s of CPU time take longer only on a machine that hardly runs at all
-FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)  # exit statuses; out of memory, or a machine that shuts down
-MODULE = "verl_axpo.rewards.algebra_process"
+MAX_BITS = 4000  # of a number that is worked out; 10^{1000} has as many
+MAX_PRIME = 1000  # roots are taken out of numbers up to here
+ONE: Monomial = ()
 
 
-class Algebra:
-    """Compares expressions in `processes` processes, started when first needed."""
-
-    def __init__(
-        self, processes: int = PROCESSES, cpu_limit_s: float = CPU_LIMIT_S, wall_limit_s: float = WALL_LIMIT_S
-    ) -> None:
-        self.cpu_limit_s, self.wall_limit_s = cpu_limit_s, wall_limit_s
-        # A thread for each process: who waits, waits in the executor's queue and blocks nobody's threads
-        self._executor = ThreadPoolExecutor(processes, thread_name_prefix="algebra")
-        self._own = threading.local()
-
-    async def equal(self, answer: str, truth: str) -> bool | None:
-        """Whether two LaTeX expressions are equal; None when the comparison used up its CPU time.
-
-        Raises:
-            InfraFailure: the process cannot start, was killed from outside, or the machine did not let it work.
-        """
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._equal, answer, truth)
-
-    def close(self) -> None:
-        """Let the threads end; their processes end when their input closes with them."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
-
-    def _equal(self, answer: str, truth: str) -> bool | None:
-        process: AlgebraProcess | None = getattr(self._own, "process", None)
-        if process is None or not process.is_alive():
-            process = self._own.process = AlgebraProcess()
-        try:
-            verdict = process.ask(answer, truth, self.cpu_limit_s, self.wall_limit_s)
-        except BaseException:
-            self._replace(process)
-            raise
-        if verdict is None:
-            self._replace(process)
-        return verdict
-
-    def _replace(self, process: "AlgebraProcess") -> None:
-        process.kill()
-        self._own.process = None
+class Unfinished(Exception):
+    """An operation that somebody still has to carry out."""
 
 
-class AlgebraProcess:
-    """One child process, used by one thread."""
-
-    def __init__(self) -> None:
-        # -m with our own search path: the child finds the package whichever way this process found it
-        path = os.pathsep.join(entry for entry in sys.path if entry)
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", MODULE],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": path},
-            )
-        except OSError as error:
-            raise InfraFailure(f"math-verify could not start: {error}") from error
-        if self._read(START_LIMIT_S) is None:
-            reason = _stream(self._process.stderr).read().decode(errors="replace").strip()
-            self.kill()
-            raise InfraFailure(f"math-verify could not start: {reason or 'no output'}; pip install math-verify")
-
-    def is_alive(self) -> bool:
-        """Whether it can be asked; one that was killed between two questions cannot."""
-        return self._process.poll() is None
-
-    def ask(self, answer: str, truth: str, cpu_limit_s: float, wall_limit_s: float) -> bool | None:
-        """The verdict; None when the process died of the comparison."""
-        request = json.dumps({"answer": answer, "truth": truth, "cpu_s": cpu_limit_s}) + "\n"
-        stream = _stream(self._process.stdin)
-        with suppress(BrokenPipeError):  # what it died of is looked at below
-            stream.write(request.encode())
-            stream.flush()
-        reply = self._read(wall_limit_s)
-        if reply is not None:
-            return bool(reply["equal"])
-        if self._process.wait() in FROM_OUTSIDE:
-            raise InfraFailure("math-verify: its process was killed from outside; is the machine out of memory?")
-        return None
-
-    def kill(self) -> None:
-        """End the process and close its pipes, whatever it is doing."""
-        self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
-            with suppress(BrokenPipeError):  # a question that it never read
-                _stream(stream).close()
-
-    def _read(self, limit_s: float) -> dict[str, bool] | None:
-        output = _stream(self._process.stdout)
-        with selectors.DefaultSelector() as selector:
-            selector.register(output, selectors.EVENT_READ)
-            if not selector.select(limit_s):
-                self.kill()
-                raise InfraFailure(f"math-verify: no reply within {limit_s:g} s; the machine is overloaded")
-        line = output.readline()
-        return json.loads(line) if line else None
+class TooLarge(Exception):
+    """A number that is too large to be worked out."""
 
 
-def _stream(stream: IO[bytes] | None) -> IO[bytes]:
-    assert stream is not None, "opened as a pipe"
-    return stream
+def number(value: Fraction) -> Poly:
+    """A rational number."""
+    return {ONE: value}
 
 
-def algebra() -> Algebra:
-    """This process's algebra; a fork gets its own, for pipes cannot be shared."""
-    return _algebra_of(os.getpid())
+def symbol(name: str) -> Poly:
+    """A variable, a constant, or anything that is only equal to itself."""
+    return {((name, Fraction(1)),): Fraction(1)}
 
 
-@lru_cache(maxsize=1)
-def _algebra_of(pid: int) -> Algebra:
-    return Algebra()
+def negative(poly: Poly) -> Poly:
+    """Minus the poly."""
+    return {monomial: -factor for monomial, factor in poly.items()}
+
+
+def plus(terms: Sequence[Poly]) -> Poly:
+    """The sum.
+
+    Raises:
+        Unfinished: two like terms.
+    """
+    total: Poly = {}
+    for term in terms:
+        if total.keys() & term.keys():
+            raise Unfinished
+        total.update(term)
+    return total
+
+
+def times(left: Poly, right: Poly) -> Poly:
+    r"""The product; a number is multiplied into a sum of numbers, and no other sum is expanded.
+
+    Raises:
+        Unfinished: two roots of numbers, or two powers of one base. (`statements.product` sees two numbers: it knows
+            2\sqrt{12} from 2*12.)
+    """
+    for scale, total in ((left, right), (right, left)):
+        if list(scale) == [ONE] and len(total) > 1 and is_constant(total):
+            return {monomial: factor * scale[ONE] for monomial, factor in total.items()}
+    (ours, factor), (theirs, other) = _single(left), _single(right)
+    has_roots = all(any(base.isdigit() for base, _ in monomial) for monomial in (ours, theirs))
+    if has_roots or dict(ours).keys() & dict(theirs).keys():
+        raise Unfinished
+    return {_joined(ours, theirs): factor * other}
+
+
+def over(above: Poly, below: Poly) -> Poly:
+    """The fraction: one bar, over and under which stand no other fractions.
+
+    Raises:
+        Unfinished: a fraction of fractions, or a factor that both have.
+        ZeroDivisionError: nothing is divided by zero.
+    """
+    (_, divisor) = _single(below)
+    if divisor.denominator > 1 or (any(factor.denominator > 1 for factor in above.values()) and abs(divisor) != 1):
+        raise Unfinished
+    if list(below) == [ONE]:
+        return {monomial: factor / divisor for monomial, factor in above.items()}
+    (ours, factor), (theirs, _) = _single(above), _single(below)
+    if any(base in dict(ours) and not base.isdigit() for base, _ in theirs):
+        raise Unfinished
+    scale, inverse = _roots({base: -exponent for base, exponent in theirs})
+    scaled, joined = _roots(_exponents(ours, inverse))
+    return {joined: factor / divisor * scale * scaled}
+
+
+def power(base: Poly, exponent: Poly) -> Poly:
+    """The power; one of numbers is worked out.
+
+    Raises:
+        TooLarge: it has more than `MAX_BITS` bits.
+        ZeroDivisionError: zero to a negative power.
+    """
+    if list(exponent) != [ONE]:
+        monomial, factor = _single(exponent)
+        sign = -1 if factor < 0 else 1
+        name = f"({dump(base)})^({dump({monomial: abs(factor)} if len(exponent) == 1 else exponent)})"
+        return {((name, Fraction(sign if len(exponent) == 1 else 1)),): Fraction(1)}
+    wanted = exponent[ONE]
+    if list(base) == [ONE]:
+        return _number_power(base[ONE], wanted)
+    if len(base) == 1:
+        ((monomial, factor),) = base.items()
+        if factor == 1 and len(monomial) == 1 and monomial[0][1] == 1:
+            return {((monomial[0][0], wanted),): Fraction(1)}
+    return {((f"({dump(base)})", wanted),): Fraction(1)}
+
+
+def is_constant(poly: Poly) -> bool:
+    r"""Whether numbers, roots of numbers, \pi and e are all there is."""
+    return all(base.isdigit() or base in ("\\pi", "e") for monomial in poly for base, _ in monomial)
+
+
+def approximate(poly: Poly) -> float:
+    """A constant as a float; infinite when it is none."""
+    values = {"\\pi": math.pi, "e": math.e}
+    try:
+        return math.fsum(
+            float(factor)
+            * math.prod((values.get(base) or float(base)) ** float(exponent) for base, exponent in monomial)
+            for monomial, factor in poly.items()
+        )
+    except OverflowError:
+        return math.inf
+
+
+def mapped(poly: Poly, change: Callable[[str, Fraction], tuple[Fraction, dict[str, Fraction]]]) -> Poly:
+    """Each power of a base replaced by a factor and other powers; like terms are added."""
+    total: Poly = {}
+    for monomial, factor in poly.items():
+        exponents: dict[str, Fraction] = {}
+        for base, exponent in monomial:
+            scale, powers = change(base, exponent)
+            factor *= scale
+            for name, value in powers.items():
+                exponents[name] = exponents.get(name, Fraction(0)) + value
+        key = tuple(sorted((name, value) for name, value in exponents.items() if value))
+        total[key] = total.get(key, Fraction(0)) + factor
+    return total
+
+
+def dump(poly: Poly) -> str:
+    """The form as text; equal texts are equal forms."""
+    terms = (  # hexadecimal: Python refuses to print long decimals
+        "*".join(
+            [
+                f"{factor.numerator:x}/{factor.denominator:x}",
+                *(base if exponent == 1 else f"{base}^{exponent}" for base, exponent in monomial),
+            ]
+        )
+        for monomial, factor in poly.items()
+    )
+    return "+".join(sorted(terms))
+
+
+def _single(poly: Poly) -> tuple[Monomial, Fraction]:
+    """The one term; a sum becomes one factor, its sign that of its first term."""
+    if len(poly) == 1:
+        return next(iter(poly.items()))
+    sign = 1 if poly[min(poly)] > 0 else -1
+    name = dump(poly if sign > 0 else negative(poly))
+    return ((f"({name})", Fraction(1)),), Fraction(sign)
+
+
+def _exponents(*monomials: Monomial) -> dict[str, Fraction]:
+    total: dict[str, Fraction] = {}
+    for monomial in monomials:
+        for base, exponent in monomial:
+            total[base] = total.get(base, Fraction(0)) + exponent
+    return total
+
+
+def _joined(*monomials: Monomial) -> Monomial:
+    return tuple(sorted(_exponents(*monomials).items()))
+
+
+def _roots(exponents: dict[str, Fraction]) -> tuple[Fraction, Monomial]:
+    """Whole powers of numbers taken out as a factor; the exponents that are left lie between 0 and 1."""
+    factor, rest = Fraction(1), {}
+    for base, exponent in exponents.items():
+        if base.isdigit():
+            factor *= _whole_power(Fraction(int(base)), math.floor(exponent))
+            exponent -= math.floor(exponent)
+        rest[base] = exponent
+    return factor, tuple(sorted((base, exponent) for base, exponent in rest.items() if exponent))
+
+
+def _number_power(base: Fraction, exponent: Fraction) -> Poly:
+    if exponent.denominator == 1:
+        return number(_whole_power(base, exponent.numerator))
+    is_odd_root = exponent.denominator % 2 == 1
+    if base <= 0 and not (is_odd_root and base):
+        return symbol(f"({base})^{exponent}") if base else number(base)
+    sign = -1 if base < 0 and exponent.numerator % 2 else 1
+    primes = [(p, count * exponent) for p, count in _factors(abs(base.numerator))]
+    primes += [(p, -count * exponent) for p, count in _factors(base.denominator)]
+    factor, monomial = _roots({str(p): value for p, value in primes})
+    return {monomial: sign * factor}
+
+
+def _whole_power(base: Fraction, exponent: int) -> Fraction:
+    bits = max(base.numerator.bit_length(), base.denominator.bit_length())
+    if abs(base) != 1 and bits * abs(exponent) > MAX_BITS:
+        raise TooLarge
+    return base**exponent
+
+
+@lru_cache(maxsize=256)
+def _factors(value: int) -> list[tuple[int, int]]:
+    """Primes up to `MAX_PRIME` with their powers; what is left counts as one prime, or as the square of one."""
+    found = []
+    for p in range(2, MAX_PRIME):
+        count = 0
+        while value % p == 0:
+            value, count = value // p, count + 1
+        if count:
+            found.append((p, count))
+        if value == 1:
+            return found
+    root = math.isqrt(value)
+    return [*found, (root, 2) if root * root == value else (value, 1)]

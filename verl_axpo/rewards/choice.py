@@ -1,30 +1,64 @@
-r"""Multiple choice: "B", "(B)", "b) red", "**B**", "\text{B}", "option B", "the answer is B", "red" -> the letter B.
+r"""Multiple choice: "B", "(B)", "**B**", "\text{B}", "the answer is B", "b) red", "red" -> the letter B.
 
     answer, options -> chosen_letter() -> one letter, or None -> == the truth's letter
+    question        -> options_in() -> the options that it lists
 
-A letter counts only when it is the only one that the answer names; no letter, or two, is wrong and never a guess.
+An answer is a letter, a letter with its own option, or an option's text. Everything else is wrong and never a guess.
 """
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
-from verl_axpo.rewards.answer import normalise, unboxed
+from verl_axpo.rewards import short_text
+from verl_axpo.rewards.math import compare
+from verl_axpo.rewards.typography import MAX_CHARS, plain
 
 LETTERS = "ABCDEFGHIJ"  # MathVision and ViRL39K have up to ten options
-MAX_CHARS = 2000  # of an answer; no option is longer
 
-_TEX = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|operatorname|mbox)\s*\{([^{}]*)\}")
-_DRESS = re.compile(r"[*_`$\"'“”\u2018\u2019]|\\[()\[\]]")  # emphasis, quotes, math delimiters
+_DRESS = '*_`$" \n'  # emphasis, quotes, math delimiters around an answer
+_LETTER = f"[{LETTERS}{LETTERS.lower()}]"
 _PREFIX = re.compile(
-    r"^(?:(?:so|thus|therefore)\b,?\s*)?(?:the\s+)?(?:(?:correct|right|final|best)\s+)?"
-    r"(?:answer|option|choice)\b(?:\s+(?:is|would be)\b|\s*[:=])?\s*(?:(?:option|choice)\b\s*)?:?\s*",
+    r"^(?:(?:so|thus|therefore|hence)\b,?\s*)?(?:(?:i\s+(?:would\s+)?)?(?:choose|pick|select)\s+|(?:正确)?答案[是为选]?\s*:?\s*|选\s*|(?:(?:the|my)\s+)?(?:(?:correct|right|final|best)\s+)?"
+    r"(?:answer|option|choice)\b(?:\s+(?:is|would be)\b|\s*[:=])?\s*)(?:option|choice)?\s*:?\s*(?=\W?\w)",
     re.IGNORECASE,
 )
-_LETTER = rf"[{LETTERS}{LETTERS.lower()}]"
-_LABEL = re.compile(rf"^(?:\(\s*({_LETTER})\s*\)|\[\s*({_LETTER})\s*\]|({_LETTER})\s*(?=$|[).:,\]]|-\s))[).:,\]]*\s*")
-_CAPITAL = re.compile(
-    rf"\(\s*([{LETTERS}])\s*\)|\b([B-H{LETTERS[9:]}])\b"
-    r"|\b([AI])\b(?!\s+(?!(?:or|and|nor|is|but|because)\b)[a-z])"  # "A cat", "I choose": a word, not a letter
+_LABEL = re.compile(
+    rf"^(?:\(\s*({_LETTER})\s*\)|\[\s*({_LETTER})\s*\]|({_LETTER})(?![\w'+#]))(?P<mark>\s*[).:\]]+|\s+-(?=\s))?\s*"
+)
+_ANOTHER = re.compile(rf"^\W*{_LETTER}\W*$|(?:^|[\s(]){_LETTER}\s?[.):\]]", re.ASCII)
+_REASON = re.compile(r"^(?:because|since)\b", re.IGNORECASE)
+_HEDGES = [
+    "not",
+    "no",
+    "nor",
+    "neither",
+    "never",
+    "or",
+    "either",
+    "wrong",
+    "incorrect",
+    "false",
+    "except",
+    "but",
+    "isnt",
+    "arent",
+    "cannot",
+    "maybe",
+    "probably",
+    "possibly",
+    "perhaps",
+    "unsure",
+    "instead",
+    "rather",
+]
+# How questions mark their options; each letter stands at the start or after white space
+_MARKS = (
+    r"\(\s*({})\s*\)",
+    r"\[\s*({})\s*\]",
+    r"({})\s*[.):](?=\s|$|[^\w.:])",
+    r"({})\s*[.)](?=\S)",
+    r"({})\s*[,、](?=\s)",
 )
 
 
@@ -44,51 +78,87 @@ def is_chosen(answer: str, truth: str, options: Sequence[str] = ()) -> bool:
 
 
 def chosen_letter(answer: str, options: Sequence[str] = ()) -> str | None:
-    """The one letter that `answer` names, or the letter of the option whose text it is; None otherwise.
-
-    A label in front decides ("B", "(B)", "b) red"), unless the text behind it is that of another option. Without one,
-    the option's text decides, then a single capital letter in a sentence ("I choose B").
-    """
+    """The one letter that `answer` names, or the letter of the option whose text it is; None otherwise."""
     if len(answer) > MAX_CHARS:
         return None
     text = _undressed(answer)
-    if by_text := _letter_of_text(text, options):
-        return by_text
-    label = _LABEL.match(text)
-    if label is None:
-        return _only_letter(text, options)
-    letter = next(group for group in label.groups() if group).upper()
-    rest = text[label.end() :]
-    named = {letter, *_capitals(rest), *filter(None, [_letter_of_text(rest, options)])}
-    return letter if named == {letter} and _exists(letter, options) else None
+    letter = _letter_of_text(text, options)
+    if letter is None:
+        text = _PREFIX.sub("", text, count=1)
+        letter = _letter_of_text(text, options) or _labelled(text, options)
+    exists = letter is not None and (not options or letter in LETTERS[: len(options)])
+    return letter if exists else None
+
+
+def options_in(question: str) -> tuple[str, ...]:
+    """The texts of the options that a question lists, in order; the letters where they are drawn; empty without any.
+
+    Marks are "(A)", "A.", "A)", "A:", "[A]" in either case, in full-width or bold letters, from A upwards.
+    """
+    text = unicodedata.normalize("NFKC", question).replace("、", ", ").replace("*", "")
+    for mark in _MARKS:
+        for letters in (LETTERS, LETTERS.lower()):
+            if found := _listed(text, mark.format(f"[{letters}]"), letters):
+                return found
+    return ()
+
+
+def _listed(text: str, mark: str, letters: str) -> tuple[str, ...]:
+    """The last run of marks A, B, ... and what stands after each; a line ends the last one."""
+    marks = list(re.finditer(r"(?<![^\s,;:?。])" + mark, text))
+    begin = max((at for at, found in enumerate(marks) if found[1] == letters[0]), default=len(marks))
+    run = [found for found, letter in zip(marks[begin:], letters, strict=False) if found[1] == letter]
+    if len(run) < 2 or [found[1] for found in run] != list(letters[: len(run)]):
+        return ()
+    ends = [*(found.start() for found in run[1:]), len(text)]
+    texts = [text[found.end() : end].strip() for found, end in zip(run, ends, strict=True)]
+    texts[-1] = texts[-1].partition("\n")[0].strip()
+    texts = [re.sub(r"[;,\s]+$|\s[-•]$", "", option) for option in texts]
+    if any(option in ("or", "and") for option in texts):  # "Is (A) or (B) larger?"
+        return ()
+    return tuple(texts) if all(texts) else tuple(LETTERS[: len(texts)])
 
 
 def _undressed(answer: str) -> str:
-    text = _TEX.sub(r"\1", unboxed(answer).strip())
-    text = _DRESS.sub("", text).strip().rstrip(".").strip()
-    return _PREFIX.sub("", text, count=1).strip() or text
+    text = plain(answer).strip(_DRESS)
+    while len(text) > 2 and text[0] == text[-1] == "'":
+        text = text[1:-1].strip()
+    return text.rstrip(".").strip()
 
 
 def _letter_of_text(text: str, options: Sequence[str]) -> str | None:
     """The letter of the one option whose text this is; options that are themselves letters are drawn in the image."""
-    wanted = normalise(text).rstrip(".")
     matches = [
         letter
         for letter, option in zip(LETTERS, options, strict=False)
-        if option.strip().upper() not in tuple(LETTERS) and normalise(_undressed(option)).rstrip(".") == wanted
+        if option.strip().upper() not in tuple(LETTERS) and _is_text_of(text, option)
     ]
     return matches[0] if len(matches) == 1 else None
 
 
-def _only_letter(text: str, options: Sequence[str]) -> str | None:
-    named = _capitals(text)
-    return next(iter(named)) if len(named) == 1 and _exists(next(iter(named)), options) else None
+def _is_text_of(text: str, option: str) -> bool:
+    if short_text.matches(text, [option]):
+        return True
+    return re.search(r"[\\\d]", text) is not None and compare(text, option) is True
 
 
-def _capitals(text: str) -> set[str]:
-    """Capital letters on their own, in brackets or not; `A` or `I` before a word of a sentence is a word itself."""
-    return {match[1] or match[2] or match[3] for match in _CAPITAL.finditer(text)}
+def _labelled(text: str, options: Sequence[str]) -> str | None:
+    """The letter in front, if nothing, its own option or, where no options are known, a harmless text follows."""
+    label = _LABEL.match(text)
+    if label is None:
+        return None
+    letter = next(group for group in label.groups()[:3] if group).upper()
+    rest = text[label.end() :].lstrip(",-").strip()
+    own = options[LETTERS.index(letter)] if LETTERS.index(letter) < len(options) else ""
+    if not text[label.end() :] or (own and _is_text_of(rest, own)):
+        return letter
+    is_reason = _REASON.match(rest) is not None
+    is_bracketed = text[0] in "(["
+    is_free = is_reason or (not own and bool(label["mark"] or is_bracketed) and text[label.end()] not in ",-/")
+    return letter if is_free and _is_harmless(rest) else None
 
 
-def _exists(letter: str, options: Sequence[str]) -> bool:
-    return not options or letter in LETTERS[: len(options)]
+def _is_harmless(rest: str) -> bool:
+    """Whether the text names no other option and takes nothing back."""
+    names_another = _ANOTHER.search(rest) is not None or (_REASON.match(rest) and re.search(rf"\b[{LETTERS}]\b", rest))
+    return not names_another and not set(_HEDGES) & set(short_text.words(rest))

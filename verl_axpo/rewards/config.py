@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from verl_axpo.rewards.judge_config import JudgeConfig
-from verl_axpo.rewards.short_text import F1_THRESHOLD
 
 OnInfraFailure = Literal["mark", "raise"]
 
@@ -15,7 +14,6 @@ class RewardConfig:
     """How answers are graded and what a grade earns.
 
     Attributes:
-        f1_threshold: token F1 from which a short text is correct, in (0, 1].
         answer_types: further `data_source: answer_type` entries; they win over the built-in table.
         judge: the server behind `judge` answers; None while no row asks for one.
         on_infra_failure: what a reward that could not be computed does. `mark` returns `infra_failure: 1.0`, which
@@ -27,7 +25,6 @@ class RewardConfig:
         ValueError: a value, or a combination of values, without meaning.
     """
 
-    f1_threshold: float = F1_THRESHOLD
     answer_types: Mapping[str, str] = field(default_factory=dict)
     judge: JudgeConfig | None = None
     on_infra_failure: OnInfraFailure = "mark"
@@ -35,13 +32,12 @@ class RewardConfig:
     tool_penalty: float = 0.0
 
     def __post_init__(self) -> None:
-        _require(0 < self.f1_threshold <= 1, "f1_threshold", self.f1_threshold, "a number in (0, 1]")
         names = get_args(OnInfraFailure)
         _require(self.on_infra_failure in names, "on_infra_failure", self.on_infra_failure, f"one of {list(names)}")
         for key in ("tool_bonus", "tool_penalty"):
             _require(getattr(self, key) >= 0, key, getattr(self, key), "a number >= 0 (0 is off)")
         both = bool(self.tool_bonus and self.tool_penalty)
-        _require(not both, "tool_bonus", self.tool_bonus, f"0 beside tool_penalty={self.tool_penalty}: choose one")
+        _require(not both, "tool_bonus", self.tool_bonus, f"0 next to tool_penalty={self.tool_penalty}: choose one")
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> "RewardConfig":
@@ -50,7 +46,7 @@ class RewardConfig:
         Raises:
             ValueError: an unknown key, or what the constructor refuses.
         """
-        valid = [one.name for one in fields(cls)]
+        valid = [option.name for option in fields(cls)]
         unknown = sorted(str(key) for key in mapping if key not in valid)
         if unknown:
             raise ValueError(f"reward_kwargs: unknown keys {unknown}; valid keys are {valid}")

@@ -17,7 +17,8 @@ from verl_axpo.rewards.answer import normalise
 from verl_axpo.rewards.config import RewardConfig
 from verl_axpo.rewards.judge import Judge
 from verl_axpo.rewards.judge_config import JudgeConfig
-from verl_axpo.rewards.math import same_value
+from verl_axpo.rewards.math import compare
+from verl_axpo.rewards.typography import MAX_CHARS
 
 # Data sources whose rows are all of one type. A name also covers what follows it behind a slash ("tiny/perception").
 DATA_SOURCES: dict[str, str] = {
@@ -52,12 +53,12 @@ class Case:
             return []
         if isinstance(found, str | bytes | Mapping) or not hasattr(found, "__iter__"):
             raise ValueError(f"extra_info.{key}: got {type(found).__name__} {found!r}, expected a list of texts")
-        return [str(one) for one in found]
+        return [str(text) for text in found]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grade:
-    """`undecided`: the comparison used up its time and the answer counts as wrong. `reason`: the judge's, None where
+    """`undecided`: a number too large to be compared, which counts as wrong. `reason`: the judge's, None where
     none was asked."""
 
     correct: bool
@@ -75,7 +76,7 @@ async def exact(case: Case) -> Grade:
 
 async def math(case: Case) -> Grade:
     """The same value (`math.py`)."""
-    verdict = await same_value(case.answer, case.truth)
+    verdict = compare(case.answer, case.truth)
     return Grade(correct=verdict is True, undecided=verdict is None)
 
 
@@ -85,9 +86,8 @@ async def multiple_choice(case: Case) -> Grade:
 
 
 async def text(case: Case) -> Grade:
-    """The same words as the truth or an alias, or nearly (`short_text.py`)."""
-    truths = [case.truth, *case.texts("aliases")]
-    return Grade(correct=short_text.is_correct(case.answer, truths, case.config.f1_threshold))
+    """The same words as the truth or an alias, in the same order (`short_text.py`)."""
+    return Grade(correct=short_text.matches(case.answer, [case.truth, *case.texts("aliases")]))
 
 
 async def judged(case: Case) -> Grade:
@@ -99,7 +99,7 @@ async def judged(case: Case) -> Grade:
     """
     if short_text.matches(case.answer, [case.truth, *case.texts("aliases")]):
         return Grade(correct=True)
-    if not case.answer.strip() or len(case.answer) > short_text.MAX_CHARS:
+    if not case.answer.strip() or len(case.answer) > MAX_CHARS:
         return Grade(correct=False)
     question = case.extra_info.get("question")
     if not isinstance(question, str) or not question.strip():

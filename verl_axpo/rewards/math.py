@@ -1,140 +1,140 @@
-r"""Mathematical answers: numbers, units, percent, LaTeX, intervals, tuples, sets.
+r"""Mathematical answers: values, expressions, equations, intervals, tuples, sets, lists, matrices.
 
-    answer, truth -> clean() -> equal texts?  -> plain numbers?  -> words? -> brackets?     all in process, microseconds
-                                                                                  |_ Algebra: math-verify in a process
+    answer, truth -> plain() -> the same text? -> tokens() -> Reader -> [Item] each -> the same items, units apart?
 
-The cheap comparisons come first and decide nearly every answer. What only algebra can compare goes to `algebra.py`,
-whose processes are killed when a comparison uses up its time, so that no answer can hang a run.
+Everything happens in process, takes milliseconds and works nothing out but values (`algebra.py`), so that no answer can
+hang a run and no question answers itself.
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from verl_axpo.rewards.algebra import algebra
-from verl_axpo.rewards.answer import unboxed
-from verl_axpo.rewards.quantity import parse_quantity, same_quantity
-from verl_axpo.rewards.units import split_unit
+from verl_axpo.rewards import short_text
+from verl_axpo.rewards.algebra import Poly, TooLarge, approximate, is_constant, number
+from verl_axpo.rewards.reader import Reader
+from verl_axpo.rewards.statements import Item
+from verl_axpo.rewards.tokens import Unreadable, source, tokens
+from verl_axpo.rewards.typography import MAX_CHARS, plain
+from verl_axpo.rewards.units import in_base_units, units_of, without_units
 
-MAX_CHARS = 2000  # of an answer; no final answer of the data sets is longer, and parsing is worse than linear
-MIN_WORD = 3  # letters; from here on a run of letters is a word, not a product of variables
-
-_SYMBOLS = str.maketrans(
-    {
-        "\N{MINUS SIGN}": "-",
-        "\N{EN DASH}": "-",
-        "\N{MULTIPLICATION SIGN}": r"\times ",
-        "·": r"\cdot ",
-        "÷": "/",
-        "≤": r"\le ",
-        "≥": r"\ge ",
-        "≠": r"\ne ",
-        "∞": r"\infty ",
-        "\N{UNION}": r"\cup ",
-        "∩": r"\cap ",
-        "π": r"\pi ",
-        "θ": r"\theta ",
-        "±": r"\pm ",
-        "½": r"\frac{1}{2}",
-        "¼": r"\frac{1}{4}",
-        "¾": r"\frac{3}{4}",
-        "\N{NO-BREAK SPACE}": " ",
-        "\n": " ",
-    }
-)
-_REWRITES = [
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (r"\\\(|\\\)|\\\[|\\\]|\$\$", ""),
-        (r"\\(?:left|right|big|Big|displaystyle)(?![a-zA-Z])", ""),
-        (r"\\!", ""),
-        (r"\{,\}", ","),  # a thousands separator as TeX wants it
-        (r"\\[,;: ]|~|\\quad(?![a-zA-Z])", " "),
-        (r"\\[dt]frac(?![a-zA-Z])", r"\\frac"),
-        (r"\\(?:text|textbf|textit|mathrm|mathbf|operatorname|mbox)\s*\{([^{}]*)\}", r" \1 "),
-        (r"\^\s*\{?\s*\\circ\s*\}?|\\degree(?![a-zA-Z])", "°"),
-        (r"°\s+(?=[CF]\b)", "°"),
-        (r"√\s*(\d+|[a-zA-Z]|\([^()]*\))", r"\\sqrt{\1}"),
-        (r"\\([%$])", r"\1"),
-        (r"\s+", " "),
-    )
-]
-_COMMAND = re.compile(r"\\[a-zA-Z]+")
-_WORD = re.compile(rf"[^\W\d_]{{{MIN_WORD},}}")
-_MATH_WORDS = frozenset(("sin", "cos", "tan", "cot", "sec", "csc", "log", "exp", "sqrt", "and", "max", "min", "mod"))
-_CURRENCY_AS_MATH = re.compile(r"\$(.*)\$", re.DOTALL)
+ROUNDED_DIGITS = 6  # a decimal with this many significant digits or more stands for everything that rounds to it
+FLOAT_DIGITS = 16  # of a binary float
+FLOAT_NOISE = 1e-14  # relative; what binary floats add to a value stays below
+_SPACE = re.compile(r"(?<!\d)\s+|\s+(?!\d)")  # "1 2" is not "12"
+MAX_UNORDERED = 30  # items; longer lists are compared in order
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expressions:
-    """Two cleaned expressions that only algebra can compare."""
-
-    answer: str
-    truth: str
-
-
-async def same_value(answer: str, truth: str) -> bool | None:
-    """Whether `answer` is a way to write `truth`.
-
-    Returns:
-        None when algebra used up its time without a verdict.
-
-    Raises:
-        InfraFailure: no process could compare them (`algebra.py` says when).
-    """
-    verdict = compare(answer, truth)
-    return verdict if isinstance(verdict, bool) else await algebra().equal(verdict.answer, verdict.truth)
-
-
-def compare(answer: str, truth: str) -> bool | Expressions:
-    """The verdict where text, plain numbers, words or brackets decide; else what algebra has to compare."""
+def compare(answer: str, truth: str) -> bool | None:
+    """Whether `answer` is a way to write `truth`; None when that takes a number too large to be worked out."""
     if len(answer) > MAX_CHARS:
         return False
-    ours, theirs = clean(unboxed(answer)), clean(unboxed(truth))
-    if not ours or not theirs:
+    ours, theirs = plain(answer), plain(truth)
+    if not ours or not theirs or len(ours) > MAX_CHARS:
         return False
-    if _squeezed(ours) == _squeezed(theirs):
+    if _SPACE.sub("", ours) == _SPACE.sub("", theirs):
         return True
-    numbers = parse_quantity(ours), parse_quantity(theirs)
-    if numbers[0] and numbers[1]:
-        return same_quantity(numbers[0], numbers[1])
-    (ours, unit), (theirs, wanted) = split_unit(ours), split_unit(theirs)
-    if unit and wanted and unit != wanted:
+    found, wanted = _tokens(ours), _tokens(theirs)
+    if found and source(found) == source(wanted):
+        return True
+    try:
+        items, others = _read(found), _read(wanted)
+    except TooLarge:
+        return None
+    if others is None:
+        return "\\" not in ours + theirs and short_text.matches(answer, [truth])
+    if items is None or (":" in found and ":" in wanted):  # 3:4 and 6:8 are two scores, 3:4 is also 3/4
         return False
-    if _has_word(ours) or _has_word(theirs):
-        return _squeezed(ours).casefold() == _squeezed(theirs).casefold()
-    if _is_set(ours) is not _is_set(theirs) and _is_bracketed(ours) and _is_bracketed(theirs):
+    margin = max(_margin(found), _margin(wanted))
+    return _same_items(_unnamed(items, others), _unnamed(others, items), margin)
+
+
+def read(text: str) -> list[Item] | None:
+    """The statements of a text, None when it is no mathematics that the rules know."""
+    try:
+        return _read(_tokens(plain(text)))
+    except TooLarge:
+        return None
+
+
+def _tokens(text: str) -> list[str]:
+    """The tokens; none where words stand in the text."""
+    try:
+        return tokens(text)
+    except Unreadable:
+        return []
+
+
+def _read(found: list[str]) -> list[Item] | None:
+    try:
+        return Reader([{":": "/"}.get(token, token) for token in _both_signs(found)]).whole()
+    except Unreadable:
+        return None
+
+
+def _both_signs(found: list[str]) -> list[str]:
+    r"""A statement with one \pm as the list of two."""
+    if found.count("\\pm") != 1 or any(token in (",", ";", "\\\\", "\\or") for token in found):
+        return found
+    return [sign if token == "\\pm" else token for sign in "+-" for token in (*found, ",")][:-1]
+
+
+def _margin(found: Sequence[str]) -> float:
+    """Half of the last place, relative to the number, of a text whose only number is a long decimal; else 0."""
+    numbers = [token for token in found if token[0].isdigit() or (token[0] == "." and token != ".")]
+    if len(numbers) != 1 or "." not in numbers[0]:
+        return 0.0
+    mantissa = numbers[0].partition("e")[0]
+    digits = mantissa.replace(".", "").lstrip("0")
+    return max(0.5 / int(digits[:FLOAT_DIGITS]), FLOAT_NOISE) if len(digits) >= ROUNDED_DIGITS else 0.0
+
+
+def _unnamed(items: list[Item], others: list[Item]) -> list[Item]:
+    """The values of one name, where the other side has only values: "x = 5" for "5"."""
+    names = {item.name for item in items}
+    if len(names) == 1 and all(item.name is None and not item.form for item in others):
+        return [Item(sides=item.sides, form=item.form) for item in items]
+    return items
+
+
+def _same_items(ours: list[Item], theirs: list[Item], margin: float) -> bool:
+    """The same items in any order."""
+    if len(ours) != len(theirs):
         return False
-    return Expressions(answer=_bare(ours), truth=_bare(theirs))
+    if len(ours) > MAX_UNORDERED:
+        return all(_same(item, other, margin) for item, other in zip(ours, theirs, strict=True))
+    left = list(theirs)
+    for item in ours:
+        match = next((other for other in left if _same(item, other, margin)), None)
+        if match is None:
+            return False
+        left.remove(match)
+    return True
 
 
-def clean(text: str) -> str:
-    """One spelling for what is only typography: math delimiters, spacing, `\\dfrac`, `\\text{}`, Unicode signs."""
-    text = text.strip()
-    if match := _CURRENCY_AS_MATH.fullmatch(text):
-        text = match[1]
-    text = text.translate(_SYMBOLS)
-    for pattern, replacement in _REWRITES:
-        text = pattern.sub(replacement, text)
-    return text.strip().rstrip(".").strip()
+def _same(ours: Item, theirs: Item, margin: float) -> bool:
+    if (ours.name, ours.form, len(ours.sides)) != (theirs.name, theirs.form, len(theirs.sides)):
+        return False
+    return all(_same_value(*pair, margin) for pair in zip(ours.sides, theirs.sides, strict=True))
 
 
-def _squeezed(text: str) -> str:
-    return text.replace(" ", "")
+def _same_value(ours: Poly, theirs: Poly, margin: float) -> bool:
+    """A unit on one side only is no difference; a percent sign may be one, or a hundredth."""
+    units, wanted = units_of(ours), units_of(theirs)
+    if (units and wanted) or "@%" in units | wanted:
+        if _near(in_base_units(ours), in_base_units(theirs), margin):
+            return True
+        if units and wanted:
+            return False
+    return _near(without_units(ours), without_units(theirs), margin)
 
 
-def _has_word(text: str) -> bool:
-    words = _WORD.findall(_COMMAND.sub(" ", text))
-    return any(word.casefold() not in _MATH_WORDS for word in words)
-
-
-def _is_set(text: str) -> bool:
-    return text.startswith(r"\{")
-
-
-def _is_bracketed(text: str) -> bool:
-    return text.startswith(("(", "[", r"\{"))
-
-
-def _bare(text: str) -> str:
-    """Without what math-verify cannot read: the percent sign of an expression, stray dollar signs."""
-    return text.removesuffix("%").replace("$", "").strip()
+def _near(ours: Poly, theirs: Poly, margin: float) -> bool:
+    """Equal, or two constants as close as a long decimal says."""
+    if ours == theirs:
+        return True
+    if margin and ours.keys() == theirs.keys() and len(ours) == 1:  # 0.333333x and x/3
+        ours, theirs = (number(next(iter(poly.values()))) for poly in (ours, theirs))
+    if not margin or not (is_constant(ours) and is_constant(theirs)):
+        return False
+    value = approximate(theirs)
+    return abs(approximate(ours) - value) <= margin * abs(value) * (1 + FLOAT_NOISE)

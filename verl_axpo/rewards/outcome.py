@@ -44,7 +44,7 @@ async def compute_score(
 
     Returns:
         `score`, what is trained on; `acc`, 1.0 for a correct answer; `answered`, 0.0 where no final answer was found;
-        `undecided`, 1.0 where a comparison used up its time (and counts as wrong); `infra_failure`, 1.0 where there
+        `undecided`, 1.0 where a number is too large to be compared (wrong); `infra_failure`, 1.0 where there
         is no reward. The same keys every time, as verl's batches need.
 
     Raises:

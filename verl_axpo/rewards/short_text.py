@@ -1,67 +1,82 @@
 """Short text: a name, a date, a few words, with aliases.
 
-    answer, truths -> words() -> equal to one of them? -> else token F1 >= threshold, with the same numbers -> correct
+    answer, truths -> words() -> the same words in the same order as one of them, or the same date -> correct
 
-Normalisation and F1 are SQuAD's (arXiv 1606.05250): case, punctuation, articles and white space do not count. One rule
-is added: two texts whose numbers differ are never a near match, for "12 March 1998" shares most words with 1999's.
+There is no near match: "left" for "right", a lost "not" or another year changes one word of many and everything else.
 """
 
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
+from datetime import date, datetime
 
-from verl_axpo.rewards.answer import unboxed
+from verl_axpo.rewards.typography import MAX_CHARS, plain
 
-F1_THRESHOLD = 0.8  # four of five words; at 0.67 one of two names would do
-MAX_CHARS = 2000  # of an answer
-
-_ARTICLES = frozenset(("a", "an", "the"))
+_ARTICLE = re.compile(r"^(?:the|an|a(?!\s+(?:positive|negative|plus|minus|major|minor|flat|sharp)\b))\s+(?=\w\w)", re.I)
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
-_APOSTROPHE = re.compile(r"['\u2019]")
-_WORDS = re.compile(r"(?:(?<!\S)-)?\d+(?:\.\d+)?|[^\W_\d]+")  # a minus sign, not the hyphen of a date
-
-
-def is_correct(answer: str, truths: Sequence[str], f1_threshold: float = F1_THRESHOLD) -> bool:
-    """Whether `answer` equals one of `truths` after normalisation, or is close enough to one by token F1.
-
-    Args:
-        answer: what the policy says.
-        truths: the reference and its aliases.
-        f1_threshold: in (0, 1]; 1 asks for the same words, in any order.
-    """
-    return matches(answer, truths) or best_f1(answer, truths) >= f1_threshold
+_APOSTROPHE = re.compile(r"(?<=[^\W\d_])'(?=[^\W\d_])")  # in "O'Brien"; 5'6" are two numbers
+_EXCLAMATION = re.compile(r"(?<!\d)!")  # 5! is a number of its own
+_TOKEN = re.compile(  # a minus sign before a number or after a letter ("A-") speaks, a hyphen does not
+    r"\d+(?:\.\d+)?|(?<![\w.])\.\d+|[^\W\d_]+|(?<![\w)])-(?=[\w.])|(?<=[^\W\d_])-(?!\w)|[^\w\s-]"
+)
+_SPEAKING = "#%&@/!"  # of all punctuation; mathematical signs, currencies and pictures speak too
+_DATES = (
+    "%B %d %Y",
+    "%d %B %Y",
+    "%b %d %Y",
+    "%d %b %Y",
+    "%Y %m %d",
+    "%Y %B %d",
+)  # the others leave open what is the month
+_AROUND_DATES = frozenset(("st", "nd", "rd", "th", "of", "/", "年", "月", "日"))
 
 
 def matches(answer: str, truths: Sequence[str]) -> bool:
-    """Normalised exact match with any of `truths`; an answer without a word matches nothing."""
+    """Whether `answer` has the words, or is the date, of one of `truths`; an answer without a word matches nothing."""
     ours = words(answer)
-    return bool(ours) and any(ours == words(truth) for truth in truths)
-
-
-def best_f1(answer: str, truths: Sequence[str]) -> float:
-    """The highest token F1 over `truths`, in [0, 1]; 0 where the numbers differ."""
-    ours = words(answer)
-    return max((_f1(ours, words(truth)) for truth in truths), default=0.0)
+    return bool(ours) and any(_same(ours, words(truth)) for truth in truths)
 
 
 def words(text: str) -> list[str]:
-    """Normalised tokens: words and numbers, lower case, without articles and punctuation."""
+    """Words, numbers and signs that speak, in lower case, without an article in front."""
     if len(text) > MAX_CHARS:
         return []
-    plain = unicodedata.normalize("NFKC", unboxed(text)).casefold()
-    plain = _APOSTROPHE.sub("", _THOUSANDS.sub("", plain))
-    found: list[str] = _WORDS.findall(plain)
-    return [word for word in found if word not in _ARTICLES] or found
+    plainer = _EXCLAMATION.sub("", _APOSTROPHE.sub("", _THOUSANDS.sub("", plain(text))))
+    return [token for token in _TOKEN.findall(_ARTICLE.sub("", plainer).casefold()) if _speaks(token)]
 
 
-def _f1(ours: Sequence[str], theirs: Sequence[str]) -> float:
-    common = (Counter(ours) & Counter(theirs)).total()
-    if not common or _numbers(ours) != _numbers(theirs):
-        return 0.0
-    precision, recall = common / len(ours), common / len(theirs)
-    return 2 * precision * recall / (precision + recall)
+def as_date(tokens: Sequence[str]) -> date | None:
+    """The day that these words name, where nothing about it is open."""
+    parts = [token for token in tokens if token not in _AROUND_DATES]
+    if len(parts) != len(("day", "month", "year")):
+        return None
+    for form in _DATES:
+        with suppress(ValueError):
+            return datetime.strptime(" ".join(parts), form).date()
+    return None
 
 
-def _numbers(tokens: Sequence[str]) -> Counter[str]:
-    return Counter(token for token in tokens if token[-1].isdigit())
+def _same(ours: Sequence[str], theirs: Sequence[str]) -> bool:
+    if list(ours) == list(theirs):
+        return True
+    has_initials = any(len(token) == 1 and token.isalpha() for token in (*ours, *theirs))
+    if has_initials and _glued(ours) == _glued(theirs):
+        return True
+    day = as_date(theirs)
+    return day is not None and day == as_date(ours)
+
+
+def _glued(tokens: Sequence[str]) -> str:
+    """Between letters spaces do not count: "USA" is "U.S.A.", "AC" is "A, C"."""
+    return "".join(token + " " if token[-1].isdigit() else token for token in tokens)
+
+
+def _speaks(token: str) -> bool:
+    is_word = token[0].isalnum() or token[0] == "."
+    return (
+        (is_word and token != ".")
+        or token in _SPEAKING
+        or token == "-"
+        or (unicodedata.category(token[0])[0] == "S" and token != "`")
+    )

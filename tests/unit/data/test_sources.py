@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001  # full-width signs are tested
 """Each source in its documented files and columns; what is wrong with a row or a file is said with its place."""
 
 import json
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from verl_axpo.data import fixtures, parquet
-from verl_axpo.data.answer_types import infer
+from verl_axpo.data.answer_types import Typed, infer, rule_of, typed
 from verl_axpo.data.fixtures import encoded, picture
 from verl_axpo.data.images import ImageLimits, ImageStore
 from verl_axpo.data.ingest import ingest
@@ -63,6 +64,7 @@ def test_virl39k(raw: Path) -> None:
         "unwanted": {},
         "problems": 4,
         "answer_types": {"math": 4},
+        "answer_rules": {"math, a value": 4},
         "images": 4,
     }
     assert problems[3] == Problem(
@@ -358,6 +360,22 @@ def test_the_same_seed_makes_the_same_fixtures(tmp_path: Path) -> None:
 
 
 CHOICES = "Which one?\n(A) red\n(B) green"
+MARKS = {  # ways to mark the options "red" and "green"
+    "round brackets": CHOICES,
+    "full-width brackets": "Which one?\n（A） red\n（B） green",
+    "full-width points": "哪一个？A．red B．green",
+    "small letters": "Which one? (a) red (b) green",
+    "bold": "Which one?\n**A.** red\n**B.** green",
+    "bold brackets": "Which one?\n**(A)** red\n**(B)** green",
+    "points": "Which one? A. red B. green",
+    "points without spaces": "Which one?\nA.red\nB.green\n",
+    "colons": "Which one?\nChoices:\nA: red\nB: green\nAnswer with the letter.",
+    "one bracket": "Which one?\nA) red\nB) green",
+    "square brackets": "Which one? [A] red; [B] green",
+    "dashes": "Which one?\n- A. red\n- B. green",
+    "Chinese comma": "哪一个？A、red B、green",
+    "after a mention": "Look at point (A). Which one?\n(A) red\n(B) green",
+}
 
 
 @pytest.mark.parametrize(
@@ -377,7 +395,79 @@ CHOICES = "Which one?\n(A) red\n(B) green"
         ("True?", "yes", "short_text"),
         ("When was it?", "in the summer of the year 1968", "short_text"),
         ("Angle?", "\\angle BAC = 30^\\circ", "math"),
+        (CHOICES, "green", "choice"),  # the text of an option
+        (CHOICES, "B. green", "choice"),
+        (CHOICES, "5", "math"),
+        # dates, scores, telephone numbers, times and codes are no subtractions or products
+        ("When?", "2021-03-05", "short_text"),
+        ("When?", "March 5, 2021", "short_text"),
+        ("When?", "12/25/2020", "short_text"),
+        ("Score?", "2-1", "short_text"),
+        ("Number?", "555-1234", "short_text"),
+        ("When?", "3:30 PM", "short_text"),
+        ("When?", "15:45", "short_text"),
+        ("What flies?", "Boeing 747", "short_text"),
+        ("What flies?", "F-16", "short_text"),
+        ("What?", "X-ray", "short_text"),
+        ("What?", "COVID-19", "short_text"),
+        ("What?", "H2O", "short_text"),
+        ("What?", "Vitamin A", "short_text"),
+        ("Which?", "A, C", "short_text"),
+        ("Which?", "A+", "short_text"),
+        ("Which?", "C++", "short_text"),
+        ("Who?", "\\text{Paris}", "short_text"),
+        ("Address?", "192.168.0.1", "short_text"),
+        ("Ratio?", "3:4", "math"),
+        ("Share?", "50\\%", "math"),
+        ("How many?", "1 1/2", "math"),
+        ("How much?", "-5", "math"),
+        ("Matrix?", "\\begin{pmatrix}1&2\\\\3&4\\end{pmatrix}", "math"),
     ],
 )
 def test_the_answers_type(question: str, answer: str, expected: str) -> None:
     assert infer(question, answer) == expected
+
+
+@pytest.mark.parametrize("question", MARKS.values(), ids=MARKS)
+def test_options_are_seen_however_they_are_marked(question: str) -> None:
+    assert typed(question, "B") == Typed(kind="choice", answer="B", options=("red", "green"))
+
+
+@pytest.mark.parametrize("question", ["Which point? (A) is red.", "Is (A) or (B) larger?", "Find x.", ""])
+def test_a_mention_of_letters_is_no_list_of_options(question: str) -> None:
+    assert typed(question, "A").options == ()
+
+
+def test_options_that_are_drawn_are_their_letters() -> None:
+    assert typed("Which figure?\n(A)\n(B)\n(C)\n", "C").options == ("A", "B", "C")
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "rule"),
+    [
+        ("choice", "B", "choice"),
+        ("math", "\\frac{1}{2} cm", "math, a value"),
+        ("math", "x = 5", "math, a value"),
+        ("math", "2x+1", "math, an expression or several"),
+        ("math", "1, 2", "math, an expression or several"),
+        ("short_text", "March 5, 2021", "short_text, a date"),
+        ("short_text", "Ada Lovelace", "short_text, words"),
+        ("judge", "a long description", "judge"),
+    ],
+)
+def test_the_rule_that_takes_an_answer_is_named(kind: Any, answer: str, rule: str) -> None:
+    assert rule_of(kind, answer) == rule
+
+
+def test_several_boxes_of_an_answer_are_a_list() -> None:
+    row = {
+        "qid": "1",
+        "question": "Solve",
+        "answer": "\\boxed{1} and \\boxed{2}",
+        "image": [],
+        "category": "c",
+        "source": "s",
+    }
+    source = source_of("virl39k")
+    draft = source.draft(source.row.model_validate({**row, "PassRate_32BTrained": 0.5, "PassRate_7BBase": 0.5}))
+    assert (draft.answer, draft.answer_type) == ("1, 2", "math")

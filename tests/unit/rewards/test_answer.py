@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from verl_axpo.rewards.answer import boxed, final_answer, unboxed
+from verl_axpo.rewards.answer import boxed, final_answer, opened
 
 
 @pytest.mark.parametrize(
@@ -37,13 +37,18 @@ def test_boxed_takes_the_last_box_with_its_braces() -> None:
     assert boxed("\\boxed{1} \\boxed{\\{1, 2\\}}") == "\\{1, 2\\}"
     assert boxed("1") is None
     assert boxed("\\boxed{1} \\boxed{2") is None
-    assert unboxed("\\boxed{B}") == "B"
-    assert unboxed("B") == "B"
+    assert boxed("\\boxed{\\boxed{1}, \\boxed{2}}") == "\\boxed{1}, \\boxed{2}"
+
+
+def test_an_opened_text_keeps_what_stands_around_its_boxes() -> None:
+    assert opened("\\boxed{1} and \\boxed{\\frac{1}{2}}") == "1 and \\frac{1}{2}"
+    assert opened("B") == "B"
+    assert opened("\\boxed{B") == "\\boxed{B"
 
 
 @pytest.mark.parametrize("piece", ["<answer>", "</answer>", "\\boxed{", "{", "<think>", "x"])
 def test_a_megabyte_of_anything_is_read_at_once(piece: str) -> None:
     response = "<answer>" + piece * (1_000_000 // len(piece)) + "</answer>"
     started = time.process_time()
-    final_answer(response)
+    opened(final_answer(response) or response)
     assert time.process_time() - started < 2  # linear: about 0.1 s

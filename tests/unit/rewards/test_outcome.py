@@ -64,11 +64,6 @@ async def test_the_row_decides_how_it_is_graded(
     assert result == {"score": score, "acc": score, "answered": 1.0, "undecided": 0.0, "infra_failure": 0.0}
 
 
-async def test_the_f1_threshold_is_a_setting() -> None:
-    result = await compute_score("fvqa", response("Obama"), "Barack Obama", {}, f1_threshold=0.6)
-    assert result["score"] == 1.0
-
-
 async def test_further_data_sources_are_a_setting() -> None:
     types = {"Mine": "math"}
     assert (await compute_score("mine/train", response("1/2"), "0.5", {}, answer_types=types))["score"] == 1.0
@@ -90,7 +85,7 @@ async def test_an_empty_answer_is_wrong(kind: str) -> None:
     assert (result["score"], result["answered"]) == (0.0, 1.0)
 
 
-async def test_a_comparison_without_end_is_wrong_and_counted() -> None:
+async def test_a_number_too_large_to_be_compared_is_wrong_and_counted() -> None:
     result = await compute_score("mine", response("9^{9^{9^{9}}}"), "\\pi", {"answer_type": "math"})
     assert (result["score"], result["undecided"], result["infra_failure"]) == (0.0, 1.0, 0.0)
 
@@ -107,8 +102,7 @@ async def test_a_comparison_without_end_is_wrong_and_counted() -> None:
         ({"extra_info": {"answer_type": "short_text", "aliases": "x"}}, {}, "extra_info.aliases: got str 'x'"),
         ({"extra_info": {"answer_type": "judge"}}, {}, "extra_info.question=None"),
         ({"extra_info": {"answer_type": "judge", "question": "?"}}, {}, "no judge, expected reward_kwargs.judge.base"),
-        ({}, {"f1": 0.5}, r"unknown keys \['f1'\]; valid keys are \['f1_threshold'"),
-        ({}, {"f1_threshold": 0}, "f1_threshold: got 0"),
+        ({}, {"f1_threshold": 0.8}, r"unknown keys \['f1_threshold'\]; valid keys are \['answer_types'"),
         ({}, {"on_infra_failure": "ignore"}, r"on_infra_failure: got 'ignore', expected one of \['mark', 'raise'\]"),
         ({}, {"tool_bonus": -0.1}, "tool_bonus: got -0.1"),
         ({}, {"tool_bonus": 0.1, "tool_penalty": 0.1}, "choose one"),
@@ -230,7 +224,7 @@ async def test_verls_command_line_reaches_it(serve: Serve) -> None:
     overrides = [
         f"{function}.path=pkg://verl_axpo.rewards.outcome",
         f"{function}.name=compute_score",
-        f"+{function}.reward_kwargs.f1_threshold=0.9",
+        f"+{function}.reward_kwargs.answer_types.mine=math",
         f"+{function}.reward_kwargs.judge.base_url={serve(verdict(True)).base_url}",
         f"+{function}.reward_kwargs.judge.model=referee",
         f"+{function}.reward_kwargs.judge.api_key_env=null",
@@ -239,8 +233,8 @@ async def test_verls_command_line_reaches_it(serve: Serve) -> None:
         reward = get_custom_reward_fn(compose("ppo_trainer", overrides))
     judged = {"data_source": "mine", "solution_str": response("Big Ben"), "extra_info": JUDGED}
     assert (await reward(ground_truth="Eiffel Tower", **judged))["score"] == 1.0
-    near = {"data_source": "fvqa", "solution_str": response("Barack Hussein Obama"), "extra_info": {}}
-    assert (await reward(ground_truth="Barack Obama", **near))["score"] == 0.0  # F1 is 0.8
+    half = {"data_source": "mine", "solution_str": response("1/2"), "extra_info": {}}
+    assert (await reward(ground_truth="0.5", **half))["score"] == 1.0
 
 
 async def test_a_project_adds_a_type_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

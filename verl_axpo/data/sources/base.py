@@ -28,6 +28,7 @@ class Draft:
     answer_type: AnswerType
     pictures: tuple[bytes | str, ...] = ()
     aliases: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -36,12 +36,13 @@ def draft(row: Row) -> Draft:
     """
     if row.pass_rate > 0:
         raise Unwanted("pass rate of Qwen3-VL-4B above 0")
-    kind, answer = typed(row.question, row.answer)
+    found = typed(row.question, row.answer)
     return Draft(
         id=f"{row.source}/{row.id}",
         question=with_placeholders(row.question, len(row.image)),
-        answer=answer,
-        answer_type=kind,
+        answer=found.answer,
+        answer_type=found.kind,
+        options=found.options,
         pictures=tuple(picture.data for picture in row.image),
         metadata={"from": row.source, "qwen3vl_4b_pass_rate": row.pass_rate},
     )

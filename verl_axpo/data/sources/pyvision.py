@@ -28,12 +28,13 @@ class Row(BaseModel):
 
 def draft(row: Row) -> Draft:
     """The row's problem; a choice's answer reduced to its letter."""
-    kind, answer = typed(row.question, row.answer)
+    found = typed(row.question, row.answer)
     return Draft(
         id=f"{row.data_source}/{row.id}",  # ids count from 0 in each of the sets it is made of
         question=with_placeholders(row.question, 1),
-        answer=answer,
-        answer_type=kind,
+        answer=found.answer,
+        answer_type=found.kind,
+        options=found.options,
         pictures=(row.image_path,),
         metadata={"category": row.ability, "from": row.data_source},
     )

@@ -12,7 +12,7 @@ from verl_axpo.data.answer_types import typed
 from verl_axpo.data.problem import with_placeholders
 from verl_axpo.data.sources.base import Draft, Source
 from verl_axpo.data.sources.fields import Text
-from verl_axpo.rewards.answer import boxed
+from verl_axpo.rewards.answer import boxes
 
 
 class Row(BaseModel):
@@ -29,20 +29,21 @@ class Row(BaseModel):
 
 
 def draft(row: Row) -> Draft:
-    r"""The row's problem; the answer without its `\boxed{}`.
+    r"""The row's problem; the answer without its `\boxed{}`, a list where there are several.
 
     Raises:
         ValueError: an answer without a closed `\boxed{}`.
     """
-    inside = boxed(row.answer)
-    if inside is None:
+    inside = ", ".join(row.answer[begin:end] for _, begin, end in boxes(row.answer))
+    if not inside:
         raise ValueError(f"answer: got {row.answer!r}, expected \\boxed{{...}}")
-    kind, answer = typed(row.question, inside)
+    found = typed(row.question, inside)
     return Draft(
         id=row.qid,
         question=with_placeholders(row.question, len(row.image)),
-        answer=answer,
-        answer_type=kind,
+        answer=found.answer,
+        answer_type=found.kind,
+        options=found.options,
         pictures=tuple(row.image),
         metadata={
             "category": row.category,
