@@ -39,6 +39,8 @@ class AxpoConfig:
             the group, trained whole (ablation).
         correct_threshold: a reward at or above it counts as correct.
         trace_dir: where the trace goes; None writes no trace.
+        max_failed_share: of a step's B*N rollouts, the share that may be lost, to sessions that raised and to infra
+            failures; above it the run stops before the update, which would train on what happened to survive.
         seed: seeds every sampling request, and the order of prefixes under `uncertainty: random`; None draws freely.
 
     Raises:
@@ -55,6 +57,7 @@ class AxpoConfig:
     advantage_group: AdvantageGroup = "separate"
     correct_threshold: float = 1.0
     trace_dir: str | None = None
+    max_failed_share: float = 0.2
     seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -101,6 +104,8 @@ def _check_values(config: AxpoConfig) -> None:
     _require(integral and continuations >= 2, "num_continuations", continuations, "an integer >= 2: one has no peer")
     threshold = config.correct_threshold
     _require(_is_number(threshold), "correct_threshold", threshold, "a finite number")
+    share = config.max_failed_share
+    _require(_is_number(share) and 0 <= share < 1, "max_failed_share", share, "a number >= 0 and below 1")
     _require(isinstance(config.prefix_credit, bool), "prefix_credit", config.prefix_credit, "true or false")
     _require(config.seed is None or isinstance(config.seed, int), "seed", config.seed, "an integer, or null")
     is_path = config.trace_dir is None or isinstance(config.trace_dir, str)
