@@ -1,7 +1,7 @@
-"""Behind a finished RL run: verl's own files -> the ones that the report reads.
+"""After a finished RL run: verl's own files -> the ones that the report reads.
 
 RUN/metrics_*.jsonl (one per start of a resumed run) -> RUN/metrics.jsonl
-RUN/heldout/{0,STEPS}.jsonl (validation dumps)       -> RUN/heldout.json
+RUN/heldout/{0,STEPS}.jsonl (validation dumps)       -> RUN/heldout.json, of those that the run made
 --arm, --seed                                        -> RUN/run.json
 """
 
@@ -9,8 +9,8 @@ import argparse
 import json
 from pathlib import Path
 
-from verl_axpo.report.heldout import evaluation_from_dump, write_heldout
-from verl_axpo.report.runs import write_run_info
+from verl_axpo.report.heldout import FILE_NAME, Stage, evaluation_from_dump, write_heldout
+from verl_axpo.report.runs import logged, write_run_info
 from verl_axpo.trace.writer import write_atomically
 
 
@@ -20,25 +20,30 @@ def merge_metrics(run: Path) -> int:
     Returns:
         how many steps.
     """
-    starts = sorted(run.glob("metrics_*.jsonl"), key=lambda path: path.stat().st_mtime)
-    lines = [json.loads(line) for path in starts for line in path.read_text().splitlines()]
     by_step: dict[int, dict[str, float]] = {}
-    for line in lines:
-        by_step.setdefault(line["step"], {}).update(line["data"])
+    for step, values in logged(run, "metrics_*.jsonl"):
+        by_step.setdefault(step, {}).update(values)
     merged = "".join(json.dumps({"step": step, "data": by_step[step]}) + "\n" for step in sorted(by_step))
     write_atomically(run / "metrics.jsonl", merged.encode())
     return len(by_step)
 
 
-def finish(run: Path, arm: str, seed: int, steps: int) -> None:
-    """Write the three files.
+def merge_heldout(run: Path, steps: int) -> None:
+    """Put the validations from before and after the training into one file; a run may have been told to make none."""
+    (run / FILE_NAME).unlink(missing_ok=True)  # of an earlier end, of fewer steps
+    dumps: dict[Stage, int] = {"before": 0, "after": steps}
+    for stage, step in dumps.items():
+        dump = run / "heldout" / f"{step}.jsonl"
+        if dump.exists():
+            write_heldout(run, stage, evaluation_from_dump(dump))
+        else:
+            print(f"no validation {stage} the training (no {dump}): the report goes without it")
 
-    Raises:
-        FileNotFoundError: the run has no validation dump from before or after its training.
-    """
+
+def finish(run: Path, arm: str, seed: int, steps: int) -> None:
+    """Write the three files."""
     merge_metrics(run)
-    write_heldout(run, "before", evaluation_from_dump(run / "heldout" / "0.jsonl"))
-    write_heldout(run, "after", evaluation_from_dump(run / "heldout" / f"{steps}.jsonl"))
+    merge_heldout(run, steps)
     write_run_info(run, arm, seed)
 
 

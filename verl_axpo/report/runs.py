@@ -81,7 +81,7 @@ def _arm_and_seed(path: Path) -> tuple[str, int | None]:
 def _metrics(path: Path) -> dict[int, dict[str, float]]:
     """Numbers by step, ascending; where the log and the trace both have one, the log's."""
     merged: dict[int, dict[str, float]] = {}
-    for step, values in [*_traced(path / "trace"), *_logged(path)]:
+    for step, values in [*_traced(path / "trace"), *logged(path)]:
         numbers = {name: float(value) for name, value in values.items() if isinstance(value, (int, float))}
         merged.setdefault(step, {}).update(numbers)
     return dict(sorted(merged.items()))
@@ -94,9 +94,9 @@ def _traced(trace_dir: Path) -> Iterator[tuple[int, Mapping[str, float]]]:
             yield step, summary.metrics
 
 
-def _logged(run_dir: Path) -> Iterator[tuple[int, Mapping[str, float]]]:
-    """Lines of verl's file logger; a torn last line of a killed run is skipped."""
-    for path in sorted(run_dir.glob("metrics*.jsonl"), key=lambda one: one.stat().st_mtime_ns):
+def logged(run_dir: Path, files: str = "metrics*.jsonl") -> Iterator[tuple[int, Mapping[str, float]]]:
+    """(step, numbers) of verl's file logger, the oldest file first; a torn last line of a killed run is skipped."""
+    for path in sorted(run_dir.glob(files), key=lambda path: path.stat().st_mtime_ns):
         for line in path.read_text().splitlines():
             try:
                 entry = json.loads(line)
