@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import threading
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -25,6 +26,7 @@ from verl_axpo.integration.watch import Watch
 ESTIMATOR = "axpo"
 PREFIX = "verl-axpo-run-"
 OWNED = ("trainer.default_local_dir", "algorithm.axpo.trace_dir")  # folders that two runs must not write
+SOCKET_BASE = 30  # characters: of a socket's 107, what our folder and verl's and vLLM's names leave
 EXIT_S = 10.0  # for the processes of a run to follow Ray's; then they are killed
 _environment: dict[str, str] = {}  # of the run that this process has begun
 
@@ -40,25 +42,38 @@ def begin(config: DictConfig | None) -> dict[str, str]:
     """
     if _environment or threading.current_thread() is not threading.main_thread():
         return _environment
-    if config is not None and OmegaConf.select(config, "algorithm.adv_estimator") == ESTIMATOR:
-        for folder in filter(None, (OmegaConf.select(config, key) for key in OWNED)):
-            lock.own(folder)
-        os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra's own last line would take the place of the cause
-        Watch().start()
+    watched = config is not None and OmegaConf.select(config, "algorithm.adv_estimator") == ESTIMATOR
+    for key in OWNED if watched else ():
+        if owned := OmegaConf.select(config, key):
+            lock.own(owned)
     remove_stale()
-    folder = tempfile.mkdtemp(prefix=PREFIX)
-    (Path(folder) / SEGMENTS).mkdir()
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base()))
+    (folder / SEGMENTS).mkdir()
     lock.own(folder)
-    atexit.register(end, Path(folder))
-    _environment.update({RUN_FOLDER: folder, "TMPDIR": folder})
+    atexit.register(end, folder)  # runs after the watch has been told that this is the end
+    if watched:
+        os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra's own last line would take the place of the cause
+        Watch(force=partial(end, folder, patience=0)).start()
+    _environment.update({RUN_FOLDER: str(folder), "TMPDIR": str(folder)})
     return _environment
 
 
-def end(folder: Path) -> None:
-    """Stop Ray, wait for the processes of the run, and leave nothing of it."""
+def base() -> str:
+    """Where the folders of runs lie: the usual place, or /tmp where that is too long for the name of a socket."""
+    usual = tempfile.gettempdir()
+    return usual if len(usual) <= SOCKET_BASE else "/tmp"
+
+
+def end(folder: Path, patience: float = EXIT_S) -> None:
+    """Stop Ray, wait for the processes of the run, and leave nothing of it.
+
+    Args:
+        patience: seconds until what is left is killed; 0 does not ask Ray to stop either.
+    """
     processes = psutil.Process().children(recursive=True)
-    ray.shutdown()
-    _, alive = psutil.wait_procs(processes, timeout=EXIT_S)
+    if patience:
+        ray.shutdown()
+    _, alive = psutil.wait_procs(processes, timeout=patience)
     for process in alive:
         with suppress(psutil.NoSuchProcess):
             process.kill()
@@ -74,6 +89,6 @@ def remove(folder: Path) -> None:
 
 def remove_stale() -> None:
     """Delete what runs left that were killed with SIGKILL: their folders have no owner any more."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+    for folder in Path(base()).glob(f"{PREFIX}*"):
         if lock.is_free(folder):
             remove(folder)

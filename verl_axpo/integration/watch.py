@@ -1,6 +1,6 @@
 """The driver's watch over its run: a process that died -> words that name it -> the end of the run.
 
-    every WATCH_S: Ray's own processes, deaths that were reported, Ray's table of actors -> `ProcessDiedError`
+    every WATCH_S: Ray's own processes, deaths that were reported, Ray's table of actors -> the last line
 
 verl polls a queue that a dead worker never fills, sends weights to an engine that is not there, or goes on with what
 the others have done. So the driver, which waits for the trainer alone, looks for itself. It also ends the run with the
@@ -14,8 +14,9 @@ import signal
 import sys
 import threading
 import time
-from types import FrameType, TracebackType
-from typing import Any, NoReturn
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
 
 import ray
 import ray._private.state
@@ -28,60 +29,53 @@ logger = logging.getLogger(__name__)
 WATCH_S = 2.0
 GRACE_S = 1.0  # a run that ends by itself takes its processes with it, and needs no message
 LOOK_S = 5.0  # Ray's table of actors may be that much behind an error
-STOP_S = 40.0  # for the driver to end; then it is made to
+STOP_S = 30.0  # for the driver to end; then it is made to
 END_SIGNAL = signal.SIGUSR2
 RAY_PROCESSES = ("raylet", "gcs_server")  # without which no actor lives; a dashboard is not missed
 ON_ITS_OWN = (ActorDiedErrorContext.WORKER_DIED, ActorDiedErrorContext.NODE_DIED)  # not: killed by verl or its owner
 
 
-class ProcessDiedError(RuntimeError):
-    """A process of the run died; the message says which, and what is known of the cause."""
-
-
 class Watch:
-    """The watch of one driver; `start` it in the main thread, before Ray."""
+    """The watch of one driver; `start` it in the main thread, before Ray.
 
-    def __init__(self) -> None:
+    Args:
+        force: ends what is left of the run, where the driver does not end in time by itself.
+    """
+
+    def __init__(self, force: Callable[[], None]) -> None:
         self.cause: str | None = None
-        self._parent = os.getppid()
-        self._ending = threading.Event()
+        self._force, self._parent, self._ending = force, os.getppid(), threading.Event()
 
     def start(self) -> None:
         """Watch until the process exits."""
-        signal.signal(END_SIGNAL, self._raise)
-        if self._follows_parent():
-            signal.signal(signal.SIGHUP, signal.default_int_handler)  # as Ctrl-C
+        # Ray waits in C++, and of a handler's exceptions it lets only KeyboardInterrupt through
+        signal.signal(END_SIGNAL, signal.default_int_handler)
+        follows = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN  # ignored under nohup
+        if follows:
+            signal.signal(signal.SIGHUP, signal.default_int_handler)
         sys.excepthook = self._last_words
         atexit.register(self._ending.set)
-        threading.Thread(target=self._watch, daemon=True, name="axpo-watch").start()
+        threading.Thread(target=self._watch, args=(follows,), daemon=True, name="axpo-watch").start()
 
-    @staticmethod
-    def _follows_parent() -> bool:
-        return signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN  # ignored under nohup
-
-    def _watch(self) -> None:
-        follows = self._follows_parent()
+    def _watch(self, follows: bool) -> None:
         while not self._ending.wait(WATCH_S):
             if follows and os.getppid() != self._parent:
-                self._end(signal.SIGHUP, "the process that started it is gone; under nohup or tmux it would go on")
-                return
+                return self._end("the process that started it is gone; under nohup or tmux it would go on")
             if (cause := find_death()) and not self._ending.wait(GRACE_S):
-                self._end(END_SIGNAL, cause)
-                return
+                return self._end(cause)
 
-    def _end(self, number: signal.Signals, cause: str) -> None:
+    def _end(self, cause: str) -> None:
         self.cause = cause
-        signal.pthread_kill(threading.main_thread().ident or 0, number)
+        signal.pthread_kill(threading.main_thread().ident or 0, END_SIGNAL)
         time.sleep(STOP_S)
+        self._force()
         say(cause)
         os._exit(1)
 
-    def _raise(self, number: int, frame: FrameType | None) -> NoReturn:
-        raise ProcessDiedError(self.cause)
-
-    def _last_words(self, kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    def _last_words(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         """The last line is the cause, whichever process noticed the death first."""
-        sys.__excepthook__(kind, error, traceback)
+        if self.cause is None:
+            sys.__excepthook__(kind, error, trace)
         deadline = time.monotonic() + (LOOK_S if issubclass(kind, ray.exceptions.RayError) else 0)
         while (cause := self.cause or find_death()) is None and time.monotonic() < deadline:
             time.sleep(GRACE_S / 2)
