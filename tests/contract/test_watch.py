@@ -188,6 +188,7 @@ def test_rays_tables_are_where_the_watch_reads_them() -> None:
 
     assert list(inspect.signature(state.actors).parameters) == ["actor_id", "job_id", "actor_state_name"]
     assert {ray_constants.PROCESS_TYPE_RAYLET, ray_constants.PROCESS_TYPE_GCS_SERVER} == {"raylet", "gcs_server"}
+    assert "process.poll() is None" in inspect.getsource(node.Node.live_processes)
     assert "process.poll() is not None" in inspect.getsource(node.Node.dead_processes)
 
 

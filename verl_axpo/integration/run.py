@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 import ray
+import ray._private.worker
 from omegaconf import DictConfig, OmegaConf
 
 from verl_axpo import lock
@@ -52,7 +53,7 @@ def begin(config: DictConfig | None) -> dict[str, str]:
     lock.own(folder)
     atexit.register(end, folder)  # runs after the watch has been told that this is the end
     if watched:
-        os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra's own last line would take the place of the cause
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's own last line would take the place of the cause
         Watch(force=partial(end, folder, patience=0)).start()
     _environment.update({RUN_FOLDER: str(folder), "TMPDIR": str(folder)})
     return _environment
@@ -70,7 +71,7 @@ def end(folder: Path, patience: float = EXIT_S) -> None:
     Args:
         patience: seconds until what is left is killed; 0 does not ask Ray to stop either.
     """
-    processes = psutil.Process().children(recursive=True)
+    processes = ray_processes()
     if patience:
         ray.shutdown()
     _, alive = psutil.wait_procs(processes, timeout=patience)
@@ -78,6 +79,17 @@ def end(folder: Path, patience: float = EXIT_S) -> None:
         with suppress(psutil.NoSuchProcess):
             process.kill()
     remove(folder)
+
+
+def ray_processes() -> list[psutil.Process]:
+    """Ray's processes of this run and all that they started; none where Ray was there before the run."""
+    node = ray._private.worker._global_node
+    found: list[psutil.Process] = []
+    for _, popen in node.live_processes() if node is not None else ():
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(popen.pid)
+            found += [process, *process.children(recursive=True)]
+    return found
 
 
 def remove(folder: Path) -> None:
