@@ -37,8 +37,13 @@ LINE_EVERY_S = 60.0  # without a terminal there is no bar, but a sign of life
 TAIL_BYTES = 200_000  # of the log, read back for the cause of a failure
 STOP_S = 30.0  # for a command to end after Ctrl-C, before it is killed
 BUSY = 2  # exit status where the log has another writer, as of a command line that cannot be run
-# Outlives us for a moment: reads until our end of the pipe is closed, by whatever ended us
-GUARD = f'read -r _; kill -s INT -- "-$1" && sleep {STOP_S:.0f}; kill -s KILL -- "-$1"'
+# Outlives us: reads until our end of the pipe is closed, by whatever ended us, and does what `_stop` would have done
+GUARD = f"""
+read -r _
+kill -s INT -- "-$1"
+for _ in $(seq {STOP_S:.0f}); do sleep 1; kill -s 0 -- "-$1" || exit; done
+kill -s KILL -- "-$1"
+"""
 
 
 def main() -> int:
