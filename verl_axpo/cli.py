@@ -19,6 +19,7 @@ import verl_axpo
 from verl_axpo.data import cli as data
 from verl_axpo.errors import InfraFailure
 from verl_axpo.eval.cli import app as evaluation
+from verl_axpo.lock import FolderInUseError
 
 FINDING, MISTAKE = 1, 2  # exit statuses
 MOST_LINES = 20  # of differences, of notes; the first ones say what is wrong
@@ -40,7 +41,7 @@ def main() -> None:
     """Entry point: every command, with users' mistakes told in one line."""
     try:
         app()
-    except (ValueError, OSError, InfraFailure) as error:
+    except (ValueError, OSError, InfraFailure, FolderInUseError) as error:
         console.print(f"[bold red]error[/] {escape(str(error))}", soft_wrap=True)
         raise SystemExit(MISTAKE) from None
 

@@ -20,7 +20,7 @@ import orjson
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from verl_axpo import check, progress
+from verl_axpo import check, lock, progress
 from verl_axpo.check import Command, Kind
 from verl_axpo.data.files import replacing
 from verl_axpo.doctor import Finding, show
@@ -50,6 +50,7 @@ def run(argv: Sequence[str], title: str, log: Path, console: Console) -> int:
 
     Raises:
         ValueError: its folder was begun with other settings or data, or is trained further than asked.
+        FolderInUseError: another training owns its folder.
     """
     command = check.parse(argv)
     if command is None:
@@ -67,7 +68,9 @@ def run(argv: Sequence[str], title: str, log: Path, console: Console) -> int:
     if refused:
         show(console, refused)
         return 1
+    lock.own(folder)  # while its files are changed; the training then owns it
     _begin(folder, settings, config, command.kind)
+    lock.give_up(folder)
     os.environ.setdefault("VERL_FILE_LOGGER_PATH", str(folder.parent / f"metrics_{int(time.time())}.jsonl"))
     status = progress.run(title, log, list(argv), OmegaConf.select(config, "trainer.total_training_steps"))
     if status == 0:

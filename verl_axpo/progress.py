@@ -4,9 +4,13 @@
 
 verl, Ray and vLLM write thousands of lines; what a person wants is how far it is, how long it takes and, when it fails,
 the line that says why and where the rest is.
+
+The command ends with us: Ctrl-C, a closed terminal and our own death, SIGKILL included, all interrupt it. `nohup`, tmux
+and screen keep both going. A log has one writer: a second start is refused for as long as anything of the first lives.
 """
 
 import argparse
+import fcntl
 import os
 import re
 import signal
@@ -14,18 +18,32 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
+import psutil
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 # tqdm's bars: "Training Progress:  40%|####  | 12/30 [01:02<01:33, ...]", "Epoch 1/1:  25%|##  | 60/240 [...]"
 _BAR = re.compile(rb"(?:Training Progress|Epoch (\d+)/)[^\r\n|]*\|[^\r\n|]*\|\s*(\d+)/(\d+)")
-_CAUSE = re.compile(r"^(?:\x1b\[\d+m)?(?:\(.*?\))?(?:\x1b\[0m)?\s*([\w.]*(?:Error|Exception|Failure|Interrupt)\b.*)$")
+_CAUSE = re.compile(
+    r"^(?:\x1b\[\d+m)?(?:\(.*?\))?(?:\x1b\[0m)?\s*([\w.]*(?:Error|Exception|Failure|Interrupt)\b(?! executing job).*)$"
+)
+_LAST_WORDS = re.compile(r"^axpo: (the run ended because .*)$")  # of verl_axpo/integration/watch.py
 POLL_S = 0.5
 LINE_EVERY_S = 60.0  # without a terminal there is no bar, but a sign of life
 TAIL_BYTES = 200_000  # of the log, read back for the cause of a failure
 STOP_S = 30.0  # for a command to end after Ctrl-C, before it is killed
+BUSY = 2  # exit status where the log has another writer, as of a command line that cannot be run
+# Outlives us: reads until our end of the pipe is closed, by whatever ended us, and does what `_stop` would have done
+GUARD = f"""
+read -r _
+kill -s INT -- "-$1"
+for _ in $(seq {STOP_S:.0f}); do sleep 1; kill -s 0 -- "-$1" || exit; done
+kill -s KILL -- "-$1"
+"""
 
 
 def main() -> int:
@@ -53,19 +71,21 @@ def run(title: str, log: Path, command: list[str], total: int | None = None) -> 
     """
     console = Console()
     log.parent.mkdir(parents=True, exist_ok=True)
-    start = log.stat().st_size if log.exists() else 0
-    # A shell's background jobs ignore Ctrl-C, and so would all that they start
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    _interrupt_on(signal.SIGTERM, signal.SIGHUP)
     with log.open("ab") as output:
+        if not _lock(output):
+            console.print(f"{title}: {log} is written by {_writers(log)}; wait for its end, or stop it", markup=False)
+            return BUSY
+        start = log.stat().st_size
         # Its own process group: Ctrl-C comes through `_stop`, once, instead of to every worker at the same time
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
-    try:
-        _watch(process, title, log, start, total, console)
-    except KeyboardInterrupt:
-        console.print(f"{title}: interrupted; run the same command again to go on from here")
-        _stop(process)
-        return 130
+    with _guarded(process):
+        try:
+            _watch(process, title, log, start, total, console)
+        except KeyboardInterrupt:
+            with suppress(OSError):  # of a terminal that is no more
+                console.print(f"{title}: interrupted; run the same command again to go on from here")
+            return 130
     if process.returncode:
         console.print(f"[red]{title} failed[/red] (exit status {process.returncode}). The log: {log}")
         for line in causes(log, start):
@@ -73,11 +93,61 @@ def run(title: str, log: Path, command: list[str], total: int | None = None) -> 
     return process.returncode
 
 
+def _interrupt_on(*signals: signal.Signals) -> None:
+    """Take them for Ctrl-C, but for a SIGHUP that `nohup` has us ignore."""
+    # A shell's background jobs ignore Ctrl-C, and so would all that they start
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in signals:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
+
+
+def _lock(output: BinaryIO) -> bool:
+    """Own the log for as long as anybody has this file open: the command and all that it starts inherit it."""
+    try:
+        fcntl.flock(output, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
+
+
+def _writers(log: Path) -> str:
+    """The processes of the first start, the oldest one, which started the others, by its pid."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.pid != os.getpid() and any(file.path == str(log.resolve()) for file in process.open_files()):
+                found.append((process.create_time(), process.pid))
+    return f"another run (pid {min(found)[1]})" if found else "another run"
+
+
+@contextmanager
+def _guarded(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Within, whatever ends us ends the command."""
+    guard = subprocess.Popen(
+        ["sh", "-c", GUARD, "guard", str(process.pid)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        if process.poll() is None:
+            _stop(process)
+        guard.kill()
+        guard.communicate()
+
+
 def _watch(
     process: subprocess.Popen[bytes], title: str, log: Path, start: int, total: int | None, console: Console
 ) -> None:
     columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     bars, told = progress_of(log, start, total), time.monotonic()
+    recipes = _recipes() if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else []
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(title, total=None)
         if not console.is_terminal:
@@ -85,6 +155,8 @@ def _watch(
         began = time.monotonic()
         while process.poll() is None:
             time.sleep(POLL_S)
+            if not all(recipe.is_running() for recipe in recipes):  # one was killed
+                raise KeyboardInterrupt
             done, total = next(bars)
             progress.update(task, completed=done, total=total)
             if not console.is_terminal and time.monotonic() - told > LINE_EVERY_S:
@@ -93,6 +165,16 @@ def _watch(
         if process.returncode == 0:
             progress.update(task, completed=1, total=1)
             console.print(f"{title}: done in {time.monotonic() - began:.0f} s")
+
+
+def _recipes() -> list[psutil.Process]:
+    """The scripts that we are a part of: the processes above us in our session.
+
+    A shell with a terminal is none: closing it sends SIGHUP, and a job that was disowned there is meant to stay.
+    """
+    session = os.getsid(0)
+    above = [process for process in psutil.Process().parents() if os.getsid(process.pid) == session]
+    return [process for process in above if process.pid != session or process.terminal() is None]
 
 
 def progress_of(log: Path, start: int, total: int | None = None) -> Iterator[tuple[int, int | None]]:
@@ -111,10 +193,17 @@ def progress_of(log: Path, start: int, total: int | None = None) -> Iterator[tup
 
 
 def causes(log: Path, start: int) -> list[str]:
-    """The distinct lines since `start` that name an error, last three; the log's last lines when there is none."""
+    """Why the command failed: its last words, else the last three distinct lines that name an error, else any.
+
+    Args:
+        start: where in the log this start of the command begins.
+    """
     with log.open("rb") as file:
         file.seek(max(start, log.stat().st_size - TAIL_BYTES))
         lines = file.read().decode(errors="replace").splitlines()
+    last_words = [match[1] for line in lines if (match := _LAST_WORDS.match(line))]
+    if last_words:
+        return last_words[-1:]
     named = list(dict.fromkeys(match[1].strip() for line in lines if (match := _CAUSE.match(line))))
     return named[-3:] or lines[-5:]
 

@@ -1,5 +1,7 @@
 """Starting a training again: the same settings go on, others are refused, a finished one takes no minutes."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from rich.console import Console
 
 from verl_axpo import launch
 from verl_axpo.check import compose, parse
+from verl_axpo.lock import FolderInUseError
 
 
 @pytest.fixture
@@ -111,3 +114,16 @@ def test_any_other_command_runs_as_it_is(tmp_path: Path) -> None:
 def test_a_command_that_cannot_train_does_not_start(argv: list[str], tmp_path: Path) -> None:
     assert launch.run([*argv, "data.no_such_key=1"], "it", tmp_path / "log", Console()) == 1
     assert not (tmp_path / "log").exists()
+
+
+def test_a_folder_that_a_training_owns_is_not_touched(argv: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "run/checkpoints"
+    (folder / "global_step_7").mkdir(parents=True)  # it is being written
+    code = f"import sys; from verl_axpo import lock; lock.own({str(folder)!r}); print(flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:
+        assert owner.stdout is not None
+        owner.stdout.readline()
+        with pytest.raises(FolderInUseError, match=rf"belongs to another run, pid {owner.pid}"):
+            launch.lock.own(folder)
+        owner.communicate()
+    assert (folder / "global_step_7").exists()

@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
-from verl_axpo.progress import causes, progress_of, run
+from verl_axpo.progress import BUSY, causes, progress_of, run
 
 
 @pytest.mark.parametrize(
@@ -38,22 +40,113 @@ def test_a_failure_shows_the_lines_that_name_it(tmp_path: Path) -> None:
     assert causes(log, 0) == ["ValueError: no such model"]
 
 
-def test_ctrl_c_reaches_the_command_once_and_waits_for_its_cleaning_up(tmp_path: Path) -> None:
-    script = (
-        "import pathlib, time\n"
-        "pathlib.Path('started').touch()\n"
-        "try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    time.sleep(0.5); pathlib.Path('cleaned').touch()\n"
+DEATH = "the run ended because vLLM's engine of replica 0 died: EngineCore_DP0 (pid 7) killed by SIGKILL"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        f"axpo: {DEATH}\nnoise\n",
+        f"Error executing job with overrides: ['a=b']\naxpo: {DEATH}\n"
+        "\x1b[36m(vLLMHttpServer pid=9)\x1b[0m EngineDeadError: see above\n",
+    ],
+)
+def test_the_screen_shows_the_death_and_not_what_followed_from_it(tmp_path: Path, lines: str) -> None:
+    log = tmp_path / "log"
+    log.write_text(lines)
+    assert causes(log, 0) == [DEATH]
+
+
+def test_hydras_line_is_no_cause(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("Error executing job with overrides: ['a=b']\nValueError: no such model\n")
+    assert causes(log, 0) == ["ValueError: no such model"]
+
+
+COMMAND = """
+import os, pathlib, time
+pathlib.Path("command").write_text(str(os.getpid()))
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(0.5)
+    pathlib.Path("cleaned").touch()
+"""
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """`start(*words)`: the wrapper around `COMMAND`, started by `words`, once the command runs."""
+
+    def wrapped(*words: str) -> subprocess.Popen[str]:
+        wrapper = [sys.executable, "-m", "verl_axpo.progress", "--title", "it", "--log", "log", "--"]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        process = subprocess.Popen(
+            [*words, *wrapper, sys.executable, "-c", COMMAND], cwd=tmp_path, env=environment, text=True,
+            stdout=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        while not (tmp_path / "command").exists() or not (tmp_path / "command").read_text():
+            assert process.poll() is None
+            time.sleep(0.05)
+        return process
+
+    return wrapped
+
+
+def wrapper_in(process: subprocess.Popen[str]) -> psutil.Process:
+    return next(
+        child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if "verl_axpo.progress" in child.cmdline()
     )
-    command = [sys.executable, "-m", "verl_axpo.progress", "--title", "it", "--log", "log", "--"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    process = subprocess.Popen(
-        [*command, sys.executable, "-c", script], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
-    )
-    while not (tmp_path / "started").exists():
-        assert process.poll() is None
-        time.sleep(0.05)
+
+
+def test_ctrl_c_reaches_the_command_once_and_waits_for_its_cleaning_up(
+    start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    process = start()
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "run the same command again to go on from here" in output
     assert (tmp_path / "cleaned").exists()
+
+
+@pytest.mark.parametrize("kill", ["terminal", "wrapper", "recipe"])
+def test_the_command_ends_with_its_wrapper(
+    start: Callable[..., subprocess.Popen[str]], tmp_path: Path, kill: str
+) -> None:
+    process = start("bash", "-c", '"$@"; exit $?', "recipe")
+    command = psutil.Process(int((tmp_path / "command").read_text()))
+    if kill == "terminal":
+        os.killpg(process.pid, signal.SIGHUP)
+    else:
+        (wrapper_in(process) if kill == "wrapper" else process).send_signal(signal.SIGKILL)
+    command.wait(timeout=30)
+    assert (tmp_path / "cleaned").exists()
+    process.communicate(timeout=30)
+
+
+def test_under_nohup_the_command_goes_on_without_a_terminal(
+    start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    process = start("nohup", "bash", "-c", '"$@"; exit $?', "recipe")
+    command = psutil.Process(int((tmp_path / "command").read_text()))
+    os.killpg(process.pid, signal.SIGHUP)
+    with pytest.raises(psutil.TimeoutExpired):
+        command.wait(timeout=2)
+    wrapper_in(process).send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+
+
+def test_a_second_start_is_refused_and_the_first_is_named(
+    start: Callable[..., subprocess.Popen[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    process = start()
+    assert run("it", tmp_path / "log", [sys.executable, "-c", "print('a second writer')"]) == BUSY
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"log is written by another run (pid {(tmp_path / 'command').read_text()})" in said
+    assert "a second writer" not in (tmp_path / "log").read_text()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert run("it", tmp_path / "log", [sys.executable, "-c", "print('a second writer')"]) == 0

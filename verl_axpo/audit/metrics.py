@@ -16,8 +16,8 @@ NOT_IN_THE_TRACE = {
     f"{PREFIX}prefix_cache_hit_rate": "the engine's count of cached tokens is in no record, and an engine may give none"
 }
 
-# Not yet in the traces of 0.1.0's first days: compared where it is there
-_YOUNGER = re.compile(f"{PREFIX}tool/.*/infra_failures")
+# Not in every trace of 0.1.0: compared where they are there
+_YOUNGER = re.compile(f"{PREFIX}(tool/.*/infra_failures|failed_sessions)")
 
 
 def check_metrics(view: View) -> Iterator[Found]:

@@ -26,7 +26,8 @@ def row_advantages(
     """One advantage per row, for the row's trained tokens.
 
     With nothing selected it is verl's `compute_grpo_outcome_advantage` bit for bit: the same torch operations on each
-    group's float32 rewards in row order, unbiased std, a group of one against mean 0 and std 1.
+    group's float32 rewards in row order, unbiased std. Only a row without a peer differs: it gets 0, where verl takes
+    its reward for an advantage. In AXPO it is the one that is left of a group whose other rollouts were lost.
 
     Args:
         rows: R rows, those of a group in any order; infra failures get 0 and stand outside every mean and std.
@@ -41,15 +42,15 @@ def row_advantages(
     advantages_R = torch.zeros(len(rows), dtype=torch.float32)
 
     def normalize(rewards: torch.Tensor) -> torch.Tensor:
-        mean, std = (rewards.mean(), rewards.std()) if len(rewards) > 1 else (torch.tensor(0.0), torch.tensor(1.0))
-        return (rewards - mean) / (std + epsilon) if normalize_std else rewards - mean
+        if len(rewards) < 2:
+            return torch.zeros_like(rewards)  # no peer to be better or worse than
+        centered = rewards - rewards.mean()
+        return centered / (rewards.std() + epsilon) if normalize_std else centered
 
     # Streams 1 and 3: every row among its own kind
     groups = _groups(rows, config)
-    for (_, source), members in groups.items():
-        # A lone continuation has no peer to be better or worse than; a lone rollout is verl's case of mean 0, std 1
-        if source is None or len(members) > 1:
-            advantages_R[members] = normalize(rewards_R[members])
+    for members in groups.values():
+        advantages_R[members] = normalize(rewards_R[members])
     # Stream 2: a selected source, with R in place of its own reward and every other reward as it was
     for index, recovered in _recovered(rows, config).items():
         if not config.credits_prefix:

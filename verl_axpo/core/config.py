@@ -39,6 +39,8 @@ class AxpoConfig:
             the group, trained whole (ablation).
         correct_threshold: a reward at or above it counts as correct.
         trace_dir: where the trace goes; None writes no trace.
+        max_failed_share: of a step's B*N rollouts, the share that may be lost, to sessions that raised and to infra
+            failures; above it the run stops before the update, which would train on what happened to survive.
         seed: seeds every sampling request, and the order of prefixes under `uncertainty: random`; None draws freely.
 
     Raises:
@@ -55,6 +57,7 @@ class AxpoConfig:
     advantage_group: AdvantageGroup = "separate"
     correct_threshold: float = 1.0
     trace_dir: str | None = None
+    max_failed_share: float = 0.2
     seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -100,12 +103,14 @@ class AxpoConfig:
 
 def _bad_values(config: AxpoConfig) -> Iterator[str]:
     continuations, seed, threshold = config.num_continuations, config.seed, config.correct_threshold
+    share = config.max_failed_share
     named = [(key, getattr(config, key) in names, f"one of {list(names)}") for key, names in _NAMES.items()]
     checks = [
         *named,
         ("budget", _is_number(config.budget) and config.budget >= 0, "a number >= 0 (0 is GRPO)"),
         ("num_continuations", _is_integer(continuations) and continuations >= 2, "an integer >= 2: one has no peer"),
         ("correct_threshold", _is_number(threshold), "a finite number"),
+        ("max_failed_share", _is_number(share) and 0 <= share < 1, "a number >= 0 and below 1"),
         ("prefix_credit", isinstance(config.prefix_credit, bool), "true or false"),
         ("seed", seed is None or _is_integer(seed), "an integer, or null"),
         ("trace_dir", _is_folder(config.trace_dir), "a folder, or null for no trace"),

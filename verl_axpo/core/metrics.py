@@ -1,7 +1,8 @@
 """What a step did, in numbers: groups of N + what was resampled -> `axpo/...`.
 
 Only rollouts and continuations are looked at; the integration adds what needs tokens, seconds or the engine's cache.
-Infra failures are counted and otherwise left out. An average over nothing is left out too: a zero would read as a
+Infra failures, and sessions that raised and left no
+rollout, are counted and otherwise left out. An average over nothing is left out too: a zero would read as a
 measurement.
 """
 
@@ -20,7 +21,8 @@ PREFIX = "axpo/"
 def step_metrics(
     groups: Sequence[Group], resampled: Sequence[Resampled], config: AxpoConfig, *, rollouts_per_question: int
 ) -> dict[str, float]:
-    """The metrics of one step, all but `triggered`, `candidates`, `selected`, `infra_failures` being shares or means.
+    """The metrics of one step, all but `triggered`, `candidates`, `selected`, `infra_failures`, `failed_sessions` being
+    shares or means.
 
     Rates of rollouts are over the usable ones; `tool_all_wrong_rate` is over the questions with a tool-using rollout,
     `_after` counting a subgroup as restored once any of its continuations is correct; `restore_rate` is over resampled
@@ -41,6 +43,7 @@ def step_metrics(
         **_before(groups, config),
         **_after(groups, resampled, config),
         **_resampling(groups, candidates, resampled, limit),
+        "failed_sessions": float(len(groups) * rollouts_per_question - sum(len(group.rollouts) for group in groups)),
     }
     return {PREFIX + name: value for name, value in metrics.items() if value is not None}
 

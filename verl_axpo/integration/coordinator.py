@@ -9,6 +9,7 @@ cannot dead-lock: a group that fails reports nothing to resample, and when no gr
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -61,6 +62,7 @@ class BudgetCoordinator:
     def __init__(self, config: AxpoConfig, rollouts_per_question: int, patience: float = PATIENCE_S) -> None:
         self._config, self._num_rollouts, self._patience = config, rollouts_per_question, patience
         self._rounds: dict[str, Round] = {}
+        self._errors: Counter[str] = Counter()
 
     async def begin(self, uids: Sequence[str]) -> None:
         """Open a round for the B questions `uids`, in batch order; earlier rounds that are over are forgotten."""
@@ -95,6 +97,15 @@ class BudgetCoordinator:
             ranked={uid: one.ranked.get(uid, ()) for uid, one in known.items()},
             selected={uid: (one.selected or {}).get(uid, ()) for uid, one in known.items()},
         )
+
+    async def failed(self, error: str) -> None:
+        """A session raised and left no rollout: told by its worker, for verl only logs it."""
+        self._errors[error] += 1
+
+    async def take_errors(self) -> Counter[str]:
+        """The errors told since the last call, with how often each was."""
+        told, self._errors = self._errors, Counter()
+        return told
 
     async def _wait(self, this: Round) -> None:
         """Until the next report; close the round when none comes."""

@@ -4,7 +4,8 @@
 
 Each registration waits for verl's module that keeps the registry, so that a process without it pays nothing.
 With `algorithm.adv_estimator=axpo` a GRPO config is completed where it is silent, and refused where it contradicts or
-names what is not there; with any other estimator nothing happens.
+names what is not there, and the run is watched over; a run of any other estimator gets sockets and temporary files of
+its own, and nothing else.
 """
 
 import functools
@@ -15,6 +16,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from verl_axpo.integration.names import note_segments, own_weight_sockets
 from verl_axpo.lazy import when_imported
 
 # verl's module with a registry -> ours that registers there when it is imported
@@ -30,6 +32,10 @@ def register() -> None:
     for registry, ours in REGISTRATIONS.items():
         when_imported(registry, functools.partial(_import, ours))
     when_imported("verl.utils.config", wrap_validate_config)
+    when_imported("verl.trainer.constants_ppo", wrap_runtime_env)
+    when_imported("verl.workers.rollout.vllm_rollout.bucketed_weight_transfer", own_weight_sockets)
+    when_imported("verl.workers.rollout.vllm_rollout.vllm_async_server", _watch_engines)
+    note_segments()
     # `${verl_axpo:tools/config/paper.yaml}` in a config: a file of the installed package, wherever that is
     package = Path(__file__).parents[1]
     OmegaConf.register_new_resolver("verl_axpo", lambda path: str(package / path), replace=True)
@@ -37,6 +43,35 @@ def register() -> None:
 
 def _import(ours: str, _: ModuleType) -> None:
     importlib.import_module(ours)
+
+
+def _watch_engines(server_module: ModuleType) -> None:
+    from verl_axpo.integration.engine_watch import watch_engines  # imports Ray
+
+    watch_engines(server_module)
+
+
+def wrap_runtime_env(constants_module: ModuleType) -> None:
+    """Begin the run when verl asks for the environment of its processes, right before it starts Ray.
+
+    Patch, verl 0.9: verl has no hook for plugins at the start of a run. tests/contract/test_verl_integration.py tells
+    when it can go.
+    """
+    original = constants_module.get_ppo_ray_runtime_env
+    if getattr(original, "begins_axpo", False):
+        return
+
+    @functools.wraps(original)
+    def get_ppo_ray_runtime_env(config: Any = None) -> dict[str, Any]:
+        from verl_axpo.integration.run import begin
+
+        environment = begin(config)
+        runtime_env: dict[str, Any] = original(config)
+        runtime_env["env_vars"].update(environment)
+        return runtime_env
+
+    get_ppo_ray_runtime_env.begins_axpo = True  # type: ignore[attr-defined]
+    constants_module.get_ppo_ray_runtime_env = get_ppo_ray_runtime_env  # type: ignore[attr-defined]
 
 
 def wrap_validate_config(config_module: ModuleType) -> None:

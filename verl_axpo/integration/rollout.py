@@ -36,6 +36,7 @@ from verl_axpo.integration.transcript import transcribe
 logger = logging.getLogger(__name__)
 
 MAX_WAITING_GROUPS = 100_000  # groups that may wait at the barrier at once: an actor call each, nearly free
+ERROR_CHARACTERS = 300  # of a session's error, as the trainer's message shows it
 HOST_LOOP = "tool_agent"  # verl's own loop, which a dataset may name per sample; ours does all that it does
 
 
@@ -71,7 +72,16 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
             if not group.reported:  # the other groups of the step must not wait for this one
                 await self._allocate(group, uid, ())
 
-    async def _run_agent_loop(
+    async def _run_agent_loop(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await self._run_session(*args, **kwargs)
+        except Exception as error:  # verl logs it and goes on without the session
+            # Not awaited: nobody could do anything about a report that fails
+            told = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            self.coordinator.failed.remote(told[:ERROR_CHARACTERS])
+            raise
+
+    async def _run_session(
         self,
         sampling_params: dict[str, Any],
         trajectory: dict[str, Any],

@@ -6,8 +6,9 @@ Nothing of verl's trainer is copied: each override adds to what `super()` does, 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
+from functools import partial
 from typing import Any
 
 import ray
@@ -17,13 +18,15 @@ from omegaconf import DictConfig, open_dict
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1 import PPOTrainerSync, register_trainer
+from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 from verl.utils import tensordict_utils as tu
 
 from verl_axpo.core.config import AxpoConfig
-from verl_axpo.core.types import Kind
+from verl_axpo.core.types import Kind, Status
 from verl_axpo.integration.coordinator import Decisions
 from verl_axpo.integration.estimator import lineage
 from verl_axpo.integration.lineage import AXPO_FIELD, BatchRow
+from verl_axpo.integration.lost import check_lost, failed_sessions
 from verl_axpo.integration.mini_batches import count_grpo_tokens, dealt, session_of, split_evenly
 from verl_axpo.integration.records import StepData, step_summary, trajectory_records
 from verl_axpo.integration.step_metrics import batch_metrics, length_metrics
@@ -31,6 +34,7 @@ from verl_axpo.tools.parser import TAGS
 from verl_axpo.trace.writer import TraceWriter
 
 TRAINER_MODE = "axpo_sync"
+Sampled = tuple[KVBatchMeta, dict[str, Any]]
 HOST_MODE = "sync"  # the mode that everything in verl compares with, and whose settings we run under
 
 
@@ -48,6 +52,7 @@ class AxpoTrainer(PPOTrainerSync):
         self.fetched: dict[int, int] = {}  # step -> prompts fetched for it
         self.has_extra_rows = False
         self.lengths: list[int] = []  # of the ordinary rollouts, in tokens
+        self.expected, self.failed_sessions = 0, 0  # ordinary rollouts of the batch that was sampled last
         self.trace = TraceWriter(self.axpo.trace_dir) if self.axpo.trace_dir else None
 
     # ------------------------------ rollout ------------------------------
@@ -70,6 +75,46 @@ class AxpoTrainer(PPOTrainerSync):
     def _submit_batch_to_rollout(self, batch: TensorDict) -> int:
         self.questions = [str(uid) for uid in batch["uid"]]
         return int(super()._submit_batch_to_rollout(batch))
+
+    def _build_replay_buffer(self) -> ReplayBuffer:
+        buffer = super()._build_replay_buffer()
+        buffer.sample = partial(self._sample, buffer, buffer.sample)
+        return buffer
+
+    def _sample(
+        self,
+        buffer: ReplayBuffer,
+        sample: Callable[..., Sampled],
+        *,
+        global_steps: int,
+        partition_id: str,
+        batch_size: int,
+    ) -> Sampled:
+        """verl's batch, of training or validation, unless too many sessions failed: verl goes on with what is left.
+
+        Raises:
+            RolloutsLostError: too many failed.
+        """
+        validates = partition_id == "val"
+        per_question = self.config.actor_rollout_ref.rollout.val_kwargs.n if validates else self.num_rollouts
+        self.expected, keys = batch_size * per_question, []
+        try:
+            batch, metrics = sample(global_steps=global_steps, partition_id=partition_id, batch_size=batch_size)
+            keys = batch.keys
+        finally:  # verl raises where all have failed, without a word on why
+            self.failed_sessions = failed_sessions(buffer.failure_keys[partition_id], keys, per_question)
+            self._check_lost(f"validation at step {global_steps}" if validates else f"step {global_steps}", infra=0)
+        return batch, metrics
+
+    def _check_lost(self, where: str, *, infra: int) -> None:
+        check_lost(
+            where,
+            failed=self.failed_sessions,
+            infra=infra,
+            expected=self.expected,
+            max_share=self.axpo.max_failed_share,
+            errors=ray.get(self.agent_loop_manager.coordinator.take_errors.remote()) if self.failed_sessions else {},
+        )
 
     # ------------------------------ batch ------------------------------
 
@@ -107,6 +152,10 @@ class AxpoTrainer(PPOTrainerSync):
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         rows = read_rows(batch)
+        infra = sum(
+            row is not None and row.row.kind is Kind.ROLLOUT and row.row.status is Status.INFRA_FAILURE for row in rows
+        )
+        self._check_lost(f"step {self.global_steps}", infra=infra)
         with lineage([None if row is None else row.row for row in rows]) as known:
             result = super()._compute_advantage(batch, metrics)
         if self.has_extra_rows and self.config.actor_rollout_ref.actor.loss_agg_mode == "token-mean":

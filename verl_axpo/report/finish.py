@@ -1,15 +1,14 @@
-"""Behind a finished RL run: verl's own files -> the ones that the report reads.
+"""After a finished RL run: verl's own files -> the ones that the report reads.
 
 RUN/metrics_*.jsonl (one per start of a resumed run) -> RUN/metrics.jsonl
-RUN/heldout/{0,STEPS}.jsonl (validation dumps)       -> RUN/heldout.json
+RUN/heldout/{0,STEPS}.jsonl (validation dumps)       -> RUN/heldout.json, of those that the run made
 --arm, --seed                                        -> RUN/run.json
 """
 
-import argparse
 import json
 from pathlib import Path
 
-from verl_axpo.report.heldout import evaluation_from_dump, write_heldout
+from verl_axpo.report.heldout import FILE_NAME, Stage, evaluation_from_dump, write_heldout
 from verl_axpo.report.runs import logged, write_run_info
 from verl_axpo.trace.writer import write_atomically
 
@@ -28,28 +27,20 @@ def merge_metrics(run: Path) -> int:
     return len(by_step)
 
 
+def merge_heldout(run: Path, steps: int) -> None:
+    """Put the validations from before and after the training into one file; a run may have been told to make none."""
+    (run / FILE_NAME).unlink(missing_ok=True)  # of an earlier end, of fewer steps
+    dumps: dict[Stage, int] = {"before": 0, "after": steps}
+    for stage, step in dumps.items():
+        dump = run / "heldout" / f"{step}.jsonl"
+        if dump.exists():
+            write_heldout(run, stage, evaluation_from_dump(dump))
+        else:
+            print(f"no validation {stage} the training (no {dump}): the report goes without it")
+
+
 def finish(run: Path, arm: str, seed: int, steps: int) -> None:
-    """Write the three files.
-
-    Raises:
-        FileNotFoundError: the run has no validation dump from before or after its training.
-    """
+    """Write the three files."""
     merge_metrics(run)
-    write_heldout(run, "before", evaluation_from_dump(run / "heldout" / "0.jsonl"))
-    write_heldout(run, "after", evaluation_from_dump(run / "heldout" / f"{steps}.jsonl"))
+    merge_heldout(run, steps)
     write_run_info(run, arm, seed)
-
-
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--arm", required=True)
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--steps", type=int, required=True)
-    arguments = parser.parse_args()
-    finish(arguments.run, arguments.arm, arguments.seed, arguments.steps)
-
-
-if __name__ == "__main__":
-    main()

@@ -96,11 +96,21 @@ def test_infra_failures_get_nothing_and_stand_outside_mean_and_std() -> None:
     assert result == [0, *expected[:4], 0, *expected[4:]]
 
 
-def test_a_lone_continuation_has_no_peer_and_a_lone_rollout_is_verls_special_case() -> None:
+@pytest.mark.parametrize("lost", [[], [Row(uid="q", session=n, reward=n, status=Status.INFRA_FAILURE) for n in (0, 1)]])
+@pytest.mark.parametrize("normalize_std", [True, False])
+def test_the_one_rollout_that_survived_of_its_group_has_no_advantage(lost: list[Row], normalize_std: bool) -> None:
+    """verl's estimator would train it with its reward: 0.999999 for a right answer."""
+    survivor = Row(uid="q", session=3, reward=1.0)
+    assert row_advantages([*lost, survivor], AXPO, normalize_std=normalize_std)[-1] == 0
+    # Resampled, it has no peer either
+    chosen = Row(uid="q", session=3, reward=0.0, selected=True)
+    assert row_advantages([*lost, chosen, *continuations("q", 3, [1, 0, 0, 0])], AXPO)[len(lost)] == 0
+
+
+def test_a_lone_continuation_has_no_peer() -> None:
     some = rows("q", [1, 0, 0, 0], selected=1) + continuations("q", 1, [1])
     assert advantages(some)[4] == 0
     assert advantages(some)[1] == pytest.approx(TWO_OF_FOUR_RIGHT)  # it still shows that the prefix can succeed
-    assert advantages(rows("q", [0.7])) == pytest.approx([0.7])
 
 
 def test_invariant_7_a_failed_resample_leaves_the_group_as_grpo_has_it() -> None:
@@ -184,8 +194,8 @@ def test_a_source_is_credited_exactly_when_it_recovers(some: list[Row]) -> None:
             others = [r.reward for r in plain if (r.uid, r.session) != (row.uid, row.session) and r.uid == row.uid
                       and r.status is not Status.INFRA_FAILURE]  # fmt: skip
             if recovery(mine, AXPO):
-                # positive unless every other rollout is right too: then R = 1 is nothing special
-                assert value == pytest.approx(0, abs=1e-6) if others and min(others) == 1 else value > 0
+                # positive unless every other rollout is right too, or lost: then R = 1 is nothing special
+                assert value == pytest.approx(0, abs=1e-6) if all(reward == 1 for reward in others) else value > 0
             else:
                 assert value == grpo[row.uid, row.session]
 

@@ -176,6 +176,7 @@ def test_every_key_is_read() -> None:
         "advantage_group": "merged",
         "correct_threshold": 0.5,
         "trace_dir": "trace",
+        "max_failed_share": 0.1,
         "seed": 7,
     }
     config = AxpoConfig.from_mapping(given_values)
@@ -189,6 +190,7 @@ def test_every_key_is_read() -> None:
         ({"budget": -0.1}, "budget: got -0.1, expected a number >= 0"),
         ({"budget": True}, "budget: got True"),
         ({"budget": math.inf}, "budget: got inf"),
+        ({"max_failed_share": 1.0}, "max_failed_share: got 1.0, expected a number >= 0 and below 1"),
         ({"num_continuations": 1}, "num_continuations: got 1, expected an integer >= 2"),
         ({"num_continuations": 4.0}, "num_continuations: got 4.0"),
         ({"uncertainty": "surprise"}, "got 'surprise', expected one of ['confidence', 'entropy', 'random']"),

@@ -139,6 +139,7 @@ async def test_metrics_of_the_step() -> None:
             "axpo/confidence/selected": (0.3 + 0.5 + 0.6) / 3,
             "axpo/confidence/unselected": 0.8,
             "axpo/infra_failures": 0,
+            "axpo/failed_sessions": 0,
             "axpo/outcome/tool_correct": 1 / 12,
             "axpo/outcome/tool_wrong": 5 / 12,
             "axpo/outcome/no_tool_correct": 2 / 12,

@@ -89,3 +89,11 @@ def test_rounds_do_not_mix_and_a_stranger_is_refused() -> None:
             await coordinator.allocate("a", ())
 
     asyncio.run(scenario())
+
+
+async def test_errors_of_sessions_are_counted_and_told_once() -> None:
+    coordinator = BudgetCoordinator(CONFIG, 8)
+    for error in ("no server", "no room", "no server"):
+        await coordinator.failed(error)
+    assert await coordinator.take_errors() == {"no server": 2, "no room": 1}
+    assert await coordinator.take_errors() == {}

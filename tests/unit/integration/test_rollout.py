@@ -40,6 +40,7 @@ class Harness:
     ) -> None:
         self.published: dict[int, tuple[Any, BatchRow]] = {}
         self.features: dict[int, tuple[Any, ...]] = {}  # by session id
+        self.told: list[str] = []  # errors of sessions
         self.reports: list[tuple[Candidate, ...]] = []
         self.ran: list[int] = []
         self.ended: list[int] = []
@@ -50,7 +51,9 @@ class Harness:
         worker.features = FeatureMemo()
         self.processed: list[list[Any]] = []  # the images that verl's processor was given
         worker.rollout_config = OmegaConf.create({"n": N})
-        worker.coordinator = SimpleNamespace(allocate=SimpleNamespace(remote=self._allocate))
+        worker.coordinator = SimpleNamespace(
+            allocate=SimpleNamespace(remote=self._allocate), failed=SimpleNamespace(remote=self.told.append)
+        )
 
         async def run_agent_loop(_: Any, *args: Any, **kwargs: Any) -> Session:
             self.ran.append(kwargs["session_id"])
@@ -282,6 +285,23 @@ def test_the_question_s_images_are_processed_once_and_a_tool_s_with_their_row(
     own = dict.fromkeys((0, 2, 3, N + 1), (prompt,))
     assert harness.features == {**own, 1: (prompt, "crop 1"), N: (prompt, f"crop {N}")}
     assert harness.worker.features([prompt], lambda: {"pixels": "anew"}) == {"pixels": "anew"}  # nothing was kept
+
+
+@pytest.mark.parametrize("validate", [False, True])
+def test_a_session_that_raises_is_told_and_not_only_logged(
+    monkeypatch: pytest.MonkeyPatch, session: MakeSession, validate: bool
+) -> None:
+    def outcome(at: int, context: LoopContext) -> Any:
+        return OSError("reward worker\n gone") if at == 2 else session(at, resume=context.resume)
+
+    harness = Harness(monkeypatch, outcome)
+    if validate:
+        kwargs = {"uid": "q", "session_id": 2, CONTEXT: LoopContext()}
+        with pytest.raises(OSError, match="gone"):
+            asyncio.run(harness.worker._run_agent_loop({}, {"validate": True}, agent_name="tool_agent", **kwargs))
+    else:
+        assert sorted(harness.run().published) == [0, 1, 3]
+    assert harness.told == ["OSError: reward worker gone"]
 
 
 def test_an_agent_loop_without_an_episode_is_refused_with_the_line_to_change(session: MakeSession) -> None:

@@ -11,6 +11,8 @@ from PIL import Image
 from tests.unit.trace.conftest import K, make_step
 from verl_axpo.cli import FINDING
 from verl_axpo.core.config import AxpoConfig
+from verl_axpo.report.finish import merge_metrics
+from verl_axpo.report.heldout import read_heldout
 from verl_axpo.trace import TraceWriter, store_image
 
 
@@ -47,3 +49,26 @@ def test_a_run_is_reported_and_then_audited(finished: Path) -> None:
     audited = verl_axpo("audit", str(finished))
     assert audited.returncode == FINDING, audited.stderr
     assert "1 differences" in audited.stdout
+
+
+@pytest.mark.parametrize("validated", [("0",), ("1",), ()], ids=["before only", "after only", "not at all"])
+def test_a_run_that_was_told_not_to_validate_ends_with_report_and_audit(
+    finished: Path, validated: tuple[str, ...]
+) -> None:
+    """`trainer.val_before_train=false`, `trainer.test_freq=-1`; heldout.json is of an earlier end of the run."""
+    (finished / "heldout.json").write_text(json.dumps({"before": {"questions": []}, "after": {"questions": []}}))
+    for dump in (finished / "heldout").iterdir():
+        if dump.stem not in validated:
+            dump.unlink()
+    reported = verl_axpo("report", str(finished), "--arm", "axpo")
+    assert reported.returncode == 0, reported.stdout + reported.stderr
+    assert (finished / "report.md").exists()
+    stages = {"0": "before", "1": "after"}
+    assert set(read_heldout(finished)) == {stages[step] for step in validated}
+    assert reported.stdout.count("no validation") == 2 - len(validated)
+
+
+def test_a_metrics_line_that_a_kill_tore_costs_that_line_only(finished: Path) -> None:
+    with (finished / "metrics_1.jsonl").open("a") as file:
+        file.write('{"step": 2, "da')
+    assert merge_metrics(finished) == 1

@@ -1,0 +1,120 @@
+"""One training of the tiny model whose every start loses another process, and whose last start ends it.
+
+Each start goes on from the last one's checkpoint, makes a step, and is hit during the rollouts of the next one. Two
+minutes of start-up for each on two free cores, so not part of every run:
+`bash tests/run.sh tests/e2e/test_process_faults.py`, with `-k wrapper` or the like for one kind of process.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.e2e.conftest import REPO, RUN_TIMEOUT_S, FastRun
+from verl_axpo.audit import audit
+from verl_axpo.integration.run import PREFIX, base
+from verl_axpo.trace.reader import list_steps
+
+MINUTE_S = 60
+INTO_ROLLOUTS_S = 1.0  # after a step's trace is there: the update of its weights takes a tenth of it, rollouts seconds
+# Command line of the process -> what the last line on the screen says of it. None: nobody is left to say anything
+DEATHS = {
+    "ray::RewardLoopWorker": "RewardLoopWorker reward_loop_worker_0 (pid {pid}) died: ",
+    "ray::AxpoAgentLoopWorker": "AxpoAgentLoopWorker agent_loop_worker_0",
+    "ray::BudgetCoordinator": "BudgetCoordinator (pid {pid}) died: ",
+    "ray::WorkerDict": "WorkerDict",
+    "ray::SimpleStorageUnit": "SimpleStorageUnit",
+    "ray::vLLMHttpServer": "vLLMHttpServer",
+    "VLLM::EngineCore": "vLLM's engine of replica 0 died: EngineCore (pid {pid}) killed by SIGKILL",
+    "VLLM::Worker": "vLLM's engine of replica 0 died: ",
+    "ray::TaskRunnerV1": "TaskRunnerV1 (pid {pid}) died: ",
+    "verl.trainer.main_ppo": None,
+    "verl_axpo.progress": None,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """A training in `folder`, started again and again."""
+
+    folder: Path
+    fast_run: FastRun
+
+    def start(self, steps: int) -> subprocess.Popen[str]:
+        """The wrapper around verl's own `main_ppo`, as a recipe has it."""
+        world = self.fast_run.world
+        command = [
+            sys.executable, "-m", "verl.trainer.main_ppo", "--config-name", "tiny_rl",
+            f"data.train_files={world}/train.parquet", f"data.val_files={world}/val.parquet",
+            f"actor_rollout_ref.model.path={self.fast_run.model}",
+            f"actor_rollout_ref.rollout.multi_turn.tool_config_path={world}/tools.yaml",
+            f"trainer.default_local_dir={self.folder}/checkpoints", f"algorithm.axpo.trace_dir={self.folder}/trace",
+            f"hydra.run.dir={self.folder}/hydra", f"trainer.total_training_steps={steps}", "trainer.save_freq=1",
+            "trainer.max_actor_ckpt_to_keep=1", "algorithm.axpo.seed=0", "trainer.logger=[console]",
+            "trainer.val_before_train=false", "trainer.test_freq=-1",
+        ]  # fmt: skip
+        wrapper = [sys.executable, "-m", "verl_axpo.progress", "--title", "RL", "--log", str(self.folder / "rl.log")]
+        return subprocess.Popen(
+            [*wrapper, "--", *command], cwd=self.folder, text=True, stdout=subprocess.PIPE, start_new_session=True,
+            env={**os.environ, "PYTHONPATH": str(REPO), "HYDRA_FULL_ERROR": "0"},
+        )  # fmt: skip
+
+    @property
+    def traced(self) -> int:
+        """The last step whose trace is whole."""
+        return max((int(path.name[5:11]) for path in self.folder.glob("trace/step_*.summary.json")), default=0)
+
+    def wait_for(self, step: int, process: subprocess.Popen[str]) -> None:
+        deadline = time.monotonic() + RUN_TIMEOUT_S
+        while self.traced < step:
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < deadline, f"no step {step} within {RUN_TIMEOUT_S} s"
+            time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def training(fast_run: FastRun, tmp_path_factory: pytest.TempPathFactory) -> Training:
+    return Training(folder=tmp_path_factory.mktemp("faults"), fast_run=fast_run)
+
+
+def leftovers() -> set[Path]:
+    """What runs leave in shared memory and temporary folders."""
+    return {*Path("/dev/shm").iterdir(), *Path(base()).glob(f"{PREFIX}*"), *Path("/tmp").glob("rl-colocate-zmq-*")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", DEATHS)
+def test_every_death_ends_within_a_minute_in_its_name(training: Training, victim: str) -> None:
+    before, done = leftovers(), training.traced
+    process = training.start(steps=100)
+    training.wait_for(done + 1, process)
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    time.sleep(INTO_ROLLOUTS_S)
+    # The wrapper's command line has the driver's in it
+    pid = next(member.pid for member in family if victim in " ".join(member.cmdline()[:3]))
+    os.kill(pid, signal.SIGKILL)
+    _, alive = psutil.wait_procs(family, timeout=MINUTE_S)
+    assert alive == []
+    screen = process.communicate()[0]
+    assert process.returncode != 0
+    if words := DEATHS[victim]:
+        assert f"the run ended because {words.format(pid=pid)}" in " ".join(screen.split())
+        assert leftovers() <= before
+    assert training.traced <= done + 2  # and not one step on what was left
+
+
+@pytest.mark.slow
+def test_the_training_that_lost_them_all_goes_on_and_audits(training: Training) -> None:
+    steps = training.traced + 1
+    process = training.start(steps)
+    screen = process.communicate(timeout=RUN_TIMEOUT_S)[0]
+    assert process.returncode == 0, screen
+    assert list_steps(training.folder / "trace") == list(range(1, steps + 1))
+    result = audit(training.folder / "trace")
+    assert (result.steps, result.differences) == (steps, ())
