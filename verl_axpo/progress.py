@@ -155,7 +155,7 @@ def _watch(
         began = time.monotonic()
         while process.poll() is None:
             time.sleep(POLL_S)
-            if not all(recipe.is_running() for recipe in recipes):  # one was killed
+            if not all(map(_lives, recipes)):  # one was killed
                 raise KeyboardInterrupt
             done, total = next(bars)
             progress.update(task, completed=done, total=total)
@@ -175,6 +175,14 @@ def _recipes() -> list[psutil.Process]:
     session = os.getsid(0)
     above = [process for process in psutil.Process().parents() if os.getsid(process.pid) == session]
     return [process for process in above if process.pid != session or process.terminal() is None]
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Not a zombie either, which a parent has yet to notice."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def progress_of(log: Path, start: int, total: int | None = None) -> Iterator[tuple[int, int | None]]:
