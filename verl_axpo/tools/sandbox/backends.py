@@ -89,6 +89,7 @@ def _bubblewrap(mounts: tuple[layout.Mount, ...]) -> list[str]:
     """The command line up to the program."""
     variables = _ENVIRONMENT | {"LD_LIBRARY_PATH": f"{layout.ROOT}/python/lib"}
     command = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]
+    command += ["--cap-add", "CAP_SYS_ADMIN"]  # in this namespace alone: for the workers' process namespaces
     command += [part for name, value in variables.items() for part in ("--setenv", name, value)]
     command += [*_file_system(mounts), "--proc", "/proc", "--tmpfs", layout.SCRATCH]
     return [*command, "--remount-ro", "/", "--chdir", "/", "--"]
@@ -112,7 +113,9 @@ def _become_nobody(mounts: tuple[layout.Mount, ...]) -> list[str]:
     """Prefix for root: the same file system, readable whoever one is, then the unprivileged user."""
     tools = tuple(layout.Mount(source=path, target=f"/usr/bin/{Path(path).name}") for path in _tools())
     return [
-        *("bwrap", "--die-with-parent", "--clearenv", "--setenv", "PATH", "/usr/bin"),
+        # A process namespace that root owns: the kernel empties it when the host is gone. Across the change of user no
+        # process gets the signal that would end it with its parent.
+        *("bwrap", "--unshare-pid", "--die-with-parent", "--clearenv", "--setenv", "PATH", "/usr/bin"),
         *_file_system((*mounts, *tools)),
         *("--bind", "/proc", "/proc", "--dir", layout.SCRATCH),
         *("--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--"),

@@ -1,10 +1,12 @@
 """What a worker gives up before it runs anybody's code; all of it irrevocable.
 
-    namespaces backend:  new_namespaces() -> fork -> private_mounts() -> drop_capabilities()
+    every backend:       own_session()
+    namespaces backend:  new_namespaces() -> private_mounts()
     landlock backend:    landlock()
-    every backend:       set_limits() -> seccomp.install()
+    every backend:       drop_capabilities() -> set_limits() -> die_with_parent() -> seccomp.install()
 
-The worker is process 1 of its own process namespace: it can name no other process, and nothing outlives it.
+With namespaces the parent forks the worker into a process namespace of its own (`ProcessNamespaces`), as process 1: it
+can name no other process, and nothing outlives it.
 """
 
 import ctypes
@@ -12,14 +14,19 @@ import errno
 import importlib
 import os
 import resource
+import signal
 from collections.abc import Mapping
 
+_CLONE_FILES = 0x400
 _CLONE_NEWNS, _CLONE_NEWUSER, _CLONE_NEWPID = 0x00020000, 0x10000000, 0x20000000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_PRIVATE = 1, 2, 4, 8, 16384, 1 << 18
-_PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER = 24, 36
+_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP = 1, 24
+_RLIMIT_SIGPENDING = 11  # linux/resource.h; Python does not name it
 _LAST_CAP = 63
 _CAP_VERSION_3 = 0x20080522
 SCRATCH_INODES = 4096  # files in a trajectory's scratch space
+ABORT_STATUS = int(signal.SIGABRT)
+PENDING_SIGNALS = 64  # queued signals: the kernel counts them for the user, not for the process
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -30,19 +37,41 @@ def _check(result: int, what: str) -> None:
         raise OSError(number, f"{what}: {os.strerror(number)} ({errno.errorcode.get(number, '?')})")
 
 
-def become_subreaper() -> None:
-    """Make orphaned descendants this process's children, so that it learns how they ended."""
-    _check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl(PR_SET_CHILD_SUBREAPER)")
+class ProcessNamespaces:
+    """Puts each child that the parent forks into a new process namespace.
+
+    Raises:
+        OSError: the parent lacks CAP_SYS_ADMIN in its own user namespace.
+    """
+
+    def __init__(self) -> None:
+        self.own = os.open("/proc/self/ns/pid", os.O_RDONLY)
+
+    def fork(self) -> int:
+        """`os.fork`, with the child as process 1 of a new namespace."""
+        _check(_libc.unshare(_CLONE_NEWPID), "unshare(CLONE_NEWPID)")
+        pid = -1
+        try:
+            pid = os.fork()
+        finally:
+            if pid != 0:
+                _check(_libc.setns(self.own, _CLONE_NEWPID), "setns(CLONE_NEWPID)")
+        return pid
+
+
+def own_session() -> None:
+    """Leave the parent's process group: a signal or a priority for the group is for this process alone."""
+    os.setsid()
 
 
 def new_namespaces() -> None:
-    """New user and mount namespaces for this process, a new process namespace for its next child.
+    """New user and mount namespaces for this process; limits of a user are then counted for it alone.
 
     Raises:
         OSError: the host forbids nested user namespaces.
     """
     uid, gid = os.geteuid(), os.getegid()
-    _check(_libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNS | _CLONE_NEWPID), "unshare")
+    _check(_libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNS), "unshare")
     for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
         with open(f"/proc/self/{name}", "w") as file:
             file.write(text)
@@ -73,6 +102,21 @@ def drop_capabilities() -> None:
     _check(_libc.capset(header, (ctypes.c_uint32 * 6)()), "capset")
 
 
+def die_with_parent() -> None:
+    """Be killed with the parent, whatever ends that. Comes after all changes of credentials: they undo it."""
+    _check(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")
+
+
+def own_descriptors() -> None:
+    """A table of file descriptors for the calling thread alone: other threads keep the one there was."""
+    _check(_libc.unshare(_CLONE_FILES), "unshare(CLONE_FILES)")
+
+
+def report_aborts() -> None:
+    """Let `abort` end this process with ABORT_STATUS: process 1 of a namespace ignores the signal, and would crash."""
+    _libc.signal(signal.SIGABRT, ctypes.cast(_libc._exit, ctypes.c_void_p))
+
+
 def landlock(scratch: str, readable: list[str]) -> None:
     """Reach no file but these, no abstract socket and no process outside, by sandlock's Landlock rules.
 
@@ -100,6 +144,7 @@ def set_limits(limits: Mapping[str, int], threads_counted: bool) -> None:
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_MEMLOCK: 0,
         resource.RLIMIT_MSGQUEUE: 0,
+        _RLIMIT_SIGPENDING: PENDING_SIGNALS,
     }
     if threads_counted:
         values[resource.RLIMIT_NPROC] = limits["threads"] + 1

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import frames
-
-MAX_ASPECT = 100  # longer strips are refused: vision processors raise at 200
+from .pixels import to_rgb
 
 
 class Gallery:
@@ -67,24 +66,32 @@ class Gallery:
     def _add_image(self, image: Any) -> None:
         if self._is_full():
             return
-        if not 0 < max(image.size) <= MAX_ASPECT * min(image.size):
-            self.notes.append(f"[an image of {image.width} x {image.height} pixels left out: empty or too elongated]")
+        if not 0 < max(image.size) <= frames.MAX_ASPECT * min(image.size):
+            self._note(f"[an image of {image.width} x {image.height} pixels left out: empty or too elongated]")
+            return
+        try:
+            image = to_rgb(image)
+        except ValueError as error:
+            self._note(f"[an image of {image.width} x {image.height} pixels left out: {error}]")
             return
         pixels = image.width * image.height
         if pixels > self.limits["image_pixels"]:
             scale = (self.limits["image_pixels"] / pixels) ** 0.5
             size = (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
-            self.notes.append(f"[an image of {image.width} x {image.height} pixels is shown at {size[0]} x {size[1]}]")
+            self._note(f"[an image of {image.width} x {image.height} pixels is shown at {size[0]} x {size[1]}]")
             image = image.resize(size)
         self.sizes.append(image.size)
-        self.data.append(_on_white(image).tobytes())
+        self.data.append(image.tobytes())
 
     def _is_full(self) -> bool:
         full = len(self.data) >= self.limits["images"]
-        note = f"[only the first {self.limits['images']} images are shown]"
-        if full and note not in self.notes:
-            self.notes.append(note)
+        if full:
+            self._note(f"[only the first {self.limits['images']} images are shown]")
         return full
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes and len(self.notes) < frames.MAX_NOTES:
+            self.notes.append(text)
 
 
 def _figure_of(value: Any) -> Any:
@@ -98,22 +105,11 @@ def _is_image(value: Any) -> bool:
     return module is not None and isinstance(value, module.Image)
 
 
-def _on_white(image: Any) -> Any:
-    """RGB; what is transparent becomes white, as on a page."""
-    from PIL import Image
-
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        white = Image.new("RGBA", layer.size, "white")
-        return Image.alpha_composite(white, layer).convert("RGB")
-    return image.convert("RGB")
-
-
 def to_image(blob: memoryview, width: int, height: int) -> Any:
     """A picture from raw RGB."""
     from PIL import Image
 
-    return Image.frombytes("RGB", (width, height), bytes(blob[: width * height * frames.CHANNELS]))
+    return Image.frombytes("RGB", (width, height), blob)
 
 
 def show_through(gallery: "list[Gallery]") -> None:
