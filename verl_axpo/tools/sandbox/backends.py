@@ -149,6 +149,7 @@ def _sandlock_command(settings: Settings, folder: Path) -> list[str]:
         "writable": [str(folder / SCRATCH_FOLDER)],
         "env": _environment(folder),
         "folder": str(folder),
+        "owner": os.getpid(),
         "name": f"python-{secrets.token_hex(8)}",  # sandlock wants each to be unique; what runs inside can read it
     }
     return [sys.executable, "-c", _SUPERVISOR, json.dumps(plan)]
@@ -156,10 +157,22 @@ def _sandlock_command(settings: Settings, folder: Path) -> list[str]:
 
 # The supervisor's threads live in a process of their own, so that they end with the sandbox and not with the trainer.
 # It removes the pool's files as well: the trainer's process may have been killed.
+# Without its owner it kills a stopped parent, which cannot notice by itself; the workers go with that.
 _SUPERVISOR = """
-import json, subprocess, sys
+import json, os, pathlib, signal, subprocess, sys, threading, time
 from sandlock import Sandbox
 plan = json.loads(sys.argv[1])
+def end_with_the_owner():
+    while os.getppid() == plan["owner"]:
+        time.sleep(1)
+    time.sleep(3)
+    for status in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(status.read_text().rpartition(")")[2].split()[1]) == os.getpid():
+                os.kill(int(status.parent.name), signal.SIGKILL)
+        except OSError:
+            pass
+threading.Thread(target=end_with_the_owner, daemon=True).start()
 paths = {"fs_readable": plan["readable"], "fs_writable": plan["writable"]}
 box = Sandbox(**paths, clean_env=True, env=plan["env"], name=plan["name"])
 try:

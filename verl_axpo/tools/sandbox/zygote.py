@@ -7,15 +7,17 @@ taken: no model's code runs in it.
 """
 
 import asyncio
+import contextlib
 import json
 import os
-import signal
 import socket
 import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from verl_axpo.errors import InfraFailure
 from verl_axpo.tools.sandbox import layout
@@ -49,9 +51,7 @@ class Zygote:
         }
         command = backend.command(settings, self.folder)
         # Started by the thread of the event loop, which lives as long as the pool: bubblewrap dies with this thread.
-        self.process = subprocess.Popen(
-            command, stdin=theirs.fileno(), stdout=self.log, stderr=self.log, start_new_session=True
-        )
+        self.process = subprocess.Popen(command, stdin=theirs.fileno(), stdout=self.log, stderr=self.log)
         theirs.close()
         if not backend.keeps_scratch:
             self.files.cleanup()
@@ -115,8 +115,7 @@ class Zygote:
         try:
             await asyncio.to_thread(self.process.wait, patience_s)
         except subprocess.TimeoutExpired:
-            # What confines the parent is in one process group with it, or ends it when it ends itself
-            os.killpg(self.process.pid, signal.SIGKILL)
+            _kill_tree(self.process.pid)
             await asyncio.to_thread(self.process.wait)
         self.log.close()
         await asyncio.to_thread(_remove, self.folder)
@@ -176,6 +175,15 @@ class Zygote:
             if not future.done():
                 future.set_exception(InfraFailure(f"python sandbox: {reason}"))
                 future.exception()  # whoever waits gets it; nobody waiting is no accident
+
+
+def _kill_tree(pid: int) -> None:
+    """Kill a process and all below it, stopped ones too: what confines a parent need not die with what it confines."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        top = psutil.Process(pid)
+        for process in (top, *top.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def _remove(folder: Path) -> None:

@@ -135,6 +135,19 @@ threading.Thread(target=chatter, daemon=True).start()
 """,
         pause_s=0.5,
     ),
+    "a thread that goes on past Python": Attack(
+        code="""
+import threading, time
+def chatter():
+    time.sleep(0.3)
+    while True:
+        os.write(1, b"ESCAPED from an earlier call")
+        os.write(2, b"ESCAPED from an earlier call")
+        time.sleep(0.001)
+threading.Thread(target=chatter, daemon=True).start()
+""",
+        pause_s=0.5,
+    ),
     "a thread that ends the process later": Attack(
         code="import threading; threading.Timer(0.2, os._exit, [0]).start()", pause_s=0.6
     ),

@@ -21,7 +21,6 @@ _CLONE_FILES = 0x400
 _CLONE_NEWNS, _CLONE_NEWUSER, _CLONE_NEWPID = 0x00020000, 0x10000000, 0x20000000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_PRIVATE = 1, 2, 4, 8, 16384, 1 << 18
 _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP = 1, 24
-_RLIMIT_SIGPENDING = 11  # linux/resource.h; Python does not name it
 _LAST_CAP = 63
 _CAP_VERSION_3 = 0x20080522
 SCRATCH_INODES = 4096  # files in a trajectory's scratch space
@@ -144,7 +143,7 @@ def set_limits(limits: Mapping[str, int], threads_counted: bool) -> None:
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_MEMLOCK: 0,
         resource.RLIMIT_MSGQUEUE: 0,
-        _RLIMIT_SIGPENDING: PENDING_SIGNALS,
+        resource.RLIMIT_SIGPENDING: PENDING_SIGNALS,
     }
     if threads_counted:
         values[resource.RLIMIT_NPROC] = limits["threads"] + 1

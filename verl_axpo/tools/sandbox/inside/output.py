@@ -10,7 +10,7 @@ import os
 import secrets
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from . import confine, frames
 
@@ -99,21 +99,19 @@ class _Stream(io.TextIOWrapper):
     def write(self, text: str, /) -> int:
         if threading.get_ident() in self.unheard:
             return len(text)
-        with self._plain_words():
+        try:
             return super().write(text)
+        except OSError as error:
+            raise self._explained(error) from None
 
     def flush(self) -> None:
-        with self._plain_words():
-            super().flush()
-
-    @contextlib.contextmanager
-    def _plain_words(self) -> Iterator[None]:
         try:
-            yield
+            super().flush()
         except OSError as error:
-            if error.errno not in (errno.EFBIG, errno.ENOSPC):
-                raise
-            raise OSError(self.full) from None
+            raise self._explained(error) from None
+
+    def _explained(self, error: OSError) -> OSError:
+        return OSError(self.full) if error.errno in (errno.EFBIG, errno.ENOSPC) else error
 
 
 def _unlinked_file(folder: str) -> int:

@@ -13,7 +13,7 @@ import errno
 import platform
 import struct
 
-from .syscalls import ALLOWED, ARGUMENTS, CHECKED, CLONE3, MACHINES, METADATA, Check, numbers
+from .syscalls import ALLOWED, ARGUMENTS, CHECKED, CLONE3, MACHINES, Check, numbers
 
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # linux/audit.h
 _X32_BIT = 0x40000000  # x86_64's second numbering of the same calls
@@ -26,13 +26,12 @@ _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _MODE_FILTER = 38, 22, 2
 Instruction = tuple[int, int, int, int]
 
 
-def program(machine: str, pid: int = 1, *, own_files: bool = False) -> list[Instruction]:
+def program(machine: str, pid: int = 1) -> list[Instruction]:
     """The filter as (code, jump if true, jump if false, constant).
 
     Args:
         machine: architecture, as `platform.machine` names it.
         pid: the worker's process number, the only one it may name; 0 is itself too.
-        own_files: whether the worker has a file system of its own, whose metadata it may change.
 
     Raises:
         OSError: an architecture whose numbers are not listed.
@@ -52,7 +51,7 @@ def program(machine: str, pid: int = 1, *, own_files: bool = False) -> list[Inst
     for name, number in numbers(CHECKED, machine).items():
         body = [step for check in ARGUMENTS[name] for step in _checked(check, pid)]
         filters += [(_JEQ, 0, len(body) + 1, number), *body, (_RET, 0, 0, _ALLOW)]
-    return filters + _one_of(set(numbers(ALLOWED + (METADATA if own_files else ""), machine).values()))
+    return filters + _one_of(set(numbers(ALLOWED, machine).values()))
 
 
 def _checked(check: Check, pid: int) -> list[Instruction]:
@@ -80,13 +79,13 @@ class _Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("filters", ctypes.c_char_p)]
 
 
-def install(pid: int, *, own_files: bool) -> None:
+def install(pid: int) -> None:
     """Apply the filter to this process, for good; see `program`.
 
     Raises:
         OSError: the kernel or the architecture does not support it.
     """
-    code = b"".join(struct.pack("=HBBI", *step) for step in program(platform.machine(), pid, own_files=own_files))
+    code = b"".join(struct.pack("=HBBI", *step) for step in program(platform.machine(), pid))
     loaded = _Program(length=len(code) // 8, filters=code)
     libc = ctypes.CDLL(None, use_errno=True)
     for arguments in ((_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), (_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(loaded), 0, 0)):

@@ -2,9 +2,8 @@
 
     text "name:x86_64:aarch64", `-` where the architecture lacks the call -> numbers() -> seccomp.py
 
-ALLOWED calls work on this process and its files. ARGUMENTS names the calls that work with some arguments only. METADATA
-calls change files that a path or a read-only descriptor can name, and Landlock does not cover them: they are allowed
-only where the worker has a file system of its own.
+ALLOWED calls work on this process and its files. ARGUMENTS names the calls that work with some arguments only. No call
+changes modes, owners, times or attributes: it would reach every file that can be read, and Landlock does not cover it.
 """
 
 from dataclasses import dataclass
@@ -46,10 +45,6 @@ sysinfo:99:179 getrusage:98:165 getrlimit:97:163 setrlimit:160:164 getrandom:318
 _SOCKET_PAIRS = """
 socketpair:53:199 sendto:44:206 recvfrom:45:207 shutdown:48:210 getsockname:51:204 getpeername:52:205
 """
-_METADATA = """
-chmod:90:- fchmod:91:52 fchmodat:268:53 fchmodat2:452:452 utime:132:- utimes:235:- futimesat:261:- utimensat:280:88
-getxattr:191:8 lgetxattr:192:9 fgetxattr:193:10 listxattr:194:11 llistxattr:195:12 flistxattr:196:13
-"""
 _FIRST_NAMES_A_PROCESS = """
 kill:62:129 tgkill:234:131 tkill:200:130 rt_sigqueueinfo:129:138 rt_tgsigqueueinfo:297:240 prlimit64:302:261
 sched_getaffinity:204:123 sched_setaffinity:203:122 sched_getscheduler:145:120 sched_setscheduler:144:119
@@ -61,7 +56,6 @@ _WITH_ARGUMENTS = "mmap:9:222 clone:56:220 unshare:272:97 fcntl:72:25 ioctl:16:2
 ALLOWED = " ".join((
     _READ_WRITE_WAIT, _FILES, _MEMORY, _THREADS_AND_TIME, _SIGNALS_AND_END, _ABOUT_ITSELF, _SOCKET_PAIRS
 ))  # fmt: skip
-METADATA = _METADATA
 CLONE3 = 435  # on both; hidden, for the C library then falls back to clone, whose flags a filter can read
 
 

@@ -15,6 +15,7 @@ import mmap
 import os
 import resource
 import selectors
+import shutil
 import signal
 import socket
 import sys
@@ -39,6 +40,7 @@ class Zygote:
 
     def serve(self) -> None:
         """Until the host closes the control socket; then every worker dies."""
+        shutil.copymode = shutil.copystat = lambda *args, **kwargs: None  # refused; a copy of the content is a copy
         for name in self.settings["preload"]:
             importlib.import_module(name)
         exec(self.settings["warm_up"], {})
@@ -120,7 +122,7 @@ class Zygote:
         confine.drop_capabilities()
         confine.set_limits(limits, threads_counted=self.namespaces is not None)
         confine.die_with_parent()
-        seccomp.install(os.getpid(), own_files=self.settings["backend"] != "sandlock")
+        seccomp.install(os.getpid())
 
     def _reap(self) -> None:
         while True:
