@@ -144,6 +144,23 @@ def test_only_plain_words_get_an_unconfined_interpreter(caplog: pytest.LogCaptur
     assert "UNCONFINED" in caplog.text
 
 
+def test_a_backend_that_leaves_something_open_is_taken_only_by_name(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert trial(BACKENDS["sandlock"], SandboxConfig()) is None
+    monkeypatch.setenv("PATH", "/nowhere")  # no bubblewrap
+    with pytest.raises(RuntimeError) as error:
+        choose(SandboxConfig())
+    for part in ("fill the disk", "which files exist", "set backend: sandlock in the tool's config", "PYTHON_SANDBOX"):
+        assert part in str(error.value)
+    assert choose(SandboxConfig(backend="sandlock")).name == "sandlock"
+    monkeypatch.setenv("PYTHON_SANDBOX", "sandlock")
+    assert choose(SandboxConfig()).name == "sandlock"
+    monkeypatch.setenv("PYTHON_SANDBOX", "docker")
+    with pytest.raises(ValueError, match="got 'docker'; choose from"):
+        SandboxConfig()
+
+
 def test_the_trial_notices_what_does_not_confine() -> None:
     problem = trial(BACKENDS[UNCONFINED], SandboxConfig())
     assert problem is not None

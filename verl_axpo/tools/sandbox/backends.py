@@ -6,6 +6,7 @@ bubblewrap: new user, mount, process, network and IPC namespaces over a file sys
 root, it first becomes `nobody`, for whom the kernel's limits and file permissions count. Each worker then enters nested
 user, mount and process namespaces of its own.
 sandlock: Landlock rules and a supervised seccomp filter around the zygote; each worker adds Landlock rules of its own.
+Not as closed, so never chosen unless it is named.
 Both: `inside.confine` and `inside.seccomp` on top.
 """
 
@@ -30,7 +31,14 @@ INSTALL = (
     "apt install bubblewrap (needs user namespaces: `unshare -U true` must work), "
     "or pip install sandlock (needs Linux 6.12 or newer with Landlock)"
 )
-_BOOTSTRAP = "import sys; sys.path[:1] = sys.argv[2:]; from inside.zygote import main; main()"
+# Modules ask to be told of forks, to make new locks and seeds; a worker needs neither, and each first call paid for it
+_BOOTSTRAP = """
+import os, sys
+os.register_at_fork = lambda **hooks: None
+sys.path[:1] = sys.argv[2:]
+from inside.zygote import main
+main()
+"""
 _ENVIRONMENT = {
     "PATH": "/nowhere",
     "HOME": layout.SCRATCH,
@@ -55,12 +63,14 @@ class Backend:
         missing: why it cannot even be tried here; None if it can.
         command: (settings for the zygote, folder for the pool's files) -> argument vector.
         keeps_scratch: whether workers write below the pool's folder on the host, which then has to clean up.
+        leaves_open: what it does not keep from a model's code; only a configuration that names it then gets it.
     """
 
     name: str
     missing: Callable[[], str | None]
     command: Callable[[Settings, Path], list[str]]
     keeps_scratch: bool
+    leaves_open: str = ""
 
 
 def _python_arguments(python: str, settings: Settings, *folders: str) -> list[str]:
@@ -137,12 +147,10 @@ def _sandlock_missing() -> str | None:
 
 def _sandlock_command(settings: Settings, folder: Path) -> list[str]:
     found = layout.find()
-    packages = (*found.packages, _folder_of("sandlock"))
-    site = _link_packages(packages, folder)
+    site = _link_packages(found.packages, folder)
     libraries = [mount.source for mount in found.mounts if not mount.target.startswith(f"{layout.ROOT}/site/")]
-    readable = [*libraries, *packages, str(site), *layout.DEVICES]
-    preload = ["sandlock", *settings["preload"]]
-    settings = {**settings, "backend": "sandlock", "scratch": None, "readable": readable, "preload": preload}
+    readable = [*libraries, *found.packages, str(site), *layout.DEVICES]
+    settings = {**settings, "backend": "sandlock", "scratch": None, "readable": readable}
     plan = {
         "command": _python_arguments(found.python.source, settings, str(site)),
         "readable": readable,
@@ -182,13 +190,6 @@ finally:
 """
 
 
-def _folder_of(package: str) -> str:
-    spec = importlib.util.find_spec(package)
-    assert spec is not None, package
-    assert spec.origin is not None, package
-    return str(Path(spec.origin).parent)
-
-
 def _link_packages(packages: tuple[str, ...], folder: Path) -> Path:
     """A folder of links to our files and just these packages: Python has to list the folder that it imports from."""
     site = folder / "site"
@@ -218,6 +219,12 @@ BACKENDS = {
     "bubblewrap": Backend(
         name="bubblewrap", missing=_bubblewrap_missing, command=_bubblewrap_command, keeps_scratch=False
     ),
-    "sandlock": Backend(name="sandlock", missing=_sandlock_missing, command=_sandlock_command, keeps_scratch=True),
+    "sandlock": Backend(
+        name="sandlock",
+        missing=_sandlock_missing,
+        command=_sandlock_command,
+        keeps_scratch=True,
+        leaves_open="code can fill the disk and the table of processes of this machine, and sees which files exist",
+    ),
     UNCONFINED: Backend(name=UNCONFINED, missing=lambda: None, command=_unconfined_command, keeps_scratch=True),
 }

@@ -2,7 +2,7 @@
 
     every backend:       own_session()
     namespaces backend:  new_namespaces() -> private_mounts()
-    landlock backend:    landlock()
+    landlock backend:    landlock.Rules.apply()
     every backend:       drop_capabilities() -> set_limits() -> die_with_parent() -> seccomp.install()
 
 With namespaces the parent forks the worker into a process namespace of its own (`ProcessNamespaces`), as process 1: it
@@ -11,7 +11,6 @@ can name no other process, and nothing outlives it.
 
 import ctypes
 import errno
-import importlib
 import os
 import resource
 import signal
@@ -28,6 +27,7 @@ ABORT_STATUS = int(signal.SIGABRT)
 PENDING_SIGNALS = 64  # queued signals: the kernel counts them for the user, not for the process
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_CAP_HEADER, _NO_CAPABILITIES = (ctypes.c_uint32 * 2)(_CAP_VERSION_3, 0), (ctypes.c_uint32 * 6)()
 
 
 def _check(result: int, what: str) -> None:
@@ -95,10 +95,10 @@ def _mount(source: str, target: str, kind: str | None, flags: int, options: str 
 
 def drop_capabilities() -> None:
     """Give up every capability, a new user namespace's or root's. For good: no_new_privs, and no program is started."""
-    header = (ctypes.c_uint32 * 2)(_CAP_VERSION_3, 0)
     for capability in range(_LAST_CAP + 1):
-        _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # refused past the kernel's last one, or to an ordinary user
-    _check(_libc.capset(header, (ctypes.c_uint32 * 6)()), "capset")
+        if _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:
+            break  # past the kernel's last one, or an ordinary user, who has none to give
+    _check(_libc.capset(_CAP_HEADER, _NO_CAPABILITIES), "capset")
 
 
 def die_with_parent() -> None:
@@ -114,16 +114,6 @@ def own_descriptors() -> None:
 def report_aborts() -> None:
     """Let `abort` end this process with ABORT_STATUS: process 1 of a namespace ignores the signal, and would crash."""
     _libc.signal(signal.SIGABRT, ctypes.cast(_libc._exit, ctypes.c_void_p))
-
-
-def landlock(scratch: str, readable: list[str]) -> None:
-    """Reach no file but these, no abstract socket and no process outside, by sandlock's Landlock rules.
-
-    Raises:
-        sandlock.SandlockError: the kernel's Landlock is too old.
-    """
-    sandlock = importlib.import_module("sandlock")  # only where it is the backend
-    sandlock.confine(sandlock.Sandbox(fs_readable=readable, fs_writable=[scratch]))
 
 
 def set_limits(limits: Mapping[str, int], threads_counted: bool) -> None:

@@ -25,21 +25,21 @@ from .repair import Repair
 Reply = dict[str, Any]
 _OWN_FOLDER = os.path.dirname(__file__)
 _MEGABYTE = 2**20
+_REHEARSALS = 20  # Python 3.11 and later rewrite code that ran some ten times
 _KEPT_FREE = 8  # an eighth of the memory is no image's: a cell needs some to say what is wrong
 
 
 class Kernel:
-    """The interpreter of one trajectory.
+    """The interpreter of one trajectory, made in the parent and started in the worker.
 
     Args:
-        output: the worker's standard output and error.
-        scratch: folder for the files of `_images`.
-        limits: `output_bytes`, `images`, `image_pixels`.
+        limits: `output_bytes`, `images`, `image_pixels`, `memory_mb`.
     """
 
-    def __init__(self, output: Output, scratch: str, limits: Mapping[str, int]) -> None:
-        self.output = output
-        self.scratch = scratch
+    output: Output  # the worker's standard output and error
+    scratch: str  # folder for the files of `_images`
+
+    def __init__(self, limits: Mapping[str, int]) -> None:
         self.limits = limits
         self.cells = 0
         self.gallery = [Gallery(limits)]  # one element: the current cell's
@@ -50,9 +50,18 @@ class Kernel:
         self.pictures: list[Any] = []
         self.paths: list[str | None] = []
         vars(builtins).update(exit=_leave, quit=_leave, help=_sitebuiltins._Helper())  # `site`, not loaded, has them
-        confine.report_aborts()
         self.repair = Repair()
         show_through(self.gallery)
+
+    def rehearse(self) -> None:
+        """Run what every first cell runs, until the interpreter has adapted to it: workers then change fewer pages."""
+        for _ in range(_REHEARSALS):
+            self._is_usable()
+
+    def start(self, output: Output, scratch: str) -> None:
+        """Serve one trajectory from here on."""
+        self.output, self.scratch = output, scratch
+        confine.report_aborts()
 
     def answer(self, request: Mapping[str, Any], blob: memoryview | None) -> tuple[Reply, bytes]:
         """One request of the host, answered: header and raw RGB of the reply."""
@@ -162,7 +171,8 @@ def _leave(code: object = None) -> None:
 
 def _describe(error: BaseException) -> str:
     """The traceback, and those of the exceptions before it, without our own frames."""
-    shown, seen = error, set[int]()
+    shown: BaseException | None = error
+    seen: set[int] = set()
     while shown is not None and id(shown) not in seen:
         seen.add(id(shown))
         shown.__traceback__ = _without_own_frames(shown.__traceback__)

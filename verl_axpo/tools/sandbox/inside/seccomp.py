@@ -21,6 +21,8 @@ _LD, _JEQ, _JGE, _JSET, _RET = 0x20, 0x15, 0x35, 0x45, 0x06  # linux/bpf_common.
 _NR, _ARCH, _ARGUMENT, _ARGUMENT_BYTES = 0, 4, 16, 8  # offsets in struct seccomp_data; low words come first
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _REFUSE, _UNKNOWN = _ERRNO | errno.EPERM, _ERRNO | errno.ENOSYS
+_STEP_BYTES = 8
+_SOME_PID = 0x7FFFFFFD  # in the place of the worker's; Linux has numbers up to 2**22, and no other constant is the same
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _MODE_FILTER = 38, 22, 2
 
 Instruction = tuple[int, int, int, int]
@@ -79,16 +81,30 @@ class _Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("filters", ctypes.c_char_p)]
 
 
-def install(pid: int) -> None:
-    """Apply the filter to this process, for good; see `program`.
+class Filter:
+    """The program, made once in the parent, for any worker.
 
     Raises:
-        OSError: the kernel or the architecture does not support it.
+        OSError: see `program`.
     """
-    code = b"".join(struct.pack("=HBBI", *step) for step in program(platform.machine(), pid))
-    loaded = _Program(length=len(code) // 8, filters=code)
-    libc = ctypes.CDLL(None, use_errno=True)
-    for arguments in ((_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), (_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(loaded), 0, 0)):
-        if libc.prctl(*arguments) != 0:
+
+    def __init__(self) -> None:
+        steps = program(platform.machine(), _SOME_PID)
+        self.code = b"".join(struct.pack("=HBBI", *step) for step in steps)
+        self.libc = ctypes.CDLL(None, use_errno=True)
+
+    def install(self, pid: int) -> None:
+        """Apply the filter to this process, for good; `pid` is its own number.
+
+        Raises:
+            OSError: the kernel does not support it.
+        """
+        code = self.code.replace(struct.pack("=I", _SOME_PID), struct.pack("=I", pid))
+        loaded = _Program(len(code) // _STEP_BYTES, code)
+        self._prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        self._prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(loaded), 0, 0)
+
+    def _prctl(self, *arguments: object) -> None:
+        if self.libc.prctl(*arguments) != 0:
             number = ctypes.get_errno()
             raise OSError(number, "seccomp filter refused: " + errno.errorcode.get(number, "?"))

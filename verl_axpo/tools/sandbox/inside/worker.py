@@ -23,13 +23,23 @@ _SKIPPED_AT_ONCE = 65536  # bytes
 SEED = 0  # of `random` and numpy's global generator: the same code gives the same result in every fresh sandbox
 
 
-def serve(descriptor: int, scratch: str, limits: Mapping[str, int], confine: Callable[[], None]) -> None:
+def prepare(limits: Mapping[str, int]) -> Kernel:
+    """What the parent can do once for all its workers, after its imports; see `verl_axpo.tools.sandbox.limits`."""
+    random.seed(SEED)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(SEED)
+    kernel = Kernel(limits)
+    kernel.rehearse()
+    return kernel
+
+
+def serve(descriptor: int, scratch: str, kernel: Kernel, confine: Callable[[], None]) -> None:
     """Confine this process, announce it, and answer requests until the host closes the channel.
 
     Args:
         descriptor: the channel, a stream socket.
         scratch: folder for files, the working directory and the home from here on.
-        limits: see `verl_axpo.tools.sandbox.limits`.
+        kernel: the prepared one.
         confine: what has to happen before the first request is read.
     """
     channel = socket.socket(fileno=descriptor)
@@ -38,8 +48,9 @@ def serve(descriptor: int, scratch: str, limits: Mapping[str, int], confine: Cal
     except Exception as error:
         channel.sendall(frames.pack({"ready": False, "error": f"{type(error).__name__}: {error}"}))
         return
-    _settle_in(scratch)
-    kernel = Kernel(Output(scratch, limits), scratch, limits)
+    os.environ.update(HOME=scratch, TMPDIR=scratch)
+    tempfile.tempdir = None
+    kernel.start(Output(scratch, kernel.limits), scratch)
     own_process = os.getpid()
     with contextlib.suppress(OSError):  # the host is gone, or the code has closed the channel
         channel.sendall(frames.pack({"ready": True}))
@@ -50,14 +61,6 @@ def serve(descriptor: int, scratch: str, limits: Mapping[str, int], confine: Cal
             header, blob = request
             reply, images = kernel.answer(header, blob)
             channel.sendall(frames.pack({"id": header["id"], **reply}, images))
-
-
-def _settle_in(scratch: str) -> None:
-    os.environ.update(HOME=scratch, TMPDIR=scratch)
-    tempfile.tempdir = None
-    random.seed(SEED)
-    if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed(SEED)
 
 
 def _receive(channel: socket.socket) -> tuple[dict[str, Any], memoryview | None] | None:

@@ -22,7 +22,7 @@ import sys
 import traceback
 from typing import Any
 
-from . import confine, frames, seccomp, worker
+from . import confine, frames, landlock, seccomp, worker
 
 _HUGE_PAGE, _MADV_COLLAPSE = 2**21, 25  # bytes; linux/mman.h
 
@@ -36,6 +36,7 @@ class Zygote:
         self.control = control
         self.settings = settings
         self.namespaces = confine.ProcessNamespaces() if settings["backend"] == "bubblewrap" else None
+        self.landlock = landlock.Rules(settings["readable"]) if settings["backend"] == "sandlock" else None
         self.workers: dict[int, int] = {}  # process id -> the host's number for it
 
     def serve(self) -> None:
@@ -44,6 +45,8 @@ class Zygote:
         for name in self.settings["preload"]:
             importlib.import_module(name)
         exec(self.settings["warm_up"], {})
+        self.kernel = worker.prepare(self.settings["limits"])
+        self.filter = seccomp.Filter()
         self.settings["limits"]["base_bytes"] = _mapped_bytes()
         _make_cheap_to_fork()
         self._send({"event": "ready"})
@@ -102,27 +105,27 @@ class Zygote:
             confine.own_session()
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            _keep_only(channel)
             scratch = message["scratch"] or self.settings["scratch"]
-            worker.serve(channel, scratch, self.settings["limits"], lambda: self._confine(scratch))
+            worker.serve(channel, scratch, self.kernel, lambda: self._confine(scratch, channel))
             status = 0
         except Exception:
             traceback.print_exc()  # to the parent's log: this happens only before a model's code has run
         finally:
             os._exit(status)
 
-    def _confine(self, scratch: str) -> None:
+    def _confine(self, scratch: str, channel: int) -> None:
         limits = self.settings["limits"]
         if self.namespaces:
             confine.new_namespaces()
             confine.private_mounts(scratch, limits["scratch_mb"])
-        elif self.settings["backend"] == "sandlock":
-            confine.landlock(scratch, self.settings["readable"])
+        elif self.landlock:
+            self.landlock.apply(scratch)
+        _keep_only(channel)
         os.chdir(scratch)
         confine.drop_capabilities()
         confine.set_limits(limits, threads_counted=self.namespaces is not None)
         confine.die_with_parent()
-        seccomp.install(os.getpid())
+        self.filter.install(os.getpid())
 
     def _reap(self) -> None:
         while True:
