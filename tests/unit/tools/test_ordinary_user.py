@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from verl_axpo.tools.sandbox.backends import NOBODY
@@ -16,22 +17,20 @@ LIMIT_S = 1200  # of a corpus that takes a minute on an idle machine
 
 if os.geteuid() == 0:
 
-    def test_an_ordinary_user_is_as_safe(tmp_path: Path) -> None:
-        home = tmp_path / "home"
-        home.mkdir()
-        for folder in (home, *tmp_path.parents[:2], tmp_path):
-            os.chown(folder, NOBODY, NOBODY)
-        tests = ["-q", "-p", "no:cacheprovider", f"--basetemp={home}/pytest", "tests/unit/tools/test_attacks.py"]
-        done = subprocess.run(
-            [*_as_nobody(), sys.executable, "-m", "pytest", *tests],
-            cwd=REPOSITORY,
-            env=os.environ | {"HOME": str(home), "TMPDIR": str(home), "PYTHONDONTWRITEBYTECODE": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=LIMIT_S,
-            check=False,
-        )
+    def test_an_ordinary_user_is_as_safe() -> None:
+        with tempfile.TemporaryDirectory() as home:  # not pytest's, whose folders only their owner may enter
+            os.chown(home, NOBODY, NOBODY)
+            tests = ["-q", "-p", "no:cacheprovider", f"--basetemp={home}/pytest", "tests/unit/tools/test_attacks.py"]
+            done = subprocess.run(
+                [*_as_nobody(), sys.executable, "-m", "pytest", *tests],
+                cwd=REPOSITORY,
+                env=os.environ | {"HOME": home, "TMPDIR": home, "PYTHONDONTWRITEBYTECODE": "1"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=LIMIT_S,
+                check=False,
+            )
         assert done.returncode == 0, done.stdout[-4000:]
         assert " passed" in done.stdout
 

@@ -1,6 +1,7 @@
 """The sandbox as a notebook: what stays, what is told apart, what comes back, and who is to blame when it breaks."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -382,7 +383,8 @@ async def test_the_death_of_the_parent_is_ours_and_the_next_trajectory_gets_anot
     call = asyncio.create_task(session.run("import time; time.sleep(60)"))
     await asyncio.sleep(0.2)
     for process in _processes(pool):
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # where the first takes the others with it
+            process.kill()
     with pytest.raises(InfraFailure, match="the parent process ended"):
         await call
     await session.close()

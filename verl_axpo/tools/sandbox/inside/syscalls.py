@@ -51,7 +51,7 @@ sched_getaffinity:204:123 sched_setaffinity:203:122 sched_getscheduler:145:120 s
 sched_getparam:143:121 sched_setparam:142:118 sched_getattr:315:275 sched_setattr:314:274
 """
 _SECOND_NAMES_A_PROCESS = "getpriority:140:141 setpriority:141:140 ioprio_get:252:31 ioprio_set:251:30"
-_WITH_ARGUMENTS = "mmap:9:222 clone:56:220 unshare:272:97 fcntl:72:25 ioctl:16:29 prctl:157:167"
+_WITH_ARGUMENTS = "mmap:9:222 clone:56:220 fcntl:72:25 ioctl:16:29 prctl:157:167"
 
 ALLOWED = " ".join((
     _READ_WRITE_WAIT, _FILES, _MEMORY, _THREADS_AND_TIME, _SIGNALS_AND_END, _ABOUT_ITSELF, _SOCKET_PAIRS
@@ -77,7 +77,7 @@ class Check:
     lacks: int = 0
 
 
-_CLONE_FILES, _CLONE_THREAD, _MAP_HUGETLB = 0x400, 0x10000, 0x40000
+_CLONE_THREAD, _MAP_HUGETLB = 0x10000, 0x40000
 _PRIO_PROCESS, _IOPRIO_WHO_PROCESS = 0, 1
 # duplicate, flags of descriptor and file, size of a pipe: neither locks, which reach the host's processes, nor owners,
 # whom the kernel sends signals
@@ -95,7 +95,6 @@ _PRCTL = (15, 16)  # the thread's name
 ARGUMENTS: dict[str, tuple[Check, ...]] = {
     "mmap": (Check(argument=3, lacks=_MAP_HUGETLB),),  # huge pages come from a store that limits do not count
     "clone": (Check(argument=0, has=_CLONE_THREAD),),  # no process
-    "unshare": (Check(argument=0, among=(_CLONE_FILES,)),),  # see output.py
     "fcntl": (Check(argument=1, among=_FCNTL),),
     "ioctl": (Check(argument=1, among=_IOCTL),),
     "prctl": (Check(argument=0, among=_PRCTL),),
