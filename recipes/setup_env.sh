@@ -71,6 +71,9 @@ axpo_install() { # axpo_install STACK PYTHON
   axpo_say "installing requirements/$1.txt (about 6 GB; downloads are kept in $("$uv" cache dir))"
   "$uv" pip install --python .venv/bin/python --no-deps -r "requirements/$1.txt" >&2 ||
     axpo_fail "uv could not install requirements/$1.txt" "see the lines above; run again, what was downloaded is kept" || return
+  # Chat templates for the tests, outside site-packages: verl imports TRL wherever it is installed, and fails (>= 1.15)
+  "$uv" pip install --python .venv/bin/python --no-deps --target .venv/templates trl==1.16.0 >&2 ||
+    axpo_fail "uv could not install the chat templates (trl)" "see the lines above" || return
   # "compat": one path in a .pth file. The default's import hook hides hydra_plugins from Hydra's search.
   "$uv" pip install --python .venv/bin/python --no-deps --no-build-isolation -C editable_mode=compat -e . >&2 ||
     axpo_fail "verl-axpo itself could not be installed" "see the lines above" || return

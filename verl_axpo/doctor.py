@@ -132,10 +132,10 @@ def check_sandbox() -> Finding:
     """The python tool: each backend confines a real process, which then tries to break out."""
     from verl_axpo.tools.sandbox.backends import BACKENDS, INSTALL
     from verl_axpo.tools.sandbox.limits import UNCONFINED, SandboxConfig
-    from verl_axpo.tools.sandbox.probe import trial
+    from verl_axpo.tools.sandbox.probe import obstacle
 
     try:
-        problems = {name: trial(one, SandboxConfig()) for name, one in BACKENDS.items() if name != UNCONFINED}
+        problems = {name: obstacle(one, SandboxConfig()) for name, one in BACKENDS.items() if name != UNCONFINED}
     except RuntimeError as error:  # a package that the tool promises to the policy
         return Finding(name="tool python", found=str(error), ok=False, fix=SETUP)
     found = "; ".join(f"{name} {problem or 'works'}" for name, problem in problems.items())

@@ -67,10 +67,6 @@ def _trainer_rules(get: _Getter) -> Iterator[Rule]:
         f"{sampler}=True: a step's budget is shared by the questions that it began with; set it to False",
     )
     yield (
-        bool(get("skip.rollout_tq.enable")),
-        "skip.rollout_tq.enable=True: rollouts of an earlier run say nothing about this run's budget; set it to False",
-    )
-    yield (
         bool(get("distillation.enabled")),
         "distillation.enabled=True: its loss would also be averaged over AXPO's rows; set it to False",
     )
@@ -202,6 +198,11 @@ def _budget_rules(get: _Getter, axpo: AxpoConfig) -> Iterator[Rule]:
     batch, rollouts = get("data.train_batch_size"), get(f"{_ROLLOUT}.n")
     if not batch or not rollouts or not axpo.budget:
         return
+    yield (
+        bool(get("skip.rollout_tq.enable")),
+        "skip.rollout_tq.enable=True: rollouts of an earlier run know nothing of this run's budget; set it to False, or "
+        "algorithm.axpo.budget=0",
+    )
     yield (
         max_prefixes(batch, rollouts, axpo) < 1,
         f"algorithm.axpo.budget={axpo.budget:g}: {axpo.budget:g} x {batch} questions x {rollouts} rollouts is less "

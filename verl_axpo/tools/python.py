@@ -45,10 +45,21 @@ def parse_arguments(parameters: Any) -> tuple[str, float | None]:
     code, timeout = parameters.get("code"), parameters.get("timeout")
     if not isinstance(code, str) or not code.strip():
         raise CallError(f"code must be a string with Python code, got {quoted(code)}.")
-    number = isinstance(timeout, Real) and not isinstance(timeout, bool)
-    if timeout is not None and not (number and math.isfinite(timeout) and timeout > 0):
+    seconds = None if timeout is None else _seconds(timeout)
+    if timeout is not None and seconds is None:
         raise CallError(f"timeout must be a number of seconds above 0, got {quoted(timeout)}.")
-    return code, None if timeout is None else float(timeout)
+    return code, seconds
+
+
+def _seconds(timeout: Any) -> float | None:
+    """`timeout` as a finite number above 0; None if it is none, a whole number of 400 digits for example."""
+    if not isinstance(timeout, Real) or isinstance(timeout, bool):
+        return None
+    try:
+        seconds = float(timeout)
+    except OverflowError:
+        return None
+    return seconds if 0 < seconds < math.inf else None
 
 
 class Python(BaseTool):

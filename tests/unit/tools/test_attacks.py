@@ -1,13 +1,16 @@
 """Every attack is contained, leaves the next call healthy, and touches nobody else."""
 
 import asyncio
+import fcntl
 import os
+import resource
 import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import pytest_asyncio
@@ -17,6 +20,27 @@ from verl_axpo.tools.sandbox import SandboxPool, Session
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 SECRET = "6f1c2a"
+RLIMITS = 16  # kinds of limits that Linux has
+
+
+class Standing(NamedTuple):
+    """What one process may do, as the kernel keeps it."""
+
+    limits: tuple[tuple[int, int], ...]
+    priority: int
+    affinity: frozenset[int]
+    policy: int
+    library_mode: int
+
+    @classmethod
+    def of(cls, pid: int) -> "Standing":
+        return cls(
+            tuple(resource.prlimit(pid, kind) for kind in range(RLIMITS)),
+            os.getpriority(os.PRIO_PROCESS, pid),
+            frozenset(os.sched_getaffinity(pid)),
+            os.sched_getscheduler(pid),
+            os.stat(os.__file__).st_mode,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,18 +52,24 @@ class Host:
     socket: Path
     bystander: "subprocess.Popen[bytes]"
 
+    before: "Standing"
+
     @property
     def facts(self) -> str:
         """The first lines of every attack."""
         return (
             f"host_file, host_port = {str(self.file)!r}, {self.port}\n"
-            f"host_socket, host_pid = {str(self.socket)!r}, {self.bystander.pid}\n"
+            f"host_socket, host_pid, trainer_pid = {str(self.socket)!r}, {self.bystander.pid}, {os.getpid()}\n"
         )
 
     def check_untouched(self) -> None:
         assert self.file.read_text() == SECRET
         assert sorted(self.file.parent.iterdir()) == sorted([self.file, self.socket])
         assert self.bystander.poll() is None
+        assert [Standing.of(pid) for pid in (os.getpid(), self.bystander.pid)] == [self.before] * 2
+        for path in (self.file, Path(os.__file__)):
+            with path.open() as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +87,13 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
         patch.setenv("AXPO_CANARY", SECRET)
         unix.bind(str(folder / "socket"))
         unix.listen()
-        yield Host(file=secret, port=tcp.getsockname()[1], socket=folder / "socket", bystander=bystander)
+        yield Host(
+            file=secret,
+            port=tcp.getsockname()[1],
+            socket=folder / "socket",
+            bystander=bystander,
+            before=Standing.of(os.getpid()),
+        )
         bystander.communicate(b"\n")
 
 
@@ -88,7 +124,8 @@ async def test_contained_and_the_next_call_is_healthy(
         after = await session.run("1 + 1")
         assert (after.status, after.value, after.stdout) == ("ok", "2", "")
         assert len(result.text.encode()) < 12_000  # four texts of 2,000 bytes, and what marks them
-        assert (await neighbour.run("secret, open('mine').read()")).text == "(42, 'neighbour')"
+        state = "import os; secret, open('mine').read(), os.getpriority(os.PRIO_PROCESS, 0)"
+        assert (await neighbour.run(state)).text == f"(42, 'neighbour', {host.before.priority})"
         host.check_untouched()
     finally:
         await session.close()

@@ -15,7 +15,7 @@ from verl_axpo.integration.trajectory_tool import TrajectoryTool
 from verl_axpo.tools.python import Python
 from verl_axpo.tools.sandbox import SandboxConfig, choose
 from verl_axpo.tools.sandbox.backends import BACKENDS, Backend
-from verl_axpo.tools.sandbox.inside import seccomp
+from verl_axpo.tools.sandbox.inside import seccomp, syscalls
 from verl_axpo.tools.sandbox.limits import UNCONFINED
 from verl_axpo.tools.sandbox.probe import trial
 
@@ -83,6 +83,8 @@ async def test_an_infrastructure_failure_is_flagged_and_release_still_works() ->
         ({"code": "1", "timeout": True}, "timeout must be a number"),
         ({"code": "1", "timeout": 0}, "timeout must be a number"),
         ({"code": "1", "timeout": float("inf")}, "timeout must be a number"),
+        ({"code": "1", "timeout": 10**400}, "timeout must be a number of seconds above 0, got 1000"),
+        ({"code": "1", "timeout": 10**5000}, "timeout must be a number of seconds above 0, got a huge int"),
         ({"code": "1", "language": "c"}, "unknown arguments ['language']; the arguments are code and timeout."),
         ("1 + 1", "arguments must be a JSON object, got str"),
         (None, "arguments must be a JSON object, got NoneType"),
@@ -142,6 +144,23 @@ def test_only_plain_words_get_an_unconfined_interpreter(caplog: pytest.LogCaptur
     assert "UNCONFINED" in caplog.text
 
 
+def test_a_backend_that_leaves_something_open_is_taken_only_by_name(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert trial(BACKENDS["sandlock"], SandboxConfig()) is None
+    monkeypatch.setattr("shutil.which", lambda name: None)  # no bubblewrap
+    with pytest.raises(RuntimeError) as error:
+        choose(SandboxConfig())
+    for part in ("fill the disk", "which files exist", "set backend: sandlock in the tool's config", "PYTHON_SANDBOX"):
+        assert part in str(error.value)
+    assert choose(SandboxConfig(backend="sandlock")).name == "sandlock"
+    monkeypatch.setenv("PYTHON_SANDBOX", "sandlock")
+    assert choose(SandboxConfig()).name == "sandlock"
+    monkeypatch.setenv("PYTHON_SANDBOX", "docker")
+    with pytest.raises(ValueError, match="got 'docker'; choose from"):
+        SandboxConfig()
+
+
 def test_the_trial_notices_what_does_not_confine() -> None:
     problem = trial(BACKENDS[UNCONFINED], SandboxConfig())
     assert problem is not None
@@ -158,23 +177,56 @@ def test_an_architecture_without_a_table_is_refused() -> None:
         seccomp.program("mips")
 
 
-@pytest.mark.parametrize(("machine", "execve", "read"), [("x86_64", 59, 0), ("aarch64", 221, 63)])
-def test_the_filter_refuses_and_allows_by_number(machine: str, execve: int, read: int) -> None:
-    arch = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}[machine]
-    allow, refuse, kill = 0x7FFF0000, 0x00050001, 0x80000000  # EPERM is 1
-    filters = seccomp.program(machine)
-    clone = {"x86_64": 56, "aarch64": 220}[machine]
-    assert evaluate(filters, arch, execve, 0) == refuse
-    assert evaluate(filters, arch, read, 0) == allow
-    assert evaluate(filters, arch, clone, 17) == refuse  # SIGCHLD: a process
-    assert evaluate(filters, arch, clone, 0x3D0F00) == allow  # what pthread_create asks for
-    assert evaluate(filters, arch, 435, 0) == 0x00050026  # clone3: ENOSYS, 38
-    assert evaluate(filters, 0x40000003, read, 0) == kill  # i386
+ALLOW, REFUSE, UNKNOWN, KILL = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000  # EPERM is 1, ENOSYS 38
+ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+OWN, OTHER = 7, 8  # process numbers
 
 
-def evaluate(filters: list[seccomp.Instruction], arch: int, number: int, argument: int) -> int:
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_the_filter_allows_what_is_listed_and_nothing_else(machine: str) -> None:
+    filters, allowed = seccomp.program(machine, OWN), syscalls.numbers(syscalls.ALLOWED, machine)
+    checked = syscalls.numbers(syscalls.CHECKED, machine)
+    assert not set(allowed) & set(checked)
+    for number in set(range(600)) - set(checked.values()) - {syscalls.CLONE3}:
+        verdict = evaluate(filters, ARCH[machine], number)
+        assert verdict == (ALLOW if number in allowed.values() else REFUSE), number
+    assert evaluate(filters, ARCH[machine], syscalls.CLONE3) == UNKNOWN
+    assert evaluate(filters, 0x40000003, 0) == KILL  # i386
+    assert evaluate(filters, ARCH[machine], 0x40000000) == REFUSE  # x32's read
+    for name in ("execve", "ptrace", "chmod", "flock", "io_setup", "socket", "bpf"):
+        assert name not in allowed
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+@pytest.mark.parametrize(
+    ("name", "allowed", "refused"),
+    [
+        ("clone", [(0x3D0F00,)], [(17,), (0,)]),  # what pthread_create asks for; SIGCHLD: a process
+        ("kill", [(0, 9), (OWN, 9)], [(OTHER, 9), (2**32 - 1, 9), (2**32 - OWN, 9)]),
+        ("tgkill", [(OWN, 9)], [(OTHER, OWN)]),
+        ("prlimit64", [(0, 7), (OWN, 7)], [(OTHER, 7)]),
+        ("sched_setaffinity", [(0,), (OWN,)], [(OTHER,)]),
+        ("sched_setscheduler", [(0,)], [(OTHER,)]),
+        ("setpriority", [(0, 0), (0, OWN)], [(1, 0), (2, 0), (0, OTHER)]),
+        ("ioprio_set", [(1, 0), (1, OWN)], [(2, 0), (3, 0), (1, OTHER)]),
+        ("fcntl", [(3, 1), (3, 4)], [(3, 6), (3, 8), (3, 10), (3, 37), (3, 1024)]),
+        ("ioctl", [(1, 0x5401)], [(1, 0x8901), (1, 0x5412)]),  # a terminal's settings; an owner, typing for the user
+        ("prctl", [(15,)], [(1,), (22,), (38,)]),
+        ("mmap", [(0, 4096, 3, 0x22)], [(0, 4096, 3, 0x40022)]),
+    ],
+)
+def test_the_filter_compares_arguments(
+    machine: str, name: str, allowed: list[tuple[int, ...]], refused: list[tuple[int, ...]]
+) -> None:
+    filters, number = seccomp.program(machine, OWN), syscalls.numbers(syscalls.CHECKED, machine)[name]
+    for verdict, calls in ((ALLOW, allowed), (REFUSE, refused)):
+        for arguments in calls:
+            assert evaluate(filters, ARCH[machine], number, *arguments) == verdict, arguments
+
+
+def evaluate(filters: list[seccomp.Instruction], arch: int, number: int, *arguments: int) -> int:
     """What the kernel would do with the program: a machine with one register."""
-    words = {0: number, 4: arch, 16: argument}
+    words = {0: number, 4: arch} | {16 + 8 * at: argument for at, argument in enumerate(arguments)}
     register, at = 0, 0
     while True:
         code, yes, no, constant = filters[at]

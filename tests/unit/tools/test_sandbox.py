@@ -1,6 +1,7 @@
 """The sandbox as a notebook: what stays, what is told apart, what comes back, and who is to blame when it breaks."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -107,6 +108,81 @@ root = scipy.optimize.brentq(lambda t: t * t - 2, 0, 2)
     assert (await session.run(code)).value == "(x**2, 1.414214, 1, (2, 3))"
 
 
+@pytest.mark.parametrize("code", ["exit()", "quit()", "exit(0)", "import sys; sys.exit()"])
+async def test_leaving_ends_the_cell_and_keeps_the_variables(session: Session, code: str) -> None:
+    assert (await session.run(f"kept = 3; print('before'); {code}; print('after')")).text == "before"
+    assert (await session.run("kept")).text == "3"
+
+
+async def test_leaving_with_a_message_shows_it(session: Session) -> None:
+    result = await session.run("exit('bye')")
+    assert (result.status, result.text.splitlines()[-1]) == ("error", "SystemExit: bye")
+
+
+async def test_help_shows_documentation(session: Session) -> None:
+    result = await session.run("help(len)")
+    assert (result.status, result.text.splitlines()[0]) == ("ok", "Help on built-in function len in module builtins:")
+
+
+async def test_printing_without_end_says_so_in_one_message_without_our_frames(session: Session) -> None:
+    result = await session.run("while True:\n    print('x' * 10_000)")
+    assert result.error is not None
+    assert result.error.splitlines() == [
+        "Traceback (most recent call last):",
+        '  File "<cell 1>", line 2, in <module>',
+        "    print('x' * 10_000)",
+        "OSError: too much output: it is kept in the scratch space, which has 16 MB",
+    ]
+    assert (await session.run("print('next')")).text == "next"
+
+
+@pytest.mark.parametrize("code", ["display(Shown())", "Shown()"])
+async def test_our_frames_are_in_no_traceback(session: Session, code: str) -> None:
+    shown = "class Shown:\n    def __repr__(self):\n        try: 1 / 0\n        finally: {}['no']\n"
+    result = await session.run(shown + code)
+    assert "ZeroDivisionError" in result.text  # the exception before it as well
+    assert "KeyError: 'no'" in result.text
+    assert "/inside/" not in result.text
+
+
+async def test_labels_in_any_script_cause_no_warnings(session: Session) -> None:
+    code = """
+import matplotlib.pyplot as plt
+plt.rcParams["font.sans-serif"] = ["SimHei", "DejaVu Sans"]
+plt.bar(["\u4e2d\u6587", "\u65e5\u672c"], [1, 2])
+plt.title("\uacb0\uacfc")
+plt.show()
+"""
+    result = await session.run(code)
+    assert (result.text, len(result.images)) == ("", 1)
+
+
+async def test_what_science_asks_the_kernel_for_is_allowed(session: Session) -> None:
+    """Threads, event loops, memory maps, temporary files and copies; the filter allows what is listed only."""
+    code = """
+import asyncio, concurrent.futures, mmap, os, pathlib, queue, shutil, sqlite3, tempfile, threading, time
+import numpy as np
+with concurrent.futures.ThreadPoolExecutor(4) as threads:
+    assert list(threads.map(abs, [-1, -2])) == [1, 2]
+async def later(): return await asyncio.to_thread(time.sleep, 0.01)
+asyncio.run(asyncio.wait_for(later(), 5))
+with tempfile.TemporaryDirectory() as folder:
+    first = pathlib.Path(folder, "first")
+    np.save(first.with_suffix(".npy"), np.eye(3))
+    assert np.load(first.with_suffix(".npy"), mmap_mode="r+").trace() == 3
+    first.write_text("x"), first.touch(), first.rename(first.with_name("second"))
+    shutil.copy(first.with_name("second"), first), shutil.copytree(folder, "copy"), shutil.rmtree("copy")
+    os.symlink("first", folder + "/link"), os.stat(folder + "/link"), list(os.scandir(folder)), os.walk(folder)
+assert sqlite3.connect(":memory:").execute("select 1").fetchone() == (1,)
+os.sched_setaffinity(0, os.sched_getaffinity(0)), os.getpriority(os.PRIO_PROCESS, 0), os.cpu_count(), os.uname()
+reader, writer = os.pipe()
+os.set_blocking(reader, False), os.write(writer, b"x"), os.read(reader, 1), os.isatty(1), os.urandom(4)
+(np.linalg.svd(np.random.rand(300, 300))[1] > 0).all() and time.strftime("%Z", time.gmtime(0)) is not None
+"""
+    result = await session.run(code)
+    assert (result.status, result.value) == ("ok", "True"), result.text
+
+
 # ------------------------------ images ------------------------------
 
 
@@ -135,6 +211,33 @@ async def test_a_large_input_is_shrunk_to_the_limit(backend: Backend) -> None:
     # 40 x 10 = 400 pixels for a limit of 100: half of each side
     assert (await session.run("_pil_images[0].size", images=[Image.new("RGB", (40, 10))])).value == "(20, 5)"
     await pool.close()
+
+
+async def test_an_image_without_room_as_a_file_is_still_a_picture(session: Session) -> None:
+    noise = Image.effect_noise((5000, 4000), 100).convert("L")  # 20 MB as a file, for a scratch space of 16 MB
+    result = await session.run("_images, _pil_images[0].size, _pil_images[1].size", images=[noise, checkered()])
+    assert result.value == f"([None, {result.value.split(',')[1].strip()[:-1]}], (5000, 4000), (4, 2))"  # type: ignore[union-attr]
+    note = "[image 0 of the conversation (5000 x 4000 pixels) does not fit into 16 MB of files: _images[0] is None]"
+    assert result.notes == (note,)
+
+
+async def test_an_image_without_room_in_memory_is_left_out_and_the_code_still_runs(backend: Backend) -> None:
+    pool = SandboxPool(SandboxConfig(memory_mb=160), backend, preload=("PIL.Image",))
+    session = Session(pool)
+    images = [Image.new("RGB", (4000, 4000)), checkered(), Image.new("RGB", (4000, 4000))]  # 64 MB each
+    result = await session.run("[image and image.size for image in _pil_images], 1 + 1", images=images)
+    assert result.value == "([(4000, 4000), (4, 2), None], 2)"
+    note = (
+        "[image 2 of the conversation (4000 x 4000 pixels) does not fit into 160 MB of memory: _pil_images[2] is None]"
+    )
+    assert result.notes == (note,)
+    await pool.close()
+
+
+async def test_arrays_of_sixteen_bits_keep_their_grey_levels(session: Session) -> None:
+    code = "import numpy as np; from PIL import Image; Image.fromarray(np.array([[0, 256, 32768, 65535]], np.uint16))"
+    (image,) = (await session.run(code)).images
+    assert [image.getpixel((x, 0)) for x in range(4)] == [(0,) * 3, (1,) * 3, (128,) * 3, (255,) * 3]
 
 
 async def test_a_picture_as_last_expression_is_an_image(session: Session) -> None:
@@ -280,7 +383,8 @@ async def test_the_death_of_the_parent_is_ours_and_the_next_trajectory_gets_anot
     call = asyncio.create_task(session.run("import time; time.sleep(60)"))
     await asyncio.sleep(0.2)
     for process in _processes(pool):
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # where the first takes the others with it
+            process.kill()
     with pytest.raises(InfraFailure, match="the parent process ended"):
         await call
     await session.close()
@@ -307,6 +411,33 @@ async def test_a_request_that_the_parent_cannot_carry_out_harms_nobody_else(back
     assert (await ended)["error"] == "too many open files in the parent"
     assert (await session.run("kept")).text == "5"
     assert (await Session(pool).run("1")).text == "1"
+    await pool.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGRTMIN + 6, signal.SIGSEGV, signal.SIGTERM])
+async def test_any_signal_that_ends_a_worker_is_told_to_the_model(session: Session, number: int) -> None:
+    result = await session.run(f"import os, time; os.kill(os.getpid(), {number}); time.sleep(0.2)")
+    name = "signal 40" if number > signal.SIGRTMIN else signal.Signals(number).name
+    # process 1 of a namespace does not get its own signals
+    ended = f"The code ended its own interpreter: it was ended by {name}. Its variables are lost."
+    assert result.text in (ended, "[no output]")
+
+
+async def test_a_parent_that_does_not_confirm_a_kill_is_replaced_with_its_whole_tree(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("verl_axpo.tools.sandbox.zygote.END_TIMEOUT_S", 1.0)
+    pool = SandboxPool(SMALL, backend, preload=())
+    session, other = Session(pool), Session(pool)
+    await asyncio.gather(session.run("1"), other.run("1"))
+    old = _processes(pool)
+    for process in old:
+        process.suspend()
+    with pytest.raises(InfraFailure, match="still there 1 s after it was killed"):
+        await session.run("while True: pass", timeout_s=0.2)
+    assert (await session.run("1 + 1")).text == f"{RESTARTED}\n2"
+    _, alive = await asyncio.to_thread(psutil.wait_procs, old, timeout=10)
+    assert alive == []
     await pool.close()
 
 
@@ -368,6 +499,18 @@ async def test_a_pool_that_closes_leaves_no_process_descriptor_or_file(backend: 
         assert len(os.listdir("/proc/self/fd")) <= len(descriptors)
 
 
+async def test_folders_that_their_owner_may_not_open_are_removed(backend: Backend, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tempfile.tempdir", str(tmp_path))
+        pool = SandboxPool(SMALL, backend, preload=())
+        session = Session(pool)
+        result = await session.run("import os; os.makedirs('a/b'); os.mkdir('a/c', 0); os.umask(0o777); os.mkdir('d')")
+        await session.close()
+        assert result.status == "ok", result.text
+        assert list(tmp_path.glob("*/scratch/*")) == []
+        await pool.close()
+
+
 OWNER = """
 import asyncio, psutil, sys, tempfile
 from verl_axpo.tools.sandbox import SandboxConfig, SandboxPool, Session
@@ -383,12 +526,16 @@ asyncio.run(main())
 """
 
 
-async def test_a_killed_owner_takes_everything_with_it(backend: Backend, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stopped", [False, True])
+async def test_a_killed_owner_takes_everything_with_it(backend: Backend, tmp_path: Path, stopped: bool) -> None:
     command = [sys.executable, "-c", OWNER, backend.name, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
         line = await asyncio.to_thread(owner.stdout.readline)
         processes = [psutil.Process(int(pid)) for pid in line.split() if psutil.pid_exists(int(pid))]
+        for process in processes if stopped else ():
+            if "sandlock import" not in " ".join(process.cmdline()):  # its supervisor, which stands outside
+                process.suspend()
         owner.kill()
     assert len(processes) >= 3
     _, alive = await asyncio.to_thread(psutil.wait_procs, processes, timeout=30)

@@ -3,6 +3,7 @@
     limits.py    settings, parsed once           layout.py   what the inside may read
     backends.py  bubblewrap, sandlock            probe.py    which of them really confines a process here
     pool.py      pre-imported parent, workers    session.py  one trajectory: code in, text and images out
+    reply.py     what a worker sent, checked
     inside/      what runs in the sandbox
 
 Example:
@@ -17,6 +18,7 @@ Example:
 from verl_axpo.tools.sandbox.limits import SandboxConfig
 from verl_axpo.tools.sandbox.pool import SandboxPool
 from verl_axpo.tools.sandbox.probe import choose
-from verl_axpo.tools.sandbox.session import CellResult, Session
+from verl_axpo.tools.sandbox.reply import CellResult
+from verl_axpo.tools.sandbox.session import Session
 
 __all__ = ["CellResult", "SandboxConfig", "SandboxPool", "Session", "choose"]

@@ -6,6 +6,7 @@ bubblewrap: new user, mount, process, network and IPC namespaces over a file sys
 root, it first becomes `nobody`, for whom the kernel's limits and file permissions count. Each worker then enters nested
 user, mount and process namespaces of its own.
 sandlock: Landlock rules and a supervised seccomp filter around the zygote; each worker adds Landlock rules of its own.
+Not as closed, so never chosen unless it is named.
 Both: `inside.confine` and `inside.seccomp` on top.
 """
 
@@ -30,7 +31,14 @@ INSTALL = (
     "apt install bubblewrap (needs user namespaces: `unshare -U true` must work), "
     "or pip install sandlock (needs Linux 6.12 or newer with Landlock)"
 )
-_BOOTSTRAP = "import sys; sys.path[:1] = sys.argv[2:]; from inside.zygote import main; main()"
+# Modules ask to be told of forks, to make new locks and seeds; a worker needs neither, and each first call paid for it
+_BOOTSTRAP = """
+import os, sys
+os.register_at_fork = lambda **hooks: None
+sys.path[:1] = sys.argv[2:]
+from inside.zygote import main
+main()
+"""
 _ENVIRONMENT = {
     "PATH": "/nowhere",
     "HOME": layout.SCRATCH,
@@ -55,12 +63,14 @@ class Backend:
         missing: why it cannot even be tried here; None if it can.
         command: (settings for the zygote, folder for the pool's files) -> argument vector.
         keeps_scratch: whether workers write below the pool's folder on the host, which then has to clean up.
+        leaves_open: what it does not keep from a model's code; only a configuration that names it then gets it.
     """
 
     name: str
     missing: Callable[[], str | None]
     command: Callable[[Settings, Path], list[str]]
     keeps_scratch: bool
+    leaves_open: str = ""
 
 
 def _python_arguments(python: str, settings: Settings, *folders: str) -> list[str]:
@@ -89,6 +99,7 @@ def _bubblewrap(mounts: tuple[layout.Mount, ...]) -> list[str]:
     """The command line up to the program."""
     variables = _ENVIRONMENT | {"LD_LIBRARY_PATH": f"{layout.ROOT}/python/lib"}
     command = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]
+    command += ["--cap-add", "CAP_SYS_ADMIN"]  # in this namespace alone: for the workers' process namespaces
     command += [part for name, value in variables.items() for part in ("--setenv", name, value)]
     command += [*_file_system(mounts), "--proc", "/proc", "--tmpfs", layout.SCRATCH]
     return [*command, "--remount-ro", "/", "--chdir", "/", "--"]
@@ -112,7 +123,9 @@ def _become_nobody(mounts: tuple[layout.Mount, ...]) -> list[str]:
     """Prefix for root: the same file system, readable whoever one is, then the unprivileged user."""
     tools = tuple(layout.Mount(source=path, target=f"/usr/bin/{Path(path).name}") for path in _tools())
     return [
-        *("bwrap", "--die-with-parent", "--clearenv", "--setenv", "PATH", "/usr/bin"),
+        # A process namespace that root owns: the kernel empties it when the host is gone. Across the change of user no
+        # process gets the signal that would end it with its parent.
+        *("bwrap", "--unshare-pid", "--die-with-parent", "--clearenv", "--setenv", "PATH", "/usr/bin"),
         *_file_system((*mounts, *tools)),
         *("--bind", "/proc", "/proc", "--dir", layout.SCRATCH),
         *("--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--"),
@@ -134,18 +147,17 @@ def _sandlock_missing() -> str | None:
 
 def _sandlock_command(settings: Settings, folder: Path) -> list[str]:
     found = layout.find()
-    packages = (*found.packages, _folder_of("sandlock"))
-    site = _link_packages(packages, folder)
+    site = _link_packages(found.packages, folder)
     libraries = [mount.source for mount in found.mounts if not mount.target.startswith(f"{layout.ROOT}/site/")]
-    readable = [*libraries, *packages, str(site), *layout.DEVICES]
-    preload = ["sandlock", *settings["preload"]]
-    settings = {**settings, "backend": "sandlock", "scratch": None, "readable": readable, "preload": preload}
+    readable = [*libraries, *found.packages, str(site), *layout.DEVICES]
+    settings = {**settings, "backend": "sandlock", "scratch": None, "readable": readable}
     plan = {
         "command": _python_arguments(found.python.source, settings, str(site)),
         "readable": readable,
         "writable": [str(folder / SCRATCH_FOLDER)],
         "env": _environment(folder),
         "folder": str(folder),
+        "owner": os.getpid(),
         "name": f"python-{secrets.token_hex(8)}",  # sandlock wants each to be unique; what runs inside can read it
     }
     return [sys.executable, "-c", _SUPERVISOR, json.dumps(plan)]
@@ -153,10 +165,22 @@ def _sandlock_command(settings: Settings, folder: Path) -> list[str]:
 
 # The supervisor's threads live in a process of their own, so that they end with the sandbox and not with the trainer.
 # It removes the pool's files as well: the trainer's process may have been killed.
+# Without its owner it kills a stopped parent, which cannot notice by itself; the workers go with that.
 _SUPERVISOR = """
-import json, subprocess, sys
+import json, os, pathlib, signal, subprocess, sys, threading, time
 from sandlock import Sandbox
 plan = json.loads(sys.argv[1])
+def end_with_the_owner():
+    while os.getppid() == plan["owner"]:
+        time.sleep(1)
+    time.sleep(3)
+    for status in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(status.read_text().rpartition(")")[2].split()[1]) == os.getpid():
+                os.kill(int(status.parent.name), signal.SIGKILL)
+        except OSError:
+            pass
+threading.Thread(target=end_with_the_owner, daemon=True).start()
 paths = {"fs_readable": plan["readable"], "fs_writable": plan["writable"]}
 box = Sandbox(**paths, clean_env=True, env=plan["env"], name=plan["name"])
 try:
@@ -164,13 +188,6 @@ try:
 finally:
     subprocess.run(["rm", "-rf", plan["folder"]])
 """
-
-
-def _folder_of(package: str) -> str:
-    spec = importlib.util.find_spec(package)
-    assert spec is not None, package
-    assert spec.origin is not None, package
-    return str(Path(spec.origin).parent)
 
 
 def _link_packages(packages: tuple[str, ...], folder: Path) -> Path:
@@ -202,6 +219,12 @@ BACKENDS = {
     "bubblewrap": Backend(
         name="bubblewrap", missing=_bubblewrap_missing, command=_bubblewrap_command, keeps_scratch=False
     ),
-    "sandlock": Backend(name="sandlock", missing=_sandlock_missing, command=_sandlock_command, keeps_scratch=True),
+    "sandlock": Backend(
+        name="sandlock",
+        missing=_sandlock_missing,
+        command=_sandlock_command,
+        keeps_scratch=True,
+        leaves_open="code can fill the disk and the table of processes of this machine, and sees which files exist",
+    ),
     UNCONFINED: Backend(name=UNCONFINED, missing=lambda: None, command=_unconfined_command, keeps_scratch=True),
 }

@@ -42,13 +42,20 @@ PRELOAD = (
 # Run by the parent after the imports: what is slow only the first time (fonts, tables, lazy imports)
 WARM_UP = """
 import io
+import logging
+import warnings
+import matplotlib.font_manager
 import matplotlib.pyplot as plt
 import sympy
+# There is one font here. A character or a family that it lacks is no news to the policy, and took a line for each
+warnings.filterwarnings("ignore", r"Glyph \\d+ .*missing from")
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 figure = plt.figure()
 plt.plot([0, 1])
 plt.title("$x$")
 figure.savefig(io.BytesIO(), bbox_inches="tight")
 plt.close("all")
+matplotlib.font_manager._get_font.cache_clear()  # each worker would do that, for these hold open files
 x = sympy.Symbol("x")
 sympy.integrate(x**2, x), sympy.solve(x**2 - 1, x), sympy.simplify(sympy.sin(x) ** 2 + sympy.cos(x) ** 2)
 """

@@ -6,11 +6,12 @@ yaml -> SandboxConfig.from_mapping() -> pool (slots, time), worker (kernel limit
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, cast, get_args
 
 Backend = Literal["auto", "bubblewrap", "sandlock", "unconfined_i_accept_the_risk"]
 UNCONFINED = "unconfined_i_accept_the_risk"
+CHOICE = "PYTHON_SANDBOX"  # environment variable: the backend where a configuration names none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,8 +19,10 @@ class SandboxConfig:
     """Settings of one pool of sandboxes; per trajectory unless said otherwise.
 
     Attributes:
-        backend: `auto` takes the first that works here; `unconfined_i_accept_the_risk` runs a model's code as an
-            ordinary process that can read and change whatever you can.
+        backend: `auto` takes bubblewrap, which must work here; `sandlock` needs no user namespaces, but leaves the disk
+            and the number of threads unlimited and the names of files visible; `unconfined_i_accept_the_risk` runs a
+            model's code as an ordinary process that can read and change whatever you can. Left out, it is the
+            environment variable PYTHON_SANDBOX, else `auto`.
         timeout_s: wall seconds of a call that names none (paper: 12).
         max_timeout_s: what a call may ask for at most.
         memory_mb: address space on top of the pre-imported packages.
@@ -41,7 +44,7 @@ class SandboxConfig:
         ValueError: a value without meaning, or a default time-out above the maximum.
     """
 
-    backend: Backend = "auto"
+    backend: Backend = field(default_factory=lambda: cast("Backend", os.environ.get(CHOICE, "auto")))
     timeout_s: float = 12.0
     max_timeout_s: float = 60.0
     memory_mb: int = 1024
@@ -61,9 +64,9 @@ class SandboxConfig:
     def __post_init__(self) -> None:
         if self.backend not in get_args(Backend):
             raise ValueError(f"python.backend: got {self.backend!r}; choose from {list(get_args(Backend))}")
-        for field in fields(self):
-            if field.type in (int, float):
-                _check_number(field.name, getattr(self, field.name), whole=field.type is int)
+        for setting in fields(self):
+            if setting.type in (int, float):
+                _check_number(setting.name, getattr(self, setting.name), whole=setting.type is int)
         if self.timeout_s > self.max_timeout_s:
             raise ValueError(
                 f"python.timeout_s: got {self.timeout_s:g}, expected at most max_timeout_s = {self.max_timeout_s:g}"
@@ -76,7 +79,7 @@ class SandboxConfig:
         Raises:
             ValueError: an unknown key, or what the constructor refuses.
         """
-        valid = [field.name for field in fields(cls)]
+        valid = [setting.name for setting in fields(cls)]
         unknown = [str(key) for key in mapping if key not in valid]
         if unknown:
             raise ValueError(f"python: unknown keys {unknown}; valid keys are {valid}")

@@ -62,6 +62,14 @@ class Sandbox:
         text = await self.reader.readexactly(header)
         return frames.unpack(text), await self.reader.readexactly(blob)
 
+    async def ended_by_itself(self, seconds: float) -> dict[str, Any] | None:
+        """How it ended, once it has; None if it is still there after `seconds`."""
+        ended = self.zygote.exits[self.number]
+        try:
+            return await asyncio.wait_for(asyncio.shield(ended), seconds)
+        except asyncio.TimeoutError:
+            return None
+
     async def close(self) -> dict[str, Any]:
         """Kill it; returns how it ended (`status` of wait, or `error`).
 
@@ -105,10 +113,10 @@ class SandboxPool:
             self._slots.release()
             raise
 
-    async def discard(self, sandbox: Sandbox) -> dict[str, Any]:
-        """End a worker and free its slot; returns how it ended."""
+    async def discard(self, sandbox: Sandbox) -> None:
+        """End a worker and free its slot."""
         try:
-            return await sandbox.close()
+            await sandbox.close()
         finally:
             self._slots.release()
 

@@ -1,6 +1,6 @@
 """Which backend works here: each one that is installed confines a real process, which then tries to break out.
 
-choose(config) -> trial() per candidate -> the first that held, by name in the log; else a RuntimeError with the fix
+choose(config) -> obstacle(), by a trial(), per candidate -> the first that held, named in the log; else RuntimeError
 """
 
 import asyncio
@@ -13,14 +13,14 @@ from pathlib import Path
 
 from verl_axpo.errors import InfraFailure
 from verl_axpo.tools.sandbox.backends import BACKENDS, INSTALL, Backend
-from verl_axpo.tools.sandbox.limits import UNCONFINED, SandboxConfig
+from verl_axpo.tools.sandbox.limits import CHOICE, UNCONFINED, SandboxConfig
 from verl_axpo.tools.sandbox.pool import SandboxPool
 from verl_axpo.tools.sandbox.session import Session
 
 logger = logging.getLogger(__name__)
 
 _ATTEMPT = """
-import os, socket
+import os, resource, socket
 secret, neighbour = {secret!r}, {neighbour!r}
 def blocked(action):
     try:
@@ -34,6 +34,8 @@ checks = dict(
     opens_sockets=blocked(lambda: socket.socket(socket.AF_INET)),
     starts_processes=blocked(os.fork),
     signals_the_host=blocked(lambda: os.kill({host}, 0)),
+    limits_the_host=blocked(lambda: resource.prlimit({host}, resource.RLIMIT_CORE)),
+    changes_metadata=blocked(lambda: os.chmod(secret, 0)),
 )
 print(*[name for name, held in checks.items() if not held])
 """
@@ -51,7 +53,7 @@ def choose(config: SandboxConfig) -> Backend:
     names = [name for name in BACKENDS if name != UNCONFINED and config.backend in ("auto", name)]
     problems = {}
     for name in names:
-        problem = trial(BACKENDS[name], config)
+        problem = obstacle(BACKENDS[name], config)
         if problem is None:
             logger.warning("python sandbox: confined by %s", name)  # verl runs at WARNING, and this must be seen
             return BACKENDS[name]
@@ -61,6 +63,15 @@ def choose(config: SandboxConfig) -> Backend:
         f"the python tool has no sandbox on this machine ({tried}). Fix: {INSTALL}. To run a model's code as an "
         f"ordinary process instead, which can read and change all that you can, set backend: {UNCONFINED}"
     )
+
+
+def obstacle(backend: Backend, config: SandboxConfig) -> str | None:
+    """Why `backend` is not to be used here under `config`; None if it is."""
+    problem = trial(backend, config)
+    if problem is None and backend.leaves_open and config.backend != backend.name:
+        accept = f"set backend: {backend.name} in the tool's config, or {CHOICE}={backend.name} in the environment"
+        return f"works here, but not by default: {backend.leaves_open}. To accept that, {accept}"
+    return problem
 
 
 def trial(backend: Backend, config: SandboxConfig) -> str | None:

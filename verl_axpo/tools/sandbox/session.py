@@ -9,54 +9,26 @@ import logging
 import os
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 from PIL import Image
 
 from verl_axpo.errors import InfraFailure
-from verl_axpo.tools.sandbox.inside import frames
+from verl_axpo.tools.sandbox import reply as replies
+from verl_axpo.tools.sandbox.inside import confine, frames
 from verl_axpo.tools.sandbox.inside.pixels import to_rgb
 from verl_axpo.tools.sandbox.limits import SandboxConfig
 from verl_axpo.tools.sandbox.pool import Sandbox, SandboxPool
+from verl_axpo.tools.sandbox.reply import RESTARTED, CellResult
 
+__all__ = ["RESTARTED", "UNUSABLE", "CellResult", "Session"]
 logger = logging.getLogger(__name__)
 
-RESTARTED = "[The interpreter was restarted: variables, imports and files of earlier calls are lost.]"
 UNUSABLE = "[This code left the interpreter unusable: its variables are lost.]"
+DYING_S = 2.0  # for a worker that closed its channel to end by itself, before it is killed
 LISTENING_TIMEOUT_S = 10.0  # for a worker that has nothing to do to say so, on a busy machine
 _BROKEN = (asyncio.IncompleteReadError, ConnectionError, frames.FrameError, asyncio.TimeoutError)
-_TEXTS = ("stdout", "stderr", "value", "error")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CellResult:
-    """What one call gave.
-
-    Attributes:
-        status: `ok`; `error`: the code raised; `timeout`, `died`: the interpreter is gone, and its state with it.
-        stdout, stderr, value: text, shortened with a mark; `value` is the repr of the last expression.
-        error: the traceback, or how the interpreter ended.
-        notes: remarks on images that were shrunk or left out.
-        images: RGB, in the order in which they were made.
-        restarted: state of earlier calls had been lost before this one began.
-    """
-
-    status: Literal["ok", "error", "timeout", "died"]
-    stdout: str = ""
-    stderr: str = ""
-    value: str | None = None
-    error: str | None = None
-    notes: tuple[str, ...] = ()
-    images: tuple[Image.Image, ...] = ()
-    restarted: bool = False
-
-    @property
-    def text(self) -> str:
-        """All of it as a model reads it; empty if there are only images."""
-        parts = [RESTARTED if self.restarted else "", self.stdout, self.stderr, self.value, *self.notes, self.error]
-        text = "\n".join(part.rstrip("\n") for part in parts if part)
-        return text or ("" if self.images else "[no output]")
 
 
 class Session:
@@ -109,7 +81,8 @@ class Session:
         """The sandbox of the call before if it still listens, else a fresh one."""
         if self._sandbox is not None:
             try:
-                await asyncio.wait_for(self._send_images(self._sandbox, ()), LISTENING_TIMEOUT_S)
+                reply, _ = await asyncio.wait_for(self._sandbox.request({"op": "count"}), LISTENING_TIMEOUT_S)
+                replies.missing_part(reply, self._images_sent)
             except _BROKEN:
                 await self._forget()  # only code that ran in it earlier can have broken it
         if self._sandbox is None:
@@ -119,49 +92,57 @@ class Session:
     async def _run(self, sandbox: Sandbox, code: str, seconds: float, images: Sequence[Image.Image]) -> CellResult:
         restarted, fresh = self._state_lost, not sandbox.used
         self._state_lost, sandbox.used = False, True
+        notes: list[str] = []
         try:
-            new = images[self._images_sent :]
-            if new:
-                await asyncio.wait_for(self._send_images(sandbox, new), self.config.start_timeout_s)
+            for image in images[self._images_sent :]:
+                notes += await self._send_image(sandbox, image)
         except _BROKEN as error:
             if fresh:
-                raise InfraFailure(f"a fresh python sandbox did not take {len(new)} image(s): {error!r}") from None
-            return await self._died(error, restarted)
+                raise InfraFailure(f"a fresh python sandbox did not take an image: {error!r}") from None
+            return await self._died(sandbox, error, restarted)
         try:
             reply, blob = await asyncio.wait_for(sandbox.request({"op": "run", "code": code}), seconds)
-            result = _result(reply, blob, self.config, restarted)
+            result = replies.result(reply, blob, self.config, restarted=restarted)
         except asyncio.TimeoutError:
             await self._forget()
             text = f"Timed out after {seconds:g} s. The interpreter was stopped, its variables are lost."
             return CellResult(status="timeout", error=text, restarted=restarted)
         except _BROKEN as error:
-            return await self._died(error, restarted)
+            return await self._died(sandbox, error, restarted)
         if reply.get("lost") is True:
             await self._forget()
-            return replace(result, notes=(*result.notes, UNUSABLE))
-        return result
+            notes.append(UNUSABLE)
+        return replace(result, notes=(*result.notes, *notes))
 
-    async def _died(self, error: BaseException, restarted: bool) -> CellResult:
-        ended = await self._forget()
-        text = f"The code ended its own interpreter: {_how(ended, error, self.config)}. Its variables are lost."
+    async def _died(self, sandbox: Sandbox, error: BaseException, restarted: bool) -> CellResult:
+        how = f"it sent {error}"
+        if not isinstance(error, frames.FrameError):
+            how = _how(await sandbox.ended_by_itself(DYING_S), self.config)
+        await self._forget()
+        text = f"The code ended its own interpreter: {how}. Its variables are lost."
         return CellResult(status="died", error=text, restarted=restarted)
 
-    async def _send_images(self, sandbox: Sandbox, new: Sequence[Image.Image]) -> None:
-        """New images, none perhaps: the answer also shows that the worker listens and is not out of step."""
-        pictures = [await asyncio.to_thread(_bounded, image, self.config.input_pixels) for image in new]
-        header = {"op": "images", "sizes": [picture.size for picture in pictures]}
-        reply, _ = await sandbox.request(header, b"".join(picture.tobytes() for picture in pictures))
-        self._images_sent += len(new)
-        if reply.get("count") != self._images_sent:
-            raise frames.FrameError("a wrong count of images")
+    async def _send_image(self, sandbox: Sandbox, image: Image.Image) -> list[str]:
+        """One image of the conversation, and what the model has to know if it does not fit."""
+        picture = await asyncio.to_thread(_bounded, image, self.config.input_pixels)
+        request = sandbox.request({"op": "image", "size": picture.size}, picture.tobytes())
+        reply, _ = await asyncio.wait_for(request, self.config.start_timeout_s)
+        number, self._images_sent = self._images_sent, self._images_sent + 1
+        missing = replies.missing_part(reply, self._images_sent)
+        if missing is None:
+            return []
+        name = f"image {number} of the conversation ({picture.width} x {picture.height} pixels)"
+        if missing == "disk":
+            return [f"[{name} does not fit into {self.config.scratch_mb} MB of files: _images[{number}] is None]"]
+        return [f"[{name} does not fit into {self.config.memory_mb} MB of memory: _pil_images[{number}] is None]"]
 
-    async def _forget(self) -> dict[str, Any]:
-        """End the sandbox, if there is one; returns how it ended."""
+    async def _forget(self) -> None:
+        """End the sandbox, if there is one."""
         sandbox, self._sandbox, self._images_sent = self._sandbox, None, 0
         if sandbox is None:
-            return {}
+            return
         self._state_lost = self._state_lost or sandbox.used
-        return await asyncio.shield(self.pool.discard(sandbox))
+        await asyncio.shield(self.pool.discard(sandbox))
 
 
 def _bounded(image: Image.Image, pixels: int) -> Image.Image:
@@ -173,55 +154,19 @@ def _bounded(image: Image.Image, pixels: int) -> Image.Image:
     return image
 
 
-def _result(reply: dict[str, Any], blob: bytes, config: SandboxConfig, restarted: bool) -> CellResult:
-    """The reply, checked field by field.
-
-    Raises:
-        FrameError: a field that no honest worker sends.
-    """
-    texts = {name: reply.get(name) for name in _TEXTS}
-    notes = reply.get("notes")
-    if not all(text is None or isinstance(text, str) for text in texts.values()):
-        raise frames.FrameError("a reply whose texts are none")
-    if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes) or len(notes) > 100:
-        raise frames.FrameError("a reply whose notes are none")
-    return CellResult(
-        status="error" if texts["error"] is not None else "ok",
-        stdout=texts["stdout"] or "",
-        stderr=texts["stderr"] or "",
-        value=texts["value"],
-        error=texts["error"],
-        notes=tuple(notes),
-        images=tuple(_pictures(reply.get("sizes"), blob, config)),
-        restarted=restarted,
-    )
-
-
-def _pictures(sizes: Any, blob: bytes, config: SandboxConfig) -> list[Image.Image]:
-    if not isinstance(sizes, list) or len(sizes) > config.images:
-        raise frames.FrameError("a reply with too many images")
-    pictures, offset = [], 0
-    for size in sizes:
-        if not (isinstance(size, list) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)):
-            raise frames.FrameError("a reply with an image of no size")
-        end = offset + size[0] * size[1] * frames.CHANNELS
-        if size[0] * size[1] > config.image_pixels or end > len(blob):
-            raise frames.FrameError("a reply with an image larger than its bytes or than is allowed")
-        pictures.append(Image.frombytes("RGB", (size[0], size[1]), blob[offset:end]))
-        offset = end
-    return pictures
-
-
-def _how(ended: dict[str, Any], error: BaseException, config: SandboxConfig) -> str:
-    """In words for the model, from what the parent saw and what the host could not read."""
-    if isinstance(error, frames.FrameError):
-        return f"it sent {error}"
-    status = ended.get("status")
-    if not isinstance(status, int) or os.waitstatus_to_exitcode(status) == 0:
+def _how(ended: dict[str, Any] | None, config: SandboxConfig) -> str:
+    """In words for the model, from what the parent saw of a worker that ended by itself; None: it did not."""
+    status = None if ended is None else ended.get("status")
+    code = os.waitstatus_to_exitcode(status) if isinstance(status, int) else 0
+    if code == 0:
         return "it closed its connection"
-    code = os.waitstatus_to_exitcode(status)
-    if code >= 0:
-        return f"it exited with status {code}"
     if -code == signal.SIGKILL:
         return f"it was killed (limits: {config.cpu_s} s of processor time, {config.memory_mb} MB of memory)"
-    return f"it was ended by {signal.Signals(-code).name}"
+    if code < 0 or code == confine.ABORT_STATUS:
+        return f"it was ended by {_signal_name(abs(code))}"
+    return f"it exited with status {code}"
+
+
+def _signal_name(number: int) -> str:
+    names = {known.value: known.name for known in signal.Signals}
+    return names.get(number, f"signal {number}")

@@ -7,6 +7,7 @@ taken: no model's code runs in it.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -15,6 +16,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from verl_axpo.errors import InfraFailure
 from verl_axpo.tools.sandbox import layout
@@ -67,7 +70,7 @@ class Zygote:
         except (InfraFailure, asyncio.TimeoutError) as error:
             reason = str(error) or f"not ready after {config.start_timeout_s:g} s"
             log = zygote.last_words()
-            await zygote.stop()
+            await zygote.stop(patience_s=0.0)
             raise InfraFailure(f"python sandbox ({backend.name}) did not start: {reason}. {log}".strip()) from None
         except BaseException:
             await zygote.stop()
@@ -81,13 +84,15 @@ class Zygote:
             InfraFailure: the parent is gone.
         """
         self.exits[number] = asyncio.get_running_loop().create_future()
-        await self._send({"op": "spawn", "worker": number, "scratch": self._scratch(number)}, channel.fileno())
+        scratch = self._scratch(number)
+        message = {"op": "spawn", "worker": number, "scratch": None if scratch is None else str(scratch)}
+        await self._send(message, channel.fileno())
 
     async def end(self, number: int) -> dict[str, Any]:
         """Kill a worker, wait until it is gone, remove its files; returns how it ended.
 
         Raises:
-            InfraFailure: it cannot be killed, or the parent is dead.
+            InfraFailure: the parent is dead, or does not confirm; the pool then replaces it.
         """
         ended = self.exits[number]
         try:
@@ -95,6 +100,8 @@ class Zygote:
                 await self._send({"op": "kill", "worker": number})
             return await asyncio.wait_for(asyncio.shield(ended), END_TIMEOUT_S)
         except asyncio.TimeoutError:
+            self._lost("the parent process does not answer")
+            await self.stop(patience_s=0.0)
             raise InfraFailure(f"a python sandbox is still there {END_TIMEOUT_S:g} s after it was killed") from None
         finally:
             self.exits.pop(number, None)
@@ -102,16 +109,16 @@ class Zygote:
             if scratch is not None:
                 await asyncio.to_thread(_remove, scratch)
 
-    async def stop(self) -> None:
-        """End the parent with all its workers and remove their files."""
+    async def stop(self, patience_s: float = END_TIMEOUT_S) -> None:
+        """End the parent with all its workers and remove their files; one that does not end by itself is killed."""
         self._lost("stopped")
         try:
-            await asyncio.to_thread(self.process.wait, END_TIMEOUT_S)
+            await asyncio.to_thread(self.process.wait, patience_s)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            _kill_tree(self.process.pid)
             await asyncio.to_thread(self.process.wait)
         self.log.close()
-        await asyncio.to_thread(_remove, str(self.folder))
+        await asyncio.to_thread(_remove, self.folder)
         self.files.cleanup()
 
     def last_words(self) -> str:
@@ -120,13 +127,13 @@ class Zygote:
         self.log.seek(max(0, size - LOG_BYTES))
         return self.log.read().decode(errors="replace").strip()
 
-    def _scratch(self, number: int, *, create: bool = True) -> str | None:
+    def _scratch(self, number: int, *, create: bool = True) -> Path | None:
         if not self.backend.keeps_scratch:
             return None
         folder = self.folder / SCRATCH_FOLDER / str(number)
         if create:
             folder.mkdir(mode=0o700)
-        return str(folder)
+        return folder
 
     async def _send(self, message: dict[str, Any], *descriptors: int) -> None:
         while self.alive:
@@ -170,6 +177,21 @@ class Zygote:
                 future.exception()  # whoever waits gets it; nobody waiting is no accident
 
 
-def _remove(folder: str) -> None:
+def _kill_tree(pid: int) -> None:
+    """Kill a process and all below it, stopped ones too: what confines a parent need not die with what it confines."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        top = psutil.Process(pid)
+        for process in (top, *top.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+def _remove(folder: Path) -> None:
     """Delete what a model's code may have filled: `rm` does not recurse, so that no depth of folders breaks it."""
-    subprocess.run(["rm", "-rf", folder], check=False)
+    try:
+        folder.rmdir()  # mostly there is nothing in it, and a program costs as much as a fork
+    except OSError:
+        subprocess.run(["rm", "-rf", str(folder)], check=False, stderr=subprocess.DEVNULL)
+    if folder.exists():  # a folder that even its owner may not open
+        subprocess.run(["chmod", "-R", "u+rwx", str(folder)], check=False)
+        subprocess.run(["rm", "-rf", str(folder)], check=False)

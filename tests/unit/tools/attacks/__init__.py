@@ -5,10 +5,11 @@ from tests.unit.tools.attacks.files import FILES
 from tests.unit.tools.attacks.interpreter import INTERPRETER
 from tests.unit.tools.attacks.memory import MEMORY
 from tests.unit.tools.attacks.network import NETWORK
+from tests.unit.tools.attacks.others import OTHERS
 from tests.unit.tools.attacks.output import OUTPUT
 from tests.unit.tools.attacks.processes import PROCESSES
 from tests.unit.tools.attacks.protocol import PROTOCOL
 
-ATTACKS: dict[str, Attack] = PROCESSES | MEMORY | FILES | NETWORK | OUTPUT | PROTOCOL | INTERPRETER
+ATTACKS: dict[str, Attack] = PROCESSES | OTHERS | MEMORY | FILES | NETWORK | OUTPUT | PROTOCOL | INTERPRETER
 
 __all__ = ["ATTACKS", "ESCAPED", "PRELUDE", "Attack"]

@@ -127,4 +127,53 @@ for folder in sys.path:
     must_fail("plant in " + folder, lambda: open(os.path.join(folder or "/", "planted.py"), "w"))
 """
     ),
+    "modes, times and attributes of the host's files": Attack(
+        code="""
+for path in (host_file, os.path.dirname(host_file), os.__file__, os.path.dirname(os.__file__), "/", "/dev/null"):
+    must_fail("chmod", os.chmod, path, 0o777)
+    must_fail("chown", os.chown, path, os.getuid(), os.getgid())
+    must_fail("utime", os.utime, path)
+    must_fail("setxattr", os.setxattr, path, "user.axpo", b"x")
+    must_fail("removexattr", os.removexattr, path, "user.axpo")
+library = os.open(os.__file__, os.O_RDONLY)
+must_fail("fchmod", os.fchmod, library, 0o777)
+must_fail("futimens", os.utime, library)
+must_fail("fsetxattr", os.setxattr, library, "user.axpo", b"x")
+syscall_must_fail("fchmodat2", 452, library, b"", 0o777, 0x1000)
+"""
+    ),
+    "locking out the host": Attack(
+        code="""
+for path in (".", os.getcwd(), os.environ["HOME"]):
+    try:
+        os.chmod(path, 0)
+    except PermissionError:
+        pass
+os.umask(0o777)
+try:
+    os.mkdir("closed", 0)
+except PermissionError:
+    pass
+""",
+    ),
+    "locking out a neighbour": Attack(
+        code="""
+for number in range(40):
+    if os.path.realpath(f"../{number}") != os.getcwd():
+        must_fail("chmod", os.chmod, f"../{number}", 0)
+must_fail("chmod", os.chmod, "..", 0o777)
+"""
+    ),
+    "locks on library files": Attack(
+        code="""
+import fcntl
+library = open(os.__file__)
+for kind in (fcntl.LOCK_SH, fcntl.LOCK_EX):
+    must_fail("flock", fcntl.flock, library, kind | fcntl.LOCK_NB)
+must_fail("lockf", fcntl.lockf, library, fcntl.LOCK_SH | fcntl.LOCK_NB)
+must_fail("a lock of the open file", fcntl.fcntl, library, 37, bytes(32))
+folder = os.open(os.path.dirname(os.__file__), os.O_RDONLY)
+must_fail("a lock of a folder", fcntl.flock, folder, fcntl.LOCK_SH | fcntl.LOCK_NB)
+"""
+    ),
 }

@@ -5,7 +5,8 @@ from tests.unit.tools.attacks.corpus import Attack
 INTERPRETER = {
     "os._exit": Attack(code="os._exit(0)", ends=("died",), says="its variables are lost".capitalize()),
     "os._exit with a status": Attack(code="os._exit(3)", ends=("died",), says="status 3"),
-    "abort": Attack(code="os.abort()", ends=("died",)),
+    "abort": Attack(code="os.abort()", ends=("died",), says="ended by SIGABRT"),
+    "abort in C": Attack(code="libc.abort()", ends=("died",), says="ended by SIGABRT"),
     "segmentation fault": Attack(code="ctypes.string_at(0)", ends=("died",), says="SIGSEGV"),
     "illegal memory": Attack(
         code="ctypes.memset(id(int), 0, 200)\nint('5')", ends=("died", "error", "ok", "timeout"), timeout_s=2

@@ -64,7 +64,7 @@ Liar()
     "closing the standard descriptors": Attack(
         code="os.close(0); os.close(1); os.close(2); print('gone')", ends=("ok", "error")
     ),
-    "closing every descriptor": Attack(code="os.closerange(0, 4096)", ends=("died",)),
+    "closing every descriptor": Attack(code="os.closerange(0, 4096)", ends=("died",), says="closed its connection"),
     "closing sys.stdout": Attack(code="sys.stdout.close(); sys.stderr.close()", ends=("ok", "error")),
     "detaching sys.stdout": Attack(code="sys.stdout.detach(); sys.stderr.detach()", ends=("ok", "error", "died")),
     "no sys.stdout": Attack(code="del sys.stdout, sys.stderr, sys.stdin, sys.__stdout__"),

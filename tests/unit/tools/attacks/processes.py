@@ -130,7 +130,20 @@ def chatter():
     time.sleep(0.3)
     while True:
         print("ESCAPED from an earlier call")
-        time.sleep(0.001)
+        time.sleep(0)
+threading.Thread(target=chatter, daemon=True).start()
+""",
+        pause_s=0.5,
+    ),
+    "a thread that goes on past Python": Attack(
+        code="""
+import threading, time
+def chatter():
+    time.sleep(0.3)
+    while True:
+        os.write(1, b"ESCAPED from an earlier call")
+        os.write(2, b"ESCAPED from an earlier call")
+        time.sleep(0)
 threading.Thread(target=chatter, daemon=True).start()
 """,
         pause_s=0.5,

@@ -80,4 +80,57 @@ channel.settimeout(None)
     "replacing the kernel": _attack(
         "type(frame.f_locals['kernel']).answer = lambda *a: ({'stdout': 'x' * 10**6}, b'')", "ok"
     ),
+    "half characters in every text": _attack(
+        """
+half = "\\ud800 \\udfff"
+send(honest | {"stdout": half, "stderr": half, "value": half, "error": half, "notes": [half]})
+""",
+        "error",
+        says="? ?",
+    ),
+    "oversized texts": _attack(
+        """
+long = "A" * 10_000
+send(honest | {"stdout": long, "stderr": long, "value": long, "error": long})
+""",
+        "error",
+        says="bytes left out",
+    ),
+    "texts of wide characters": _attack("send(honest | {'stdout': '\U0001f600' * 2000})", "ok", says="bytes left out"),
+    "oversized notes": _attack("send(honest | {'notes': ['A' * 2000] * 20})", "ok", says="bytes left out"),
+    "too many notes": _attack("send(honest | {'notes': ['A'] * 1000})", "died", says="notes are none"),
+    "notes of no text": _attack("send(honest | {'notes': [None]})", "died", says="notes are none"),
+    "a strip that no processor takes": _attack(
+        "send(honest | {'sizes': [[900, 1]]}, bytes(2700))", "died", says="too elongated"
+    ),
+    "bytes that belong to no image": _attack(
+        "send(honest | {'sizes': [[1, 1]]}, bytes(3000))", "died", says="belong to no image"
+    ),
+    "sides of a thousand digits": _attack("send(honest | {'sizes': [[10**1000, 1]]}, bytes(3))", "died", says="larger"),
+    "a loss that is none": _attack(
+        "send(honest | {'lost': 'yes', 'status': 'ok', 'infra': True})", "ok", says="forged"
+    ),
+    "no fields": _attack("send({'id': token})", "died", says="notes are none"),
+    "a reply for the next question": _attack(
+        "send(honest)\nfor count in (True, 0, 10**9, 'x', None): send({'id': token, 'count': count})",
+        "ok",
+        says="forged",
+    ),
+    "limits of the worker's own": Attack(
+        code="""
+from PIL import Image
+for module in ("inside.frames", "inside.figures"):
+    sys.modules[module].MAX_ASPECT = 10**9
+Image.new("RGB", (900, 1))
+""",
+        ends=("died",),
+        says="too elongated",
+    ),
+    "an output limit of the worker's own": Attack(
+        code="""
+display.__self__.output.limit = 9_000
+print("A" * 8_000)
+""",
+        says="bytes left out",
+    ),
 }

@@ -1,27 +1,34 @@
 """What a worker gives up before it runs anybody's code; all of it irrevocable.
 
-    namespaces backend:  new_namespaces() -> fork -> private_mounts() -> drop_capabilities()
-    landlock backend:    landlock()
-    every backend:       set_limits() -> seccomp.install()
+    every backend:       own_session()
+    namespaces backend:  new_namespaces() -> private_mounts()
+    landlock backend:    landlock.Rules.apply()
+    every backend:       drop_capabilities() -> set_limits() -> die_with_parent() -> seccomp.install()
 
-The worker is process 1 of its own process namespace: it can name no other process, and nothing outlives it.
+With namespaces the parent forks the worker into a process namespace of its own (`ProcessNamespaces`), as process 1: it
+can name no other process, and nothing outlives it.
 """
 
 import ctypes
 import errno
-import importlib
 import os
 import resource
+import signal
 from collections.abc import Mapping
 
+# sandlock refuses unshare(CLONE_FILES); closing nothing has the same effect. The same number on all architectures
+_CLOSE_RANGE, _CLOSE_RANGE_UNSHARE, _LAST_DESCRIPTOR = 436, 2, 2**31 - 1
 _CLONE_NEWNS, _CLONE_NEWUSER, _CLONE_NEWPID = 0x00020000, 0x10000000, 0x20000000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_PRIVATE = 1, 2, 4, 8, 16384, 1 << 18
-_PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER = 24, 36
+_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP = 1, 24
 _LAST_CAP = 63
 _CAP_VERSION_3 = 0x20080522
 SCRATCH_INODES = 4096  # files in a trajectory's scratch space
+ABORT_STATUS = int(signal.SIGABRT)
+PENDING_SIGNALS = 64  # queued signals: the kernel counts them for the user, not for the process
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_CAP_HEADER, _NO_CAPABILITIES = (ctypes.c_uint32 * 2)(_CAP_VERSION_3, 0), (ctypes.c_uint32 * 6)()
 
 
 def _check(result: int, what: str) -> None:
@@ -30,19 +37,41 @@ def _check(result: int, what: str) -> None:
         raise OSError(number, f"{what}: {os.strerror(number)} ({errno.errorcode.get(number, '?')})")
 
 
-def become_subreaper() -> None:
-    """Make orphaned descendants this process's children, so that it learns how they ended."""
-    _check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl(PR_SET_CHILD_SUBREAPER)")
+class ProcessNamespaces:
+    """Puts each child that the parent forks into a new process namespace.
+
+    Raises:
+        OSError: the parent lacks CAP_SYS_ADMIN in its own user namespace.
+    """
+
+    def __init__(self) -> None:
+        self.own = os.open("/proc/self/ns/pid", os.O_RDONLY)
+
+    def fork(self) -> int:
+        """`os.fork`, with the child as process 1 of a new namespace."""
+        _check(_libc.unshare(_CLONE_NEWPID), "unshare(CLONE_NEWPID)")
+        pid = -1
+        try:
+            pid = os.fork()
+        finally:
+            if pid != 0:
+                _check(_libc.setns(self.own, _CLONE_NEWPID), "setns(CLONE_NEWPID)")
+        return pid
+
+
+def own_session() -> None:
+    """Leave the parent's process group: a signal or a priority for the group is for this process alone."""
+    os.setsid()
 
 
 def new_namespaces() -> None:
-    """New user and mount namespaces for this process, a new process namespace for its next child.
+    """New user and mount namespaces for this process; limits of a user are then counted for it alone.
 
     Raises:
         OSError: the host forbids nested user namespaces.
     """
     uid, gid = os.geteuid(), os.getegid()
-    _check(_libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNS | _CLONE_NEWPID), "unshare")
+    _check(_libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNS), "unshare")
     for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
         with open(f"/proc/self/{name}", "w") as file:
             file.write(text)
@@ -67,20 +96,25 @@ def _mount(source: str, target: str, kind: str | None, flags: int, options: str 
 
 def drop_capabilities() -> None:
     """Give up every capability, a new user namespace's or root's. For good: no_new_privs, and no program is started."""
-    header = (ctypes.c_uint32 * 2)(_CAP_VERSION_3, 0)
     for capability in range(_LAST_CAP + 1):
-        _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # refused past the kernel's last one, or to an ordinary user
-    _check(_libc.capset(header, (ctypes.c_uint32 * 6)()), "capset")
+        if _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:
+            break  # past the kernel's last one, or an ordinary user, who has none to give
+    _check(_libc.capset(_CAP_HEADER, _NO_CAPABILITIES), "capset")
 
 
-def landlock(scratch: str, readable: list[str]) -> None:
-    """Reach no file but these, no abstract socket and no process outside, by sandlock's Landlock rules.
+def die_with_parent() -> None:
+    """Be killed with the parent, whatever ends that. Comes after all changes of credentials: they undo it."""
+    _check(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")
 
-    Raises:
-        sandlock.SandlockError: the kernel's Landlock is too old.
-    """
-    sandlock = importlib.import_module("sandlock")  # only where it is the backend
-    sandlock.confine(sandlock.Sandbox(fs_readable=readable, fs_writable=[scratch]))
+
+def own_descriptors() -> None:
+    """A table of file descriptors for the calling thread alone: other threads keep the one there was."""
+    _check(_libc.syscall(_CLOSE_RANGE, _LAST_DESCRIPTOR, _LAST_DESCRIPTOR, _CLOSE_RANGE_UNSHARE), "close_range")
+
+
+def report_aborts() -> None:
+    """Let `abort` end this process with ABORT_STATUS: process 1 of a namespace ignores the signal, and would crash."""
+    _libc.signal(signal.SIGABRT, ctypes.cast(_libc._exit, ctypes.c_void_p))
 
 
 def set_limits(limits: Mapping[str, int], threads_counted: bool) -> None:
@@ -100,6 +134,7 @@ def set_limits(limits: Mapping[str, int], threads_counted: bool) -> None:
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_MEMLOCK: 0,
         resource.RLIMIT_MSGQUEUE: 0,
+        resource.RLIMIT_SIGPENDING: PENDING_SIGNALS,
     }
     if threads_counted:
         values[resource.RLIMIT_NPROC] = limits["threads"] + 1

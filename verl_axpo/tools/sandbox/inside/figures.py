@@ -13,8 +13,6 @@ from typing import Any
 from . import frames
 from .pixels import to_rgb
 
-MAX_ASPECT = 100  # longer strips are refused: vision processors raise at 200
-
 
 class Gallery:
     """The images of one cell.
@@ -68,29 +66,32 @@ class Gallery:
     def _add_image(self, image: Any) -> None:
         if self._is_full():
             return
-        if not 0 < max(image.size) <= MAX_ASPECT * min(image.size):
-            self.notes.append(f"[an image of {image.width} x {image.height} pixels left out: empty or too elongated]")
+        if not 0 < max(image.size) <= frames.MAX_ASPECT * min(image.size):
+            self._note(f"[an image of {image.width} x {image.height} pixels left out: empty or too elongated]")
             return
         try:
             image = to_rgb(image)
         except ValueError as error:
-            self.notes.append(f"[an image of {image.width} x {image.height} pixels left out: {error}]")
+            self._note(f"[an image of {image.width} x {image.height} pixels left out: {error}]")
             return
         pixels = image.width * image.height
         if pixels > self.limits["image_pixels"]:
             scale = (self.limits["image_pixels"] / pixels) ** 0.5
             size = (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
-            self.notes.append(f"[an image of {image.width} x {image.height} pixels is shown at {size[0]} x {size[1]}]")
+            self._note(f"[an image of {image.width} x {image.height} pixels is shown at {size[0]} x {size[1]}]")
             image = image.resize(size)
         self.sizes.append(image.size)
         self.data.append(image.tobytes())
 
     def _is_full(self) -> bool:
         full = len(self.data) >= self.limits["images"]
-        note = f"[only the first {self.limits['images']} images are shown]"
-        if full and note not in self.notes:
-            self.notes.append(note)
+        if full:
+            self._note(f"[only the first {self.limits['images']} images are shown]")
         return full
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes and len(self.notes) < frames.MAX_NOTES:
+            self.notes.append(text)
 
 
 def _figure_of(value: Any) -> Any:
@@ -108,7 +109,7 @@ def to_image(blob: memoryview, width: int, height: int) -> Any:
     """A picture from raw RGB."""
     from PIL import Image
 
-    return Image.frombytes("RGB", (width, height), bytes(blob[: width * height * frames.CHANNELS]))
+    return Image.frombytes("RGB", (width, height), blob)
 
 
 def show_through(gallery: "list[Gallery]") -> None:

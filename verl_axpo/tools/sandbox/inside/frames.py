@@ -12,6 +12,9 @@ from typing import Any
 _PREFIX = struct.Struct("!II")  # bytes of the header, bytes of the blob
 PREFIX_BYTES = _PREFIX.size
 CHANNELS = 3  # RGB, one byte each
+MAX_ASPECT = 100  # longer strips are refused: vision processors raise at 200
+MAX_NOTES = 20  # remarks on the images of one call
+PROBLEMS = ("memory", "disk")  # where an image of the conversation may not fit
 MAX_CONTROL_BYTES = 65536  # of a message between host and parent; real ones have a few hundred
 
 

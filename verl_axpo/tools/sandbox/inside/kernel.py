@@ -5,8 +5,10 @@
 Nothing here protects itself from the code it runs; what must hold against that code is around the process.
 """
 
+import _sitebuiltins
 import ast
 import builtins
+import contextlib
 import linecache
 import os
 import sys
@@ -15,26 +17,29 @@ from collections.abc import Mapping
 from types import ModuleType, TracebackType
 from typing import Any
 
-from . import frames
+from . import confine, frames
 from .figures import Gallery, show_through, to_image
 from .output import Output
 from .repair import Repair
 
 Reply = dict[str, Any]
+_OWN_FOLDER = os.path.dirname(__file__)
+_MEGABYTE = 2**20
+_REHEARSALS = 20  # Python 3.11 and later rewrite code that ran some ten times
+_KEPT_FREE = 8  # an eighth of the memory is no image's: a cell needs some to say what is wrong
 
 
 class Kernel:
-    """The interpreter of one trajectory.
+    """The interpreter of one trajectory, made in the parent and started in the worker.
 
     Args:
-        output: the worker's standard output and error.
-        scratch: folder for the files of `_images`.
-        limits: `output_bytes`, `images`, `image_pixels`.
+        limits: `output_bytes`, `images`, `image_pixels`, `memory_mb`.
     """
 
-    def __init__(self, output: Output, scratch: str, limits: Mapping[str, int]) -> None:
-        self.output = output
-        self.scratch = scratch
+    output: Output  # the worker's standard output and error
+    scratch: str  # folder for the files of `_images`
+
+    def __init__(self, limits: Mapping[str, int]) -> None:
         self.limits = limits
         self.cells = 0
         self.gallery = [Gallery(limits)]  # one element: the current cell's
@@ -43,29 +48,58 @@ class Kernel:
         self.namespace.update(__builtins__=builtins, _pil_images=[], _images=[], display=self._display)
         sys.modules["__main__"] = self.main
         self.pictures: list[Any] = []
-        self.paths: list[str] = []
+        self.paths: list[str | None] = []
+        vars(builtins).update(exit=_leave, quit=_leave, help=_sitebuiltins._Helper())  # `site`, not loaded, has them
         self.repair = Repair()
         show_through(self.gallery)
 
-    def answer(self, request: Mapping[str, Any], blob: memoryview) -> tuple[Reply, bytes]:
-        """One request of the host, answered: header and raw RGB of the reply."""
-        if request["op"] == "images":
-            return self._take_images(request["sizes"], blob), b""
-        return self._run(request["code"])
+    def rehearse(self) -> None:
+        """Run what every first cell runs, until the interpreter has adapted to it: workers then change fewer pages."""
+        for _ in range(_REHEARSALS):
+            self._is_usable()
 
-    def _take_images(self, sizes: list[list[int]], blob: memoryview) -> Reply:
-        """Add the host's images, none perhaps, to `_pil_images` and, as PNG files, to `_images`; count them all."""
-        offset = 0
-        for width, height in sizes:
-            image = to_image(blob[offset:], width, height)
-            offset += width * height * frames.CHANNELS
-            path = os.path.join(self.scratch, f"image_{len(self.pictures)}.png")
-            image.save(path, compress_level=1)  # higher levels take seconds for a photograph of 8K
-            self.pictures.append(image)
-            self.paths.append(path)
-        if sizes:  # bound again: a cell may have rebound or emptied the names
-            self.namespace["_pil_images"], self.namespace["_images"] = list(self.pictures), list(self.paths)
-        return {"count": len(self.pictures)}
+    def start(self, output: Output, scratch: str) -> None:
+        """Serve one trajectory from here on."""
+        self.output, self.scratch = output, scratch
+        confine.report_aborts()
+
+    def answer(self, request: Mapping[str, Any], blob: memoryview | None) -> tuple[Reply, bytes]:
+        """One request of the host, answered: header and raw RGB of the reply."""
+        if request["op"] == "run":
+            return self._run(request["code"])
+        problem = self._take_image(request["size"], blob) if request["op"] == "image" else None
+        return {"count": len(self.pictures), "problem": problem}, b""
+
+    def _take_image(self, size: tuple[int, int], blob: memoryview | None) -> str | None:
+        """Add the host's image to `_pil_images` and, as a PNG file, to `_images`; what does not fit is None there.
+
+        Returns:
+            which of `frames.PROBLEMS` it was.
+        """
+        picture, path, problem = None, None, "memory"
+        try:
+            if blob is not None:
+                picture = to_image(blob, *size)
+                bytearray(self.limits["memory_mb"] * _MEGABYTE // _KEPT_FREE)
+                path, problem = self._save(picture), "disk"
+        except MemoryError:
+            picture = None
+        self.pictures.append(picture)
+        self.paths.append(path)
+        # bound again: a cell may have rebound or emptied the names
+        self.namespace["_pil_images"], self.namespace["_images"] = list(self.pictures), list(self.paths)
+        return None if path else problem
+
+    def _save(self, picture: Any) -> str | None:
+        """The image's file; None if the scratch space is full."""
+        path = os.path.join(self.scratch, f"image_{len(self.pictures)}.png")
+        try:
+            picture.save(path, compress_level=1)  # higher levels take seconds for a photograph of 8K
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+            return None
+        return path
 
     def _run(self, code: str) -> tuple[Reply, bytes]:
         self.cells += 1
@@ -130,9 +164,29 @@ def _split(code: str, name: str) -> tuple[Any, Any]:
     return compile(tree, name, "exec", dont_inherit=True), last
 
 
+def _leave(code: object = None) -> None:
+    """End the cell, as `exit()` and `quit()` do; variables stay."""
+    raise SystemExit(code)
+
+
 def _describe(error: BaseException) -> str:
-    """The traceback from the cell on; frames of the kernel are left out."""
-    shown: TracebackType | None = error.__traceback__
-    while shown is not None and not shown.tb_frame.f_code.co_filename.startswith("<cell "):
-        shown = shown.tb_next
-    return "".join(traceback.format_exception(type(error), error, shown)).rstrip()
+    """The traceback, and those of the exceptions before it, without our own frames."""
+    shown: BaseException | None = error
+    seen: set[int] = set()
+    while shown is not None and id(shown) not in seen:
+        seen.add(id(shown))
+        shown.__traceback__ = _without_own_frames(shown.__traceback__)
+        shown = shown.__cause__ or shown.__context__
+    return "".join(traceback.format_exception(error)).rstrip()
+
+
+def _without_own_frames(frame: TracebackType | None) -> TracebackType | None:
+    kept: list[TracebackType] = []
+    while frame is not None:
+        if not frame.tb_frame.f_code.co_filename.startswith(_OWN_FOLDER):
+            kept.append(frame)
+        frame = frame.tb_next
+    chain: TracebackType | None = None
+    for entry in reversed(kept):
+        chain = TracebackType(chain, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+    return chain

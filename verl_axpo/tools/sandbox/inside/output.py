@@ -4,13 +4,15 @@ cell -> descriptors 1, 2 -> two unlinked files in the scratch space -> collect()
 """
 
 import contextlib
+import errno
 import io
 import os
+import secrets
 import sys
 import threading
-from pathlib import Path
+from collections.abc import Mapping
 
-from . import frames
+from . import confine, frames
 
 
 class Output:
@@ -18,21 +20,25 @@ class Output:
 
     Args:
         scratch: folder that holds the two files; its size limit is the limit of what can be written.
-        limit: bytes of each stream that are handed on.
+        limits: `output_bytes`, of each stream, that are handed on; `scratch_mb`.
     """
 
-    def __init__(self, scratch: str, limit: int) -> None:
-        self.limit = limit
-        self.files = [_unlinked_file(Path(scratch, name)) for name in ("stdout", "stderr")]
-        self.streams = [_Stream(1), _Stream(2)]
+    def __init__(self, scratch: str, limits: Mapping[str, int]) -> None:
+        self.limit = limits["output_bytes"]
+        self.scratch = scratch
+        self.full = f"too much output: it is kept in the scratch space, which has {limits['scratch_mb']} MB"
+        self.files = [_unlinked_file(scratch) for _ in range(2)]
+        self.streams = [_Stream(at + 1, self.full) for at in range(2)]
 
     def begin(self) -> None:
         """Make both streams empty and usable again, whatever the cell before did to them."""
+        if len(sys._current_frames()) > 1:
+            self._leave_other_threads_behind()
         for at, file in enumerate(self.files):
             os.ftruncate(file, 0)
             os.dup2(file, at + 1)
             if not self.streams[at].usable():
-                self.streams[at] = _Stream(at + 1)
+                self.streams[at] = _Stream(at + 1, self.full)
         self._hear_only_this_thread()
         sys.stdout, sys.stderr = self.streams
 
@@ -55,6 +61,17 @@ class Output:
                 stream.flush()  # into the emptied file, or it would turn up in the next cell
             return text
 
+    def _leave_other_threads_behind(self) -> None:
+        """Threads of earlier cells keep their descriptors 1 and 2, and with them the files of those cells."""
+        with contextlib.suppress(
+            OSError
+        ):  # the scratch space is full: nobody reads more than its part of the old files
+            files = [_unlinked_file(self.scratch) for _ in range(2)]
+            confine.own_descriptors()
+            for file in self.files:
+                os.close(file)
+            self.files = files
+
     def _hear_only_this_thread(self) -> None:
         """And those that it starts from now on."""
         others = frozenset(sys._current_frames()) - {threading.get_ident()}
@@ -67,7 +84,8 @@ class _Stream(io.TextIOWrapper):
 
     unheard: frozenset[int] = frozenset()
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, full: str) -> None:
+        self.full = full  # what is said when the file is
         raw = io.FileIO(descriptor, "w", closefd=False)
         super().__init__(io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace")
 
@@ -79,12 +97,27 @@ class _Stream(io.TextIOWrapper):
             return False
 
     def write(self, text: str, /) -> int:
-        return len(text) if threading.get_ident() in self.unheard else super().write(text)
+        if threading.get_ident() in self.unheard:
+            return len(text)
+        try:
+            return super().write(text)
+        except OSError as error:
+            raise self._explained(error) from None
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError as error:
+            raise self._explained(error) from None
+
+    def _explained(self, error: OSError) -> OSError:
+        return OSError(self.full) if error.errno in (errno.EFBIG, errno.ENOSPC) else error
 
 
-def _unlinked_file(path: Path) -> int:
+def _unlinked_file(folder: str) -> int:
+    path = os.path.join(folder, f".output-{secrets.token_hex(8)}")
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-    path.unlink()
+    os.unlink(path)
     return descriptor
 
 

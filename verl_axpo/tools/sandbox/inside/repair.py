@@ -7,6 +7,8 @@ import builtins
 import signal
 import sys
 
+from . import confine
+
 _IGNORED = {signal.SIGPIPE, signal.SIGXFSZ}  # Python's own choice: they become BrokenPipeError and OSError
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 _FIXED = {signal.SIGKILL, signal.SIGSTOP}
@@ -35,3 +37,4 @@ class Repair:
         for number in signal.valid_signals() - _FIXED:
             signal.signal(number, signal.SIG_IGN if number in _IGNORED else signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        confine.report_aborts()

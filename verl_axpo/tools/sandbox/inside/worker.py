@@ -6,6 +6,7 @@ The kernel runs a model's code in this very process, which may do anything to it
 worker that breaks is replaced.
 """
 
+import contextlib
 import os
 import random
 import socket
@@ -18,16 +19,27 @@ from . import frames
 from .kernel import Kernel
 from .output import Output
 
+_SKIPPED_AT_ONCE = 65536  # bytes
 SEED = 0  # of `random` and numpy's global generator: the same code gives the same result in every fresh sandbox
 
 
-def serve(descriptor: int, scratch: str, limits: Mapping[str, int], confine: Callable[[], None]) -> None:
+def prepare(limits: Mapping[str, int]) -> Kernel:
+    """What the parent can do once for all its workers, after its imports; see `verl_axpo.tools.sandbox.limits`."""
+    random.seed(SEED)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(SEED)
+    kernel = Kernel(limits)
+    kernel.rehearse()
+    return kernel
+
+
+def serve(descriptor: int, scratch: str, kernel: Kernel, confine: Callable[[], None]) -> None:
     """Confine this process, announce it, and answer requests until the host closes the channel.
 
     Args:
         descriptor: the channel, a stream socket.
         scratch: folder for files, the working directory and the home from here on.
-        limits: see `verl_axpo.tools.sandbox.limits`.
+        kernel: the prepared one.
         confine: what has to happen before the first request is read.
     """
     channel = socket.socket(fileno=descriptor)
@@ -36,40 +48,39 @@ def serve(descriptor: int, scratch: str, limits: Mapping[str, int], confine: Cal
     except Exception as error:
         channel.sendall(frames.pack({"ready": False, "error": f"{type(error).__name__}: {error}"}))
         return
-    _settle_in(scratch)
-    kernel = Kernel(Output(scratch, limits["output_bytes"]), scratch, limits)
-    own_process = os.getpid()
-    channel.sendall(frames.pack({"ready": True}))
-    while True:
-        request = _receive(channel)
-        if request is None or os.getpid() != own_process:
-            return
-        header, blob = request
-        reply, images = kernel.answer(header, blob)
-        channel.sendall(frames.pack({"id": header["id"], **reply}, images))
-
-
-def _settle_in(scratch: str) -> None:
     os.environ.update(HOME=scratch, TMPDIR=scratch)
     tempfile.tempdir = None
-    random.seed(SEED)
-    if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed(SEED)
+    kernel.start(Output(scratch, kernel.limits), scratch)
+    own_process = os.getpid()
+    with contextlib.suppress(OSError):  # the host is gone, or the code has closed the channel
+        channel.sendall(frames.pack({"ready": True}))
+        while True:
+            request = _receive(channel)
+            if request is None or os.getpid() != own_process:
+                return
+            header, blob = request
+            reply, images = kernel.answer(header, blob)
+            channel.sendall(frames.pack({"id": header["id"], **reply}, images))
 
 
-def _receive(channel: socket.socket) -> tuple[dict[str, Any], memoryview] | None:
+def _receive(channel: socket.socket) -> tuple[dict[str, Any], memoryview | None] | None:
+    """Header and blob of a request, the blob None if there is no memory for it; None if the host closed the channel."""
     prefix = _read(channel, frames.PREFIX_BYTES)
     if prefix is None:
         return None
     header_bytes, blob_bytes = frames.sizes(bytes(prefix), max_header=2**31, max_blob=2**32)
-    header, blob = _read(channel, header_bytes), _read(channel, blob_bytes)
-    if header is None or blob is None:
+    header = _read(channel, header_bytes)
+    if header is None:
         return None
-    return frames.unpack(bytes(header)), blob
+    try:
+        blob = _read(channel, blob_bytes)
+    except MemoryError:
+        return (frames.unpack(bytes(header)), None) if _skip(channel, blob_bytes) else None
+    return None if blob is None else (frames.unpack(bytes(header)), blob)
 
 
 def _read(channel: socket.socket, size: int) -> memoryview | None:
-    """`size` bytes, or None if the host closed the channel."""
+    """`size` bytes, or None if the host closed the channel. All memory is taken before the first byte is read."""
     data = memoryview(bytearray(size))
     filled = 0
     while filled < size:
@@ -78,3 +89,13 @@ def _read(channel: socket.socket, size: int) -> memoryview | None:
             return None
         filled += count
     return data
+
+
+def _skip(channel: socket.socket, size: int) -> bool:
+    """Read `size` bytes without keeping them; False if the host closed the channel."""
+    while size:
+        count = len(channel.recv(min(size, _SKIPPED_AT_ONCE)))
+        if count == 0:
+            return False
+        size -= count
+    return True
