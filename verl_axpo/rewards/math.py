@@ -54,6 +54,8 @@ def _squeezed(text: str) -> str:
 
 def read(text: str) -> list[Item] | None:
     """The statements of a text, None when it is no mathematics that the rules know."""
+    if len(text) > MAX_CHARS:
+        return None
     try:
         return _read(_tokens(plain(text)))
     except TooLarge:
