@@ -17,9 +17,11 @@ from verl_axpo.rewards.typography import plain
 from verl_axpo.rewards.units import without_units
 
 _SPEAKS_MATHEMATICS = re.compile(r"[\d\\+*/^=<>≤≥√π∞]|[a-z)]\s*-|-\s*[a-z(]")
-_FORMULA = re.compile(r"[a-z\\^*]")  # "2^3*5" may stay unfinished; "2-1" is a score
+_FORMULA = re.compile(r"[\\^*]|[a-z]\s*[-+/=]|[-+/=(]\s*[a-z]")  # "2^3*5" may stay unfinished; "2-1" is a score
 # "3:30 PM", "F-16", "1990s", "3D"
-_TIME_OR_CODE = re.compile(r"\d{1,2}:\d\d(?::\d\d)?(?:\s?[APap]\.?[Mm])?|[A-Z]+\s?-?\d+[A-Z]?|\d{4}s|\d+[A-Z]+")
+_TIME_OR_CODE = re.compile(
+    r"\d{1,2}:\d\d(?::\d\d)?(?:\s?[APap]\.?[Mm])?|[A-Z]+\s?-?\d+[A-Z]?|\d{4}s|\d+[A-Z]+|\d+(?:st|nd|rd|th)|[A-Z]{2,}/[A-Z]{2,}"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

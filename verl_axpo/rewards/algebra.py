@@ -47,12 +47,15 @@ def plus(terms: Sequence[Poly]) -> Poly:
     """The sum.
 
     Raises:
-        Unfinished: two like terms.
+        Unfinished: two like terms; a unit makes no difference, so that "10-12 cm" is not -2.
     """
     total: Poly = {}
+    seen: set[Monomial] = set()
     for term in terms:
-        if total.keys() & term.keys():
+        kinds = {tuple(power for power in monomial if power[0][0] != "@") for monomial in term}
+        if kinds & seen:
             raise Unfinished
+        seen |= kinds
         total.update(term)
     return total
 

@@ -20,7 +20,7 @@ from verl_axpo.rewards.units import in_base_units, units_of, without_units
 ROUNDED_DIGITS = 6  # a decimal with this many significant digits or more stands for everything that rounds to it
 FLOAT_DIGITS = 16  # of a binary float
 FLOAT_NOISE = 1e-14  # relative; what binary floats add to a value stays below
-_SPACE = re.compile(r"(?<!\d)\s+|\s+(?!\d)")  # "1 2" is not "12"
+_SPACE = re.compile(r"(?<!\d) | (?!\d)")  # "1 2" is not "12"
 MAX_UNORDERED = 30  # items; longer lists are compared in order
 
 
@@ -31,7 +31,7 @@ def compare(answer: str, truth: str) -> bool | None:
     ours, theirs = plain(answer), plain(truth)
     if not ours or not theirs or len(ours) > MAX_CHARS:
         return False
-    if _SPACE.sub("", ours) == _SPACE.sub("", theirs):
+    if _squeezed(ours) == _squeezed(theirs):
         return True
     found, wanted = _tokens(ours), _tokens(theirs)
     if found and source(found) == source(wanted):
@@ -48,8 +48,14 @@ def compare(answer: str, truth: str) -> bool | None:
     return _same_items(_unnamed(items, others), _unnamed(others, items), margin)
 
 
+def _squeezed(text: str) -> str:
+    return _SPACE.sub("", " ".join(text.split()))
+
+
 def read(text: str) -> list[Item] | None:
     """The statements of a text, None when it is no mathematics that the rules know."""
+    if len(text) > MAX_CHARS:
+        return None
     try:
         return _read(_tokens(plain(text)))
     except TooLarge:

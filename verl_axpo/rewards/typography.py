@@ -49,12 +49,13 @@ def plain(text: str) -> str:
     text = re.sub(r"[⁰¹²³⁴-⁹⁺⁻ⁿ]+", lambda run: f"^{{{run[0].translate(_RAISED)}}}", opened(text))
     text = re.sub(r"[₀-₉]+", lambda run: f"_{{{run[0].translate(_LOWERED)}}}", text)
     text = re.sub(r"[¼-¾⅐-⅞]", lambda sign: _fraction(sign[0]), text)
+    text = re.sub(r"([①-⑳])", r" \1 ", text)  # ①③ is not 13
     text = unicodedata.normalize("NFKC", text).translate(_SIGNS)
     for _ in range(_TWICE):
         text = _BOLD.sub(r" \1 ", _WRAPPER.sub(r" \1 ", text))
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
-    return text.strip().rstrip(".。").strip()
+    return re.sub(r"(?<!\.)[.。]$", "", text.strip()).strip()
 
 
 def _fraction(sign: str) -> str:

@@ -23,7 +23,8 @@ async def score(answer: str, truth: str, kind: str, **extra_info: Any) -> float:
 
 MATH_WRONG: dict[str, Pairs] = {
     "mixed numbers": [
-        ("11/2", "1 1/2"), ("1 1/2", "11/2"), ("23/4", "2 3/4"), ("2 3/4", "23/4"), ("12", "1 2"), ("1 2", "12"),
+        ("11/2", "1 1/2"), ("1 1/2", "11/2"), ("23/4", "2 3/4"), ("2 3/4", "23/4"), ("12", "1 2"), ("1  2", "12"),
+        ("1 2", "12"),
         ("1 000 0", "10000"), ("1 1/2", "1/2"), ("3 1/2", "3/2"), ("1\\frac{1}{2}", "\\frac{11}{2}"),
     ],
     "the question's own expression": [
@@ -61,7 +62,8 @@ MATH_WRONG: dict[str, Pairs] = {
     "signs and relations": [
         ("\N{MINUS SIGN}5", "5"), ("<5", ">5"), ("<5", "5"), ("\\le 5", "<5"), ("x<5", "x>5"), ("x<5", "x\\le 5"),
         ("\\pm 5", "5"), ("5", "\\pm 5"), ("-\\infty", "\\infty"), ("\N{EN DASH}5", "5"), ("a-b", "b-a"),
-        ("x=y", "x\\ne y"), ("\\frac{a}{b}", "\\frac{b}{a}"), ("a^b", "b^a"), ("\\sim 5", "-5"),
+        ("x=y", "x\\ne y"), ("\\frac{a}{b}", "\\frac{b}{a}"), ("a^b", "b^a"), ("\\sim 5", "-5"), ("~5", "5"),
+        ("5...", "5"), ("-2", "10-12 cm"), ("13", "①③"), ("0.333…", "0.333"),
     ],
     "order that says something": [
         ("(2,1)", "(1,2)"), ("ba-a", "ab-b"), ("\\vec b\\times\\vec a", "\\vec a\\times\\vec b"), ("BA", "AB"),

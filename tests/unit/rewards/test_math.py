@@ -144,6 +144,12 @@ def test_a_comparison_is_quick_on_anything(piece: str) -> None:
     assert time.process_time() - started < LIMIT_S
 
 
+def test_a_text_of_any_length_is_typed_at_once() -> None:
+    started = time.process_time()
+    assert read("1+" * 500_000) is None
+    assert time.process_time() - started < LIMIT_S
+
+
 @pytest.mark.parametrize("text", ["2-1", "555-1234", "2021-03-05", "12/25/2020", "17\\times 23"])
 def test_what_is_still_to_be_worked_out_is_read_as_unfinished(text: str) -> None:
     items = read(text)
