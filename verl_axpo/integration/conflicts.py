@@ -200,8 +200,8 @@ def _budget_rules(get: _Getter, axpo: AxpoConfig) -> Iterator[Rule]:
         return
     yield (
         bool(get("skip.rollout_tq.enable")),
-        "skip.rollout_tq.enable=True: rollouts of an earlier run know nothing of this run's budget; set it to False, or "
-        "algorithm.axpo.budget=0",
+        "skip.rollout_tq.enable=True: rollouts of an earlier run know nothing of this run's budget; set it to False, "
+        "or algorithm.axpo.budget=0",
     )
     yield (
         max_prefixes(batch, rollouts, axpo) < 1,
