@@ -97,7 +97,7 @@ def smoothed(values: Mapping[int, float]) -> dict[int, float]:
 
 def ends(run: Run, metric: str) -> tuple[float, float] | None:
     """Mean over the first and over the last fifth of the run's steps; None if it was not measured in either."""
-    steps = sorted(run.metrics)
+    steps = sorted(step for step in run.metrics if step > 0)  # 0 is the validation before training
     count = max(1, len(steps) // ENDS)
     values = series(run, metric)
     first, last = ([values[step] for step in some if step in values] for some in (steps[:count], steps[-count:]))

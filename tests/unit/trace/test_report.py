@@ -5,6 +5,7 @@ import math
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,7 @@ def test_long_curves_are_smoothed_and_short_ones_are_not() -> None:
 def test_ends_are_means_of_the_first_and_last_fifth() -> None:
     run = run_with(1, {step: float(step) for step in range(1, 11)})
     assert ends(run, "m") == (1.5, 9.5)
+    assert ends(replace(run, metrics={0: {"val": 1.0}, 1: {"m": 0.25}, 2: {"m": 0.75}}), "m") == (0.25, 0.75)
     assert ends(run, "other") is None
 
 
