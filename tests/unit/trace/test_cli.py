@@ -76,7 +76,7 @@ def test_audit_says_the_causes_first_and_in_few_lines(
         (("view", "TRACE", "--step", "9"), "steps there: 1 to 3"),
         (
             ("view", "TRACE", "--step", "1", "--uid", "x9"),
-            "got uid x9, which step 1 does not have; give a row from 1 to 6, or a uid",
+            "got uid x9, which step 1 does not have; give a row from 1 to 6, a uid",
         ),
         (("view", "TRACE", "--step", "1", "--uid", "q1"), "which begins 6 uids of step 1"),
         (("view", "TRACE", "--step", "1", "--uid", "7"), "give a row from 1 to 6"),
