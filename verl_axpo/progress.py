@@ -180,7 +180,7 @@ def _recipes() -> list[psutil.Process]:
 def _lives(process: psutil.Process) -> bool:
     """Not a zombie either, which a parent has yet to notice."""
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 
