@@ -33,6 +33,10 @@ Folder = Annotated[Path, typer.Argument(help="The --out folder of an evaluation.
 InFull = Annotated[int, typer.Option(help="Questions per benchmark whose rollouts the HTML page carries.")]
 Number = Annotated[float | None, typer.Option(parser=number, metavar="NUMBER|none", help="none: not sent.")]
 Count = Annotated[int | None, typer.Option(parser=count, metavar="INTEGER|none", help="0 or none: not sent.")]
+Temperature = Annotated[
+    float | None, typer.Option(parser=number, metavar="NUMBER|none", help="none, below 0: not sent.")
+]
+Served = Annotated[bool, typer.Option("--serve", help="Start vLLM's server for the model, instead of --base-url.")]
 Paper = Annotated[bool, typer.Option("--paper", help="Put the paper's numbers below ours, labelled as the paper's.")]
 
 
@@ -41,9 +45,7 @@ def run(
     model: Annotated[str, typer.Option(help="The model's name on the server.")],
     out: Annotated[Path, typer.Option(help="The evaluation's folder; the same one again goes on from there.")],
     base_url: Annotated[str, typer.Option(help="The server, up to /v1.")] = "http://localhost:8000/v1",
-    serve: Annotated[
-        bool, typer.Option("--serve", help="Start vLLM's server for the model while sampling, instead of --base-url.")
-    ] = False,
+    serve: Served = False,
     gpus: Annotated[int, typer.Option(help="With --serve: GPUs of all replicas; 0 for the CPU build.")] = 8,
     tp: Annotated[int, typer.Option(help="With --serve: GPUs of one replica.")] = 1,
     window: Annotated[int, typer.Option(help="With --serve: tokens of prompt and response.")] = 65_536,
@@ -69,9 +71,7 @@ def run(
     judge_model: Annotated[str | None, typer.Option(help="Judges where rules do not decide.")] = None,
     judge_url: Annotated[str, typer.Option(help="The judge's server.")] = "https://api.openai.com/v1",
     judge_key_env: Annotated[str, typer.Option(help="The variable with its key; '' for none.")] = "OPENAI_API_KEY",
-    judge_temperature: Annotated[
-        float | None, typer.Option(parser=number, metavar="NUMBER|none", help="none, or below 0: not sent.")
-    ] = 0.0,
+    judge_temperature: Temperature = 0.0,
     max_failed: Annotated[float, typer.Option(help="Share of rollouts that may stay failed or unscored.")] = 0.0,
     limit: Annotated[int | None, typer.Option(help="Only the first questions of each benchmark.")] = None,
     registry: Annotated[str, typer.Option(help="A module with names, get, load and score.")] = REGISTRY,
@@ -85,22 +85,13 @@ def run(
     from verl_axpo.agent.types import Limits, Sampling
     from verl_axpo.eval.settings import Settings
 
-    settings = Settings(
-        model=model,
-        rollouts=rollouts,
-        agent=agent,
-        dialect=cast(Any, dialect),
-        sampling=Sampling(
-            temperature=temperature, top_p=top_p, top_k=top_k, presence_penalty=presence_penalty, seed=seed
-        ),
-        limits=Limits(
-            max_turns=max_turns if agent else 1,
-            response_tokens=response_tokens,
-            parallel_calls=parallel_calls,
-            tool_response_chars=tool_response_chars,
-        ),
-        judge=judge_model,
-    )
+    sampling = Sampling(temperature=temperature, top_p=top_p, top_k=top_k, presence_penalty=presence_penalty, seed=seed)
+    limits = Limits(
+        max_turns=max_turns if agent else 1, response_tokens=response_tokens,
+        parallel_calls=parallel_calls, tool_response_chars=tool_response_chars,
+    )  # fmt: skip
+    kind = {"agent": agent, "dialect": cast(Any, dialect), "judge": judge_model}
+    settings = Settings(model=model, rollouts=rollouts, sampling=sampling, limits=limits, **kind)
     if not 0 <= max_failed < 1:
         raise ValueError(f"max-failed: got {max_failed}, expected a share from 0 to below 1")
     benchmarks, api_key, tools = registry_named(registry), key_in(key_env), tools_of(tools, agent)
