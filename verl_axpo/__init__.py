@@ -12,8 +12,10 @@ The package in reading order; importing it imports neither torch nor verl.
     audit/        every decision and advantage of a run, recomputed from its trace
     agent/        trajectories from any OpenAI-compatible server, with training's tools, prompt and parser
     eval/         benchmarks, Pass@1 and Pass@k, the report of an evaluation
-    preflight/    a recipe's plan: composed, validated, its memory estimated, before anything is started
+    check/        what would stop a command of verl, found before it starts
     report/       held-out evaluation, plots and the report of a run
     cli.py        the `verl-axpo` command; doctor.py its self-check, progress.py the recipes' bars, lazy.py the plugin's
     errors.py     the one error that is nobody's answer
 """
+
+__version__ = "0.1.0"

@@ -11,13 +11,15 @@ import platform
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from operator import attrgetter
 from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
+from rich.console import Console
+from rich.markup import escape
 
 # As setup.py and verl's own metadata have them; tests/unit/test_doctor.py compares. Tested versions: requirements/.
 PYTHON = ">=3.10,<3.13"
@@ -47,14 +49,45 @@ class Finding:
     fix: str = ""
 
 
+def fine(name: str, found: str) -> Finding:
+    """A green line."""
+    return Finding(name=name, found=found, ok=True)
+
+
+def problem(name: str, found: str, fix: str) -> Finding:
+    """A red line with what to change."""
+    return Finding(name=name, found=found, ok=False, fix=fix)
+
+
+def show(console: Console, findings: Iterable[Finding]) -> bool:
+    """One line per finding as it comes, green or red, below a red one what to change.
+
+    Returns:
+        whether all are green.
+    """
+    healthy = True
+    for finding in findings:
+        healthy &= finding.ok
+        mark = "[green]ok  [/]" if finding.ok else "[bold red]fix [/]"
+        console.print(f"{mark} {escape(finding.name)}: {escape(finding.found)}", soft_wrap=True)
+        if not finding.ok:
+            console.print(f"     {escape(finding.fix)}", style="yellow", soft_wrap=True)
+    return healthy
+
+
 def examine() -> Iterator[Finding]:
-    """All findings, the quick ones first; the later ones import verl."""
+    """All findings, the quick ones first; the later ones import verl and use each tool once."""
+    yield from examine_environment()
+    yield from check_tools()
+
+
+def examine_environment() -> Iterator[Finding]:
+    """Interpreter, packages, our plugin in verl's registries, platform."""
     yield check_python(platform.python_version())
     for package, (bounds, others) in SUPPORTED.items():
         yield check_package(package, bounds, others)
     yield from check_plugin()
     yield check_platform()
-    yield from check_tools()
 
 
 def check_python(version: str) -> Finding:
@@ -89,7 +122,7 @@ def check_plugin() -> Iterator[Finding]:
 
 
 def check_tools() -> Iterator[Finding]:
-    """The paper's tools, each used once; `doctor --recipe` starts those of a recipe's own list."""
+    """The paper's tools, each used once; `verl-axpo check` starts those of a run's own list."""
     yield check_sandbox()
     yield check_zoom()
     yield check_search()
@@ -125,11 +158,12 @@ def check_zoom() -> Finding:
 def _zoomed() -> tuple[int, int]:
     from PIL import Image
 
+    from verl_axpo.images import open_image
     from verl_axpo.tools.crop import zoom
 
     picture = io.BytesIO()
     Image.new("RGB", (64, 64)).save(picture, "JPEG")
-    return zoom([Image.open(picture)], [500, 500, 1000, 1000]).size
+    return zoom([open_image(picture.getvalue())], [500, 500, 1000, 1000]).size
 
 
 def check_search() -> Finding:

@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
+VERSION = 2  # raise when results change
+
 Message = dict[str, Any]
 Schema = dict[str, Any]
 

@@ -31,6 +31,8 @@ from verl.workers.rollout.llm_server import LLMServerClient
 from verl.workers.utils.losses import ppo_loss
 
 from verl_axpo import doctor
+from verl_axpo.core.config import AxpoConfig
+from verl_axpo.integration import conflicts
 from verl_axpo.integration.agent_loop import HOST_REFUSALS, LOOP_NAME, PARSER_NAME, AxpoToolAgentLoop
 from verl_axpo.integration.completion import NEEDED
 from verl_axpo.integration.trainer import TRAINER_MODE, AxpoTrainer
@@ -201,6 +203,32 @@ def test_completion_replaces_verls_defaults_and_nothing_else(verl_defaults: Dict
     got = {one.key: OmegaConf.select(verl_defaults, one.key) for one in NEEDED}
     surprises = [one.key for one in NEEDED if got[one.key] not in (one.value, *one.replaces)]
     assert not surprises
+
+
+# Not in verl's config: what a reward manager or a reward function takes
+OF_REWARDS = ("reward.reward_kwargs.", "reward.custom_reward_function.reward_kwargs.", "algorithm.axpo.")
+
+
+def test_every_key_that_a_rule_reads_is_verls(verl_defaults: DictConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that verl renames would switch its rule off without a word."""
+    asked: list[str] = []
+    answer = conflicts._Getter.__call__
+    monkeypatch.setattr(conflicts._Getter, "__call__", lambda get, key: (asked.append(key), answer(get, key))[1])
+    config = verl_defaults.copy()
+    config.reward.custom_reward_function.path = conflicts.OUR_REWARDS[0]
+    conflicts.conflicts(config, AxpoConfig())
+    assert len(asked) > 30
+    get = conflicts._Getter(verl_defaults)
+    assert [key for key in asked if not key.startswith(OF_REWARDS) and "." in key and not get.has(key)] == []
+
+
+def test_vllm_reads_a_long_prompt_in_parts_of_the_size_that_is_set() -> None:
+    """completion.py bounds the memory of a scoring request so; verl hands `engine_kwargs` to the engine as they are."""
+    from verl.workers.rollout.vllm_rollout import vllm_async_server
+    from vllm.v1.core.sched.scheduler import Scheduler
+
+    assert "if 0 < threshold < num_new_tokens:" in source(Scheduler.schedule)
+    assert "**engine_kwargs," in source(vllm_async_server)
 
 
 def test_every_config_passes_the_seam_before_anything_starts() -> None:

@@ -16,7 +16,7 @@ import pytest
 
 START_TIMEOUT_S = 600.0  # vLLM starts within a minute on two idle cores
 STOP_TIMEOUT_S = 60.0
-# What the CPU and so small a model need: see recipes/serve.sh
+# What the CPU and so small a model need: see verl_axpo/eval/server.py
 OPTIONS = (
     *("--host", "127.0.0.1", "--dtype", "float32", "--enforce-eager", "--skip-mm-profiling"),
     *("--kv-cache-memory-bytes", "1073741824", "--limit-mm-per-prompt", '{"image": 8, "video": 0}'),

@@ -26,7 +26,7 @@ from verl_axpo.tools.configs import settings_of
 
 RUN_TIMEOUT_S = 600.0
 QUESTIONS, ROLLOUTS = 6, 4
-# All that the tiny model can take: questions of other worlds fall apart into bytes. The last two as in tiny_axpo.yaml
+# All that the tiny model can take: questions of other worlds fall apart into bytes. The last two as in tiny_rl.yaml
 OPTIONS = (
     *("--max-model-len", "1024", "--max-num-seqs", "32", "--max-num-batched-tokens", "8192"),
     *("--block-size", "16", "--no-enable-chunked-prefill"),

@@ -12,13 +12,14 @@ import pyarrow.parquet as pq
 from omegaconf import OmegaConf
 from verl.trainer.ppo.utils import create_rl_sampler
 
-from tests.e2e.conftest import REPO, RUN_TIMEOUT_S, FastRun, recipe
+from tests.e2e.conftest import REPO, RUN_TIMEOUT_S, FastRun, recipe, run
 from verl_axpo.audit import audit
 from verl_axpo.core.types import Kind
 from verl_axpo.eval.weights import weights_hash
 from verl_axpo.report.heldout import read_heldout
 from verl_axpo.trace.reader import list_steps, read_step
 
+RL = ["bash", str(REPO / "recipes/rl.sh"), "trainer.save_freq=1"]
 METRICS = (
     "tool_use_rate", "tool_all_wrong_rate", "tool_all_wrong_rate_after", "no_tool_all_wrong_rate", "triggered",
     "candidates", "selected", "budget_used", "extra_tokens_ratio", "prefix_cache_hit_rate", "infra_failures",
@@ -80,11 +81,17 @@ def test_it_ends_in_the_evaluations_report(fast_run: FastRun) -> None:
 
 
 def test_a_second_run_has_nothing_to_do(fast_run: FastRun) -> None:
-    before = (fast_run.out / "metrics.jsonl").stat().st_mtime
+    made = (
+        "trace/step_000002.jsonl",
+        "checkpoints/settings.json",
+        "sft/steps/settings.json",
+        "eval/step_2/rollouts.jsonl",
+    )
+    before = {name: (fast_run.out / name).stat().st_mtime_ns for name in made}
     started = time.monotonic()
     recipe(fast_run.out)
     assert time.monotonic() - started < 120
-    assert (fast_run.out / "metrics.jsonl").stat().st_mtime == before
+    assert {name: (fast_run.out / name).stat().st_mtime_ns for name in made} == before
 
 
 def test_other_settings_are_refused_before_anything_runs(fast_run: FastRun) -> None:
@@ -93,7 +100,8 @@ def test_other_settings_are_refused_before_anything_runs(fast_run: FastRun) -> N
     environment = {**os.environ, "FAST": "1", "SEED": "1", "OUT": str(fast_run.out)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 2
-    assert "was made with 'axpo SEED=0 ', this run has 'axpo SEED=1 '" in done.stderr
+    assert "checkpoints was begun with other settings or data" in done.stdout
+    assert "data.seed: 0 then, 1 now" in done.stdout
 
 
 def test_a_killed_run_goes_on_from_its_checkpoint(fast_run: FastRun) -> None:
@@ -102,14 +110,12 @@ def test_a_killed_run_goes_on_from_its_checkpoint(fast_run: FastRun) -> None:
     log = fast_run.out.parent / "killed.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            ["bash", str(REPO / "recipes/run_tiny_axpo.sh")],
-            stdout=output, stderr=output, start_new_session=True,
-            env={**os.environ, "FAST": "1", "STEPS": "4", "EVALUATE": "0", "OUT": str(fast_run.out)},
-        )  # fmt: skip
+            RL, stdout=output, stderr=output, start_new_session=True, env={**os.environ, **rl_of(fast_run, steps=4)}
+        )
     wait_for(fast_run.out / "trace/step_000003.summary.json", process)
     kill_tree(process.pid)
     process.wait()
-    recipe(fast_run.out, STEPS="4", EVALUATE="0")
+    run(RL, log, **rl_of(fast_run, steps=4))
     assert list_steps(fast_run.out / "trace") == [1, 2, 3, 4]
     result = audit(fast_run.out / "trace")
     assert (result.steps, result.differences) == (4, ())
@@ -118,6 +124,14 @@ def test_a_killed_run_goes_on_from_its_checkpoint(fast_run: FastRun) -> None:
     steps = [json.loads(line)["step"] for line in (fast_run.out / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(set(steps))
     assert {1, 2, 3, 4} <= set(steps)
+
+
+def rl_of(fast_run: FastRun, steps: int) -> dict[str, str]:
+    """What run_tiny_axpo.sh gives to rl.sh."""
+    out, world = str(fast_run.out), str(fast_run.world)
+    places = {"OUT": out, "RUN": out, "WORLD": world, "SFT_MODEL": str(fast_run.model)}
+    files = {"RL_FILE": f"{world}/train.parquet", "VAL_FILE": f"{world}/heldout.parquet"}
+    return {"MODEL": "tiny", "SEED": "0", "STEPS": str(steps), **places, **files}
 
 
 def check_data_order(fast_run: FastRun, steps: int) -> None:

@@ -27,7 +27,8 @@ def test_a_step_with_the_switch_is_what_it_says(name: str, main_ppo: MainPpo, tm
     # A threshold that nothing reaches makes every subgroup all-wrong, so that each switch has something to act on
     everything_fails = ["algorithm.axpo.correct_threshold=2", "algorithm.axpo.seed=0"]
     trace = tmp_path / "trace"
-    main_ppo("run", "--config-name", "tiny_axpo", *switches, *everything_fails, f"algorithm.axpo.trace_dir={trace}")
+    quick = ["trainer.val_before_train=false", "trainer.test_freq=-1", f"algorithm.axpo.trace_dir={trace}"]
+    main_ppo("run", "--config-name", "tiny_rl", *switches, *everything_fails, *quick)
     result = audit(trace)
     assert (result.steps, result.differences) == (1, ())
     records = read_step(trace, 1).records

@@ -7,28 +7,28 @@ Both send the thinking of every turn.
 """
 
 import base64
-import io
 import json
 import re
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal
-
-from PIL import Image
 
 from verl_axpo import prompts
 from verl_axpo.agent.calls import calls_in
 from verl_axpo.agent.server import Completion, Message
 from verl_axpo.agent.types import Response
 from verl_axpo.errors import InfraFailure
-from verl_axpo.tools.parser import ParsedCall
+from verl_axpo.images import ImageRefused, plain_file, png, size_of
+from verl_axpo.tools.parser import ParsedCall, opened_think
 
 Dialect = Literal["text", "server"]
 Schema = dict[str, Any]
 
 THINK = "<think>\n"  # what a thinking model's generation prompt ends with
 TEMPLATE_TOKENS = 32  # more than a chat template puts around a message
+_ENCODING = threading.Lock()  # the k rollouts of a question begin together, each in a thread: one of them encodes
 CACHED_IMAGES = 64  # of questions in flight; an image of 8,000 pixels a side may have 20 MB
 
 
@@ -42,7 +42,7 @@ class Conversation(ABC):
         self.messages: list[Message] = [system, {**user, "content": _parts(user["content"], images)}]
         # At most so many tokens have come since the last request
         self.unseen = _token_bound(json.dumps(self.schemas), system["content"], user["content"])
-        self.unseen += sum(_image_bound(_size(image)) for image in images)
+        self.unseen += sum(_image_bound(size_of(image)) for image in images)
 
     @abstractmethod
     def options(self) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class TextConversation(Conversation):
     def _add(self, completion: Completion, text: str, responses: Sequence[Response]) -> None:
         self.messages.append({"role": "assistant", "content": text})
         for response in responses:
-            pictures = [image_part(_png(image)) for image in response.images]
+            pictures = [image_part(png(image)) for image in response.images]
             words = [{"type": "text", "text": response.text}] if response.text else []
             content = [*pictures, *words] if pictures else response.text
             self.messages.append({"role": "tool", "content": content})
@@ -94,8 +94,7 @@ class TextConversation(Conversation):
     def _starts_in_think(self, completion: Completion, text: str) -> bool:
         """Whether the generation prompt leaves `<think>` open: asked of the prompt, else read off the text."""
         if completion.prompt_text is not None:
-            prompt = completion.prompt_text
-            self._opens_think = prompt.rfind("<think>") > prompt.rfind("</think>")
+            self._opens_think = bool(opened_think(completion.prompt_text))
         if self._opens_think is not None:
             return self._opens_think
         closing = text.find("</think>")
@@ -125,7 +124,7 @@ class ServerConversation(Conversation):
         for call, response in zip(calls, responses, strict=True):
             words = response.text or "The picture follows."
             self.messages.append({"role": "tool", "tool_call_id": call["id"], "content": words})
-            pictures.extend(image_part(_png(image)) for image in response.images)
+            pictures.extend(image_part(png(image)) for image in response.images)
         if pictures:
             self.messages.append({"role": "user", "content": pictures})
 
@@ -139,18 +138,18 @@ def image_part(data: bytes) -> Message:
     Raises:
         InfraFailure: a file that is no picture; nobody can answer its question.
     """
-    return {"type": "image_url", "image_url": {"url": _data_uri(data)}}
+    with _ENCODING:
+        return {"type": "image_url", "image_url": {"url": _data_uri(data)}}
 
 
 @lru_cache(maxsize=CACHED_IMAGES)
 def _data_uri(data: bytes) -> str:
     """Cached: the k rollouts of a question, each of several requests, send the same picture."""
     try:
-        with Image.open(io.BytesIO(data)) as image:  # reads the header alone
-            mime = image.get_format_mimetype() or "image/png"
-    except OSError as error:
+        plain = plain_file(data)
+    except ImageRefused as error:
         raise InfraFailure(f"an image of the question cannot be read: {error}") from error
-    return f"data:{mime};base64,{base64.b64encode(data).decode()}"
+    return f"data:{plain.mime};base64,{base64.b64encode(plain.data).decode()}"
 
 
 def _token_bound(*texts: str) -> int:
@@ -161,19 +160,6 @@ def _token_bound(*texts: str) -> int:
 def _image_bound(size: tuple[int, int]) -> int:
     """At most so many tokens for an image of Qwen's families: one per 28 x 28 pixels and fewer in later ones."""
     return (size[0] // 28 + 1) * (size[1] // 28 + 1) + TEMPLATE_TOKENS
-
-
-@lru_cache(maxsize=CACHED_IMAGES)
-def _size(data: bytes) -> tuple[int, int]:
-    with Image.open(io.BytesIO(data)) as image:
-        width, height = image.size
-    return width, height
-
-
-def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", compress_level=1)  # the server is near: time counts, size does not
-    return buffer.getvalue()
 
 
 def _parts(text: str, images: Sequence[bytes]) -> str | list[Message]:

@@ -23,6 +23,7 @@ from verl.tools.tool_registry import initialize_tools_from_config
 
 from verl_axpo.agent.types import Limits, Response
 from verl_axpo.errors import InfraFailure
+from verl_axpo.images import ImageRefused, open_image
 from verl_axpo.integration.agent_loop import BadCall, call_record, disarmed, function_call
 from verl_axpo.integration.trajectory_tool import TrajectoryTool
 from verl_axpo.tools.configs import config_path
@@ -99,8 +100,8 @@ def decode(data: bytes) -> Image.Image:
         InfraFailure: the file is damaged.
     """
     try:
-        return Image.open(io.BytesIO(data)).convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        return open_image(data)
+    except ImageRefused as error:
         raise InfraFailure(f"an image of the question cannot be read: {error}") from error
 
 

@@ -4,7 +4,7 @@ The defaults are the paper's setting (section 4 of arXiv 2605.28774); every othe
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -42,7 +42,7 @@ class AxpoConfig:
         seed: seeds every sampling request, and the order of prefixes under `uncertainty: random`; None draws freely.
 
     Raises:
-        ValueError: a value, or a combination of values, that has no meaning or is not built yet.
+        ValueError: values, or combinations of values, that have no meaning or are not built yet; a line for each.
     """
 
     budget: float = 0.25
@@ -58,21 +58,27 @@ class AxpoConfig:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        _check_values(self)
-        _check_combinations(self)
+        problems = [*_bad_values(self), *_bad_combinations(self)]
+        if problems:
+            raise ValueError("\n".join(problems))
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> "AxpoConfig":
         """Parse `algorithm.axpo`; keys left out take the paper's value.
 
         Raises:
-            ValueError: an unknown key, or what the constructor refuses.
+            ValueError: unknown keys, and what the constructor refuses; a line for each.
         """
         valid = [field.name for field in fields(cls)]
         unknown = [str(key) for key in mapping if key not in valid]
-        if unknown:
-            raise ValueError(f"algorithm.axpo: unknown keys {unknown}; valid keys are {valid}")
-        return cls(**{str(key): value for key, value in mapping.items()})
+        problems = [f"algorithm.axpo: unknown keys {unknown}; valid keys are {valid}"] if unknown else []
+        try:
+            config = cls(**{str(key): value for key, value in mapping.items() if key in valid})
+        except ValueError as error:
+            problems.append(str(error))
+        if problems:
+            raise ValueError("\n".join(problems))
+        return config
 
     def is_correct(self, reward: float) -> bool:
         """Whether an outcome reward counts as correct."""
@@ -92,26 +98,28 @@ class AxpoConfig:
         return self.splits_rollouts and self.prefix_credit
 
 
-def _check_values(config: AxpoConfig) -> None:
-    for key, names in _NAMES.items():
-        _require(getattr(config, key) in names, key, getattr(config, key), f"one of {list(names)}")
-    _require(_is_number(config.budget) and config.budget >= 0, "budget", config.budget, "a number >= 0 (0 is GRPO)")
-    continuations = config.num_continuations
-    integral = isinstance(continuations, int) and not isinstance(continuations, bool)
-    _require(integral and continuations >= 2, "num_continuations", continuations, "an integer >= 2: one has no peer")
-    threshold = config.correct_threshold
-    _require(_is_number(threshold), "correct_threshold", threshold, "a finite number")
-    _require(isinstance(config.prefix_credit, bool), "prefix_credit", config.prefix_credit, "true or false")
-    _require(config.seed is None or isinstance(config.seed, int), "seed", config.seed, "an integer, or null")
-    is_path = config.trace_dir is None or isinstance(config.trace_dir, str)
-    _require(is_path, "trace_dir", config.trace_dir, "a folder, or null for no trace")
+def _bad_values(config: AxpoConfig) -> Iterator[str]:
+    continuations, seed, threshold = config.num_continuations, config.seed, config.correct_threshold
+    named = [(key, getattr(config, key) in names, f"one of {list(names)}") for key, names in _NAMES.items()]
+    checks = [
+        *named,
+        ("budget", _is_number(config.budget) and config.budget >= 0, "a number >= 0 (0 is GRPO)"),
+        ("num_continuations", _is_integer(continuations) and continuations >= 2, "an integer >= 2: one has no peer"),
+        ("correct_threshold", _is_number(threshold), "a finite number"),
+        ("prefix_credit", isinstance(config.prefix_credit, bool), "true or false"),
+        ("seed", seed is None or _is_integer(seed), "an integer, or null"),
+        ("trace_dir", _is_folder(config.trace_dir), "a folder, or null for no trace"),
+    ]
+    for key, is_good, expected in checks:
+        if not is_good:
+            yield f"algorithm.axpo.{key}: got {getattr(config, key)!r}, expected {expected}"
 
 
-def _check_combinations(config: AxpoConfig) -> None:
+def _bad_combinations(config: AxpoConfig) -> Iterator[str]:
     if config.allocation == "streaming":
-        raise ValueError("algorithm.axpo.allocation: streaming is not built yet; set it to exact")
+        yield "algorithm.axpo.allocation: streaming is not built yet; set it to exact"
     if config.target == "no_tool" and (config.prefix != "scratch" or config.uncertainty != "random"):
-        raise ValueError(
+        yield (
             f"algorithm.axpo.target: no_tool got prefix: {config.prefix}, uncertainty: {config.uncertainty}; a rollout "
             "without a tool call has no tool-call prefix and no tool-call tokens to measure, so set "
             "algorithm.axpo.prefix=scratch algorithm.axpo.uncertainty=random"
@@ -122,6 +130,9 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _require(condition: bool, key: str, got: object, expected: str) -> None:
-    if not condition:
-        raise ValueError(f"algorithm.axpo.{key}: got {got!r}, expected {expected}")
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_folder(value: object) -> bool:
+    return value is None or (isinstance(value, str) and bool(value.strip()))

@@ -32,7 +32,7 @@ Embed = Annotated[bool, typer.Option(help="Images inside the parquet, instead of
 
 @app.command()
 def sources() -> None:
-    """What can be read, where it comes from, and who vouches for its schema."""
+    """List what can be read, and where it comes from."""
     from verl_axpo.data.sources import SOURCES
 
     table = Table("source", "repository", "licence", "rows", "schema known from")
@@ -49,7 +49,10 @@ def fetch(
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
     endpoint: Annotated[str | None, typer.Option(help="A mirror's URL; else HF_ENDPOINT.")] = None,
 ) -> None:
-    """Download a source; goes on where it ended, verifies every file, fetches nothing twice."""
+    """Download a source.
+
+    Goes on where it ended, verifies every file, fetches nothing twice.
+    """
     from verl_axpo.data import hub
     from verl_axpo.data.sources import source_of
     from verl_axpo.data.workspace import Workspace
@@ -76,7 +79,10 @@ def check(
     rows: Annotated[int, typer.Option(help="Bad rows to show.")] = 20,
     max_bad: MaxBad = 0.01,
 ) -> None:
-    """Validate every row of a source without writing anything; images are not looked at."""
+    """Validate every row of a source; write nothing.
+
+    Images are not looked at.
+    """
     from verl_axpo.data.ingest import Ingested, check_share, read
     from verl_axpo.data.sources import source_of
     from verl_axpo.data.workspace import Workspace
@@ -100,7 +106,7 @@ def ingest(
         int | None, typer.Option(help="Texts with more words in the truth are left to a judge; none without it.")
     ] = None,
 ) -> None:
-    """Turn a source's rows into problems, its images into the store."""
+    """Turn the rows of a source into problems."""
     from verl_axpo.data.pipeline import ingest_source
     from verl_axpo.data.sources import source_of
     from verl_axpo.data.workspace import Workspace
@@ -125,7 +131,7 @@ def benchmarks(
     revision: Annotated[list[str] | None, typer.Option(help="NAME=COMMIT on the hub. Repeat for more.")] = None,
     registry: Annotated[str, typer.Option(help="A module with names and load.")] = "verl_axpo.eval.benchmarks",
 ) -> None:
-    """Note what the benchmarks ask and show, for `dedup` to keep out of training."""
+    """Note the benchmarks, for `dedup` to keep out of training."""
     from importlib import import_module
 
     from verl_axpo.data.pipeline import note_benchmarks
@@ -180,7 +186,10 @@ def collect(
     model: Annotated[str, typer.Option(help="The name that `sft` and `filter` will know the model by.")],
     work: Work = DEFAULT_WORK,
 ) -> None:
-    """Turn an agent run over the problems into rollouts; what has no verdict yet is counted and left out."""
+    """Turn an agent run over the problems into rollouts.
+
+    What has no verdict yet is counted and left out.
+    """
     from verl_axpo.data.collect import collect as gather
     from verl_axpo.data.workspace import Workspace
 
@@ -204,7 +213,7 @@ def sft(
     seed: int = 0,
     embed: Embed = False,
 ) -> None:
-    """Choose correct teacher trajectories and write verl's SFT schema."""
+    """Choose trajectories of the teacher; write the SFT set."""
     from verl_axpo.data.pipeline import make_sft
     from verl_axpo.data.select_sft import SftConfig
     from verl_axpo.data.workspace import Workspace
@@ -232,7 +241,10 @@ def filter_(
     embed: Embed = False,
     out: Annotated[Path | None, typer.Option(help="Where to write the set; WORK/rl without it.", metavar="DIR")] = None,
 ) -> None:
-    """Drop what is too easy or out of reach, add the hard set, and write verl's RL schema."""
+    """Drop what is too easy or too hard; write the RL set.
+
+    Adds the hard set of MMFineReason.
+    """
     from verl_axpo.data.pipeline import make_rl
     from verl_axpo.data.select_rl import RlConfig
     from verl_axpo.data.workspace import Workspace

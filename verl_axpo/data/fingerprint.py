@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from verl_axpo.images import open_image
+
 SIDE_PX = 64  # the picture is shrunk to this square before its transform
 LOW = 16  # frequencies kept per axis; 16 x 16 bits tell line drawings apart that share 64 bits
 HASH_BITS = LOW * LOW
@@ -30,15 +32,6 @@ def _cosines() -> npt.NDArray[np.float64]:
 _COSINES = _cosines()
 
 
-def grey(image: Image.Image) -> Image.Image:
-    """Grey levels on white: transparent diagrams are drawn in black."""
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    return image.convert("L")
-
-
 def perceptual_hash(image: Image.Image) -> str:
     """256 bits as 64 hex digits: the signs of the lowest DCT frequencies against their median.
 
@@ -47,10 +40,11 @@ def perceptual_hash(image: Image.Image) -> str:
 
     Source: the pHash family (DCT of the shrunken grey picture); our sizes are above.
     """
-    small = grey(image).resize((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    shown = open_image(image)
+    small = shown.convert("L").resize((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS, reducing_gap=3.0)
     levels = np.asarray(small, dtype=np.float64)
     if levels.max() - levels.min() < FLAT_LEVELS:
-        return hashlib.sha256(f"{image.size}".encode() + grey(image).tobytes()).hexdigest()
+        return hashlib.sha256(f"{shown.size}".encode() + shown.tobytes()).hexdigest()
     frequencies = (_COSINES @ levels @ _COSINES.T).ravel()[1:]  # without the mean brightness
     bits: Bits = np.concatenate(([False], frequencies > np.median(frequencies)))
     return np.packbits(bits).tobytes().hex()

@@ -1,12 +1,11 @@
 """Images: checked when they come in, stored once, found by their content's hash.
 
 encoded bytes -> check() -> ImageStore.add() -> images/ab/abcdef....png + one line of images/index.jsonl
-SHA-256       -> ImageStore.read() -> the same bytes
+SHA-256       -> ImageStore.read() -> the same bytes, or which command brings them back
 """
 
 import hashlib
-import io
-import struct
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,15 +14,12 @@ from PIL import Image
 
 from verl_axpo.data.files import replacing
 from verl_axpo.data.fingerprint import perceptual_hash
+from verl_axpo.images import MAX_PIXELS, VERSION, ImageRefused, open_image, plain_file, size_of
 from verl_axpo.trace.writer import append_lines
 
-# Multi-picture JPEGs (MPO) come from phones; their first picture is what every decoder shows
-FORMATS = {"PNG": "png", "JPEG": "jpg", "MPO": "jpg", "WEBP": "webp", "GIF": "gif", "BMP": "bmp"}
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+MAKER = "ingest SOURCE"  # where a caller does not know the image's source
 
-
-class ImageRefused(ValueError):
-    """An image that training could not use; the text says what was found and what is allowed."""
+__all__ = ["ImageLimits", "ImageRecord", "ImageRefused", "ImageStore", "check"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,59 +31,55 @@ class ImageLimits:
     """
 
     max_bytes: int = 64 * 1024 * 1024
-    max_pixels: int = 100_000_000
+    max_pixels: int = MAX_PIXELS
     min_side: int = 4
     max_aspect: float = 200.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRecord:
-    """One stored image: `sha256` of the encoded file, where it lies under the store, its size, its perceptual hash."""
+    """One stored image: `sha256` of the stored file, where it lies under the store, the picture's size and perceptual
+    hash, and the `verl_axpo.images.VERSION` of the rules that made them."""
 
     sha256: str
     file: str
     width: int
     height: int
     phash: str
+    version: int = 1  # of lines that were written before there were versions
 
 
 def check(data: bytes, limits: ImageLimits) -> Image.Image:
-    """Decode an image completely.
+    """Open an image completely.
 
     Raises:
-        ImageRefused: not an image, of a format outside `FORMATS`, truncated, or beyond the limits.
+        ImageRefused: see `verl_axpo.images.open_image`, or beyond the limits.
     """
+    _check_limits(data, limits)
+    return open_image(data)
+
+
+def _check_limits(data: bytes, limits: ImageLimits) -> None:
     if len(data) > limits.max_bytes:
         raise ImageRefused(f"image: got {len(data):,} bytes, expected at most {limits.max_bytes:,}")
-    try:
-        image = Image.open(io.BytesIO(data))
-        _check_header(image, limits)
-        image.load()
-    except ImageRefused:
-        raise
-    except _BROKEN as error:
-        raise ImageRefused(f"image: got {len(data):,} bytes that cannot be decoded ({error})") from None
-    return image
-
-
-def _check_header(image: Image.Image, limits: ImageLimits) -> None:
-    width, height = image.size
-    if image.format not in FORMATS:
-        raise ImageRefused(f"image: got format {image.format}, expected one of {sorted(FORMATS)}")
+    width, height = size = size_of(data)
     if width * height > limits.max_pixels:
         raise ImageRefused(f"image: got {width} x {height} pixels, expected at most {limits.max_pixels:,} in all")
-    if min(width, height) < limits.min_side:
+    if min(size) < limits.min_side:
         raise ImageRefused(f"image: got {width} x {height} pixels, expected sides of at least {limits.min_side}")
-    if max(width, height) > limits.max_aspect * min(width, height):
+    if max(size) > limits.max_aspect * min(size):
         raise ImageRefused(
             f"image: got {width} x {height} pixels, expected sides at most 1:{limits.max_aspect:g} apart"
         )
 
 
 class ImageStore:
-    """A folder of images, each stored once under the SHA-256 of its encoded bytes, unchanged.
+    """A folder of images, each stored once under the SHA-256 of its file.
 
-    The index has one line per image. A killed writer tears at most its last line, which is then ignored: the image is
+    A file that decoders show in different ways (turned by its EXIF block, transparent, 16 bit) is stored as the PNG of
+    what `open_image` shows: every trainer that reads the store sees the same picture.
+
+    The index has one line per image. A line that is torn, or of an older version, counts for nothing: the image is
     checked again when it comes again.
     """
 
@@ -102,52 +94,87 @@ class ImageStore:
     def _load(self) -> None:
         content = self.index.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
-        for line in whole.splitlines():
-            record = ImageRecord(**orjson.loads(line))
-            self.records[record.sha256] = record
+        for line in whole.split(b"\n"):
+            record = _record_in(line)
+            if record is not None and record.version == VERSION:
+                self.records[record.sha256] = record
         if len(whole) < len(content):
             with replacing(self.index) as unfinished:  # the next line must not be glued to the torn one
                 unfinished.write_bytes(whole)
 
     def add(self, data: bytes) -> ImageRecord:
-        """Check and store one image; an image that is there already costs only its hash.
+        """Check and store one image; an image that is there already, undamaged, costs only its hash.
 
         Raises:
             ImageRefused: see `check`.
             OSError: the disk is full; what was stored before stays.
         """
-        sha256 = hashlib.sha256(data).hexdigest()
-        known = self.records.get(sha256)
-        if known is not None and (self.folder / known.file).exists():
+        known = self._whole(hashlib.sha256(data).hexdigest())
+        if known is not None:
             return known
-        image = check(data, self.limits)
-        file = f"{sha256[:2]}/{sha256}.{FORMATS[str(image.format)]}"
+        _check_limits(data, self.limits)
+        plain = plain_file(data)
+        sha256 = hashlib.sha256(plain.data).hexdigest()
+        file = f"{sha256[:2]}/{sha256}.{plain.suffix}"
         with replacing(self.folder / file, flush=False) as unfinished:  # `read` compares its hash
-            unfinished.write_bytes(data)
-        width, height = image.size
-        record = ImageRecord(sha256=sha256, file=file, width=width, height=height, phash=perceptual_hash(image))
-        append_lines(self.index, [orjson.dumps(asdict(record))])
+            unfinished.write_bytes(plain.data)
+        width, height = plain.image.size
+        phash = perceptual_hash(plain.image)
+        record = ImageRecord(sha256=sha256, file=file, width=width, height=height, phash=phash, version=VERSION)
+        if self.records.get(sha256) != record:
+            append_lines(self.index, [orjson.dumps(asdict(record))])
         self.records[sha256] = record
         return record
 
-    def path(self, sha256: str) -> Path:
-        """Where an image lies.
+    def _whole(self, sha256: str) -> ImageRecord | None:
+        """The record of an image whose file is what it was."""
+        record = self.records.get(sha256)
+        return record if record is not None and _content(self.folder / record.file, sha256) is not None else None
 
-        Raises:
-            ValueError: it is not in the store.
-        """
+    def damaged(self, images: Iterable[str]) -> list[str]:
+        """Those of `images` that are not in the store or whose files are not what they were; reads every file once."""
+        return [sha256 for sha256 in dict.fromkeys(images) if self._whole(sha256) is None]
+
+    def path(self, sha256: str, maker: str = MAKER) -> Path:
+        """Where an image lies, damaged or not; raises like `read` if the store has no record of it."""
         if sha256 not in self.records:
-            raise ValueError(
-                f"image {sha256}: not in {self.folder} ({len(self.records)} images); ingest its source first"
-            )
+            raise ValueError(f"image {sha256}: not in {self.folder} ({len(self.records)} images); {_again(maker)}")
         return self.folder / self.records[sha256].file
 
-    def read(self, sha256: str) -> bytes:
-        """The encoded bytes of an image; raises like `path`, and when the file is gone or no longer what it was."""
-        path = self.path(sha256)
-        if not path.exists():
-            raise ValueError(f"{path}: missing although {self.index} lists it; ingest its source again")
-        data = path.read_bytes()
-        if hashlib.sha256(data).hexdigest() != sha256:
-            raise ValueError(f"{path}: its content is not what its name says; delete it and ingest again")
+    def read(self, sha256: str, maker: str = MAKER) -> bytes:
+        """The encoded bytes of an image.
+
+        Args:
+            sha256: of the stored file.
+            maker: the command of `verl-axpo data` that stores it, for the message: `ingest virl39k`.
+
+        Raises:
+            ValueError: the image is not there, or not what it was; says what to run again.
+        """
+        path = self.path(sha256, maker)
+        data = _content(path, sha256)
+        if data is None:
+            what = "its content is not what its name says" if path.exists() else f"missing although {self.index} has it"
+            raise ValueError(f"{path}: {what}; {_again(maker)}")
         return data
+
+
+def _again(maker: str) -> str:
+    return f"run `verl-axpo data {maker}` again, which stores it anew"
+
+
+def _record_in(line: bytes) -> ImageRecord | None:
+    """The record of an index line; None for a torn one."""
+    try:
+        return ImageRecord(**orjson.loads(line))
+    except (orjson.JSONDecodeError, TypeError):
+        return None
+
+
+def _content(path: Path, sha256: str) -> bytes | None:
+    """The file's bytes if they have this hash."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    return data if hashlib.sha256(data).hexdigest() == sha256 else None

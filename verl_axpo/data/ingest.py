@@ -17,10 +17,11 @@ from pydantic import ValidationError
 from verl_axpo.data.answer_types import with_judge
 from verl_axpo.data.files import write_lines
 from verl_axpo.data.images import ImageStore
-from verl_axpo.data.problem import Problem, write_problems
+from verl_axpo.data.problem import PLACEHOLDER, Problem, write_problems
 from verl_axpo.data.reading import PictureFolder, rows
 from verl_axpo.data.sources.base import Draft, Source, Unwanted
 from verl_axpo.data.validation import reasons, shown
+from verl_axpo.tools.text import inert
 
 MAX_BAD = 0.01  # share of bad rows that is skipped without asking; more means that the schema is not what we think
 TOLD_ROWS = 3  # bad rows quoted in the message; the file has all of them
@@ -142,6 +143,12 @@ def read(
             result.bad.append(BadRow(place=place, reason=str(error)))
 
 
+def inert_question(question: str) -> str:
+    """The question whose `<image>` stands for its pictures. What else looks like a marker is text: verl's dataset would
+    look for a video, a chat template would add an image token."""
+    return PLACEHOLDER.join(map(inert, question.split(PLACEHOLDER)))
+
+
 def _problem(source: Source, made: Draft, folder: PictureFolder, store: ImageStore | None) -> Problem:
     if store is None:
         images = tuple("unread" for _ in made.pictures)
@@ -151,7 +158,7 @@ def _problem(source: Source, made: Draft, folder: PictureFolder, store: ImageSto
     return Problem(
         id=f"{source.name}/{made.id}",
         source=source.name,
-        question=made.question,
+        question=inert_question(made.question),
         answer=made.answer,
         answer_type=made.answer_type,
         images=images,

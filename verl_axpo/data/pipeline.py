@@ -29,7 +29,7 @@ from verl_axpo.data.select_rl import RlConfig
 from verl_axpo.data.select_sft import SftConfig
 from verl_axpo.data.sources import HARD
 from verl_axpo.data.sources.base import Source
-from verl_axpo.data.stage import Numbers, Stage, hashes, run
+from verl_axpo.data.stage import RECORD, Numbers, Stage, hashes, read_record, run
 from verl_axpo.data.workspace import Workspace
 from verl_axpo.eval.loading import load, pairs
 from verl_axpo.eval.types import Question
@@ -52,7 +52,17 @@ def ingest_source(
         settings={"max_bad": max_bad, "judge_above_words": judge_above_words, "limits": asdict(store.limits)},
         outputs=("problems.jsonl", "bad_rows.jsonl"),
     )
+    if read_record(stage.out) and not _images_whole(stage.out / "problems.jsonl", store):
+        (stage.out / RECORD).unlink()
     return run(stage, lambda: ingest(source, root, stage.out, store, max_bad, judge_above_words, progress))
+
+
+def _images_whole(problems: Path, store: ImageStore) -> bool:
+    """Whether every image of a finished stage is still what it was: what was lost since then, ingesting stores anew."""
+    try:
+        return not store.damaged(image for problem in read_problems(problems) for image in problem.images)
+    except (ValueError, FileNotFoundError):
+        return False
 
 
 def _source_hashes(root: Path, source: Source) -> dict[str, str]:

@@ -12,7 +12,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from verl_axpo.data.images import ImageStore
 from verl_axpo.data.problem import PLACEHOLDER, Problem, read_problems
+from verl_axpo.data.rows import ingest_of
 from verl_axpo.data.workspace import Workspace
 from verl_axpo.errors import InfraFailure
 from verl_axpo.eval.settings import PaperRow
@@ -61,7 +63,7 @@ def load(name: str, source: str | Path | None = None, *, limit: int | None = Non
     work = Workspace(Path(source))
     store = work.store()
     problems = islice(read_problems(work.dedup / f"{name}.jsonl"), limit)
-    return [_question(name, problem, [store.read(one) for one in problem.images]) for problem in problems]
+    return [_question(name, problem, store) for problem in problems]
 
 
 def needs_judge(question: Question) -> bool:
@@ -85,14 +87,14 @@ async def score(question: Question, answer: str | None, judge: Any) -> Score:
     return Score(correct=grade.correct, by="rule", reason=told)
 
 
-def _question(name: str, problem: Problem, images: Sequence[bytes]) -> Question:
+def _question(name: str, problem: Problem, store: ImageStore) -> Question:
     return Question(
         benchmark=name,
         uid=problem.id,
         prompt=problem.question,
         ground_truth=problem.answer,
         answer_type=problem.answer_type,
-        images=tuple(images),
+        images=tuple(store.read(image, ingest_of(problem)) for image in problem.images),
         metadata={"aliases": list(problem.aliases), "source": problem.source},
     )
 

@@ -60,9 +60,15 @@ def sft_schema(embed: bool) -> Any:
     return pa.schema([("messages", _MESSAGES), ("tools", pa.string()), ("images", images)])
 
 
-def image_cell(store: ImageStore, sha256: str, embed: bool) -> Row:
-    """An image as both datasets take it: its bytes, or where it lies on this machine."""
-    return {"bytes": store.read(sha256)} if embed else {"image": str(store.path(sha256).resolve())}
+def image_cell(store: ImageStore, sha256: str, embed: bool, maker: str) -> Row:
+    """An image as both datasets take it: its bytes, or where it lies on this machine; raises like `ImageStore.read`."""
+    data = store.read(sha256, maker)  # a path is checked too: training would meet a damaged file hours later
+    return {"bytes": data} if embed else {"image": str(store.path(sha256, maker).resolve())}
+
+
+def ingest_of(problem: Problem) -> str:
+    """The command that stores the problem's images."""
+    return f"ingest {problem.source}"
 
 
 def rl_row(problem: Problem, index: int, split: str, tools: Sequence[str], store: ImageStore, embed: bool) -> Row:
@@ -70,7 +76,7 @@ def rl_row(problem: Problem, index: int, split: str, tools: Sequence[str], store
     return {
         "data_source": problem.source,
         "prompt": prompts.prompt_messages(problem.question, tools),
-        "images": [image_cell(store, one, embed) for one in problem.images],
+        "images": [image_cell(store, image, embed, ingest_of(problem)) for image in problem.images],
         "ability": str(problem.metadata.get("category") or problem.source),
         "reward_model": {"style": "rule", "ground_truth": problem.answer},
         "extra_info": {
@@ -101,10 +107,11 @@ def sft_row(problem: Problem, rollout: Rollout, tools: Sequence[str], store: Ima
             f"{name_of(rollout)}: got {placeholders} {PLACEHOLDER} in its turns for {len(rollout.images)} image(s) of "
             "tools, expected one each"
         )
+    makers = {**dict.fromkeys(rollout.images, "collect"), **dict.fromkeys(problem.images, ingest_of(problem))}
     return {
         "messages": [*prompts.prompt_messages(problem.question, tools), *turns],
         "tools": orjson.dumps(prompts.tool_schemas(tools)).decode(),
-        "images": [image_cell(store, one, embed) for one in (*problem.images, *rollout.images)],
+        "images": [image_cell(store, image, embed, makers[image]) for image in (*problem.images, *rollout.images)],
     }
 
 

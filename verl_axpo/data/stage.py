@@ -78,6 +78,33 @@ def run(stage: Stage, work: Callable[[], Numbers]) -> tuple[Numbers, bool]:
     return numbers, False
 
 
+def once(out: Path, settings: Mapping[str, Any], work: Callable[[], object]) -> bool:
+    """Fill a folder once; it is never filled again, and never with other settings.
+
+    Returns:
+        whether the work was done now.
+
+    Raises:
+        ValueError: the folder was filled with other settings.
+    """
+    record, wanted = out / RECORD, orjson.loads(orjson.dumps(dict(settings)))
+    if record.exists():
+        made = orjson.loads(record.read_bytes())
+        if made != wanted:
+            changed = [
+                f"{key}: {made.get(key)} then, {wanted.get(key)} now" for key in wanted if made.get(key) != wanted[key]
+            ]
+            raise ValueError(
+                f"{out} was made with other settings ({'; '.join(changed)}); use another folder, or remove it"
+            )
+        return False
+    out.mkdir(parents=True, exist_ok=True)
+    work()
+    with replacing(record) as unfinished:
+        unfinished.write_bytes(orjson.dumps(wanted, option=_FORMAT))
+    return True
+
+
 def read_record(out: Path) -> Numbers | None:
     """The record of a finished stage, None when there is none."""
     record = out / RECORD

@@ -16,11 +16,11 @@ from rich.table import Table as RichTable
 
 from verl_axpo.errors import InfraFailure
 from verl_axpo.eval.options import REGISTRY, count, judge_of, key_in, number, registry_named, tools_of
-from verl_axpo.eval.settings import Registry, Settings
 
-if TYPE_CHECKING:  # both import what takes seconds
+if TYPE_CHECKING:  # they import what takes seconds
     from verl_axpo.eval.evaluate import Done
     from verl_axpo.eval.loading import Loaded
+    from verl_axpo.eval.settings import Registry
     from verl_axpo.rewards.judge import Judge
 
 UNFINISHED = 1  # exit status: services failed, the same command goes on from here
@@ -41,6 +41,12 @@ def run(
     model: Annotated[str, typer.Option(help="The model's name on the server.")],
     out: Annotated[Path, typer.Option(help="The evaluation's folder; the same one again goes on from there.")],
     base_url: Annotated[str, typer.Option(help="The server, up to /v1.")] = "http://localhost:8000/v1",
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Start vLLM's server for the model while sampling, instead of --base-url.")
+    ] = False,
+    gpus: Annotated[int, typer.Option(help="With --serve: GPUs of all replicas; 0 for the CPU build.")] = 8,
+    tp: Annotated[int, typer.Option(help="With --serve: GPUs of one replica.")] = 1,
+    window: Annotated[int, typer.Option(help="With --serve: tokens of prompt and response.")] = 65_536,
     benchmark: Annotated[list[str] | None, typer.Option(help="One of them; all without it. Repeat for more.")] = None,
     source: Annotated[list[str] | None, typer.Option(help="NAME=PATH: a local copy. Repeat for more.")] = None,
     revision: Annotated[list[str] | None, typer.Option(help="NAME=COMMIT on the hub. Repeat for more.")] = None,
@@ -72,8 +78,12 @@ def run(
     paper: Paper = False,
     in_full: InFull = IN_FULL,
 ) -> None:
-    """Evaluate a served model; what is on disk already is not done again."""
+    """Evaluate a served model.
+
+    What is on disk already is not done again.
+    """
     from verl_axpo.agent.types import Limits, Sampling
+    from verl_axpo.eval.settings import Settings
 
     settings = Settings(
         model=model,
@@ -96,6 +106,7 @@ def run(
     benchmarks, api_key, tools = registry_named(registry), key_in(key_env), tools_of(tools, agent)
     loaded = _load(benchmarks, benchmark, source or (), revision or (), limit, out)
     from verl_axpo.eval.evaluate import evaluate
+    from verl_axpo.eval.server import Serve
 
     whole = partial(
         evaluate,
@@ -110,6 +121,7 @@ def run(
         concurrency=concurrency,
         retries=retries,
         console=console,
+        serve=Serve(model=model, gpus=gpus, tensor_parallel=tp, window=window) if serve else None,
     )
     judge = partial(judge_of, judge_model, judge_url, judge_key_env, judge_temperature, out)
     done = _run(whole, judge)
@@ -127,7 +139,7 @@ def _finish(done: "Done", out: Path, paper: bool, in_full: int) -> None:
 
 
 def _load(
-    registry: Registry,
+    registry: "Registry",
     chosen: list[str] | None,
     sources: Sequence[str],
     revisions: Sequence[str],
@@ -174,7 +186,10 @@ def _run(evaluation: "Callable[..., Awaitable[Done]]", open_judge: "Callable[[],
 
 @app.command()
 def report(folder: Folder, paper: Paper = False, in_full: InFull = IN_FULL, title: str = "Evaluation") -> None:
-    """Write report.md, report.json and report.html of an evaluation, finished or not."""
+    """Write the report of an evaluation, finished or not.
+
+    Makes report.md, report.json and report.html.
+    """
     _report(folder, paper, in_full, title)
 
 
@@ -184,7 +199,10 @@ def compare(
     after: Annotated[Path, typer.Argument(metavar="B")],
     out: Annotated[Path | None, typer.Option(help="Also write compare.md and compare.json there.")] = None,
 ) -> None:
-    """Paired differences B - A: delta, 95 % interval, permutation p-value."""
+    """Compare two evaluations question by question.
+
+    Paired differences B - A: delta, 95 % interval, permutation p-value.
+    """
     from verl_axpo.eval.report.build import write_comparison
     from verl_axpo.eval.report.compare import compare as pair
     from verl_axpo.eval.report.compare import comparison_table
@@ -209,7 +227,10 @@ def export(
     embed: Annotated[bool, typer.Option(help="Images inside the file, instead of in FILE.images beside it.")] = False,
     registry: Annotated[str, typer.Option(help="A module with names, get, load and score.")] = REGISTRY,
 ) -> None:
-    """Write benchmarks as rows for verl's validation during training (data.val_files)."""
+    """Write benchmarks as rows for verl's validation.
+
+    The file goes into data.val_files of a training.
+    """
     from verl_axpo.eval.export import tool_names, write
     from verl_axpo.eval.loading import load, pairs
 

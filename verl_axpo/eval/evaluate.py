@@ -18,6 +18,7 @@ from verl_axpo.eval.leftover import Leftover
 from verl_axpo.eval.live import Live
 from verl_axpo.eval.manifest import judge_comes, note_tool_data, open_manifest, pin_prompt
 from verl_axpo.eval.runner import Job, Plan, Runner, Runs
+from verl_axpo.eval.server import Serve, serving
 from verl_axpo.eval.settings import Registry, Settings, about, count_judged, judged
 from verl_axpo.eval.store import Store
 from verl_axpo.eval.types import Question, Score
@@ -55,6 +56,7 @@ async def evaluate(
     concurrency: int,
     retries: int,
     console: Console,
+    serve: Serve | None = None,
 ) -> Done:
     """Sample and score what `out` does not have yet.
 
@@ -70,6 +72,7 @@ async def evaluate(
         concurrency: trajectories at a time.
         retries: of a request, with growing pauses, before its rollout counts as failed.
         console: shows the progress.
+        serve: start vLLM's server for this model while there is something to sample, instead of `base_url`.
 
     Raises:
         ServerLost: too many failures in a row.
@@ -100,6 +103,8 @@ async def evaluate(
         agent: Runs = _Nobody()
         loaded: list[Any] = []
         if plan.sample:
+            if serve is not None:
+                base_url = stack.enter_context(serving(serve, out / "server.log"))
             server = ChatServer(base_url, settings.model, api_key=api_key, retries=retries)
             stack.push_async_callback(server.close)
             loaded = _tools(out, tools)

@@ -17,10 +17,11 @@ import yaml
 from verl_axpo import prompts
 from verl_axpo.data import parquet
 from verl_axpo.data.images import ImageStore
-from verl_axpo.data.rows import image_cell, rl_schema
+from verl_axpo.data.rows import rl_schema
 from verl_axpo.eval import benchmarks
 from verl_axpo.eval.prompts import IMAGE
 from verl_axpo.eval.types import Question
+from verl_axpo.images import plain_file
 from verl_axpo.tools.configs import config_path, settings_of
 
 PREFIX = "benchmark/"  # of a row's data_source; the benchmark's name follows
@@ -93,7 +94,9 @@ def row(question: Question, index: int, tools: Sequence[str], store: ImageStore 
 
 
 def _cell(image: bytes, store: ImageStore | None) -> parquet.Row:
-    return {"bytes": image} if store is None else image_cell(store, store.add(image).sha256, embed=False)
+    if store is None:
+        return {"bytes": plain_file(image).data}
+    return {"image": str(store.path(store.add(image).sha256).resolve())}
 
 
 def question_of(data_source: str, ground_truth: str, extra_info: Mapping[str, Any]) -> Question:

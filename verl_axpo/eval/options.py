@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, cast
 
 import typer
 
-from verl_axpo.eval.settings import Registry
 from verl_axpo.tools.configs import config_path
 
-if TYPE_CHECKING:  # imports what takes seconds
+if TYPE_CHECKING:  # both import what takes seconds
+    from verl_axpo.eval.settings import Registry
     from verl_axpo.rewards.judge import Judge
 
 NONE = "none"
@@ -101,7 +101,7 @@ def judge_of(model: str | None, url: str, key_env: str, temperature: float | Non
     )
 
 
-def registry_named(name: str) -> Registry:
+def registry_named(name: str) -> "Registry":
     """The module of benchmarks.
 
     Raises:
@@ -114,4 +114,4 @@ def registry_named(name: str) -> Registry:
     missing = [one for one in ("names", "get", "load", "score") if not hasattr(module, one)]
     if missing:
         raise ValueError(f"registry: {name} has no {missing}; expected what {REGISTRY} has")
-    return cast(Registry, module)
+    return cast("Registry", module)

@@ -13,7 +13,6 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput, register
@@ -23,6 +22,8 @@ from verl.tools.base_tool import BaseTool
 from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
 
 from verl_axpo.core.types import Status
+from verl_axpo.integration.dataset import opened
+from verl_axpo.integration.generation_prompt import starts_in_think
 from verl_axpo.integration.lineage import AXPO_FIELD, Episode
 from verl_axpo.integration.shared import LoopContext, Once
 from verl_axpo.integration.trajectory_tool import TrajectoryTool
@@ -70,15 +71,6 @@ def function_call(call: ParsedCall) -> FunctionCall:
     return FunctionCall(name=utf8(call.name), arguments=json.dumps(call.arguments, ensure_ascii=False))
 
 
-@lru_cache(maxsize=8)
-def starts_in_think(tokenizer: Any) -> bool:
-    """Whether the chat template's generation prompt leaves `<think>` open, as Qwen3-VL-Thinking's does."""
-    prompt = tokenizer.apply_chat_template(
-        [{"role": "user", "content": "?"}], add_generation_prompt=True, tokenize=False
-    )
-    return bool(prompt.rfind("<think>") > prompt.rfind("</think>"))
-
-
 def request_seed(run_seed: int | None, step: int, uid: str, session: int, turn: int) -> int | None:
     """The seed of one sampling request: a function of what is asked, not of when (invariant 8). None: not seeded."""
     if run_seed is None:
@@ -101,6 +93,10 @@ class AxpoToolAgentLoop(ToolAgentLoop):
                 f"{LOOP_NAME}: got actor_rollout_ref.rollout.multi_turn.format={self.tool_parser_name}, expected "
                 f"{PARSER_NAME}, which tells a call from a tag inside <think>; set it to {PARSER_NAME}"
             )
+        # verl makes the parser of the tokenizer alone; its prompts are rendered by the processor, and with these kwargs
+        self.tool_parser.calls.starts_in_think = starts_in_think(
+            self.processor or self.tokenizer, self.apply_chat_template_kwargs
+        )
         self.tools = {
             name: TrajectoryTool(tool) if isinstance(tool, BaseTool) else tool for name, tool in self.tools.items()
         }
@@ -136,8 +132,15 @@ class AxpoToolAgentLoop(ToolAgentLoop):
     # ------------------------------ what the host's states leave out ------------------------------
 
     async def process_multi_modal_info(self, messages: list[dict[str, Any]]) -> dict[str, Any]:
-        """verl's, once per question; the lists are copied, for the loop appends the images of tools to them."""
-        media = await self.shared("media", lambda: super(AxpoToolAgentLoop, self).process_multi_modal_info(messages))
+        """verl's, once per question, on pictures that we opened, whatever dataset class the user has; the lists are
+        copied, for the loop appends the images of tools to them."""
+
+        async def process() -> dict[str, Any]:
+            shown = await asyncio.to_thread(opened, messages)
+            media: dict[str, Any] = await super(AxpoToolAgentLoop, self).process_multi_modal_info(shown)
+            return media
+
+        media = await self.shared("media", process)
         return {kind: list(items) for kind, items in media.items()}
 
     async def ct_build_initial_tokens(self, messages: list[dict[str, Any]], **kwargs: Any) -> list[int]:

@@ -11,21 +11,31 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from verl_axpo.core.config import AxpoConfig
+from verl_axpo.integration.conflicts import conflicts
+from verl_axpo.integration.startup import startup_problems
+from verl_axpo.integration.training_rows import DATASET
 
 logger = logging.getLogger(__name__)
 
 ESTIMATOR = "axpo"
 _ROLLOUT = "actor_rollout_ref.rollout"
+SCORED_TOKENS = 1024  # 2 GB of logits at 150,000 words, beside vLLM's share; what its model runner V2 takes as well
 
 
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """A key, the value that AXPO needs, and verl's values that it may replace."""
+    """A key, the value that AXPO needs, and the values that it may replace.
+
+    `replaces`: verl's defaults; one that the user wrote out is the user's. `supersedes`: what AXPO's value does all of,
+    so that it takes its place wherever it was written. `yields`: any other value stays.
+    """
 
     key: str
     value: Any
     replaces: tuple[Any, ...]
     reason: str
+    yields: bool = False
+    supersedes: tuple[Any, ...] = ()
 
 
 NEEDED = (
@@ -39,12 +49,21 @@ NEEDED = (
     Needed(
         f"{_ROLLOUT}.agent.default_agent_loop",
         "axpo_tool_agent",
-        ("single_turn_agent", "tool_agent"),
+        ("single_turn_agent",),
         "verl's tool loop, which can also resume from a prefix",
+        supersedes=("tool_agent",),
     ),
-    Needed(f"{_ROLLOUT}.multi_turn.format", "axpo", ("hermes",), "a parser that ignores a tool call inside <think>"),
+    Needed(
+        f"{_ROLLOUT}.multi_turn.format",
+        "axpo",
+        ("hermes",),
+        "the same call syntax, by a parser that ignores a tool call inside <think>",
+        supersedes=("hermes",),
+    ),
     Needed(f"{_ROLLOUT}.multi_turn.enable", True, (False,), "a tool call is a turn"),
     Needed(f"{_ROLLOUT}.calculate_log_probs", True, (False,), "prefixes are ranked by the tool call's probability"),
+    Needed("data.custom_cls.path", DATASET, (None,), "the model sees the pictures that the tools see", yields=True),
+    Needed("data.custom_cls.name", "AxpoDataset", (None,), "the class in that file", yields=True),
 )
 
 
@@ -59,73 +78,54 @@ def complete(config: DictConfig) -> list[str]:
     """
     if OmegaConf.select(config, "algorithm.adv_estimator") != ESTIMATOR:
         return []
-    AxpoConfig.from_mapping(OmegaConf.select(config, "algorithm.axpo") or {})
+    axpo, problems = _parsed(OmegaConf.select(config, "algorithm.axpo"))
     explicit = _command_line_keys()
-    problems = [*_refused(config), *(problem for needed in NEEDED if (problem := _conflict(config, needed, explicit)))]
-    if problems:
-        raise ValueError("algorithm.adv_estimator=axpo cannot run with this config:\n" + "\n".join(problems))
-    lines = [line for needed in NEEDED if (line := _fill(config, needed))]
+    problems += conflicts(config, axpo)
+    problems += [problem for needed in NEEDED if (problem := _conflict(config, needed, explicit))]
+    problems += startup_problems(config)
+    if problems or axpo is None:
+        raise ValueError("\n".join(["algorithm.adv_estimator=axpo cannot run with this config:", *problems]))
+    if not axpo.budget:
+        logger.warning("axpo: algorithm.axpo.budget=0: nothing is resampled, so this run is GRPO")
+    lines = [line for needed in (*NEEDED, *_needed_for(config, axpo)) if (line := _fill(config, needed))]
     for line in lines:
         logger.warning(line)  # verl runs at WARNING, and a key that was set for the user must be seen
     return lines
 
 
+def _parsed(settings: Any) -> tuple[AxpoConfig | None, list[str]]:
+    """The settings, and what is wrong with them."""
+    if settings is not None and not isinstance(settings, DictConfig):
+        return None, [f"- algorithm.axpo: got {settings!r}, expected keys, as in algorithm.axpo.budget=0.25"]
+    try:
+        return AxpoConfig.from_mapping(settings or {}), []
+    except ValueError as error:
+        return None, [f"- {line}" for line in str(error).splitlines()]
+
+
+def _needed_for(config: DictConfig, axpo: AxpoConfig) -> Sequence[Needed]:
+    """What only some settings of AXPO need; a value of the user's stays."""
+    key = f"{_ROLLOUT}.engine_kwargs.vllm.long_prefill_token_threshold"
+    if axpo.uncertainty != "entropy" or OmegaConf.select(config, key) is not None:
+        return ()
+    return (Needed(key, SCORED_TOKENS, (), "the most tokens whose logits a scoring request holds at a time"),)
+
+
 def _conflict(config: DictConfig, needed: Needed, explicit: Collection[str]) -> str | None:
     got = OmegaConf.select(config, needed.key)
     replaceable = got in needed.replaces and needed.key not in explicit
-    if got == needed.value or replaceable:
+    if got == needed.value or got in needed.supersedes or replaceable or needed.yields:
         return None
     return f"- {needed.key}: got {got!r}, expected {needed.value!r} ({needed.reason}); remove it or set it so"
 
 
 def _fill(config: DictConfig, needed: Needed) -> str | None:
     got = OmegaConf.select(config, needed.key)
-    if got == needed.value:
+    if got == needed.value or (needed.yields and got not in needed.replaces):
         return None
     with open_dict(config):
         OmegaConf.update(config, needed.key, needed.value)
     return f"axpo: set {needed.key}={needed.value} (was {got}): {needed.reason}"
-
-
-def _refused(config: DictConfig) -> Sequence[str]:
-    """What AXPO cannot be combined with: (condition, line to change)."""
-
-    def get(key: str) -> Any:
-        return OmegaConf.select(config, key)
-
-    rules = (
-        (
-            not get("trainer.use_v1"),
-            "trainer.use_v1=False: AXPO is built on verl's V1 trainer; set trainer.use_v1=True",
-        ),
-        ((get(f"{_ROLLOUT}.n") or 1) < 2, f"{_ROLLOUT}.n=1: a group of one has no peers; set {_ROLLOUT}.n=8"),
-        (bool(get("critic.enable")), "critic.enable=True: AXPO's advantages need no critic; set critic.enable=False"),
-        (
-            bool(get("algorithm.filter_groups.enable")),
-            "algorithm.filter_groups.enable=True: it drops the all-wrong groups that AXPO lives on; set it to False",
-        ),
-        (
-            bool(get("algorithm.use_kl_in_reward")),
-            "algorithm.use_kl_in_reward=True: the recovery reward is 0 or 1, without KL; set it to False and use "
-            "actor_rollout_ref.actor.use_kl_loss=True",
-        ),
-        (
-            bool(get("trainer.v1.sampler.sync_refill_failed_groups")),
-            "trainer.v1.sampler.sync_refill_failed_groups=True: a step's budget is shared by the questions that it "
-            "began with; set it to False",
-        ),
-        (
-            bool(get("algorithm.rollout_correction.bypass_mode")) and bool(get("algorithm.axpo.trace_dir")),
-            "algorithm.rollout_correction.bypass_mode=True: the trainer computes no entropies, which the trace holds; "
-            "set it to False, or algorithm.axpo.trace_dir=null",
-        ),
-        (
-            bool(get("reward.reward_model.enable")) and not get("reward.reward_model.enable_resource_pool"),
-            "reward.reward_model.enable=True: a colocated reward model scores after the rollouts, too late for AXPO's "
-            "trigger; set reward.reward_model.enable_resource_pool=True",
-        ),
-    )
-    return [f"- {line}" for broken, line in rules if broken]
 
 
 def _command_line_keys() -> set[str]:

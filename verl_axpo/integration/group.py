@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from verl.experimental.agent_loop import AgentLoopOutput
 
+from verl_axpo.core.types import Group
 from verl_axpo.integration.lineage import BatchRow, Episode, Session
 from verl_axpo.integration.shared import FeatureMemo, Once
 
@@ -38,6 +39,10 @@ class GroupRun:
     published: asyncio.Event = field(default_factory=asyncio.Event)
     reported: bool = False
     features: ExitStack | None = None  # open while the memo keeps those of the question's images
+
+    def as_rollouts(self, uid: str) -> Group:
+        """What the trigger and the ranking see, in the order of sessions."""
+        return Group(uid=uid, rollouts=tuple(self.sessions[at].as_rollout() for at in sorted(self.sessions)))
 
     def keep_features(self, memo: FeatureMemo, output: AgentLoopOutput, episode: Episode) -> None:
         """From the first scored session on: the question's own images, the same objects in all (`shared`)."""

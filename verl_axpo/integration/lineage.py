@@ -100,7 +100,8 @@ class Transcript:
 class BatchRow:
     """One row of the batch as the trainer needs it.
 
-    `grpo_tokens`: how many tokens of it GRPO would have trained; `response_len`: tokens of the response before any cut.
+    `grpo_tokens`: how many tokens GRPO would have trained in its place; `response_len`: tokens of the response before
+    any cut.
     """
 
     row: Row
@@ -154,11 +155,12 @@ def _cut(output: "AgentLoopOutput", length: int, num_images: int) -> "AgentLoopO
     media = dict(output.multi_modal_data or {})
     if media.get("images"):
         media["images"] = media["images"][:num_images]
-    logprobs = output.response_logprobs
+    logprobs, routes = output.response_logprobs, output.routed_experts
     update = {
         "response_ids": output.response_ids[:length],
         "response_mask": output.response_mask[:length],
         "response_logprobs": logprobs[:length] if logprobs is not None else None,
         "multi_modal_data": {key: value for key, value in media.items() if value},
+        "routed_experts": routes[: len(output.prompt_ids) + length] if routes is not None else None,
     }
     return output.model_copy(update=update)

@@ -5,7 +5,8 @@ balanced batch -> dealt() -> each update has its share of ordinary rows and of A
                -> split_evenly() -> as many updates as GRPO makes
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +16,9 @@ from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 
 from verl_axpo.integration.lineage import BatchRow
+
+Vertex = tuple[str, int]
+Edge = tuple[Vertex, Vertex]
 
 
 def session_of(key: str) -> int:
@@ -27,12 +31,13 @@ def dealt(keys: Sequence[str], num_rollouts: int, num_ranks: int, num_updates: i
 
     verl cuts each rank's part of the batch, in its order, into the updates' mini-batches. That order is one of arrival,
     and a group that was resampled arrives last: uncut, the first updates would have none of AXPO's rows and the last
-    ones most. Here each rank's rows are dealt out like cards, kind by kind, and the next rank's go on where they ended.
+    ones most. Here rows of each kind go round-robin over the updates, continuing across ranks: over all ranks the
+    updates' numbers of rows of a kind differ by one at most.
 
     Args:
         keys: of the balanced batch, R of them; R is a multiple of `num_ranks * num_updates`.
         num_rollouts: N; sessions from N on are resamples.
-        num_ranks: parts of the batch, one behind the other.
+        num_ranks: parts of the batch, one after the other.
         num_updates: mini-batches of each part.
 
     Returns:
@@ -40,16 +45,57 @@ def dealt(keys: Sequence[str], num_rollouts: int, num_ranks: int, num_updates: i
     """
     size = len(keys) // num_ranks
     kinds = [_kind(session_of(key), num_rollouts) for key in keys]
-    order: list[int] = []
-    first = 0  # the update that gets a rank's first card
-    for start in range(0, len(keys), size):
-        cards = sorted(range(start, start + size), key=lambda at: kinds[at])
-        hands: list[list[int]] = [[] for _ in range(num_updates)]
-        for place, card in enumerate(cards):
-            hands[(first + place) % num_updates].append(card)
-        order += [card for hand in hands for card in hand]
-        first += sum(kinds[at] == 0 for at in cards)
-    return order
+    rows = sorted(range(len(keys)), key=lambda row: (row // size, kinds[row]))
+    of_kind: Counter[int] = Counter()
+    edges: list[Edge] = []
+    for place, row in enumerate(rows):
+        edges.append((("rank", place // num_updates), (f"kind {kinds[row]}", of_kind[kinds[row]] // num_updates)))
+        of_kind[kinds[row]] += 1
+    updates = dict(zip(rows, coloured(edges, num_updates), strict=True))
+    return sorted(rows, key=lambda row: (row // size, updates[row]))
+
+
+def coloured(edges: Sequence[Edge], num_colours: int) -> list[int]:
+    """A colour for each edge of a bipartite graph, so that no two edges at a vertex share one (König's theorem).
+
+    In `dealt` an edge is a row, a colour its update. A vertex is a block of up to `num_updates` rows, of one rank or of
+    one kind; a row belongs to one block of each sort. So a full block has one row in every update.
+
+    Args:
+        edges: pairs of vertices, no vertex in more than `num_colours` of them.
+        num_colours: colours are 0 to `num_colours` - 1; the lowest that is free at both ends is preferred.
+    """
+    at: dict[Vertex, dict[int, int]] = defaultdict(dict)  # vertex -> colour -> edge
+    colours = [0] * len(edges)
+
+    def paint(edge: int, colour: int) -> None:
+        colours[edge] = colour
+        for vertex in edges[edge]:
+            at[vertex][colour] = edge
+
+    for edge, (left, right) in enumerate(edges):
+        free = [[colour for colour in range(num_colours) if colour not in at[end]] for end in (left, right)]
+        shared = [colour for colour in free[0] if colour in free[1]]
+        if not shared:
+            path = list(_alternating(at, edges, right, free[0][0], free[1][0]))
+            for other in path:
+                for vertex in edges[other]:
+                    del at[vertex][colours[other]]
+            for other in path:
+                paint(other, free[0][0] if colours[other] == free[1][0] else free[1][0])
+        paint(edge, (shared or free[0])[0])
+    return colours
+
+
+def _alternating(
+    at: Mapping[Vertex, Mapping[int, int]], edges: Sequence[Edge], vertex: Vertex, colour: int, other: int
+) -> Iterator[int]:
+    """The edges of the path from `vertex` that have `colour` and `other` in turn; exchanged, `vertex` is rid of
+    `colour`. The graph being bipartite, the path never reaches the far end of an edge that needs `colour`."""
+    while (edge := at[vertex].get(colour)) is not None:
+        yield edge
+        vertex = next(end for end in edges[edge] if end != vertex)
+        colour, other = other, colour
 
 
 def _kind(session: int, num_rollouts: int) -> int:
@@ -60,15 +106,14 @@ def count_grpo_tokens(batch: KVBatchMeta, rows: Sequence[BatchRow | None]) -> No
     """Keep an ordinary token's weight what GRPO gives it (invariant 5): AXPO's loss is added, not averaged in.
 
     In mode `token-mean` verl divides by the batch's sum of `loss_mask`, and reads nothing else from it (the loss itself
-    is masked by `response_mask`). So the sum is made GRPO's: an extra row counts as many tokens as GRPO would have
-    trained in its place, none for a resample, the uncut rollout's for a source.
+    is masked by `response_mask`). So each row is made to count the tokens that GRPO would have trained in its place:
+    none for a resample and for padding, the uncut rollout's for a source. They were counted at the rollout, because
+    `rollout_correction.rollout_rs` takes tokens out of `response_mask` that verl goes on counting.
     """
     data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["response_mask"])
-    masks = list(data["response_mask"].unbind())
-    for at, row in enumerate(rows):
-        if row is not None and row.is_extra:
-            masks[at] = torch.zeros_like(masks[at])
-            masks[at][0] = row.grpo_tokens
+    masks = [torch.zeros_like(mask) for mask in data["response_mask"].unbind()]
+    for mask, row in zip(masks, rows, strict=True):
+        mask[0] = 0 if row is None else row.grpo_tokens
     nested = torch.nested.as_nested_tensor(masks, layout=torch.jagged)
     fields = TensorDict({"loss_mask": nested}, batch_size=len(batch))
     tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=fields)

@@ -3,8 +3,8 @@
     import verl -> this module -> estimator, trainer, agent loop and parser registered; `complete` in the config check
 
 Each registration waits for verl's module that keeps the registry, so that a process without it pays nothing.
-With `algorithm.adv_estimator=axpo` a GRPO config is completed where it is silent and refused where it contradicts; with
-any other estimator nothing happens.
+With `algorithm.adv_estimator=axpo` a GRPO config is completed where it is silent, and refused where it contradicts or
+names what is not there; with any other estimator nothing happens.
 """
 
 import functools
@@ -40,8 +40,8 @@ def _import(ours: str, _: ModuleType) -> None:
 
 
 def wrap_validate_config(config_module: ModuleType) -> None:
-    """Complete the config, and hold the rows to the reward's settings, in front of verl's `validate_config`, which sees
-    every config before anything starts.
+    """Complete the config, or refuse it, before verl's `validate_config`, which sees every config before anything
+    starts.
 
     Patch, verl 0.9: verl has no hook for plugins that need to set keys. tests/contract/test_verl_integration.py tells
     when it can go.
@@ -55,10 +55,6 @@ def wrap_validate_config(config_module: ModuleType) -> None:
         from verl_axpo.integration.completion import complete
 
         complete(config)
-        if config.algorithm.adv_estimator == "axpo":
-            from verl_axpo.rewards.rows import check_rows
-
-            check_rows(config)
         original(config, *args, **kwargs)
 
     validate_config.completes_axpo = True  # type: ignore[attr-defined]

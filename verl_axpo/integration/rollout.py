@@ -23,7 +23,8 @@ from verl.trainer.ppo.v1 import AgentLoopManagerTQ, AgentLoopWorkerTQ
 
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.core.step import Resampled, explore
-from verl_axpo.core.types import Candidate, Group, Kind, Rollout, Row, Status
+from verl_axpo.core.trigger import is_triggered, subgroup
+from verl_axpo.core.types import Candidate, Kind, Rollout, Row, Status, usable
 from verl_axpo.integration import agent_loop
 from verl_axpo.integration.coordinator import BudgetCoordinator
 from verl_axpo.integration.group import GroupRun, ReadyRow, check_image_features, settled
@@ -145,10 +146,9 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
         resampled: tuple[Resampled, ...] = ()
         try:
             if len(group.sessions) == group.size:
-                await self._measure_entropies(group)
-                ordered = [group.sessions[session].as_rollout() for session in sorted(group.sessions)]
+                await self._measure_entropies(group, uid)
                 resampled = await explore(
-                    Group(uid=uid, rollouts=tuple(ordered)),
+                    group.as_rollouts(uid),
                     self.axpo,
                     allocate=partial(self._allocate, group),
                     resample=partial(self._resample, group, run),
@@ -176,14 +176,15 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
         )
         return [session.as_rollout() for session in sessions]
 
-    async def _measure_entropies(self, group: GroupRun) -> None:
-        if self.axpo.uncertainty != "entropy":
+    async def _measure_entropies(self, group: GroupRun, uid: str) -> None:
+        """Those of the candidates and no others: each costs the server a pass over the context."""
+        rollouts = group.as_rollouts(uid)
+        if self.axpo.uncertainty != "entropy" or not is_triggered(rollouts, self.axpo):
             return
-        measured = await settled(mean_entropy(self.llm_client, one) for one in group.sessions.values())
-        group.sessions = {
-            session: replace(one, entropy=entropy)
-            for (session, one), entropy in zip(group.sessions.items(), measured, strict=True)
-        }
+        candidates = [group.sessions[rollout.session] for rollout in subgroup(rollouts, self.axpo)]
+        entropies = await settled(mean_entropy(self.llm_client, candidate) for candidate in candidates)
+        for candidate, entropy in zip(candidates, entropies, strict=True):
+            group.sessions[candidate.session_id] = replace(candidate, entropy=entropy)
 
     async def _publish(self, group: GroupRun, resampled: Sequence[Resampled]) -> None:
         selected = {one.candidate.session for one in resampled}
@@ -210,7 +211,7 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
             row=row,
             rollout=rollout,
             episode=session.episode,
-            grpo_tokens=sum(session.output.response_mask) if source is None else 0,
+            grpo_tokens=sum(session.output.response_mask) if source is None and usable([rollout]) else 0,
             response_len=len(session.output.response_ids),
             transcript=await transcribe(session, output, self.tokenizer, self.axpo.trace_dir),
         )

@@ -1,11 +1,14 @@
-"""What AXPO asks of the inference server beyond verl's rollouts: where a resample starts, and a prefix's entropy."""
+"""What AXPO asks of the inference server beyond verl's rollouts: where a resample starts, and a tool call's entropy."""
 
+import logging
 import math
 from typing import Any
 
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.integration.lineage import Session
 from verl_axpo.integration.turn_client import Resume
+
+logger = logging.getLogger(__name__)
 
 ENTROPY_TOP_K = 20  # tokens of the distribution that vLLM reports by default at most (its `max_logprobs`)
 
@@ -24,14 +27,30 @@ def continuation_of(source: Session, config: AxpoConfig) -> Resume:
 
 
 async def mean_entropy(client: Any, session: Session) -> float | None:
-    """Mean policy entropy (nats) at the tokens of the first tool call, from one scoring request to the server.
+    """Mean policy entropy (nats) at the tokens of the first tool call; None without a tool call.
 
-    The server reports the `ENTROPY_TOP_K` likeliest tokens; the rest counts as one token, so this is a lower bound,
-    tight where the policy is not spread over more than that. None without a tool call.
+    If the server does not answer, it is the mean surprise of the tokens as they were sampled: an estimate of the same
+    entropy without bias, from log-probabilities that are there.
     """
-    span, output = session.episode.tool_call_span, session.output
+    span, logprobs = session.episode.tool_call_span, session.output.response_logprobs
     if span is None:
         return None
+    try:
+        return await _scored_entropy(client, session, span)
+    except Exception:
+        if logprobs is None:
+            raise
+        logger.warning("session %d: scoring its tool call failed; estimated", session.session_id, exc_info=True)
+        return -math.fsum(logprobs[slice(*span)]) / (span[1] - span[0])
+
+
+async def _scored_entropy(client: Any, session: Session, span: tuple[int, int]) -> float:
+    """From one scoring request: the server reads the context again and reports the `ENTROPY_TOP_K` likeliest tokens.
+
+    The rest of a distribution counts as one token, so this is a lower bound, tight where the policy is not spread over
+    more than that. vLLM computes log-probabilities of the whole context; how many at a time, completion.py sets.
+    """
+    output = session.output
     media = output.multi_modal_data or {}
     scored = await client.generate(
         session.episode.request_id,

@@ -12,18 +12,19 @@ loses its thinking, and verl stops at the first row (verl issues 7378 and 7807).
 In a config: `data.custom_cls.path=pkg://verl_axpo.integration.sft_dataset data.custom_cls.name=SftDataset`.
 """
 
-import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
 import torch
-from PIL import Image
-from verl.utils.dataset.multiturn_sft_dataset import MultiTurnSFTDataset
+from verl.utils.dataset.multiturn_sft_dataset import MultiTurnSFTDataset, convert_nested_value_to_list_recursive
 from verl.utils.tokenizer.chat_template import apply_chat_template, initialize_turn_separator
 
 from verl_axpo.data.problem import PLACEHOLDER
+from verl_axpo.images import open_image
+from verl_axpo.integration.dataset import disarm
+from verl_axpo.tools.parser import opened_think
 
 Message = dict[str, Any]
 Rendered = tuple[torch.Tensor, torch.Tensor, torch.Tensor, dict[str, Any]]  # ids, loss mask, attention mask, features
@@ -39,9 +40,11 @@ class SftDataset(MultiTurnSFTDataset):
         """verl's, then what the turns are made of.
 
         Raises:
-            ValueError: an assistant's turn that no policy could have written; before anything is trained.
+            ValueError: before anything is trained; an assistant's turn that no policy could have written, or a row that
+                switches thinking for itself.
         """
         super()._read_files_and_process()
+        check_thinking(self.enable_thinking, self.apply_chat_template_kwargs.get("enable_thinking"))
         if self.tools is not None:
             self.tools: list[Any] = [json.loads(one) if isinstance(one, str) else one for one in self.tools]
         self.opened = opened_think(self.tokenizer.decode(self.generation_prompt))
@@ -55,17 +58,22 @@ class SftDataset(MultiTurnSFTDataset):
         return {"multi_modal_inputs": {}, **super().__getitem__(item)}
 
     def _build_messages(self, example: dict[str, Any]) -> list[Message]:
-        """verl's, but for the images of tools. A rollout hands them to the processor as they are; verl would round
-        their sides first, after which a small one may take another number of tokens."""
-        if self.image_key in example:
-            roles = [one["role"] for one in example[self.messages_key] for _ in range(_placeholders(one))]
-            cells = list(example[self.image_key])
-            if len(roles) != len(cells):
-                raise ValueError(f"got {len(cells)} image(s) for {len(roles)} {PLACEHOLDER}, expected one each")
-            opened = [_image(cell) if role == "tool" else cell for role, cell in zip(roles, cells, strict=True)]
-            example = {**example, self.image_key: opened}
-        messages: list[Message] = super()._build_messages(example)
-        return messages
+        """verl's, on pictures that we opened and inert texts. A rollout hands the images of tools to the processor as
+        they are; verl would round their sides first, after which a small one may take another number of tokens."""
+        messages = convert_nested_value_to_list_recursive(example[self.messages_key])
+        cells = list(example.get(self.image_key, ()))
+        videos = list(example.get(self.video_key, ()))
+        absent = [kind for kind, media in (("image", cells), ("video", videos), ("audio", ())) if not len(media)]
+        disarm([message for message in messages if message["role"] != "assistant"], absent)
+        roles = [message["role"] for message in messages for _ in range(_placeholders(message))]
+        if len(roles) != len(cells):
+            raise ValueError(f"got {len(cells)} image(s) for {len(roles)} {PLACEHOLDER}, expected one each")
+        if self.processor is not None:  # a policy's own text is never cut at what looks like a placeholder
+            messages = [_whole(message) if message["role"] == "assistant" else message for message in messages]
+        shown = [_opened(cell, role) for role, cell in zip(roles, cells, strict=True)]
+        pictures = {self.image_key: shown} if self.image_key in example else {}
+        built: list[Message] = super()._build_messages({**example, self.messages_key: messages, **pictures})
+        return built
 
     def _process_single_message(
         self,
@@ -119,10 +127,19 @@ class SftDataset(MultiTurnSFTDataset):
         tests/e2e/test_sft_golden.py compares with that."""
 
 
-def opened_think(generation_prompt: str) -> str:
-    """What a turn's text begins with and the policy does not write: the `<think>` that the prompt leaves open."""
-    opening = generation_prompt.rfind("<think>")
-    return generation_prompt[opening:] if opening > generation_prompt.rfind("</think>") else ""
+def check_thinking(column: Sequence[bool | None] | None, all_rows: bool | None) -> None:
+    """Refuse rows that switch thinking on or off for themselves: a rollout's prompts are all rendered alike.
+
+    Raises:
+        ValueError: the first such row.
+    """
+    for row, switch in enumerate(column or ()):
+        if switch is not None and switch != all_rows:
+            raise ValueError(
+                f"row {row}: got enable_thinking={switch}, expected {all_rows} as in data.apply_chat_template_kwargs, "
+                "with which every prompt of a rollout is rendered; drop the column, or set "
+                f"+data.apply_chat_template_kwargs.enable_thinking={switch} here and in the RL run"
+            )
 
 
 def check_turns(row: int, messages: Iterable[Message], opened: str) -> None:
@@ -162,6 +179,11 @@ def _is_response(message: Message) -> bool:
     return bool(message["role"] == "tool")
 
 
-def _image(cell: Mapping[str, Any]) -> Image.Image:
-    """A file's picture at its own size."""
-    return Image.open(io.BytesIO(cell["bytes"]) if cell.get("bytes") else cell["image"].removeprefix("file://"))
+def _whole(message: Message) -> Message:
+    return {**message, "content": _parts(message)}
+
+
+def _opened(cell: Any, role: str) -> Any:
+    """A row's picture as verl takes it: a tool's at its own size, any other in a dictionary, which verl sizes."""
+    image = open_image(cell)
+    return image if role == "tool" else {"image": image}

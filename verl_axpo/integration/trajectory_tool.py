@@ -15,6 +15,7 @@ from verl.tools.base_tool import BaseTool
 from verl.tools.schemas import ToolResponse
 
 from verl_axpo.errors import InfraFailure
+from verl_axpo.images import ImageRefused, open_image
 from verl_axpo.tools.arguments import problem_with
 from verl_axpo.tools.configs import LIMIT_KEY
 
@@ -60,7 +61,8 @@ class TrajectoryTool:
             return ToolResponse(text=text), 0.0, {"ok": False, "infra": False, "error": text}
         try:
             response, reward, metrics = await self._limited(self.tool.execute(instance_id, parameters, **kwargs))
-        except InfraFailure as failure:
+            response = _shown(response)
+        except (InfraFailure, ImageRefused) as failure:
             logger.warning("tool %s: infrastructure failure: %s", self.name, failure)
             text = f"{self.name} is unavailable."
             return ToolResponse(text=text), 0.0, {"ok": False, "infra": True, "error": str(failure)}
@@ -85,3 +87,15 @@ class TrajectoryTool:
         instance, self._instance = self._instance, None
         if instance is not None:
             await self.tool.release(instance)
+
+
+def _shown(response: ToolResponse) -> ToolResponse:
+    """The response with pictures that rollout engine and trainer cannot see in two ways: opaque RGB.
+
+    Raises:
+        ImageRefused: the tool returned what cannot be shown.
+    """
+    if not response.image:
+        return response
+    images = response.image if isinstance(response.image, list) else [response.image]
+    return response.model_copy(update={"image": [open_image(image) for image in images if image is not None]})

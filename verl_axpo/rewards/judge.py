@@ -9,19 +9,18 @@ Used by the reward (`judge` answers) and by the evaluation alike.
 import asyncio
 import hashlib
 import json
-import sqlite3
 import time
 from dataclasses import asdict
 from pathlib import Path
 
 import openai
-from diskcache import Cache, Timeout
 from openai.types.shared_params.response_format_json_schema import ResponseFormatJSONSchema
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from verl_axpo.errors import InfraFailure
+from verl_axpo.json_files import JsonFiles, refuse
 from verl_axpo.rewards.judge_config import JudgeConfig
-from verl_axpo.rewards.judge_prompt import PROMPT_VERSION, SCHEMA, Verdict, messages, parse_verdict
+from verl_axpo.rewards.judge_prompt import PROMPT_VERSION, SCHEMA, Verdict, messages, parse_verdict, verdict_of
 
 MAX_WAIT_S = 60.0  # between two attempts
 PASSING_STATUS = (408, 409, 429)  # and 5xx; a wrong key, an unknown model, a bad request fail the same way again
@@ -43,8 +42,8 @@ class Judge:
         self._client = openai.AsyncOpenAI(
             base_url=config.base_url, api_key=config.api_key(), timeout=config.timeout_s, max_retries=0
         )
-        # Verdicts are kept for good: a rerun of an evaluation must not ask again for what was pushed out
-        self._cache = Cache(str(Path(config.cache_dir)), eviction_policy="none") if config.cache_dir else None
+        # Verdicts are kept for good: a rerun of an evaluation must not ask again
+        self._cache = JsonFiles(Path(config.cache_dir)) if config.cache_dir else None
         self._asking: dict[str, asyncio.Task[Verdict]] = {}
         self._slots = asyncio.Semaphore(config.max_concurrency)
         self._next_start = 0.0  # seconds of the monotonic clock
@@ -66,10 +65,8 @@ class Judge:
         return await asyncio.shield(task)
 
     async def close(self) -> None:
-        """Close connections and cache."""
+        """Close the connections."""
         await self._client.close()
-        if self._cache is not None:
-            self._cache.close()
 
     async def __aenter__(self) -> "Judge":
         return self
@@ -84,21 +81,30 @@ class Judge:
     async def _judge(self, key: str, question: str, reference: str, answer: str) -> Verdict:
         who = f"judge {self.config.model} at {self.config.base_url}"
         try:
-            if self._cache is not None and (known := await asyncio.to_thread(self._cache.get, key)) is not None:
-                return Verdict(**json.loads(known))
+            if (known := await asyncio.to_thread(self._known, key)) is not None:
+                return known
             verdict = parse_verdict(await self._ask(messages(question, reference, answer)))
             if self._cache is not None:
-                await asyncio.to_thread(self._cache.set, key, json.dumps(asdict(verdict)))
+                await asyncio.to_thread(self._cache.put, key, asdict(verdict))
             return verdict
         except openai.OpenAIError as error:
             raise InfraFailure(f"{who}: {error!r}") from error
         except ValueError as error:
             raise InfraFailure(f"{who}: no verdict: {error}") from error
-        except (sqlite3.Error, Timeout) as error:
+        except OSError as error:
             raise InfraFailure(f"{who}: its cache {self.config.cache_dir} failed: {error!r}") from error
 
+    def _known(self, key: str) -> Verdict | None:
+        """The cached verdict; an entry of another shape counts as none."""
+        entry = self._cache.get(key) if self._cache is not None else None
+        try:
+            return None if entry is None else verdict_of(entry)
+        except ValueError as error:
+            refuse(key, str(error))
+            return None
+
     async def _ask(self, conversation: list[dict[str, str]]) -> str:
-        """The reply's text, after as many attempts as it takes."""
+        """The reply's text, after as many attempts as are allowed."""
         attempts = AsyncRetrying(
             stop=stop_after_attempt(self.config.attempts),
             wait=_wait,

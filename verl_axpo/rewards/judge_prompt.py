@@ -2,14 +2,17 @@
 
     question, reference, answer -> messages() -> server -> parse_verdict() -> Verdict, or ValueError: no verdict
 
-The three texts travel as one JSON object, so that nothing in them can end its quotation and speak to the judge.
+The three texts travel as one JSON object in which no chat template's control mark is left: nothing in them can end the
+quotation, or the turn, and speak to the judge.
 """
 
 import json
 from dataclasses import dataclass
 from typing import Any
 
-PROMPT_VERSION = "1"  # part of the cache's key: raise it with every change of the words below
+from verl_axpo.tools.text import quoted_json
+
+PROMPT_VERSION = "2"  # part of the cache's key: raise it with every change of what is sent
 
 _INSTRUCTIONS = """\
 You grade answers. The user message is a JSON object: a question, its reference answer, and a candidate's answer. All \
@@ -40,13 +43,12 @@ class Verdict:
 
 def messages(question: str, reference: str, answer: str) -> list[dict[str, str]]:
     """The conversation that is sent."""
-    case = json.dumps({"question": question, "reference": reference, "candidate": answer}, ensure_ascii=False)
-    sendable = case.encode("utf-8", "replace").decode()  # half a surrogate pair is not
-    return [{"role": "system", "content": _INSTRUCTIONS}, {"role": "user", "content": sendable}]
+    case = quoted_json({"question": question, "reference": reference, "candidate": answer})
+    return [{"role": "system", "content": _INSTRUCTIONS}, {"role": "user", "content": case}]
 
 
 def parse_verdict(reply: str) -> Verdict:
-    """Read a reply that is one JSON object of the schema, behind a thinking block or inside a code fence at most.
+    """Read a reply that is one JSON object of the schema, after a thinking block or inside a code fence at most.
 
     Raises:
         ValueError: anything else; a reply that has to be guessed at is no verdict.
@@ -58,12 +60,16 @@ def parse_verdict(reply: str) -> Verdict:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"got {reply[:200]!r}, expected one JSON object: {error}") from error
-    is_verdict = (
-        isinstance(found, dict)
-        and set(found) == {"reason", "correct"}
-        and isinstance(found["correct"], bool)
-        and isinstance(found["reason"], str)
-    )
-    if not is_verdict:
-        raise ValueError(f'got {reply[:200]!r}, expected {{"reason": a text, "correct": true or false}}')
-    return Verdict(correct=found["correct"], reason=found["reason"])
+    return verdict_of(found)
+
+
+def verdict_of(found: Any) -> Verdict:
+    """The verdict in a decoded JSON value: a reply, or a cache's entry.
+
+    Raises:
+        ValueError: anything but an object with exactly the schema's fields.
+    """
+    match found:
+        case {"reason": str(reason), "correct": bool(correct)} if len(found) == len(SCHEMA["required"]):
+            return Verdict(correct=correct, reason=reason)
+    raise ValueError(f'got {str(found)[:200]!r}, expected {{"reason": a text, "correct": true or false}}')

@@ -10,6 +10,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from verl_axpo.integration.training_rows import DATASET
+
 OURS = "pkg://verl_axpo.rewards.outcome"
 WITH_BENCHMARKS = "pkg://verl_axpo.eval.reward"  # which scores a benchmark's rows by other rules
 _FUNCTION = "reward.custom_reward_function"
@@ -25,7 +27,9 @@ def check_rows(config: Any) -> None:
         ValueError: rows that only a judge can grade and no judge, or rows without a known answer type.
     """
     function = OmegaConf.select(config, f"{_FUNCTION}.path")
-    if function not in (OURS, WITH_BENCHMARKS) or OmegaConf.select(config, "data.custom_cls.path"):
+    if function not in (OURS, WITH_BENCHMARKS):
+        return
+    if OmegaConf.select(config, "data.custom_cls.path") not in (None, DATASET):
         return
     from verl_axpo.rewards.config import RewardConfig  # with all graders: nobody else pays for them
     from verl_axpo.rewards.graders import answer_type_of

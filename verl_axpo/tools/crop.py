@@ -9,13 +9,14 @@ shrunk for the model) and that of its original. Boxes speak of the first, crops 
 """
 
 import math
-import threading
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
 
 from PIL import Image
 
+from verl_axpo.images import load, upright
+from verl_axpo.tools.sandbox.inside.pixels import to_rgb
 from verl_axpo.tools.text import quoted
 
 COORD_MODES = ("relative_1000", "pixel")
@@ -23,7 +24,6 @@ MIN_PIXELS = 256 * 256  # area of the returned crop: below this a vision tower s
 MAX_PIXELS = 1024 * 1024  # area of the returned crop: bounds the image tokens that one call adds
 MIN_SIDE_PX = 4  # a thinner box holds nothing that magnifying could show
 MAX_ASPECT = 100.0  # Qwen's processor raises above 200; half of it leaves room for its rounding
-_LOADING = threading.Lock()  # rollouts of one question share its image, and Pillow's lazy loading is not thread-safe
 
 
 class ZoomError(ValueError):
@@ -139,8 +139,8 @@ def zoom(
     """
     image = images[checked_index(img_idx, len(images))]
     source = image if original is None else original
-    with _LOADING:
-        source.load()
+    load(source)
+    source = upright(source)
     crop = to_rgb(source.crop(pixel_box(source.size, bbox_2d, coord_mode, shown=image.size)))
     area = crop.width * crop.height
     scale = math.sqrt(min(max(area, min_pixels), max_pixels) / area)
@@ -162,14 +162,3 @@ def checked_index(img_idx: int, number: int) -> int:
         what = f"img_idx {quoted(img_idx)} does not exist; the conversation has {number} image(s), from 0"
         raise ZoomError(f"{what}: use 0 to {number - 1}.")
     return img_idx
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """What the model is shown of an image: transparency over white, as Qwen's own preprocessing does."""
-    if image.mode == "RGB":
-        return image
-    if image.mode != "RGBA":
-        return image.convert("RGB")
-    white = Image.new("RGB", image.size, "white")
-    white.paste(image, mask=image.getchannel("A"))
-    return white

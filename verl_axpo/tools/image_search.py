@@ -16,8 +16,8 @@ from verl.tools.base_tool import BaseTool
 from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
 
 from verl_axpo.errors import InfraFailure
+from verl_axpo.images import ImageRefused, open_image
 from verl_axpo.tools.configs import HOST_KEYS
-from verl_axpo.tools.crop import to_rgb
 from verl_axpo.tools.search.arguments import SearchArgumentError, parse_arguments
 from verl_axpo.tools.search.config import default_cache_dir
 from verl_axpo.tools.search.local_index import LocalIndex
@@ -99,7 +99,9 @@ class ImageSearch(BaseTool):
         path = (self.folder / name).resolve()
         if not path.is_relative_to(self.folder):
             raise InfraFailure(f"{NAME}: {name!r} in the captions leads out of {self.folder}")
-        with Image.open(path) as picture:
-            scale = min(1.0, (MAX_PIXELS / (picture.width * picture.height)) ** 0.5)
-            size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-            return to_rgb(picture).resize(size)
+        try:
+            picture = open_image(path)
+        except ImageRefused as error:
+            raise InfraFailure(f"{NAME}: a picture cannot be read: {error}") from error
+        scale = min(1.0, (MAX_PIXELS / (picture.width * picture.height)) ** 0.5)
+        return picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))

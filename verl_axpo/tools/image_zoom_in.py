@@ -20,6 +20,7 @@ from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
 
 from verl_axpo import prompts
 from verl_axpo.errors import InfraFailure
+from verl_axpo.images import ImageRefused, Source, open_image
 from verl_axpo.tools.configs import HOST_KEYS
 from verl_axpo.tools.crop import (
     COORD_MODES,
@@ -93,29 +94,30 @@ class ImageZoomIn(BaseTool):
         return ToolResponse(image=[crop]), 0.0, {"ok": True, "error": None}
 
 
-def original_of(messages: Sequence[Any], images: Sequence[Image.Image], index: int) -> Image.Image | str | None:
-    """Where `images[index]` is at its full resolution: an image, or the path of one; None: nowhere better.
+def original_of(messages: Sequence[Any], images: Sequence[Image.Image], index: int) -> Source | None:
+    """Where `images[index]` is at its full resolution, for `open_image`; None: nowhere better.
 
     verl keeps image entries of messages and `image_data` in one order, tool results included. Where their numbers
     differ, some other loop does not, and nothing is guessed.
     """
     checked_index(index, len(images))
     contents = [message["content"] for message in messages if isinstance(message.get("content"), list)]
-    entries = [part for content in contents for part in content if isinstance(part, dict) and "image" in part]
-    source = entries[index]["image"] if len(entries) == len(images) else None
-    if isinstance(source, str) and (source.startswith(("http:", "https:", "data:"))):
+    parts = [part for content in contents for part in content if isinstance(part, dict)]
+    entries = [part for part in parts if "image" in part or part.get("type") == "image"]
+    entry = entries[index] if len(entries) == len(images) else {}
+    if entry.get("bytes"):
+        return bytes(entry["bytes"])
+    source = entry.get("image")
+    if isinstance(source, str) and source.startswith(("http:", "https:")):
         return None  # its download is the dataset's affair
     return source if isinstance(source, str | Image.Image) else None
 
 
 def _zoom_into(
-    images: Sequence[Image.Image], source: Image.Image | str | None, box: Sequence[float], **options: Any
+    images: Sequence[Image.Image], source: Source | None, box: Sequence[float], **options: Any
 ) -> Image.Image:
     try:
-        if not isinstance(source, str):
-            return zoom(images, box, original=source, **options)
-        with Image.open(source.removeprefix("file://")) as original:
-            original.load()  # this image is this call's alone: decoded here, it waits for no other
-            return zoom(images, box, original=original, **options)
-    except (OSError, Image.DecompressionBombError) as error:
+        original = None if source is None else open_image(source)
+    except ImageRefused as error:
         raise InfraFailure(f"{NAME}: an image of the conversation cannot be read any more: {error!r}") from error
+    return zoom(images, box, original=original, **options)

@@ -24,6 +24,12 @@ class Tokenizer(Protocol):
     def decode(self, token_ids: list[int]) -> str: ...
 
 
+def opened_think(generation_prompt: str) -> str:
+    """What a turn's text begins with and the policy does not write: the `<think>` that the prompt leaves open."""
+    opening = generation_prompt.rfind("<think>")
+    return generation_prompt[opening:] if opening > generation_prompt.rfind("</think>") else ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallSpan:
     """One call, in tokens of its turn: `[open, end)` from the opening tag through the closing one.

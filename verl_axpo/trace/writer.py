@@ -6,7 +6,6 @@ summary for the step it was in; the next run moves that step's files, and those 
 """
 
 import hashlib
-import io
 import os
 import tempfile
 from collections import deque
@@ -18,6 +17,7 @@ from types import TracebackType
 
 from PIL import Image
 
+from verl_axpo.images import open_image, png
 from verl_axpo.trace.reader import list_steps, records_path, summary_path
 from verl_axpo.trace.records import StepSummary, TrajectoryRecord
 
@@ -137,17 +137,11 @@ def store_image(trace_dir: str | Path, image: Image.Image) -> str:
     Returns:
         Its path relative to `trace_dir`, as `TrajectoryRecord.images` wants it.
     """
-    picture = image if image.mode in ("1", "L", "LA", "RGB", "RGBA", "I;16") else image.convert("RGB")
+    picture = open_image(image)
     digest = hashlib.sha256(f"{picture.mode} {picture.size} ".encode() + picture.tobytes()).hexdigest()
     relative = f"images/{digest[:HASH_CHARACTERS]}.png"
     path = Path(trace_dir) / relative
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, _png(picture))
+        write_atomically(path, png(picture))
     return relative
-
-
-def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", compress_level=1)  # several times as fast as the default for files a bit larger
-    return buffer.getvalue()

@@ -12,6 +12,7 @@ from tests.unit.agent.odd_tools import BrokenZoom, CountingZoom
 from verl_axpo import prompts
 from verl_axpo.agent.types import Limits, Sampling
 from verl_axpo.core.types import Status
+from verl_axpo.images import open_image
 
 ZOOM = '<tool_call>\n{"name": "image_zoom_in", "arguments": {"bbox_2d": [0, 0, 500, 500], "label": "x"}}\n</tool_call>'
 THINKS = "I look closer.\n</think>\n\n"
@@ -265,13 +266,48 @@ def test_an_unknown_model_stops_the_run_with_the_fix(serve: Any) -> None:
         ask(serve({"x": [step(FINAL)]}), "x", model="other")
 
 
-def test_a_picture_whose_end_is_missing_fails_when_a_tool_looks_at_it(serve: Any) -> None:
+def odd_files() -> dict[str, bytes]:
+    """256 x 256: pictures that decoders show in different ways."""
+    exif = Image.Exif()
+    exif[0x112] = 6
+    photograph = Image.new("RGB", (256, 256), "white")
+    photograph.paste("red", (0, 0, 128, 64))
+    drawing = Image.new("RGBA", (256, 256), (0, 0, 0, 0))
+    drawing.paste((0, 0, 0, 255), (0, 0, 128, 64))
+    scan = Image.new("I;16", (256, 256), 40_000)
+    made: dict[str, bytes] = {}
+    for name, image, kind, options in (
+        ("turned", photograph, "JPEG", {"exif": exif}),
+        ("transparent", drawing, "PNG", {}),
+        ("transparent palette", drawing.quantize(4, Image.Quantize.FASTOCTREE), "PNG", {}),
+        ("16 bit", scan, "PNG", {}),
+        ("for print", photograph.convert("CMYK"), "JPEG", {}),
+    ):
+        buffer = io.BytesIO()
+        image.save(buffer, kind, **options)
+        made[name] = buffer.getvalue()
+    return made
+
+
+@pytest.mark.parametrize("name", odd_files())
+def test_the_server_decodes_the_pixels_that_the_tools_see(serve: Any, name: str) -> None:
+    whole = ZOOM.replace("500, 500", "1000, 1000")
+    server = serve({"zoom": [step(THINKS + whole), step(FINAL)]})
+    data = odd_files()[name]
+    trajectory = ask(server, "zoom", image=data)
+    sent = picture(server.requests()[0]["messages"][1]["content"][0]).convert("RGB")
+    assert sent.tobytes() == open_image(data).tobytes()
+    crop = trajectory.turns[0].responses[0].images[0]  # zoom.yaml: 64 x 64
+    assert crop.tobytes() == sent.resize((64, 64), Image.Resampling.BICUBIC).tobytes()
+
+
+def test_a_picture_whose_end_is_missing_is_never_sent(serve: Any) -> None:
     server = serve({"zoom": [step(THINKS + ZOOM), step(FINAL)], "plain": [step(FINAL)]})
     torn = png()[:-40]
     failed = ask(server, "zoom", image=torn)
     assert failed.status is Status.INFRA_FAILURE
     assert "cannot be read" in str(failed.error)
-    assert ask(server, "plain", image=torn).status is Status.OK  # the server's to judge: nobody here decoded it
+    assert ask(server, "plain", image=torn).status is Status.INFRA_FAILURE
 
 
 def test_what_is_no_picture_is_never_sent(serve: Any) -> None:

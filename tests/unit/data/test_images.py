@@ -6,6 +6,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -107,6 +108,56 @@ def test_a_transparent_drawing_is_the_same_as_on_white() -> None:
     drawn = picture("a").convert("RGBA")
     drawn.putdata([(0, 0, 0, 0) if pixel[:3] == (255, 255, 255) else pixel for pixel in drawn.getdata()])
     assert perceptual_hash(drawn) == perceptual_hash(picture("a"))
+
+
+def drawn_on_nothing(place: int) -> Image.Image:
+    """A black bar on transparent black."""
+    image = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
+    image.paste((0, 0, 0, 255), (place, 8, place + 12, 50))
+    return image
+
+
+def scanned(seed: int) -> Image.Image:
+    """Grey levels of 16 bit, all above 255."""
+    levels = np.random.default_rng(seed).integers(256, 65_536, (8, 8), dtype=np.uint16)
+    return Image.fromarray(np.kron(levels, np.ones((8, 8), np.uint16)))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_different_transparent_drawings_have_different_hashes(mode: str, tmp_path: Path) -> None:
+    drawings = [drawn_on_nothing(place).convert(mode) for place in (4, 24, 44)]
+    store = ImageStore(tmp_path)
+    hashes = [store.add(encoded(drawing)).phash for drawing in drawings]
+    assert min(distance(a, b) for index, a in enumerate(hashes) for b in hashes[:index]) > HASH_BITS // 4
+    assert hashes == [perceptual_hash(drawing) for drawing in drawings]
+
+
+def test_different_16_bit_pictures_have_different_hashes(tmp_path: Path) -> None:
+    pictures = [scanned(seed) for seed in range(6)]
+    store = ImageStore(tmp_path)
+    hashes = [store.add(encoded(one)).phash for one in pictures]
+    assert min(distance(a, b) for index, a in enumerate(hashes) for b in hashes[:index]) > HASH_BITS // 4
+    eight_bit = [Image.fromarray((np.asarray(one) >> 8).astype(np.uint8)) for one in pictures]
+    assert hashes == [perceptual_hash(one) for one in eight_bit]
+
+
+def test_a_turned_photograph_has_the_hash_of_what_is_seen(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x112] = 6
+    buffer = io.BytesIO()
+    picture("a").resize((320, 160)).save(buffer, "JPEG", exif=exif, quality=95)
+    record = ImageStore(tmp_path).add(buffer.getvalue())
+    seen = picture("a").resize((320, 160)).transpose(Image.Transpose.ROTATE_270)
+    assert (record.width, record.height) == (160, 320)
+    assert distance(record.phash, perceptual_hash(seen)) <= 12  # DedupConfig.most_bits
+    with Image.open(ImageStore(tmp_path).path(record.sha256)) as stored:  # by a decoder that knows of no EXIF
+        assert stored.size == (160, 320)
+
+
+def test_flat_pictures_of_one_brightness_and_two_colours_differ() -> None:
+    red, green = Image.new("RGB", (50, 50), (100, 0, 0)), Image.new("RGB", (50, 50), (0, 51, 0))
+    assert red.convert("L").tobytes() == green.convert("L").tobytes()
+    assert perceptual_hash(red) != perceptual_hash(green)
 
 
 def test_flat_pictures_are_equal_only_to_themselves() -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -274,11 +275,58 @@ def test_users_mistakes_are_told_in_a_line(cli: Cli) -> None:
         cli("sft", "--rollouts", cli.work / "teacher.jsonl", "--tool", "hammer", "--teacher", "teacher")
 
 
+def lost(path: Path) -> None:
+    path.unlink()
+
+
+def damaged(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1  # one bit, of a file as long as before
+    path.write_bytes(content)
+
+
+def torn(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def first_line_torn(path: Path) -> None:
+    index = path.parents[1] / "index.jsonl"
+    lines = index.read_bytes().splitlines(keepends=True)
+    index.write_bytes(b"".join([lines[0][:20] + b"\n", *lines[1:]]))
+
+
+@pytest.mark.parametrize("accident", [lost, damaged, torn, first_line_torn])
+def test_an_image_that_is_lost_damaged_or_torn_is_repaired_by_the_command_that_the_reader_names(
+    cli: Cli, accident: Callable[[Path], None]
+) -> None:
+    from verl_axpo.data.rows import rl_row
+
+    cli("ingest", "fvqa")
+    problem = next(read_problems(cli.work / "problems/fvqa/problems.jsonl"))
+    whole = ImageStore(cli.work / "images").read(problem.images[0])
+    assert "nothing has changed" in cli("ingest", "fvqa")
+    accident(ImageStore(cli.work / "images").path(problem.images[0]))
+    for embed in (True, False):
+        with pytest.raises(ValueError, match="run `verl-axpo data ingest fvqa` again"):
+            rl_row(problem, 0, "train", TOOLS, ImageStore(cli.work / "images"), embed)
+    assert "nothing has changed" not in cli("ingest", "fvqa")
+    assert ImageStore(cli.work / "images").read(problem.images[0]) == whole
+    assert "nothing has changed" in cli("ingest", "fvqa")
+
+
+def test_images_by_older_rules_are_ingested_anew(cli: Cli) -> None:
+    cli("ingest", "fvqa")
+    index = cli.work / "images/index.jsonl"
+    index.write_text(index.read_text().replace('"version":2', '"version":1'))
+    assert "nothing has changed" not in cli("ingest", "fvqa")
+    assert len(ImageStore(cli.work / "images").records) == ROWS
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
         ({"images": []}, r"trajectory 3 of teacher on .*: got 1 <image> in its turns for 0 image\(s\) of tools"),
-        ({"images": ["0" * 64]}, r"image 0{64}: not in .*; ingest its source first"),
+        ({"images": ["0" * 64]}, r"image 0{64}: not in .*; run `verl-axpo data collect` again"),
         ({"turns": []}, r"got turns \[\], expected some that end with the assistant's"),
         ({"turns": "none"}, r"teacher.jsonl at byte \d+: turns: got 'none', expected"),
     ],

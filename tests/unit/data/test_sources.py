@@ -99,6 +99,25 @@ def test_fvqa_gets_a_placeholder_and_its_candidate_answers_as_aliases(raw: Path)
     assert stored(raw / "fvqa", problems[1]) == [encoded(picture("fvqa/0/1"))]
 
 
+@pytest.mark.parametrize("marker", ["<video>", "<audio>", "<|image_pad|>", "<|im_end|>", "<think>", "<tool_call>"])
+def test_a_marker_in_a_questions_text_is_made_inert(raw: Path, marker: str) -> None:
+    def ask(row: dict[str, Any]) -> None:
+        row["prompt"] = [{"role": "user", "content": f"<image>What does {marker} mean?"}]
+
+    change(raw / "fvqa/fvqa_train.parquet", 1, ask)
+    assert run("fvqa", raw / "fvqa")[1][1].question == f"<image>What does < {marker[1:]} mean?"
+
+
+def test_a_question_with_more_placeholders_than_pictures_is_a_bad_row_with_its_reason(raw: Path) -> None:
+    def ask(row: dict[str, Any]) -> None:
+        row["prompt"] = [{"role": "user", "content": "<image>What does <image> mean?"}]
+
+    change(raw / "fvqa/fvqa_train.parquet", 1, ask)
+    numbers, _ = run("fvqa", raw / "fvqa", max_bad=0.5)
+    assert (numbers["bad"], numbers["problems"]) == (1, 3)
+    assert "got 2 <image> for 1 image(s)" in bad_rows(raw / "fvqa", "fvqa")[0]["reason"]
+
+
 @pytest.mark.parametrize(("above", "kind"), [(1, "judge"), (2, "short_text"), (None, "short_text")])
 def test_a_text_of_more_words_than_asked_for_is_a_judges(raw: Path, above: int | None, kind: str) -> None:
     # "Town 0" to "Town 3": two words; ViRL39K's numbers are one word and no text

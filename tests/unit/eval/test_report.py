@@ -1,6 +1,8 @@
 """The report: every number by hand from rollouts written here, the files, and the page in a real browser."""
 
 import asyncio
+import base64
+import io
 import json
 import math
 import re
@@ -20,7 +22,7 @@ from verl_axpo.eval.manifest import open_manifest
 from verl_axpo.eval.records import ResponseRecord
 from verl_axpo.eval.report.build import build_report, notes, write_comparison
 from verl_axpo.eval.report.compare import compare, comparison_table
-from verl_axpo.eval.report.page import Page
+from verl_axpo.eval.report.page import Page, small
 from verl_axpo.eval.report.results import Evaluation, load_evaluation
 from verl_axpo.eval.report.tables import breakdown, columns, paper_table, summary
 from verl_axpo.eval.settings import about
@@ -276,3 +278,12 @@ def test_a_reader_gets_from_a_cell_to_a_rollout(report: Path, tmp_path: Path) ->
     wrong = browse(report, "#warm~none%20right", tmp_path / "d")
     assert "Warm: 1 questions" in wrong
     assert ">pink</a>" in wrong
+
+
+def test_the_page_shows_a_photograph_as_it_was_seen(tmp_path: Path) -> None:
+    exif = colours.Image.Exif()
+    exif[0x112] = 6
+    colours.Image.new("RGB", (64, 32), "red").save(tmp_path / "a.jpg", exif=exif)
+    shown = colours.Image.open(io.BytesIO(base64.b64decode(small(tmp_path / "a.jpg"))))
+    assert shown.size == (32, 64)
+    assert small(tmp_path / "missing.jpg") == ""

@@ -72,6 +72,23 @@ def test_a_default_that_the_user_wrote_out_is_the_users(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
+    ("key", "written"),
+    [
+        ("actor_rollout_ref.rollout.agent.default_agent_loop", "tool_agent"),
+        ("actor_rollout_ref.rollout.multi_turn.format", "hermes"),
+    ],
+)
+def test_what_ours_does_all_of_is_replaced_wherever_it_was_written(
+    monkeypatch: pytest.MonkeyPatch, key: str, written: str
+) -> None:
+    """As a GRPO command with tools has it on its command line."""
+    monkeypatch.setattr(completion, "_command_line_keys", lambda: {key})
+    config = grpo_config()
+    OmegaConf.update(config, key, written)
+    assert any(f"set {key}=axpo" in line and f"(was {written})" in line for line in complete(config))
+
+
+@pytest.mark.parametrize(
     ("key", "value", "line"),
     [
         ("algorithm.filter_groups", {"enable": True}, "filter_groups.enable=True"),

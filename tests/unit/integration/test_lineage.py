@@ -1,8 +1,10 @@
 """What of a trajectory becomes a row: no token is trained by two rows, and nothing else is lost."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
+import torch
 
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.core.types import Kind, Row, Status
@@ -34,6 +36,13 @@ def test_a_source_is_cut_behind_its_opening_tag_with_the_images_of_what_is_cut(s
 def test_a_source_without_images_keeps_no_empty_list_of_them(session: MakeSession) -> None:
     output = publishable(session(prefix_images=0), row(selected=True), CONFIG)
     assert output.multi_modal_data == {}
+
+
+def test_a_source_s_expert_routes_are_cut_with_it(session: MakeSession) -> None:
+    """`rollout.enable_rollout_routing_replay`: a route for each token of prompt (2) and response (8)."""
+    made = session()
+    whole = replace(made, output=made.output.model_copy(update={"routed_experts": torch.arange(10)}))
+    assert publishable(whole, row(selected=True), CONFIG).routed_experts.tolist() == [0, 1, 2, 3, 4]
 
 
 def test_without_prefix_credit_a_source_trains_nothing(session: MakeSession) -> None:

@@ -1,5 +1,6 @@
 """Which rows an update gets, how many updates there are, and whose token counts how much."""
 
+import time
 from collections import Counter
 from types import SimpleNamespace
 from typing import Any
@@ -8,6 +9,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.core_algos import agg_loss
+from verl.trainer.ppo.rollout_corr_helper import compute_rollout_correction_and_rejection_mask
 
 from verl_axpo.integration import mini_batches
 from verl_axpo.integration.mini_batches import count_grpo_tokens, dealt, session_of, split_evenly
@@ -76,11 +80,32 @@ def test_every_update_gets_its_share(counts: list[tuple[int, int]], updates: int
     assert max(shares) - min(shares) <= 1  # over all ranks: what GRPO's token weight rests on
     for kind in ("resample", "pad"):
         shares = [kinds[kind] for kinds in kinds_in]
-        assert max(shares) - min(shares) <= len(counts)  # one a rank
+        assert max(shares) - min(shares) <= 1
 
 
-def test_extra_rows_count_as_what_grpo_would_have_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_padding_rows_do_not_put_every_resample_into_one_update() -> None:
+    # 32 ranks of 64 rows, 4 updates: each rank has 60 ordinary rows, one resample and three padding rows
+    rank = [*(f"o{row}_0_0" for row in range(60)), "o0_8_0", *(f"pad{row}_0_0" for row in range(3))]
+    order = dealt(rank * 32, num_rollouts=8, num_ranks=32, num_updates=4)
+    sessions = [session_of((rank * 32)[row]) for row in order]
+    updates = [sessions[start : start + 16] for start in range(0, len(sessions), 16)]
+    assert [sum(update.count(8) for update in updates[first::4]) for first in range(4)] == [8, 8, 8, 8]
+
+
+def test_dealing_a_large_batch_takes_a_moment() -> None:
+    rows = [f"q{row % 512}_{row // 512}_0" for row in range(20_480)]  # 512 questions, 40 sessions each
+    started = time.process_time()
+    dealt(rows, num_rollouts=32, num_ranks=64, num_updates=16)
+    assert time.process_time() - started < 5.0  # well below a second; quadratic would be minutes
+
+
+@pytest.mark.parametrize("rejected", [False, True])
+def test_rows_count_what_grpo_would_have_trained_whatever_is_rejected_later(
+    monkeypatch: pytest.MonkeyPatch, rejected: bool
+) -> None:
     masks = [torch.tensor(mask) for mask in ([1, 1, 0, 1], [1, 1], [0, 0, 1, 1], [0])]
+    if rejected:  # rollout_correction.rollout_rs: verl takes tokens out of response_mask, and counts them all the same
+        masks[0][0] = masks[1][1] = 0
     put: dict[str, Any] = {}
     nested = torch.nested.as_nested_tensor(masks, layout=torch.jagged)
     queue = SimpleNamespace(
@@ -103,3 +128,41 @@ def test_extra_rows_count_as_what_grpo_would_have_trained(monkeypatch: pytest.Mo
     sums = [int(mask.sum()) for mask in put["fields"]["loss_mask"].unbind()]
     assert sums == [3, 9, 0, 0]
     assert [len(mask) for mask in put["fields"]["loss_mask"].unbind()] == [4, 2, 4, 1]
+
+
+def test_rejected_tokens_leave_an_ordinary_token_the_weight_that_grpo_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Invariant 5 with verl's own rejection and loss: three rollouts, of which one is a source, and its resample."""
+    whole = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0], [0, 1, 1, 0]])  # the last row is the resample
+    published = whole.clone()
+    published[1, 1:] = 0  # the source, cut at its prefix
+    engine = torch.zeros(4, 4)
+    trainer = torch.zeros(4, 4)
+    trainer[0, 2] = trainer[3, 1] = 1.0  # tokens whose ratio of e is out of [0.5, 2]
+
+    def after_rejection(mask: torch.Tensor, rows: slice) -> torch.Tensor:
+        _, kept, _ = compute_rollout_correction_and_rejection_mask(
+            trainer[rows], engine[rows], mask[rows].float(), rollout_rs="token_k1", rollout_rs_threshold="0.5_2.0"
+        )
+        return kept
+
+    def weights(kept: torch.Tensor, num_tokens: int) -> torch.Tensor:
+        loss = torch.zeros(kept.shape, requires_grad=True)
+        agg_loss(loss, kept, "token-mean", batch_num_tokens=num_tokens).backward()
+        return loss.grad
+
+    ours_mask = after_rejection(published, slice(0, 4))
+    assert ours_mask[0].tolist() == [1, 1, 0, 1]  # a token of an ordinary row was rejected
+    put: dict[str, Any] = {}
+    nested = torch.nested.as_nested_tensor(list(ours_mask), layout=torch.jagged)
+    queue = SimpleNamespace(
+        kv_batch_get=lambda **_: {"response_mask": nested},
+        kv_batch_put=lambda *, keys, partition_id, fields: put.update(fields=fields),
+    )
+    monkeypatch.setattr(mini_batches, "tq", queue)
+    rows = [SimpleNamespace(grpo_tokens=tokens) for tokens in (4, 3, 2, 0)]
+    batch = KVBatchMeta(keys=list("abcd"), tags=[{}] * 4, partition_id="train")
+    count_grpo_tokens(batch, rows)
+    ours = weights(ours_mask, int(sum(mask.sum() for mask in put["fields"]["loss_mask"].unbind())))
+    # verl counts the mask that the rollout left, before rejection: 4 + 3 + 2
+    grpo = weights(after_rejection(whole, slice(0, 3)), 9)
+    assert torch.equal(ours[[0, 2]], grpo[[0, 2]])

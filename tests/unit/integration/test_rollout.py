@@ -1,6 +1,7 @@
 """A group's way from settled sessions to published rows, with verl's own methods underneath replaced by records."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -10,9 +11,10 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import OmegaConf
+from verl.workers.rollout.replica import TokenOutput
 
 from verl_axpo.core.config import AxpoConfig
-from verl_axpo.core.types import Candidate, Kind
+from verl_axpo.core.types import Candidate, Kind, Status
 from verl_axpo.integration import rollout
 from verl_axpo.integration.group import GroupRun, check_image_features
 from verl_axpo.integration.lineage import AXPO_FIELD, BatchRow, Session
@@ -200,6 +202,55 @@ def test_a_correct_tool_call_means_no_resampling(monkeypatch: pytest.MonkeyPatch
     harness = Harness(monkeypatch, lambda at, context: session(at, reward=float(at == 0))).run()
     assert harness.reports == [()]
     assert harness.ran == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("solved", "scored"), [(None, {0, 1}), (0, set()), (3, {0, 1})])
+def test_only_the_candidates_of_a_triggered_group_are_scored(
+    monkeypatch: pytest.MonkeyPatch, session: MakeSession, solved: int | None, scored: set[int]
+) -> None:
+    """Sessions 0 and 1 call a tool, 2 and 3 answer; a scoring request costs a pass over the whole context."""
+    asked: list[str] = []
+
+    class Client:
+        async def generate(self, request_id: str, *, prompt_ids: list[int], **_: Any) -> TokenOutput:
+            asked.append(request_id)
+            fields = {"prompt_logprobs": [[math.log(0.5)] * 2] * len(prompt_ids)}
+            return TokenOutput(token_ids=[1], log_probs=None, extra_fields=fields)
+
+    def outcome(at: int, context: LoopContext) -> Session:
+        tool = {} if at < 2 or at >= N else {"prefix_len": None, "tool_call_span": None, "confidence": None}
+        return session(at, reward=float(at == solved), resume=context.resume, **tool, request_id=str(at))
+
+    harness = Harness(monkeypatch, outcome)
+    harness.worker.axpo = AxpoConfig(num_continuations=K, uncertainty="entropy")
+    harness.worker.llm_client = Client()
+    harness.run()
+    assert sorted(asked) == [str(at) for at in sorted(scored)]
+    entropies = {at: row.rollout.entropy for at, (_, row) in harness.published.items() if at < N}
+    assert entropies == {at: pytest.approx(math.log(2)) if at in scored else None for at in range(N)}
+    assert harness.errors == []
+
+
+def test_a_scoring_request_that_fails_costs_no_group(monkeypatch: pytest.MonkeyPatch, session: MakeSession) -> None:
+    class Client:
+        async def generate(self, *_: Any, **__: Any) -> TokenOutput:
+            raise OSError("server gone")
+
+    harness = Harness(monkeypatch, partial(resampled_group, session))
+    harness.worker.axpo = AxpoConfig(num_continuations=K, uncertainty="entropy")
+    harness.worker.llm_client = Client()
+    harness.run()
+    assert harness.errors == []
+    # the mean surprise of the call's two tokens, sampled with log-probabilities -0.4 and -0.5
+    assert harness.published[1][1].rollout.entropy == pytest.approx(0.45)
+
+
+def test_an_infra_failure_counts_no_token(monkeypatch: pytest.MonkeyPatch, session: MakeSession) -> None:
+    def outcome(at: int, context: LoopContext) -> Session:
+        return session(at, reward=1.0, status=Status.INFRA_FAILURE if at == 2 else Status.OK)
+
+    harness = Harness(monkeypatch, outcome).run()
+    assert [row.grpo_tokens for _, (_, row) in sorted(harness.published.items())] == [7, 7, 0, 7]
 
 
 def test_all_sessions_of_a_question_share_one_memo(monkeypatch: pytest.MonkeyPatch, session: MakeSession) -> None:

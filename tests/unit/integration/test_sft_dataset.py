@@ -1,11 +1,14 @@
 """SFT and RL rows as verl's own datasets read them: the prompts of both are the same, tool schemas included."""
 
 import copy
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from omegaconf import OmegaConf
 from PIL import Image
@@ -217,6 +220,50 @@ def test_a_tools_picture_keeps_its_size(store: ImageStore, processor: Qwen3VLPro
     assert not pixels[0][:16].equal(alone)
 
 
+def turned(image: Image.Image) -> bytes:
+    exif = Image.Exif()
+    exif[0x112] = 6
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", exif=exif)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("embed", [True, False], ids=["embedded", "referenced"])
+def test_a_users_own_pictures_are_learned_as_they_are_seen(
+    embed: bool, processor: Qwen3VLProcessor, tmp_path: Path
+) -> None:
+    shown = picture("a").resize((64, 64))
+    clear = shown.convert("RGBA")
+    clear.putdata([(0, 0, 0, 0) if pixel[:3] == (255, 255, 255) else pixel for pixel in clear.getdata()])
+    stored = shown.transpose(Image.Transpose.ROTATE_90)  # turned to the right, it is `shown` again
+    pixels = []
+    for name, data in (("plain", encoded(shown)), ("turned", turned(stored)), ("clear", encoded(clear))):
+        (tmp_path / name).write_bytes(data)
+        cell = {"bytes": data} if embed else {"image": str(tmp_path / name)}
+        call = prompts.tool_call("image_zoom_in", {"bbox_2d": [0, 0, 500, 500], "label": "x"})
+        turns = [assistant(f"<think>\nlook\n</think>\n\n{call}"), {"role": "tool", "content": "<image>"}]
+        messages = [*prompts.prompt_messages("<image>Which?", []), *turns, assistant(ANSWER)]
+        parquet.write(tmp_path / "sft.parquet", [{"messages": messages, "images": [cell, cell]}])
+        pixels.append(sft_item(tmp_path / "sft.parquet", processor)["multi_modal_inputs"]["pixel_values"])
+    assert pixels[0].equal(pixels[1])
+    assert pixels[0].equal(pixels[2])
+
+
+@pytest.mark.parametrize("marker", ["<video>", "<audio>", "<|image_pad|>", "<|im_end|>"])
+@pytest.mark.parametrize("images", [0, 1])
+def test_a_marker_in_a_rows_text_is_text(marker: str, images: int, processor: Qwen3VLProcessor, tmp_path: Path) -> None:
+    question = "<image>" * images + f"What is {marker}?"
+    answer = ANSWER.replace("so", f"It says {marker}")
+    messages = [*prompts.prompt_messages(question, []), assistant(answer)]
+    cells = {"images": [{"bytes": encoded(picture("a"))}]} if images else {}
+    parquet.write(tmp_path / "sft.parquet", [{"messages": messages, **cells}])
+    item = sft_item(tmp_path / "sft.parquet", processor)
+    text = processor.tokenizer.decode(item["input_ids"])
+    assert f"What is < {marker[1:]}?" in text
+    assert f"It says {marker}" in text  # what the policy wrote stays, letter by letter
+    assert "image_grid_thw" in item.get("multi_modal_inputs", {}) or not images
+
+
 @pytest.mark.parametrize(
     ("turn", "message"),
     [
@@ -250,3 +297,15 @@ def test_a_template_without_thinking_holds_nothing_back(processor: Qwen3VLProces
     )
     item = sft_item(written(tmp_path, assistant("7")), plain)
     assert plain.tokenizer.decode(item["input_ids"][item["loss_mask"].bool()]) == "7<|im_end|>"
+
+
+@pytest.mark.parametrize("switch", [True, False])
+def test_a_row_that_switches_thinking_for_itself_is_refused(
+    processor: Qwen3VLProcessor, tmp_path: Path, switch: bool
+) -> None:
+    """No rollout has such a prompt: all of them are rendered with `data.apply_chat_template_kwargs`."""
+    path = written(tmp_path, assistant(ANSWER))
+    table = pq.read_table(path)
+    pq.write_table(table.append_column("enable_thinking", pa.array([switch] * len(table))), path)
+    with pytest.raises(ValueError, match=rf"row 0: got enable_thinking={switch}, expected None"):
+        sft_item(path, processor)

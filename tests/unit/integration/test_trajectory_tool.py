@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from PIL import Image
 from verl.experimental.agent_loop.tool_parser import FunctionCall
 from verl.tools.base_tool import BaseTool
 from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
@@ -77,6 +78,34 @@ async def test_a_time_out_inside_the_tool_is_not_the_limit() -> None:
 
     with pytest.raises(TimeoutError, match="mine"):  # verl turns it into text
         await TrajectoryTool(Tool(times_out)).execute("id", {})
+
+
+class Painter(Tool):
+    """Returns the given pictures."""
+
+    async def execute(self, instance_id: str, parameters: dict[str, Any], **kwargs: Any) -> Any:
+        return ToolResponse(image=await self.act()), 0.0, {}
+
+
+async def test_a_tools_transparent_picture_joins_the_conversation_on_white() -> None:
+    async def paint() -> list[Image.Image]:
+        return [Image.new("RGBA", (8, 8), (0, 0, 0, 0)), Image.new("RGB", (8, 8), "red")]
+
+    response, _, metrics = await TrajectoryTool(Painter(paint)).execute("id", {})
+    assert [(image.mode, image.getpixel((0, 0))) for image in response.image or []] == [
+        ("RGB", (255, 255, 255)),
+        ("RGB", (255, 0, 0)),
+    ]
+    assert metrics["ok"]
+
+
+async def test_a_tools_picture_that_cannot_be_shown_is_nobodys_answer() -> None:
+    async def paint() -> list[Image.Image]:
+        return [Image.new("F", (8, 8), 0.5)]
+
+    response, _, metrics = await TrajectoryTool(Painter(paint)).execute("id", {})
+    assert (response.image, metrics["infra"]) == (None, True)
+    assert "mode F" in metrics["error"]
 
 
 async def test_one_instance_for_all_calls_released_at_the_end() -> None:

@@ -1,54 +1,44 @@
-"""Plans of the real recipes, made by bash; checked in this process, where Hydra and verl are imported once."""
+"""The commands that a recipe would run, as bash makes them: `verl-axpo` is a stand-in that prints what it is given."""
 
-import json
+import os
+import shlex
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
-
-from verl_axpo.preflight.check import Report, check_plan
-from verl_axpo.preflight.recipes import plan_of
-from verl_axpo.preflight.stages import TRAINERS
 
 RECIPES = Path(__file__).parents[3] / "recipes"
+STAND_IN = """#!/usr/bin/env bash
+while [ $# -gt 0 ] && [ "$1" != -- ]; do shift; done
+shift
+printf '%q ' "$@"
+echo
+"""
 
-Check = Callable[..., list[Report]]
-Checkpoints = Callable[..., tuple[str, ...]]
+Commands = Callable[..., list[list[str]]]
+
+
+def shell(script: str, folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a recipe with DRY_RUN=1 and the stand-in; its output goes to `folder`."""
+    stand_in = folder / "bin/verl-axpo"
+    stand_in.parent.mkdir(exist_ok=True)
+    stand_in.write_text(STAND_IN)
+    stand_in.chmod(0o755)
+    places = {"OUT": str(folder / "out"), "DATA": str(folder / "data")}
+    path = f"{stand_in.parent}:{os.environ['PATH']}"
+    environment = {"PATH": path, "DRY_RUN": "1", "SETUP": "0", **places, **variables}
+    command = ["bash", str(RECIPES / f"{script}.sh"), *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
 @pytest.fixture
-def check(tmp_path: Path) -> Check:
-    """`check(name, *overrides, starting=False, VARIABLE=value)`: a recipe's reports, its output below tmp_path."""
+def commands(tmp_path: Path) -> Commands:
+    """`commands(script, *arguments, VARIABLE=value)`: the command lines of a recipe, in order."""
 
-    def run(name: str, *overrides: str, starting: bool = False, **variables: str) -> list[Report]:
-        environment = {"OUT": str(tmp_path / "out"), "DATA": str(tmp_path / "data")} | variables
-        return check_plan(plan_of(RECIPES / f"{name}.sh", overrides, environment), starting=starting)
+    def run(script: str, *arguments: str, **variables: str) -> list[list[str]]:
+        done = shell(script, tmp_path, *arguments, **variables)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return [shlex.split(line) for line in done.stdout.splitlines()]
 
     return run
-
-
-def checkpoint(folder: Path, ranks: int = 2) -> Path:
-    """What verl's FSDP checkpoint manager leaves of `ranks` processes, with next to nothing in it."""
-    folder.mkdir(parents=True)
-    (folder / "fsdp_config.json").write_text(json.dumps({"FSDP_version": 2, "world_size": ranks}))
-    for rank in range(ranks):
-        for part in ("model", "optim", "extra_state"):
-            torch.save({"weight": torch.zeros(1)}, folder / f"{part}_world_size_{ranks}_rank_{rank}.pt")
-    return folder
-
-
-@pytest.fixture
-def checkpoints(tmp_path: Path) -> Checkpoints:
-    """`checkpoints(kind, *steps, latest=STEP, keep="2")`: below tmp_path/steps; the training's command line."""
-
-    def make(kind: str, *steps: int, latest: int | None = None, keep: str = "2") -> tuple[str, ...]:
-        root = tmp_path / "steps"
-        for step in steps:
-            checkpoint(root / f"global_step_{step}" / ("actor" if kind == "rl" else "."))
-        if latest is not None:
-            (root / "latest_checkpointed_iteration.txt").write_text(str(latest))
-        trainer, limit = TRAINERS[kind], {"rl": "max_actor_ckpt_to_keep", "sft": "max_ckpt_to_keep"}[kind]
-        return ("python", "-m", trainer, f"trainer.default_local_dir={root}", f"trainer.{limit}={keep}")
-
-    return make

@@ -1,7 +1,6 @@
 """What ends a run: its report is made whatever the audit finds, and the exit status is the audit's."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +8,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.unit.recipes.conftest import RECIPES
 from tests.unit.trace.conftest import K, make_step
 from verl_axpo.cli import FINDING
 from verl_axpo.core.config import AxpoConfig
@@ -36,26 +34,16 @@ def finished(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, **variables}
-    return subprocess.run(["bash", *command], env=environment, capture_output=True, text=True, timeout=300)
+def verl_axpo(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from verl_axpo.cli import main; main()", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
-def test_finish_reports_and_then_audits(finished: Path) -> None:
-    result = run(str(RECIPES / "finish.sh"), str(finished), "axpo", "0")
-    assert result.returncode == FINDING, result.stderr
-    assert "1 differences" in result.stdout
+def test_a_run_is_reported_and_then_audited(finished: Path) -> None:
+    """As recipes/rl.sh ends."""
+    reported = verl_axpo("report", str(finished), "--arm", "axpo", "--title", "axpo, 1 steps")
+    assert reported.returncode == 0, reported.stdout + reported.stderr
     assert "axpo, 1 steps" in (finished / "report.md").read_text()
-
-
-def test_the_tiny_recipe_reports_and_then_audits(finished: Path) -> None:
-    """World, SFT and RL are there already, as on a second start; what is left to do is the end."""
-    for mark in ("world/.done", "sft/.done", ".done_1"):
-        (finished / mark).touch()
-    result = run(
-        str(RECIPES / "run_tiny_axpo.sh"), OUT=str(finished), STEPS="1", FAMILIES="perception", SETUP="0", EVALUATE="0"
-    )
-    assert result.returncode == FINDING, result.stderr
-    assert "1 differences" in result.stdout
-    assert (finished / "report.md").exists()
+    audited = verl_axpo("audit", str(finished))
+    assert audited.returncode == FINDING, audited.stderr
+    assert "1 differences" in audited.stdout

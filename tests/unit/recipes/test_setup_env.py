@@ -252,7 +252,8 @@ def test_no_libnuma(checkout: Checkout) -> None:
 
 def test_a_missing_sandbox_is_said_before_anything_is_made(checkout: Checkout) -> None:
     checkout.setup()
-    shutil.copy(RECIPES / "run_tiny_axpo.sh", checkout.root / "recipes")
+    for name in ("run_tiny_axpo.sh", "env.sh"):
+        shutil.copy(RECIPES / name, checkout.root / "recipes")
     broken = checkout.root / "broken/sandlock/__init__.py"
     broken.parent.mkdir(parents=True)
     broken.write_text("raise ImportError('no Landlock in this kernel')\n")  # and no bwrap on the PATH
@@ -267,8 +268,11 @@ def test_a_missing_sandbox_is_said_before_anything_is_made(checkout: Checkout) -
 
 def test_families_without_python_need_no_sandbox(checkout: Checkout) -> None:
     checkout.setup()
-    shutil.copy(RECIPES / "run_tiny_axpo.sh", checkout.root / "recipes")
-    (checkout.root / ".venv/bin/python").write_text('#!/bin/sh\necho "python $*"\nexit 7\n')
+    for name in ("run_tiny_axpo.sh", "env.sh"):
+        shutil.copy(RECIPES / name, checkout.root / "recipes")
+    command = checkout.root / ".venv/bin/verl-axpo"
+    command.write_text('#!/bin/sh\necho "verl-axpo $*"\nexit 7\n')
+    command.chmod(0o755)
     done = checkout.bash("recipes/run_tiny_axpo.sh", FAMILIES="perception,search")
     assert done.returncode == 7
-    assert done.stdout.startswith("python -m verl_axpo.progress --title tiny world and model")
+    assert done.stdout.startswith("verl-axpo run --title world")

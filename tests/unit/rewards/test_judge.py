@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import diskcache  # vLLM brings it; what older caches were
 import pytest
 
 from tests.unit.rewards.conftest import Serve, Server, verdict
@@ -190,11 +191,60 @@ async def test_who_gives_up_waiting_takes_nothing_from_the_others(serve: Serve) 
     assert len(server.requests()) == 1
 
 
-async def test_a_broken_cache_is_a_failure_that_names_its_folder(serve: Serve, tmp_path: Path) -> None:
+async def test_a_cache_that_cannot_be_written_is_a_failure_that_names_its_folder(serve: Serve, tmp_path: Path) -> None:
     async with judge_of(serve(verdict(True)), cache_dir=str(tmp_path)) as judge:
-        (tmp_path / "cache.db").write_bytes(b"not a database" * 1000)
+        for prefix in range(256):
+            (tmp_path / f"{prefix:02x}").write_text("a file where a folder has to be")
         with pytest.raises(InfraFailure, match=f"its cache {tmp_path} failed"):
             await judge.judge(*CASE)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        b"",
+        b"\x80\x04N.",
+        b"{",
+        b"null",
+        b"[]",
+        b'{"correct": 1, "reason": ""}',
+        b'{"correct": true, "reason": "", "x": 1}',
+    ],
+)
+async def test_a_damaged_cache_entry_costs_itself_only_and_says_so(
+    serve: Serve, tmp_path: Path, entry: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = serve(verdict(True, "first"), verdict(True, "other"), verdict(False, "again"))
+    async with judge_of(server, cache_dir=str(tmp_path)) as judge:
+        await judge.judge(*CASE)
+        (path,) = tmp_path.rglob("*.json")
+        other = await judge.judge("?", "a", "b")
+        path.write_bytes(entry)
+        for _ in range(2):
+            assert await judge.judge(*CASE) == Verdict(correct=False, reason="again")
+            assert await judge.judge("?", "a", "b") == other
+    assert len(server.requests()) == 3
+    assert path.stem in caplog.text or entry == b"null"  # null is how JSON says that there is nothing
+
+
+async def test_nothing_in_a_cache_folder_is_unpickled(serve: Serve, tmp_path: Path) -> None:
+    """A folder from somebody else: its rows are forged so that the pickle module would run code."""
+    with diskcache.Cache(str(tmp_path)) as forged:
+        async with judge_of(serve(verdict(False)), cache_dir=None) as judge:
+            forged[judge._key(*CASE)] = Trap(tmp_path / "sprung")
+    async with judge_of(serve(verdict(False)), cache_dir=str(tmp_path)) as judge:
+        assert not (await judge.judge(*CASE)).correct
+    assert not (tmp_path / "sprung").exists()
+
+
+class Trap:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
 
 
 # ------------------------------ limits ------------------------------

@@ -187,6 +187,13 @@ def test_an_image_is_stored_once_under_its_content(tmp_path: Path) -> None:
     assert Image.open(tmp_path / paths[2]).getpixel((0, 0)) == (0, 0, 255)
 
 
+@pytest.mark.parametrize(("mode", "pixel"), [("RGBA", (0, 0, 0, 0)), ("LA", (0, 0)), ("I;16", 65_535)])
+def test_a_stored_image_is_what_is_seen(mode: str, pixel: Any, tmp_path: Path) -> None:
+    stored = store_image(tmp_path, Image.new(mode, (4, 3), pixel))
+    with Image.open(tmp_path / stored) as image:
+        assert (image.mode, image.getpixel((0, 0))) == ("RGB", (255, 255, 255))
+
+
 def test_images_of_one_content_and_two_shapes_differ(tmp_path: Path) -> None:
     wide, tall = Image.new("RGB", (4, 3), "red"), Image.new("RGB", (3, 4), "red")  # the same bytes
     assert store_image(tmp_path, wide) != store_image(tmp_path, tall)

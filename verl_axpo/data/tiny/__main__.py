@@ -1,5 +1,7 @@
 """Make the tiny world: `python -m verl_axpo.data.tiny --out DIR --seed 0`.
 
+A world that is there is not made again, and never mixed with one of other settings.
+
 DIR/{train,val,heldout}.parquet   questions for RL and evaluation
 DIR/{sft_train,sft_val}.parquet   demonstrations
 DIR/tools.yaml                    the tools of the families, for `rollout.multi_turn.tool_config_path`
@@ -16,7 +18,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerFast
 
 from verl_axpo import prompts
-from verl_axpo.data import parquet
+from verl_axpo.data import parquet, stage
 from verl_axpo.data.tiny import model, tables, tokenizer, world
 from verl_axpo.data.tiny.families import NAMES, families, tools_of
 from verl_axpo.data.tiny.preview import preview
@@ -70,8 +72,14 @@ def main() -> None:
         parser.add_argument(*flags, dest=split, type=int, default=size, metavar="ROWS", help=f"default {size}")
     parser.add_argument("--families", type=lambda text: text.split(","), default=NAMES, help="default all: %(default)s")
     arguments = vars(parser.parse_args())
+    out, seed, names = arguments["out"], arguments["seed"], arguments["families"]
     counts = {split: arguments[split] for split in sizes}
-    make(arguments["out"], arguments["seed"], counts, arguments["families"])
+    try:
+        made = stage.once(out, {"families": names, "seed": seed, **counts}, lambda: make(out, seed, counts, names))
+    except ValueError as error:
+        parser.error(str(error))
+    if not made:
+        print(f"nothing has changed, the world is there: {out}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from verl_axpo.data import stage
 from verl_axpo.data.fixtures import MAKERS, Item
 from verl_axpo.data.problem import PLACEHOLDER
 from verl_axpo.data.sources import SOURCES
@@ -63,8 +64,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--families", type=lambda text: text.split(","), default=NAMES, help="default all: %(default)s")
     arguments = parser.parse_args()
-    publish(arguments.out, arguments.rows, arguments.seed, arguments.families)
-    print(f"{arguments.rows} questions as {', '.join(MAKERS)}, and the nine benchmarks -> {arguments.out}")
+    out, rows, seed, names = arguments.out, arguments.rows, arguments.seed, arguments.families
+    try:
+        made = stage.once(out, {"families": names, "seed": seed, "rows": rows}, lambda: publish(out, rows, seed, names))
+    except ValueError as error:
+        parser.error(str(error))
+    print(
+        f"{'made' if made else 'there already'}: "
+        f"{arguments.rows} questions as {', '.join(MAKERS)}, and the nine benchmarks -> {arguments.out}"
+    )
 
 
 if __name__ == "__main__":

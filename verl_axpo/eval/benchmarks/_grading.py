@@ -33,7 +33,7 @@ def by_rule(correct: bool, answer: str, truth: str, values: Mapping[str, bool]) 
 
 
 async def choice_grade(question: Question, answer: str | None, judge: Judge | None) -> Score:
-    """Our reading of the letter; VLMEvalKit's and Mini-o3's beside it. No judge: an unreadable choice is wrong."""
+    """Our reading of the letter, with VLMEvalKit's and Mini-o3's. No judge: an unreadable choice is wrong."""
     if answer is None:
         return missing("vlmevalkit", "mini_o3")
     letters = string.ascii_uppercase[: len(question.options)]
@@ -60,7 +60,7 @@ def reference(question: Question) -> str:
 async def short_text_grade(question: Question, answer: str | None, judge: Judge | None) -> Score:
     """Normalised exact match over the accepted answers, else the judge.
 
-    `f1` is against the right answer alone (MMSearch's official score), `f1_aliases` the best over the aliases.
+    `f1` is against the right answer alone, `f1_aliases` the best over the aliases.
     """
     if answer is None:
         return missing("exact_match", "f1", "f1_aliases")

@@ -16,7 +16,7 @@ from verl_axpo.eval.scorers import choice, dynamath
 from verl_axpo.eval.scorers.judging import Judge, missing
 from verl_axpo.eval.types import AnswerType, Question, Score
 
-_LETTERS = string.ascii_uppercase[:5]
+_LETTERS = string.ascii_uppercase[:6]  # two questions have six options, none has more
 _KINDS: dict[str, AnswerType] = {"float": "math", "int": "math", "single answer": "math", "multiple choice": "choice"}
 
 
@@ -37,7 +37,7 @@ def to_question(row: Row, uid: str, folder: Path | None) -> Question:
 
 
 async def grade(question: Question, answer: str | None, judge: Judge | None) -> Score:
-    """The official rule on the undressed answer; a choice by its unique letter."""
+    """Numbers by value, text as officially, a choice by its unique letter."""
     if answer is None:
         return missing("official", "vlmevalkit")
     truth, answer_type = question.ground_truth, str(question.metadata["answer_type"])

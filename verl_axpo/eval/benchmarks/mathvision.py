@@ -1,6 +1,6 @@
 """MathVision testmini: competition problems with figures, half of them with five options.
 
-    row -> Question(math | choice) -> MATH-V's is_equal against the letter or the option's text -> Score
+    row -> Question(math | choice) -> our letter, or equality with the option's text or the truth -> Score
 
 Official code: `mathllm/MATH-V`, evaluation/evaluate.py and utils.py, models/GPT4V.py (options, merged image).
 """
@@ -14,6 +14,7 @@ from verl_axpo.eval.benchmarks._grading import by_rule, checked_letter
 from verl_axpo.eval.benchmarks._images import encoded
 from verl_axpo.eval.scorers import choice, mathematics
 from verl_axpo.eval.scorers.judging import Judge, missing
+from verl_axpo.eval.scorers.tidying import without_unit
 from verl_axpo.eval.types import AnswerType, Question, Score
 
 
@@ -40,20 +41,25 @@ def _vlmevalkit(answer: str, truth: str, options: tuple[str, ...]) -> bool:
 
 
 async def grade(question: Question, answer: str | None, judge: Judge | None) -> Score:
-    """A choice by our letter where it reads one; else MATH-V's comparison, as it is or with typesetting taken off.
+    """A choice by our letter, or by being equal to the right option's text; a free answer by being equal to the truth.
 
-    The letter comes first because MATH-V only compares with the right option: by value, "5-3-2-1-4" is "5-2-3-1-4".
+    MATH-V's own comparison is beside it as `official`: by value it takes "5-3-2-1-4" for "5-2-3-1-4", and of "It is not
+    A." it reads the letter. `without_unit` is the verdict when a unit after a free answer is passed over.
     """
     if answer is None:
-        return missing("official", "vlmevalkit")
+        return missing("official", "vlmevalkit", "without_unit")
     truth, options = question.ground_truth, question.options
     letters = string.ascii_uppercase[: len(options)]
-    rights = (truth, options[letters.index(truth)]) if options else (truth,)
-    official = any(mathematics.mathv_equal(answer, right) for right in rights)
-    wider = any(mathematics.is_equal(answer, right) for right in rights)
+    right = options[letters.index(truth)] if options else truth
     found = choice.letter(answer, letters, options) if options else None
-    values = {"official": official, "vlmevalkit": _vlmevalkit(answer, truth, options)}
-    return by_rule(found == truth if found else official or wider, answer, truth, values)
+    correct = found == truth if found else mathematics.is_equal(answer, right)
+    by_value = not options and mathematics.is_equal(without_unit(answer), truth)
+    values = {
+        "official": any(mathematics.mathv_equal(answer, accepted) for accepted in {truth, right}),
+        "vlmevalkit": _vlmevalkit(answer, truth, options),
+        "without_unit": correct or by_value,
+    }
+    return by_rule(correct, answer, truth, values)
 
 
 BENCHMARKS = (

@@ -1,18 +1,20 @@
 """MMSearch, end to end: news and rare knowledge that only a search can give, with an image or without.
 
-    row -> Question(short_text) -> exact match over the aliases, else judge; token F1 beside it -> Score
+    row -> Question(short_text) -> exact match over the aliases, else judge; with the official F1 -> Score
 
-Official code: `CaraJ7/MMSearch`, score/f1_score.py, eval_end2end.py, prompts/prompt.py. Its score is the F1 against
-`gt_answer` alone; agentic papers judge, so both are reported.
+Official code: `CaraJ7/MMSearch`, score/f1_score.py, eval_end2end.py, prompts/prompt.py. Its score is the best F1 over
+`gt_answer` and the aliases, since September 2024; agentic papers judge, so both are reported.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from verl_axpo.eval import prompts
 from verl_axpo.eval.benchmarks._base import Benchmark, Row, Source, paper_8b
 from verl_axpo.eval.benchmarks._grading import short_text_grade
 from verl_axpo.eval.benchmarks._images import encoded
-from verl_axpo.eval.types import Question
+from verl_axpo.eval.scorers.judging import Judge
+from verl_axpo.eval.types import Question, Score
 
 
 def to_question(row: Row, uid: str, folder: Path | None) -> Question:
@@ -29,6 +31,12 @@ def to_question(row: Row, uid: str, folder: Path | None) -> Question:
         metadata={"question": text, "aliases": tuple(map(str, row["alternative_gt_answers"] or ()))}
         | {key: str(row[key]) for key in ("area", "subfield", "timestamp")},
     )
+
+
+async def grade(question: Question, answer: str | None, judge: Judge | None) -> Score:
+    """As every short text; `official` is the benchmark's own number."""
+    score = await short_text_grade(question, answer, judge)
+    return replace(score, values={**score.values, "official": score.values["f1_aliases"]})
 
 
 BENCHMARKS = (
@@ -49,7 +57,7 @@ BENCHMARKS = (
             image_columns=("query_image", "image_search_result"),
         ),
         to_question=to_question,
-        grade=short_text_grade,
+        grade=grade,
         judged=True,
         id_column="sample_id",
         paper=paper_8b(grpo=(44.0, 59.3, 97.7), axpo=(45.0, 61.0, 98.3)),

@@ -15,13 +15,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from verl_axpo.core.types import Status
 from verl_axpo.eval.records import QuestionRecord, RolloutRecord
 from verl_axpo.eval.report.results import Evaluation, Result
 from verl_axpo.eval.store import Store
 from verl_axpo.eval.types import Score
+from verl_axpo.images import ImageRefused, open_image
 
 QUESTIONS_IN_FULL = 100  # of each benchmark, spread evenly: with 4 rollouts and their pictures some MB a benchmark
 MOST_CHARACTERS = 120  # of a question in a list
@@ -88,7 +87,7 @@ class Page:
     def pictures(self) -> Iterator[Blob]:
         """Those that the blobs have named, each once, as JPEG."""
         for path, number in self._pictures.items():
-            yield Blob(id=f"i{number}", data=_small(self.store.folder / path))
+            yield Blob(id=f"i{number}", data=small(self.store.folder / path))
 
     def _lines(self, result: Result, number: int) -> Iterator[list[Any]]:
         marks: dict[str, dict[int, str]] = defaultdict(dict)
@@ -151,13 +150,11 @@ def _packed(value: Any) -> str:
     return base64.b64encode(gzip.compress(json.dumps(value, default=str).encode(), GZIP_LEVEL, mtime=0)).decode()
 
 
-def _small(path: Path) -> str:
+def small(path: Path) -> str:
     """A JPEG of at most `PICTURE_PX`; empty where the file is missing or no picture."""
     try:
-        with Image.open(path) as image:
-            image.draft("RGB", (PICTURE_PX, PICTURE_PX))  # decodes a large JPEG at a fraction of its size
-            picture = image.convert("RGB")
-    except OSError:
+        picture = open_image(path, enough=PICTURE_PX)
+    except ImageRefused:
         return ""
     picture.thumbnail((PICTURE_PX, PICTURE_PX))
     buffer = io.BytesIO()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from verl_axpo.eval.scorers.containment import is_said, plain
+from verl_axpo.eval.scorers.denial import REACH, is_denied
 from verl_axpo.eval.scorers.wrapping import undress
 
 MAX_CHARACTERS = 1000  # a longer text is no answer; somewhere it names any option
@@ -19,13 +20,23 @@ MAX_CHARACTERS = 1000  # a longer text is no answer; somewhere it names any opti
 _INLINE = re.compile(r"\(([A-Z])\)\s*(.*?)(?=\s*\([A-Z]\)|\n|$)", re.DOTALL)
 _LINES = re.compile(r"^([A-Z])[.:]\s*(.*)$", re.MULTILINE)
 _ALONE = re.compile(r"[(\[{]?\s*([a-z])\s*[)\]}]?\s*[.:,;]?", re.IGNORECASE)
-_ANNOUNCED = re.compile(
-    r"\b(?:answer|option|choice)(?:\s+is|\s+should\s+be)?\s*[:=]?\s*[(\[*\"']*([A-Za-z])(?![A-Za-z'])", re.IGNORECASE
+_OPEN, _CLOSE = r"[(\[{*\"'$]*", r"[)\]}*\"'$]*"
+# "A red car": an article, unless the next word joins, judges or explains a choice.
+_ARTICLE = (
+    r"(?!\s+(?!(?:or|and|nor|to|but|not|is|isn|was|are|can|would|because|since|as|wrong|incorrect|false)\b)[a-z])"
 )
-_MARKED = re.compile(r"[(\[]([A-Za-z])[)\]]|(?<![A-Za-z0-9.])([A-Z])(?=[).:](?:\s|$))")
-_WORD = re.compile(r"(?<![\w\\])([A-Z])(?![\w'])")
-# "A red car": an article, unless the next word joins or explains a choice.
-_ARTICLE = re.compile(r"(?<!\w)A(?=\s+(?!(?:or|and|is|because|since|as)\b)[a-z])")
+_LETTER = rf"(?<![\w\\'])(?:[B-Zb-z]|[Aa]{_ARTICLE})(?![\w'])"
+_JOIN = r"\s*(?:,?\s*\b(?:or|and|nor|to|through)\b|[,;/&+\-\u2013])\s*"
+# Letters that are named in one breath: "B", "(A), (B), and (C)", "B or c"
+_GROUP = re.compile(rf"{_OPEN}{_LETTER}{_CLOSE}(?:{_JOIN}{_OPEN}{_LETTER}{_CLOSE})*")
+_IS = (
+    r"(?:\s+(?:is|are|(?:should|would|must|could)\s+be))?\s*[:=]?\s*"
+    r"(?:(?:either|both|probably|option|choice|letter)\s+)?"
+)
+_ANSWER = re.compile(rf"\banswers?{_IS}{_OPEN}$", re.IGNORECASE)
+_OPTION = re.compile(rf"\b(?:option|choice)s?{_IS}{_OPEN}$", re.IGNORECASE)
+_BRACKETED = re.compile(r"[(\[][A-Za-z][)\]]")
+_LABEL = re.compile(r"[).:](?:\s|$)")
 
 
 def inline_options(question: str) -> tuple[str, ...]:
@@ -45,28 +56,40 @@ def is_lettered(options: Sequence[str]) -> bool:
     return list(options) == list(string.ascii_uppercase[: len(options)])
 
 
-def _named(text: str) -> list[list[str]]:
-    """Letters the text names, the plainest way of naming first."""
-    alone = _ALONE.fullmatch(text)
-    return [
-        [alone[1]] if alone else [],
-        [mark for mark in _ANNOUNCED.findall(text) if mark.isupper() or text.rstrip(" .)*\"'").endswith(mark)],
-        [first or second for first, second in _MARKED.findall(text)],
-        _WORD.findall(_ARTICLE.sub("", text)),
-    ]
+def _named(text: str) -> list[set[str]]:
+    """The letters the text names and does not deny, the plainest way of naming first."""
+    answers, options, marked, words = (set[str]() for _ in range(4))
+    for group in _GROUP.finditer(text):
+        before, after = text[max(0, group.start() - REACH) : group.start()], text[group.end() :]
+        letters = set(re.findall(_LETTER, group[0]))
+        announced = _ANSWER.search(before) or _OPTION.search(before)
+        if is_denied(before, after) or not _is_naming(group[0], letters, bool(announced) and not after.strip(" .")):
+            continue
+        letters = {mark.upper() for mark in letters}
+        words |= letters
+        answers |= letters if _ANSWER.search(before) else set()
+        options |= letters if _OPTION.search(before) else set()
+        marked |= letters if _BRACKETED.match(group[0]) or _LABEL.match(after) or group[0].endswith(")") else set()
+    return [answers, options, marked, words]
 
 
-def _where(options: Sequence[str], holds: Callable[[str], bool]) -> list[str]:
-    return [mark for mark, option in zip(string.ascii_uppercase, options, strict=False) if holds(option)]
+def _is_naming(group: str, letters: set[str], closes: bool) -> bool:
+    """A small letter alone is a word or a variable, but in brackets, or where it closes an announcement."""
+    return any(mark.isupper() for mark in letters) or bool(_BRACKETED.match(group)) or closes
+
+
+def _where(options: Sequence[str], holds: Callable[[str], bool]) -> set[str]:
+    return {mark for mark, option in zip(string.ascii_uppercase, options, strict=False) if holds(option)}
 
 
 def letter(answer: str, letters: str, options: Sequence[str] = ()) -> str | None:
     r"""The one option an answer names.
 
     Read in this order, the first way that names anything decides: the answer is a letter, in any dress (`b`, `(B)`,
-    `B.`, `\text{B}`); it is an option's text; it announces a letter ("answer is B"); it marks one ("(B) blue",
-    "B. blue"); it has a capital letter as a word ("A" before a small word is an article); it says an option's text
-    (`is_said`: not as a piece of a larger expression).
+    `B.`, `\text{B}`); it is an option's text; it announces a letter ("answer is B", then "option B"); it marks one
+    ("(B) blue", "B. blue"); it has a capital letter as a word ("A" before a small word is an article); it says an
+    option's text (`is_said`: not as a piece of a larger expression). Letters named in one breath ("A or B") count
+    together; what is denied ("not A", "all except E") is not named.
 
     Args:
         answer: the final answer, already extracted from the response.
@@ -79,10 +102,10 @@ def letter(answer: str, letters: str, options: Sequence[str] = ()) -> str | None
     text, texts = undress(answer), () if is_lettered(options) else options
     if len(text) > MAX_CHARACTERS:
         return None
-    alone, *other = _named(text)
+    alone = {found[1].upper()} if (found := _ALONE.fullmatch(text)) else set()
     whole = _where(texts, lambda option: plain(option) == plain(text) != "")
-    for found in (alone, whole, *other, _where(texts, partial(is_said, text))):
-        if distinct := {mark.upper() for mark in found} & set(letters):
+    for named in (alone, whole, *_named(text), _where(texts, partial(is_said, text))):
+        if distinct := named & set(letters):
             return distinct.pop() if len(distinct) == 1 else None
     return None
 

@@ -2,11 +2,13 @@ r"""Whether a sentence contains an option's text, as something said rather than 
 
 answer, option -> plain() both -> each place of the option -> what stands around it -> is_said()
 
-"it is red" says "red" and "so x = 7" says 7; `\sqrt{154}` does not say 154, "10-3" not 10, "1, 2 and 3" not "2 and 3".
+"it is red" says "red" and "so x = 7" says 7; `\sqrt{154}` does not say 154, "10-3" not 10, "1, 2 and 3" not "2 and 3",
+"it is not red" not "red".
 """
 
 import re
 
+from verl_axpo.eval.scorers.denial import is_denied
 from verl_axpo.eval.scorers.wrapping import spaced, undress
 
 _OPERATORS = r"\\{}/^_+*<>|·÷\u00d7"  # the last is the sign of multiplication
@@ -20,7 +22,7 @@ _WORD_GOES_ON_AFTER = re.compile(r"\w|[.,]\d|[\\}^]")
 _MATHS_BEFORE = re.compile(
     rf"[\w.\-)\]]$|[{_OPERATORS}√(\[]\s*$|\d\s*{_JOINED}$|\d:$"
     r"|\\(?!approx|therefore|implies|rightarrow)[a-z]+\s*$"  # "\approx 7" is said, "\sqrt 7" is another number
-    rf"|(?<![^\W\d_]{{2}}\s)[{_MINUS}]\s*$"  # behind a word and a space it is a dash
+    rf"|(?<![^\W\d_]{{2}}\s)[{_MINUS}]\s*$"  # after a word and a space it is a dash
 )
 _MATHS_AFTER = re.compile(
     rf"\w|[.,]\d|:\d|\s*[{_OPERATORS}=)\[\]]|\s*{_JOINED}\d"
@@ -43,7 +45,7 @@ def _peeled(before: str, after: str) -> tuple[str, str]:
 
 
 def is_said(answer: str, option: str) -> bool:
-    r"""Whether the option's text stands in the answer on its own.
+    r"""Whether the option's text stands in the answer on its own, and is not denied there.
 
     Example: `is_said("the answer is red", "red")`, `not is_said(r"\frac{1}{2}", "1")`
     """
@@ -54,6 +56,7 @@ def is_said(answer: str, option: str) -> bool:
     goes_on_after = _WORD_GOES_ON_AFTER if _ENDS_WITH_WORD.search(wanted) else _MATHS_AFTER
     for place in re.finditer(re.escape(wanted), sentence):
         before, after = _peeled(sentence[: place.start()], sentence[place.end() :])
-        if not goes_on_before.search(before) and not goes_on_after.match(after):
+        goes_on = goes_on_before.search(before) or goes_on_after.match(after)
+        if not goes_on and not is_denied(before, after):
             return True
     return False

@@ -8,7 +8,8 @@ anything else    the truth is a substring of the answer
 import math
 import re
 
-from verl_axpo.eval.scorers.numeric import value
+from verl_axpo.eval.scorers.mathematics import stated_value
+from verl_axpo.eval.scorers.numeric import is_number
 from verl_axpo.eval.scorers.wrapping import undress
 
 TOLERANCE = 0.001  # absolute, compared in floats: 3.143 is too far from 3.142, 2.001 is not from 2
@@ -61,16 +62,13 @@ def _squashed(text: str) -> str:
 
 
 def lenient(answer: str, truth: str, answer_type: str) -> bool:
-    """The official verdict on the undressed answer; where it cannot read what is there, by value or by equal text.
+    """The verdict by value where the truth is a number, else the official one on the undressed answer.
 
-    A float in LaTeX counts by its value; the types `int` and `single answer`, whose truths are numbers such as
-    5.000000000000001, are numbers within 0.001; text may differ in white space and case.
+    The one value that the answer states is read in any spelling, and a unit after it as officially passed over. The
+    types `int` and `single answer`, whose truths are numbers such as 5.000000000000001, are numbers as well. Text may
+    differ in white space and case.
     """
+    if answer_type == "float" or (answer_type in ("int", "single answer") and is_number(truth)):
+        return close(stated_value(answer), truth)
     plain = undress(answer)
-    if official(plain, truth, answer_type):
-        return True
-    if answer_type == "float":
-        return as_float(plain) is None and close(value(plain), truth)
-    if answer_type in ("int", "single answer"):
-        return value(truth) is not None and close(value(plain), truth)
-    return _squashed(plain) == _squashed(truth)
+    return official(plain, truth, answer_type) or _squashed(plain) == _squashed(truth)

@@ -3,81 +3,52 @@
 answer -> tidy() ------------> equal text | equal tuple | equal value at 2 decimals   mathv_equal()
        -> undress() -> statements(), the truth too -> each: same name, equal value     is_equal()
        ----------------------> equal text | values within 1e-6                         vlmevalkit_equal()
+       -> undress() -> its only statement -> the value after its last sign             stated_value()
 "(1) 3; (2) $x=5$" -> parts() -> is_equal() one by one                                 all_equal()
 """
 
+import math
 import re
+from collections.abc import Callable
 
-from verl_axpo.eval.scorers.numeric import is_number, value
+from verl_axpo.eval.scorers.numeric import value
 from verl_axpo.eval.scorers.relations import SIGN, is_equation, named, statements
+from verl_axpo.eval.scorers.tidying import FULL_WIDTH, MAX_CHARACTERS, stated, tidy, without_unit
 from verl_axpo.eval.scorers.wrapping import unboxed, undress
 
-MAX_CHARACTERS = 1000  # a longer text is no answer; it would be read for what stands after its last sign
 DECIMALS = 2  # MATH-V rounds both values to so many decimals
 VLMEVALKIT_TOLERANCE = 1e-6
+FLOAT_NOISE = 1e-12
 
-_LETTER_OF_A_SENTENCE = re.compile(r"^\(?([A-E])\)?\n| \(?([A-E])\)?\.$")  # first line, or last word
-_SPOKEN = re.compile(r"\banswer\s+(?:is|should\s+be)\s*:?\s*", re.IGNORECASE)
-# What MATH-V's reading of an answer drops or rewrites, on lower-case text.
-_REWRITES: tuple[tuple[str, str], ...] = (
-    (r"^.*(?:=|\\approx)", ""),  # the value after the last sign
-    (r"\s|\\,|\\!|\\ ", ""),
-    (r"∞", r"\\infty"),
-    (r"\+\\infty", r"\\infty"),
-    (r"\\text|\\mbox|\\left|\\right", ""),
-    (r"\^\{?\\circ\}?", ""),
-    (r"\{?m\}?\^3|\{?units\}?|\{?km\}?", ""),
-    (r"\\\$|\$|\\%", ""),
-    (r"[dt]frac", "frac"),
-    (r"\\sqrt(\d)", r"\\sqrt{\1}"),
-    (r"^\.(?=\d)", "0."),
-    (r"^(-?\d+)/(\d+)$", r"\\frac{\1}{\2}"),
-    (r"\(([a-e])\)", r"\1"),
-    (r"^\{([^{}]*)\}\.?$", r"\1"),  # what \text{} leaves
-)
-# What it leaves in, though it says nothing about the answer.
-_WIDER: tuple[tuple[str, str], ...] = ((r"°|%", ""), (r"\\frac(\d)(\d)", r"\\frac{\1}{\2}"))
+# What MATH-V cannot read, and where it multiplies: 1\frac{1}{2} and 1 1/2 are officially a half.
+_OFFICIALLY_UNREADABLE = re.compile(r"[°π|\u2212]|\\frac\d|\\ln(?![a-z])|(?<![a-z\\])pi(?![a-z])")
+_OFFICIAL_PRODUCT = re.compile(r"(?<=\d)(?:\s+(?=\d)|(?=\\frac))")
+_ROUNDED = re.compile(r"≈|\\(?:approx|simeq)")
+_OTHER_SCALE = re.compile(r"°|\\circ|%")
 _TUPLE = re.compile(r"([(\[])(.+,.+)([)\]])")
 _ENUMERATOR = re.compile(r"(?:^\d\)|(?:^|(?<=[\s;,]))(?:\(\d\)|[①-⑨]|[Pp]art\s*\d\s*:))\s*", re.MULTILINE)
 _SEPARATORS = (r"[;\n]", r",(?![^(\[{]*[)\]}])", r"\band\b")
-_FULL_WIDTH = str.maketrans("\uff1b\uff0c\uff08\uff09", ";,()")  # the problems are translated from Chinese
 
 
-def stated(answer: str) -> str:
-    """What a sentence states, as MATH-V reads it: its closing letter, the number after "is", what the answer is.
-
-    Example: `stated("So x is 7.") == "7"`, `stated("The answer is (B).") == "B"`
-    """
-    text = answer.strip()
-    if closing := _LETTER_OF_A_SENTENCE.search(text):
-        return closing[1] or closing[2]
-    last = text.split("is ")[-1].rstrip(".")
-    return last if is_number(last) else _SPOKEN.split(text)[-1]
+def _official_value(text: str) -> float | None:
+    return None if _OFFICIALLY_UNREADABLE.search(text) else value(_OFFICIAL_PRODUCT.sub("*", text))
 
 
-def tidy(text: str, *, wider: bool = True) -> str:
-    r"""An answer as MATH-V compares it: lower case, no white space, units, degree and percent signs.
-
-    Args:
-        text: what was stated.
-        wider: also take off fonts, signs and forms that MATH-V leaves in.
-
-    Example: `tidy(r"x = \dfrac12^{\circ}") == r"\frac{1}{2}"`
-    """
-    plain = (undress(text) if wider else unboxed(text)).lower()
-    for pattern, replacement in (*_REWRITES, *_WIDER) if wider else _REWRITES:
-        plain = re.sub(pattern, replacement, plain, flags=re.DOTALL)
-    return plain.rstrip(".").lstrip(":")
-
-
-def _same_value(one: str, other: str) -> bool:
-    if any(len(text) == 1 and text.isalpha() for text in (one, other)):
-        return False  # a letter, not the constant e
-    first, second = value(one), value(other)
+def _officially_same(one: str, other: str) -> bool:
+    first, second = _official_value(one), _official_value(other)
     return first is not None and second is not None and round(first, DECIMALS) == round(second, DECIMALS)
 
 
-def _compare(one: str, other: str) -> bool:
+def _same_value(one: str, other: str) -> bool:
+    """MATH-V's rounding, but that two values which both round to nothing have to be near each other."""
+    first, second = value(one), value(other)
+    if first is None or second is None or round(first, DECIMALS) != round(second, DECIMALS):
+        return False
+    noise = FLOAT_NOISE if 0.0 in (first, second) else 0.0  # sin(pi) is zero
+    return round(first, DECIMALS) != 0 or math.isclose(first, second, rel_tol=0.1**DECIMALS, abs_tol=noise)
+
+
+def _compare(one: str, other: str, same: Callable[[str, str], bool] = _same_value) -> bool:
     if not one or not other:
         return False
     if one == other:
@@ -86,15 +57,17 @@ def _compare(one: str, other: str) -> bool:
     if all(tuples):
         (open_a, inside_a, close_a), (open_b, inside_b, close_b) = (found.groups() for found in tuples if found)
         items = inside_a.split(","), inside_b.split(",")
-        same = len(items[0]) == len(items[1]) and (open_a, close_a) == (open_b, close_b)
-        return same and all(a == b or _same_value(a, b) for a, b in zip(*items, strict=True))
-    return _same_value(one, other)
+        is_alike = len(items[0]) == len(items[1]) and (open_a, close_a) == (open_b, close_b)
+        return is_alike and all(a == b or same(a, b) for a, b in zip(*items, strict=True))
+    return same(one, other)
 
 
 def mathv_equal(answer: str, truth: str) -> bool:
     """MATH-V's own verdict: the answer is tidied, the truth only lower-cased; tuples by element, not as text."""
     said = stated(answer)
-    return len(unboxed(said)) <= MAX_CHARACTERS and _compare(tidy(said, wider=False), truth.lower().strip())
+    if len(unboxed(said)) > MAX_CHARACTERS:
+        return False
+    return _compare(tidy(said, wider=False), truth.lower().strip(), _officially_same)
 
 
 def _agree(one: list[str], other: list[str]) -> bool:
@@ -106,6 +79,13 @@ def _agree(one: list[str], other: list[str]) -> bool:
         ours, theirs = set(map(named, lefts)), set(map(named, others))
         return ours <= theirs or ours >= theirs
     return not any(map(is_equation, (lefts or others)[:1]))
+
+
+def _contradicts(members: list[str]) -> bool:
+    """Whether the values of a chain differ: "6 = 5" states nothing. A degree or percent sign may change the value."""
+    values = [tidy(member) for member in members if not _OTHER_SCALE.search(member)]
+    *lefts, last = [text for text in values if value(text) is not None] or [""]
+    return any(not _same_value(left, last) for left in lefts)
 
 
 def _same_text(one: str, other: str) -> bool:
@@ -127,7 +107,19 @@ def is_equal(answer: str, truth: str) -> bool:
     if _same_text(said, truth):
         return True
     ours, theirs = statements(said), statements(undress(truth))
-    return len(ours) == len(theirs) > 0 and all(map(_agree, ours, theirs))
+    if len(ours) != len(theirs) or not all(map(_agree, ours, theirs)):
+        return False
+    return bool(ours) and (bool(_ROUNDED.search(said)) or not any(map(_contradicts, ours)))
+
+
+def stated_value(answer: str) -> float | None:
+    r"""The value of the one thing that an answer states, after its last sign, without a unit; None where it has none.
+
+    Example: `stated_value(r"x = \dfrac{1}{2} \text{ cm}") == 0.5`, `stated_value("12 or 13") is None`
+    """
+    said = stated(undress(answer))
+    found = statements(said) if len(said) <= MAX_CHARACTERS else []
+    return value(tidy(without_unit(found[0][-1].strip()))) if len(found) == 1 else None
 
 
 def vlmevalkit_equal(answer: str, truth: str) -> bool:
@@ -144,7 +136,7 @@ def parts(text: str, count: int) -> list[str]:
     Split at enumerators `(1)`, `①`, `Part 1:`, else at semicolons and lines, commas outside brackets, the word "and":
     the first that gives exactly `count` parts. One part, the whole, when none does.
     """
-    plain = undress(text).translate(_FULL_WIDTH)
+    plain = undress(text).translate(FULL_WIDTH)
     if len(plain) > MAX_CHARACTERS:
         return [plain]
     for pattern in (_ENUMERATOR, *map(re.compile, _SEPARATORS)):

@@ -13,7 +13,7 @@ from itertools import accumulate
 
 from verl_axpo.eval.scorers.wrapping import spaced
 
-SIGN = re.compile(r"=|\\approx(?![a-zA-Z])")
+SIGN = re.compile(r"=|≈|\\(?:approx|simeq)(?![a-zA-Z])")
 _INEQUALITY = re.compile(r"[<>≤≥≠]|!=|\\(?:[lg](?:eq?q?|eqslant|t)|neq?)(?![a-zA-Z])")
 _SEPARATOR = re.compile(
     r"[;\n、]|,(?![^(\[{]*[)\]}])|\\\\|\\(?:q?quad|l?and|l?or|wedge|vee)(?![a-zA-Z])|\b(?:and|or)\b", re.IGNORECASE

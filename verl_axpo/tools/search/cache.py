@@ -4,8 +4,9 @@
                      |_ lock(): one process asks the engine, the others wait and read its answer
     folder  -> AnswerCache.content_hash() -> what a report names
 
-Values are JSON, never pickles: a cache that somebody else recorded can be opened. Nothing is ever evicted, for a
-recording with holes cannot be replayed. SQLite's locks do not hold on network file systems: one folder, one machine.
+Answers are JSON files (`verl_axpo.json_files`), so that a cache that somebody else recorded can be opened; an entry of
+another shape, or of another request, is a miss. Nothing is ever evicted, for a recording with holes cannot be replayed.
+File locks do not hold on network file systems: one folder, one machine.
 """
 
 import hashlib
@@ -15,9 +16,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import diskcache
 from filelock import AsyncFileLock
 
+from verl_axpo.json_files import JsonFiles, refuse
 from verl_axpo.tools.search.types import Hit
 
 Request = Mapping[str, Any]
@@ -37,26 +38,41 @@ class AnswerCache:
     """The answers in `folder`; safe to use from threads and processes at once.
 
     Raises:
-        OSError, sqlite3.Error, diskcache.Timeout: from every method, when the disk fails.
+        OSError: from every method, when the disk fails.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._locks = folder / "locks"
         self._locks.mkdir(parents=True, exist_ok=True)
-        self._store = diskcache.Cache(str(folder / "answers"), disk=diskcache.JSONDisk, eviction_policy="none")
+        self._files = JsonFiles(folder / "answers")
 
     def get(self, key: str, *, max_age_s: float | None = None) -> list[Hit] | None:
         """The hits stored under `key`; None if there are none, or only such as are older than `max_age_s` seconds."""
-        entry = self._store.get(key)
-        if entry is None or (max_age_s is not None and time.time() - entry["stored"] > max_age_s):
+        answer = self._answer(key)
+        if answer is None or (max_age_s is not None and time.time() - answer[1] > max_age_s):
             return None
-        return [Hit.from_json(one) for one in entry["hits"]]
+        return answer[0]
+
+    def _answer(self, key: str) -> tuple[list[Hit], float] | None:
+        """Hits and the time they were stored at (seconds since 1970)."""
+        entry = self._files.get(key)
+        match entry:
+            case None:
+                return None
+            case {"request": dict(request), "hits": list(hits), "stored": float(stored)} if request_key(request) == key:
+                try:
+                    return [Hit.from_json(hit) for hit in hits], stored
+                except ValueError as error:
+                    refuse(key, str(error))
+            case _:
+                refuse(key, f"{str(entry)[:80]!r} is no answer to the request it is filed under")
+        return None
 
     def put(self, key: str, request: Request, hits: Sequence[Hit]) -> None:
         """Store an answer, with its request for whoever reads the cache, in place of an older one."""
-        hits_json = [one.to_json() for one in hits]
-        self._store.set(key, {"request": dict(request), "hits": hits_json, "stored": time.time()})
+        hits_json = [hit.to_json() for hit in hits]
+        self._files.put(key, {"request": dict(request), "hits": hits_json, "stored": time.time()})
 
     def lock(self, key: str) -> AsyncFileLock:
         """To be held while `key` is asked for; a process that dies lets go of it."""
@@ -67,12 +83,13 @@ class AnswerCache:
     def content_hash(self) -> str:
         """SHA-256 over all requests and answers, whatever the order and time in which they were stored."""
         total = hashlib.sha256()
-        for key in sorted(self._store.iterkeys()):
-            total.update(f"{key} {_canonical(self._store[key]['hits'])}\n".encode())
+        for key in self._files:
+            if (answer := self._answer(key)) is not None:
+                total.update(f"{key} {_canonical([hit.to_json() for hit in answer[0]])}\n".encode())
         return total.hexdigest()
 
     def __len__(self) -> int:
-        return len(self._store)
+        return len(self._files)
 
 
 def content_hash(folder: str | Path) -> str:

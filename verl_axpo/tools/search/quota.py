@@ -1,4 +1,4 @@
-"""One rate and one budget of paid calls for all processes of a machine, kept in SQLite.
+"""One rate and one budget of paid calls for all processes of a machine, kept in a JSON file under a lock.
 
     wait_for_turn() -> seconds to sleep -> spend() -> the request -> refund(), if the server did not carry it out
                                                                   -> postpone(), if it said "too many"
@@ -6,14 +6,23 @@
 Turns are handed out at a fixed distance, so that waiting is a sleep and not a poll, and no burst is let through.
 """
 
+import json
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import diskcache
+from filelock import FileLock
 
 from verl_axpo.errors import InfraFailure
 
 _NEXT_TURN = "next_turn"
+MAX_COUNT = 1e12
+POLL_S = 0.002  # between two looks at a taken lock, which is held for less than that
+
+
+Counters = dict[str, float]
 
 
 class BudgetSpent(InfraFailure):
@@ -34,7 +43,9 @@ class Quota:
     def __init__(
         self, folder: Path, *, run: str, max_paid_calls: int, calls_per_minute: float, max_wait_s: float
     ) -> None:
-        self._store = diskcache.Cache(str(folder), disk=diskcache.JSONDisk, eviction_policy="none")
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / "counters.json"
+        self._lock = FileLock(folder / "lock", poll_interval=POLL_S)
         self._paid = f"paid/{run}"
         self.run, self.max_paid_calls = run, max_paid_calls
         self._distance_s, self._max_wait_s = 60.0 / calls_per_minute, max_wait_s
@@ -45,25 +56,25 @@ class Quota:
         Raises:
             InfraFailure: it is more than `max_wait_s` away; nothing is taken.
         """
-        with self._store.transact(retry=True):
+        with self._counters() as counters:
             now = time.time()
-            turn = self._next_turn(now)
+            turn = self._next_turn(counters, now)
             if turn - now > self._max_wait_s:
                 raise InfraFailure(
                     f"search: the next call may start in {turn - now:.0f} s, more than the {self._max_wait_s:g} s a "
                     "call may take; raise requests_per_minute if your plan allows it, or run fewer rollouts at once"
                 )
-            self._store[_NEXT_TURN] = turn + self._distance_s
+            counters[_NEXT_TURN] = turn + self._distance_s
         return turn - now
 
     def postpone(self, seconds: float) -> None:
         """No turn of any process before `seconds` from now; at most `max_wait_s`."""
-        with self._store.transact(retry=True):
+        with self._counters() as counters:
             now = time.time()
-            self._store[_NEXT_TURN] = max(self._next_turn(now), now + min(seconds, self._max_wait_s))
+            counters[_NEXT_TURN] = max(self._next_turn(counters, now), now + min(seconds, self._max_wait_s))
 
-    def _next_turn(self, now: float) -> float:
-        turn = float(self._store.get(_NEXT_TURN, now))
+    def _next_turn(self, counters: Counters, now: float) -> float:
+        turn = counters.get(_NEXT_TURN, now)
         # Further away than turns are ever given: the machine's clock was set back
         return max(now, turn) if turn - now <= 2 * self._max_wait_s + self._distance_s else now
 
@@ -73,20 +84,51 @@ class Quota:
         Raises:
             BudgetSpent: all `max_paid_calls` are counted already.
         """
-        with self._store.transact(retry=True):
-            if (paid := self.paid_calls()) >= self.max_paid_calls:
+        with self._counters() as counters:
+            if (paid := int(counters.get(self._paid, 0))) >= self.max_paid_calls:
                 raise BudgetSpent(
                     f"search: run {self.run!r} has made its {paid} paid calls (max_paid_calls={self.max_paid_calls}); "
                     "raise max_paid_calls (SEARCH_CALLS, where the tools are `paper`) to go on, or set another `run` "
                     "(SEARCH_RUN) to count from zero. Cached queries still work"
                 )
-            self._store[self._paid] = paid + 1
+            counters[self._paid] = paid + 1
 
     def refund(self) -> None:
         """Take back one `spend`: the server did not carry the call out."""
-        with self._store.transact(retry=True):
-            self._store[self._paid] = max(0, self.paid_calls() - 1)
+        with self._counters() as counters:
+            counters[self._paid] = max(0, int(counters.get(self._paid, 0)) - 1)
 
     def paid_calls(self) -> int:
         """Paid calls of this run so far."""
-        return int(self._store.get(self._paid, 0))
+        with self._lock:
+            return int(self._read().get(self._paid, 0))
+
+    @contextmanager
+    def _counters(self) -> Iterator[Counters]:
+        """The counters, for nobody else meanwhile; kept when the block ends without an error."""
+        with self._lock:
+            counters = self._read()
+            yield counters
+            unfinished = self._path.with_suffix(".part")
+            unfinished.write_text(json.dumps(counters))
+            os.replace(unfinished, self._path)
+
+    def _read(self) -> Counters:
+        """Damaged counters are never taken for zero: that would pay a second time."""
+        try:
+            counters = json.loads(self._path.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except (ValueError, RecursionError):
+            counters = None
+        if isinstance(counters, dict) and all(map(_is_count, counters.values())):
+            return counters
+        raise InfraFailure(
+            f"search: {self._path} is damaged, so nobody knows how many calls were paid for; write "
+            f'{{"{self._paid}": NUMBER}} into it, or delete it to count from zero'
+        )
+
+
+def _is_count(value: object) -> bool:
+    """A time in seconds or a number of calls: neither of them nears the limit, NaN and infinity are no count."""
+    return isinstance(value, int | float) and 0 <= value < MAX_COUNT

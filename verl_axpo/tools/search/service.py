@@ -9,12 +9,9 @@ query -> local engine -> hits
 import asyncio
 import os
 import sqlite3
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import diskcache
 
 from verl_axpo.errors import InfraFailure
 from verl_axpo.tools.search.cache import AnswerCache, request_key
@@ -25,7 +22,7 @@ from verl_axpo.tools.search.tavily import PerLoop, TavilyEngine, tavily_request
 from verl_axpo.tools.search.types import Hit
 
 # What the disk under cache, quota or index may raise; none of it is the policy's doing
-STORAGE_ERRORS = (OSError, sqlite3.Error, diskcache.Timeout, zlib.error)
+STORAGE_ERRORS = (OSError, sqlite3.Error)
 
 
 class ReplayMiss(LookupError):

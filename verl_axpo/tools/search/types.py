@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+MAX_SCORE = 1e9  # no engine's; a whole number of JSON may be too large for a float
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
@@ -26,15 +28,14 @@ class Hit:
         """The hit in a cache entry or in an engine's answer; further fields are dropped.
 
         Raises:
-            ValueError: `fields` is no object with a `url`; a missing title, content or score is empty, as Tavily
-                leaves them out for some pages.
+            ValueError: `fields` is no object with a `url`, or a field is of another type; a missing title, content or
+                score is empty, as Tavily leaves them out for some pages.
         """
-        if not isinstance(fields, Mapping) or not isinstance(fields.get("url"), str):
-            raise ValueError(f"a search result must be an object with a url, got {str(fields)[:80]!r}")
-        score = fields.get("score")
-        return cls(
-            title=str(fields.get("title") or ""),
-            url=fields["url"],
-            content=str(fields.get("content") or ""),
-            score=float(score) if isinstance(score, int | float) else 0.0,
-        )
+        match fields:
+            case {"url": str(url)}:
+                texts = fields.get("title") or "", fields.get("content") or ""
+                score = fields.get("score") or 0.0
+                is_score = isinstance(score, int | float) and abs(score) <= MAX_SCORE
+                if is_score and all(isinstance(text, str) for text in texts):
+                    return cls(title=texts[0], url=url, content=texts[1], score=float(score))
+        raise ValueError(f"a search result must be an object with a url and texts, got {str(fields)[:80]!r}")

@@ -142,7 +142,9 @@ def test_corrupt_images_are_listed_with_row_and_reason(data: dict[str, Path], tm
     with pytest.raises(BenchmarkError, match=r"2 unusable row\(s\)") as raised:
         benchmarks.load("mathvision", file, check_count=False)
     lines = str(raised.value).splitlines()
-    assert lines[1].startswith("  row 0 (id 1): image 0: UnidentifiedImageError: cannot identify image file")
+    assert lines[1].startswith(
+        "  row 0 (id 1): image 0: got 12 bytes that cannot be decoded (no picture that is known)"
+    )
     assert lines[2].startswith("  row 2 (id 3): image 0: ")
 
 
@@ -153,7 +155,7 @@ def test_a_cut_jpeg_and_a_lost_file_are_listed(data: dict[str, Path], tmp_path: 
     (copy / "data/orange.jpg").unlink()
     with pytest.raises(BenchmarkError, match=r"2 unusable row\(s\)") as raised:
         benchmarks.load("visualprobe", copy, check_count=False)
-    assert "row 0 (id 0): image 0: OSError: image file is truncated" in str(raised.value)
+    assert "(image file is truncated" in str(raised.value)
     assert "orange.jpg: No such file or directory" in str(raised.value)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from verl_axpo.errors import InfraFailure
 from verl_axpo.eval import benchmarks
+from verl_axpo.eval.scorers import choice
 from verl_axpo.eval.types import Question, Score
 
 
@@ -48,17 +49,21 @@ def score(asked: Question, answer: str | None, judge: Judge | None = None) -> Sc
     ("name", "place", "answer", "correct", "values"),
     [
         # MathVision: letter C, its text "1"; letters drawn in the image; a number at 2 decimals.
-        ("mathvision", 0, "C", True, {"official": 1, "vlmevalkit": 1}),
-        ("mathvision", 0, "1.00", True, {"official": 1, "vlmevalkit": 1}),
-        ("mathvision", 0, r"\text{(c)}", True, {"official": 1, "vlmevalkit": 0}),
-        ("mathvision", 0, "C. the whole", True, {"official": 0, "vlmevalkit": 1}),
-        ("mathvision", 0, "B", False, {"official": 0, "vlmevalkit": 0}),
-        ("mathvision", 0, "B or C", False, {"official": 0, "vlmevalkit": 0}),
-        ("mathvision", 1, "(B)", True, {"official": 1, "vlmevalkit": 1}),
-        ("mathvision", 1, "E", False, {"official": 0, "vlmevalkit": 0}),
-        ("mathvision", 2, r"2\cdot 3.14", True, {"official": 1, "vlmevalkit": 1}),
-        ("mathvision", 2, "6.283", True, {"official": 1, "vlmevalkit": 0}),
-        ("mathvision", 2, "6.29", False, {"official": 0, "vlmevalkit": 0}),
+        ("mathvision", 0, "C", True, {"official": 1, "without_unit": 1, "vlmevalkit": 1}),
+        ("mathvision", 0, "1.00", True, {"official": 1, "without_unit": 1, "vlmevalkit": 1}),
+        ("mathvision", 0, r"\text{(c)}", True, {"official": 1, "without_unit": 1, "vlmevalkit": 0}),
+        ("mathvision", 0, "C. the whole", True, {"official": 0, "without_unit": 1, "vlmevalkit": 1}),
+        ("mathvision", 0, "B", False, {"official": 0, "without_unit": 0, "vlmevalkit": 0}),
+        ("mathvision", 0, "B or C", False, {"official": 0, "without_unit": 0, "vlmevalkit": 0}),
+        ("mathvision", 1, "(B)", True, {"official": 1, "without_unit": 1, "vlmevalkit": 1}),
+        ("mathvision", 1, "E", False, {"official": 0, "without_unit": 0, "vlmevalkit": 0}),
+        ("mathvision", 2, r"2\cdot 3.14", True, {"official": 1, "without_unit": 1, "vlmevalkit": 1}),
+        ("mathvision", 2, "6.283", True, {"official": 1, "without_unit": 1, "vlmevalkit": 0}),
+        ("mathvision", 2, "6.29", False, {"official": 0, "without_unit": 0, "vlmevalkit": 0}),
+        # A unit is wrong by every convention, and counted; degrees and \dfrac are read by VLMEvalKit.
+        ("mathvision", 2, r"6.28 \text{ cm}^2", False, {"official": 0, "without_unit": 1, "vlmevalkit": 0}),
+        ("mathvision", 2, r"6.28^\circ", True, {"official": 1, "without_unit": 1, "vlmevalkit": 1}),
+        ("mathvision", 2, r"\dfrac{628}{100}", True, {"official": 1, "without_unit": 1, "vlmevalkit": 1}),
         # DynaMath: 3.1416 as a float; choice B; text "blue"; an int.
         ("dynamath", 0, "3.142", True, {"official": 1, "vlmevalkit": 1}),
         ("dynamath", 0, r"\pi", True, {"official": 0, "vlmevalkit": 0}),
@@ -81,10 +86,10 @@ def score(asked: Question, answer: str | None, judge: Judge | None = None) -> Sc
         # Short text, no judge.
         ("visualprobe", 0, "Exit.", True, {"exact_match": 1, "f1": 1, "f1_aliases": 1}),
         ("hr_mmsearch", 0, "The Paris", True, {"exact_match": 1, "f1": 1, "f1_aliases": 1}),
-        ("mmsearch", 0, "Miró", True, {"exact_match": 1, "f1": 2 / 3, "f1_aliases": 1}),
-        ("mmsearch", 1, "1851-05-01", True, {"exact_match": 1, "f1": 1, "f1_aliases": 1}),
-        ("mmsearch", 1, "May 1, 1851", False, {"exact_match": 0, "f1": 0, "f1_aliases": 0}),
-        ("mmsearch", 2, "Invalid question", True, {"exact_match": 1, "f1": 1, "f1_aliases": 1}),
+        ("mmsearch", 0, "Miró", True, {"exact_match": 1, "f1": 2 / 3, "f1_aliases": 1, "official": 1}),
+        ("mmsearch", 1, "1851-05-01", True, {"exact_match": 1, "f1": 1, "f1_aliases": 1, "official": 1}),
+        ("mmsearch", 1, "May 1, 1851", False, {"exact_match": 0, "f1": 0, "f1_aliases": 0, "official": 0}),
+        ("mmsearch", 2, "Invalid question", True, {"exact_match": 1, "f1": 1, "f1_aliases": 1, "official": 1}),
         # Several parts: 4 and 4+5=9.
         ("math_vr", 1, "(1) 4 (2) 9", True, {"exact_match": 1}),
         ("math_vr", 1, "4, 8", False, {"exact_match": 0}),
@@ -188,3 +193,37 @@ def test_an_option_inside_an_expression(
 ) -> None:
     found = score(replace(question(data, "mathvision", 0), options=options, ground_truth=truth), answer)
     assert (found.correct, found.values["official"]) == (correct, official)
+
+
+@pytest.mark.parametrize("answer", ["It is not C.", "All except C.", "Anything but C.", "A or B or C.", "C is wrong."])
+def test_a_denied_letter_is_wrong_whatever_the_official_code_reads(data: dict[str, Path], answer: str) -> None:
+    for name in ("mathvision", "dynamath", "vstar"):
+        asked = question(data, name, 1 if name == "dynamath" else 0)
+        truth = asked.ground_truth
+        assert not score(asked, answer.replace("C", truth)).correct
+
+
+def test_a_sixth_option_can_be_right(data: dict[str, Path]) -> None:
+    months = "(A) January (B) February (C) March (D) April (E) May (F) June"
+    text = f"Which month? Choices: {months}"
+    options = choice.inline_options(text)
+    asked = replace(question(data, "dynamath", 1), ground_truth="F", options=options)
+    for answer in ("F", "(F)", "F. June", "The answer is F", "June"):
+        assert score(asked, answer).correct
+    for answer in ("E", "E or F", "not F", "May"):
+        assert not score(asked, answer).correct
+    assert score(replace(asked, options=()), "F").correct
+
+
+def test_the_official_f1_is_the_best_over_the_aliases(data: dict[str, Path]) -> None:
+    values = score(question(data, "mmsearch", 0), "Mir\u00f3").values
+    # "mir\u00f3" is an alias; against the first answer, "joan mir\u00f3", it has recall 1/2 and precision 1
+    assert (values["official"], values["f1"]) == pytest.approx((1.0, 2 / 3))
+
+
+def test_a_free_answers_unit_is_wrong_and_counted(data: dict[str, Path]) -> None:
+    asked = replace(question(data, "mathvision", 2), ground_truth="3")
+    for answer in (r"3 \text{ cm}^2", "3 cm", r"x = 3\,\text{m}", "3 square meters"):
+        found = score(asked, answer)
+        assert (found.correct, found.values["without_unit"]) == (False, 1.0)
+    assert score(asked, "4 cm").values["without_unit"] == 0.0

@@ -1,5 +1,7 @@
 """Which option an answer names: letters in every dress, option texts, and what is not unique."""
 
+import time
+
 import pytest
 
 from verl_axpo.eval.scorers import choice
@@ -65,6 +67,80 @@ LETTERED = ("A", "B", "C", "D")
 )
 def test_letter(answer: str, expected: str | None) -> None:
     assert choice.letter(answer, "ABCD", COLOURS) == expected
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *("The answer is A or B", "(A), (B), and (C)", "The answer is (A), (B), and (C)", "A and B", "both A and C"),
+        *("A/B", "A & B", "A B", "A-C", "A to C", "B or c", "(B) or c", "(a) or (b)", "the answer is a or b"),
+        *("The answer is either A or B", "The answer could be A or B", "A or B, but not C", "Answer: A, B", "B? No, C"),
+    ],
+)
+def test_several_letters_in_one_breath_are_no_answer(answer: str) -> None:
+    assert choice.letter(answer, "ABCD", COLOURS) is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *("not A", "not (A)", "not **A**", "Not the letter A", "not option A", "The answer is not A", "It is not A."),
+        *("It isn't A", "It can\u2019t be A", "I would not choose A", "I don't think the answer is A", "never A"),
+        *("All except A", "everything except for A", "anything but A", "all of them but A", "any option but A"),
+        *("other than A", "without A", "excluding A", "I eliminated A", "\u2260 A", r"\neq A", "\u00acA", "non-A"),
+        *("A is wrong", "(A) is incorrect", "A is not the answer", "A isn't right", "A isn't.", "A can't be right"),
+        *("A has been ruled out", "A would be false", "A is excluded", "A and B are both wrong", "A does not fit"),
+        *("neither A nor B", "Neither A, B, nor C", "none of A, B or C", "not A or B", "It's not the case that A"),
+        # The option's text likewise.
+        *(
+            "not red",
+            "It is not red",
+            "anything but red",
+            "red is wrong",
+            "It isn't red.",
+            "neither red nor a cat",
+        ),
+    ],
+)
+def test_what_is_denied_is_not_chosen(answer: str) -> None:
+    assert choice.letter(answer, "ABCD", COLOURS) is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("The answer is B, not A", "B"),
+        ("B, not A", "B"),
+        ("Not A but B", "B"),
+        ("not A, so B", "B"),
+        ("B rather than A", "B"),
+        ("A is incorrect; B is correct", "B"),
+        ("The answer is B because A is wrong", "B"),
+        ("The answer is B.\nIt is not A.", "B"),
+        ("Neither A nor B, so C", "C"),
+        ("It is not red but light blue", None),  # says "blue" as well
+        ("It is not a cat but red", "A"),
+        ("nothing but B", "B"),
+        ("Not sure, maybe B", "B"),
+        ("I have no doubt that it is B", "B"),
+        ("B is not only right", "B"),
+        ("B is not symmetric", "B"),
+        ("B. not red", "B"),  # the option's text
+        ("(B) Not visible", "B"),
+        ("Option A is red and option C blue; the answer is C", "C"),
+        ("Answer: A, because B is too small", "A"),
+    ],
+)
+def test_what_is_said_next_to_a_denial_counts(answer: str, expected: str | None) -> None:
+    assert choice.letter(answer, "ABCD", COLOURS) == expected
+
+
+@pytest.mark.parametrize("piece", ["A ", "A,", "((((A", "A is is ", "not red ", "[(", "every any ", "answer is "])
+def test_a_long_answer_is_read_at_once(piece: str) -> None:
+    text = (piece * 1000)[: choice.MAX_CHARACTERS]
+    started = time.perf_counter()
+    choice.letter(text, "ABCD", COLOURS)
+    assert time.perf_counter() - started < 1.0  # some 50 ms on an idle machine
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,32 @@ def test_vlmevalkit(answer: str, truth: str, answer_type: str, expected: bool) -
         (r"$2.094$", "2.0944", FLOAT, True),
         (r"\frac{2\pi}{3}", "2.0944", FLOAT, True),  # the official code cannot read it
         (r"2\pi", "6.2832", FLOAT, True),
-        ("2π/3", "2.0944", FLOAT, False),  # it reads this, as 2π
+        ("2π/3", "2.0944", FLOAT, True),  # it reads this, as 2π
+        ("2π/3", "6.2832", FLOAT, False),
+        ("1 1/2", "1", FLOAT, False),  # and this as 1
+        ("1 1/2", "1.5", FLOAT, True),
+        *(
+            (text, "0.5", FLOAT, True)
+            for text in (r"\dfrac{1}{2}", r"\tfrac12", r"\frac12", "1/2", r"\left(\frac{1}{2}\right)")
+        ),
+        *(
+            (text, "58", FLOAT, True)
+            for text in (r"58^\circ", r"58^{\circ}", "58°", "58 degrees", r"58\text{ degrees}")
+        ),
+        *(
+            (text, "12", FLOAT, True)
+            for text in ("x = 12", "x=12", r"$x = 12$", r"\approx 12", "≈ 12", r"x \approx 12.0")
+        ),
+        *(
+            (text, "12", FLOAT, True)
+            for text in ("12 cm", "12cm", r"12\,\text{cm}", r"12 \text{ cm}^2", "12 m/s", "12 m")
+        ),
+        *(
+            (text, "12", FLOAT, True)
+            for text in ("The answer is 12.", "approximately 12", r"\boxed{12}", r"x = y = 12")
+        ),
+        *((text, "12", FLOAT, False) for text in ("12 or 13", "x = 12, y = 13", "12x", "1 2", "x = 13 = 12.5", "120")),
+        *((text, "12", FLOAT, False) for text in ("not 12", "12 million", "x > 12", "12_3", "1,2", "")),
         (r"\sqrt{2}", "1.4142", FLOAT, True),
         (r"\text{May}", "May", TEXT, True),
         ("(3,-5)", "(3, -5)", TEXT, True),
@@ -95,7 +120,13 @@ def test_vlmevalkit(answer: str, truth: str, answer_type: str, expected: bool) -
         ("5", "5.000000000000001", "int", True),
         ("-15.7", "-15.700000000000001", "int", True),
         ("-15.6", "-15.700000000000001", "int", False),
+        *((text, "58", FLOAT, True) for text in ("58°C", r"58^\circ C", r"\theta = 58^{\circ}")),
+        ("2pi", "6.2832", FLOAT, True),
+        ("2*pi", "6.2832", FLOAT, True),
         ("49", "49", "single answer", True),
+        ("149", "49", "single answer", False),  # officially right: it holds the truth
+        (r"\dfrac{10}{2}", "5.000000000000001", "int", True),
+        ("(3, -5)", "(3,-5)", "single answer", True),
     ],
 )
 def test_lenient(answer: str, truth: str, answer_type: str, expected: bool) -> None:

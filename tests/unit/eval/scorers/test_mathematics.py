@@ -1,8 +1,11 @@
 r"""Mathematical equality as MATH-V and VLMEvalKit define it, and answers of several parts."""
 
+import time
+
 import pytest
 
 from verl_axpo.eval.scorers import mathematics as m
+from verl_axpo.eval.scorers.tidying import without_unit
 
 
 @pytest.mark.parametrize(
@@ -102,6 +105,8 @@ def test_is_equal(answer: str, truth: str, expected: bool) -> None:
         ("50%", "50", False),
         (r"\mathbf{7}", "7", False),
         (r"\frac12", "0.5", False),
+        (r"1\frac{1}{2}", "1.5", False),  # officially a product
+        ("\u22125", "-5", False),
         ("45", r"$45^{\circ}$", False),
         ("", "7", False),
     ],
@@ -114,7 +119,87 @@ def test_mathv_equal(answer: str, truth: str, expected: bool) -> None:
 @pytest.mark.parametrize(
     ("answer", "truth", "expected"),
     [
+        # A space between digits: a mixed number, a group of three, or no number at all.
+        ("11/2", "1 1/2", False),
+        ("23/4", "2 3/4", False),
+        ("12", "1 2", False),
+        ("21/3", "2 1/3", False),
+        (r"1\ 1/2", "11/2", False),
+        ("x = 11/2", "1 1/2", False),
+        ("(1 2, 3)", "(12,3)", False),
+        ("3/2", "1 1/2", True),
+        (r"1 \frac{1}{2}", "1 1/2", True),
+        ("-1 1/2", "-1.5", True),
+        ("x = 1 1/2", "1.5", True),
+        ("10 000", "10000", True),
+        (r"10\,000", "10000", True),
+        ("1 234 567.5", "1234567.5", True),
+        ("1 2", "1 2", True),
+        # A chain whose values differ states nothing; a rounded one does.
+        ("6=5", "5", False),
+        ("3+3=5", "5", False),
+        ("x=6=5", "5", False),
+        (r"6 \equiv 5", "5", False),
+        (r"x=6\\x=5", "5", False),
+        ("10-3=7", "7", True),
+        (r"\frac{1}{3}\approx 0.3", "0.3", True),
+        (r"60^\circ=\frac{\pi}{3}", r"\frac{\pi}{3}", True),
+        ("50%=0.5", "0.5", True),
+        # Two values that both round to nothing.
+        (r"10^{-21}", r"10^{-20}", False),
+        (r"\frac{1}{20!}", r"\frac{1}{19!}", False),
+        ("0.001", "0.002", False),
+        (r"\sin\pi", "0", True),
+        ("0.001", r"\frac{1}{1000}", True),
+        # Bases and primes.
+        ("1011_3", "1011_2", False),
+        ("1011_3", "10113", False),
+        ("f'(x)=2", "f(x)=2", False),
+    ],
+)
+def test_a_value_is_what_is_written(answer: str, truth: str, expected: bool) -> None:
+    assert m.is_equal(answer, truth) is expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (r"3 \text{ cm}^2", "3"),
+        ("3 cm", "3"),
+        ("3cm", "3"),
+        (r"3\,\mathrm{m/s}", "3"),
+        (r"\frac{1}{2} square meters", r"\frac{1}{2}"),
+        (r"3\text{ m}\cdot\text{s}^{-1}", "3"),
+        ("3 m", "3"),
+        ("3 \u5398\u7c73", "3"),
+        ("2x", "2x"),
+        ("2 x", "2 x"),
+        ("3 million", "3 million"),
+        (r"3\pi", r"3\pi"),
+        ("3^2", "3^2"),
+        ("cm", "cm"),
+    ],
+)
+def test_a_unit_is_known_by_its_form(answer: str, expected: str) -> None:
+    assert without_unit(answer) == expected
+
+
+@pytest.mark.parametrize("piece", ["=", "1=", "x=1,", "1 a ", "1cm", "(", "1 1/2 ", "1 000 ", ") ", "\\text{", "a "])
+def test_a_long_answer_is_compared_at_once(piece: str) -> None:
+    text = (piece * 1000)[:1000]
+    started = time.perf_counter()
+    assert not any((m.is_equal(text, "12"), m.is_equal("12", text), m.mathv_equal(text, "12"), m.stated_value(text)))
+    assert time.perf_counter() - started < 3.0  # some 0.2 s on an idle machine
+
+
+@pytest.mark.parametrize(
+    ("answer", "truth", "expected"),
+    [
         ("7", "7.0", True),
+        (r"\dfrac{1}{2}", "0.5", True),
+        (r"\tfrac{1}{2}", "0.5", True),
+        (r"58^\circ", "58", True),
+        (r"58^{\circ}", "58", True),
         ("7.0000001", "7", True),
         ("7.00001", "7", False),  # 1e-5 is past 1e-6
         (r"\frac{1}{2}", "0.5", True),

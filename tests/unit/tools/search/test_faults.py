@@ -18,6 +18,7 @@ from tests.unit.tools.search.conftest import (
     found,
 )
 from verl_axpo.errors import InfraFailure
+from verl_axpo.tools.search.quota import Quota
 from verl_axpo.tools.search.service import Search
 from verl_axpo.tools.search.types import Hit
 
@@ -127,6 +128,11 @@ def test_the_whole_call_has_a_limit_too(server: FaultServer, tavily: dict[str, A
     assert time.monotonic() - started < 10.0
 
 
+def next_turn(quota: Quota) -> float:
+    with quota._counters() as counters:
+        return counters.get("next_turn", 0.0)
+
+
 def test_retry_after_holds_back_every_call(server: FaultServer, tavily: dict[str, Any]) -> None:
     server.plan = [failed(429, Retry_After="2")]
 
@@ -134,7 +140,7 @@ def test_retry_after_holds_back_every_call(server: FaultServer, tavily: dict[str
         search = Search(tavily)
         assert search._engine is not None
         first = asyncio.create_task(search.search("one", 5))
-        while search._engine.quota._next_turn(time.time()) < time.time() + 0.5:  # until the first has its 429
+        while next_turn(search._engine.quota) < time.time() + 0.5:  # until the first has its 429
             await asyncio.sleep(0.01)
         await asyncio.gather(first, search.search("two", 5))
 

@@ -1,15 +1,18 @@
 """live, record, replay: what is asked, what is answered from disk, and what a report can name."""
 
 import asyncio
-import sqlite3
+import json
+import pickle
 from pathlib import Path
 from typing import Any
 
+import diskcache  # vLLM brings it; what older caches were
 import pytest
 import yaml
 
 from tests.unit.tools.search.conftest import RESULTS, FaultServer, found
 from verl_axpo.errors import InfraFailure
+from verl_axpo.json_files import MAX_BYTES
 from verl_axpo.tools.configs import settings_of
 from verl_axpo.tools.search.cache import AnswerCache, content_hash, request_key
 from verl_axpo.tools.search.service import ReplayMiss, Search
@@ -82,13 +85,85 @@ def test_a_search_tells_the_hash_of_what_answers(tavily: dict[str, Any], tmp_pat
     assert search.describe().startswith("Tavily, mode live, 1 answers cached in ")
 
 
+def entry_of(config: dict[str, Any]) -> Path:
+    """The file of the only answer in the cache."""
+    (path,) = (Path(config["cache_dir"]) / "answers").rglob("*.json")
+    return path
+
+
 def test_a_broken_disk_is_an_infra_failure(tavily: dict[str, Any]) -> None:
     search = Search(tavily)
-    asyncio.run(search.search("capital of Norway", 5))
-    with sqlite3.connect(Path(tavily["cache_dir"]) / "answers" / "cache.db") as connection:
-        connection.execute("UPDATE Cache SET value = x'00'")  # not zlib
+    for prefix in range(256):
+        (Path(tavily["cache_dir"]) / "answers" / f"{prefix:02x}").write_text("a file where a folder has to be")
     with pytest.raises(InfraFailure, match="cannot be used"):
         asyncio.run(search.search("capital of Norway", 5))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda entry: None,
+        lambda entry: [],
+        lambda entry: entry["hits"],
+        lambda entry: {**entry, "hits": "none"},
+        lambda entry: {**entry, "hits": {}},
+        lambda entry: {**entry, "hits": ["text"]},
+        lambda entry: {**entry, "hits": [{"url": 1}]},
+        lambda entry: {**entry, "hits": [{"url": "u", "title": {"a": 1}}]},
+        lambda entry: {**entry, "hits": [{"url": "u", "content": ["x"]}]},
+        lambda entry: {**entry, "hits": [{"url": "u", "score": 10**400}]},
+        lambda entry: {**entry, "stored": "now"},
+        lambda entry: {**entry, "request": {"query": "another"}},
+        lambda entry: {**entry, "request": []},
+        lambda entry: {"hits": entry["hits"]},
+    ],
+)
+def test_an_entry_of_another_shape_or_request_is_a_miss(
+    damage: Any, server: FaultServer, tavily: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    ask(tavily)
+    path = entry_of(tavily)
+    path.write_text(json.dumps(damage(json.loads(path.read_text()))))
+    nothing = AnswerCache(Path(tavily["cache_dir"])).content_hash()
+    assert [ask(tavily), ask(tavily)] == [HITS, HITS]
+    assert len(server.asked) == 2
+    assert path.stem in caplog.text or damage({"hits": []}) is None
+    assert content_hash(tavily["cache_dir"]) != nothing
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"\x80\x04N.", b"\xff\xfe", b"[" * 100_000, b" " * (MAX_BYTES + 1)])
+def test_a_damaged_file_costs_itself_only_and_says_so(
+    damage: bytes, server: FaultServer, tavily: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    ask(tavily)
+    path = entry_of(tavily)
+    ask(tavily, "another")
+    path.write_bytes(damage)
+    assert [ask(tavily), ask(tavily, "another")] == [HITS, HITS]
+    assert len(server.asked) == 3
+    assert str(path) in caplog.text
+
+
+def test_nothing_in_a_cache_folder_is_unpickled(tavily: dict[str, Any], tmp_path: Path) -> None:
+    """A folder from somebody else, with answers and counters forged so that the pickle module would run code."""
+    ask(tavily)
+    folder = Path(tavily["cache_dir"])
+    for name in ("answers", "quota"):
+        with diskcache.Cache(str(folder / name)) as forged:
+            forged[entry_of(tavily).stem] = forged["next_turn"] = Trap(tmp_path / "sprung")
+    entry_of(tavily).write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
+    assert ask(tavily) == HITS
+    assert not (tmp_path / "sprung").exists()
+
+
+class Trap:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
 
 
 def test_one_search_lives_through_several_event_loops(server: FaultServer, tavily: dict[str, Any]) -> None:

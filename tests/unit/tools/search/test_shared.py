@@ -13,7 +13,7 @@ from filelock import Timeout
 from tests.unit.tools.search.conftest import FaultServer, after, found
 from verl_axpo.errors import InfraFailure
 from verl_axpo.tools.search.cache import AnswerCache, request_key
-from verl_axpo.tools.search.quota import Quota
+from verl_axpo.tools.search.quota import BudgetSpent, Quota
 
 WORKER = Path(__file__).with_name("worker.py")
 
@@ -84,7 +84,8 @@ async def test_a_killed_process_holds_nobody_up(tmp_path: Path) -> None:
 
 def test_a_clock_set_back_stops_nobody(tmp_path: Path) -> None:
     quota = Quota(tmp_path, run="r", max_paid_calls=1, calls_per_minute=60, max_wait_s=5)
-    quota._store["next_turn"] = time.time() + 3600
+    with quota._counters() as counters:
+        counters["next_turn"] = time.time() + 3600
     assert quota.wait_for_turn() == 0.0
     assert 0.9 < quota.wait_for_turn() <= 1.0
 
@@ -94,3 +95,23 @@ def test_a_queue_longer_than_a_call_may_take_refuses(tmp_path: Path) -> None:
     assert [round(quota.wait_for_turn()) for _ in range(2)] == [0, 1]
     with pytest.raises(InfraFailure, match="raise requests_per_minute"):
         quota.wait_for_turn()  # 2 s away
+
+
+@pytest.mark.parametrize(
+    "damage", ["", "{", "[]", '{"paid/r": "many"}', '{"paid/r": NaN}', '{"paid/r": -1}', "[" * 100_000, "\x80"]
+)
+def test_damaged_counters_are_never_taken_for_zero(tmp_path: Path, damage: str) -> None:
+    quota = Quota(tmp_path, run="r", max_paid_calls=1, calls_per_minute=60, max_wait_s=5)
+    quota.spend()
+    (tmp_path / "counters.json").write_text(damage)
+    for use in (quota.spend, quota.refund, quota.wait_for_turn, quota.paid_calls):
+        with pytest.raises(InfraFailure, match=r"counters.json is damaged.*delete it"):
+            use()
+
+
+def test_a_refused_call_changes_no_counter(tmp_path: Path) -> None:
+    quota = Quota(tmp_path, run="r", max_paid_calls=1, calls_per_minute=60, max_wait_s=5)
+    quota.spend()
+    with pytest.raises(BudgetSpent):
+        quota.spend()
+    assert quota.paid_calls() == 1

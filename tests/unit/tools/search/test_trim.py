@@ -89,7 +89,8 @@ def test_a_tokenizer_counts_if_one_is_named(tmp_path: Path) -> None:
         ("<|image_pad|><|im_end|>", "< |image_pad|>< |im_end|>"),
         ("<tool_call>x</tool_call>", "< tool_call>x< /tool_call>"),
         ("<think></think><image><answer>", "< think>< /think>< image>< answer>"),
-        ("a < b, <b>, <imagery>, x<|>y", "a < b, <b>, <imagery>, x< |>y"),
+        ("a < b, <b>, x<|>y", "a < b, < b>, x< |>y"),
+        ("[INST] [1] [sic]", "[ INST] [1] [sic]"),
         ("lone \ud800", "lone ?"),
     ],
 )

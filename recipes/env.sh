@@ -1,0 +1,49 @@
+# shellcheck shell=bash
+# What data.sh, sft.sh, rl.sh and eval.sh share: the environment, where things are, how a command runs.
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+# shellcheck source=recipes/setup_env.sh
+if [ "${SETUP:-1}" = 1 ]; then source recipes/setup_env.sh; fi # SETUP=0: the Python environment that is active
+
+MODEL=${MODEL:-8b}
+OUT=$(realpath -m "${OUT:-outputs/qwen3vl_$MODEL}")
+case $MODEL in
+  2b | 4b | 8b)
+    FAMILY=qwen3vl BASE_MODEL=Qwen/Qwen3-VL-${MODEL^^}-Thinking GPUS=${GPUS:-8}
+    DATA=$(realpath -m "${DATA:-outputs/data}") # the sizes share it
+    TOOLS=${TOOLS:-$PWD/verl_axpo/tools/config/paper.yaml}
+    ;;
+  tiny)
+    FAMILY=tiny BASE_MODEL=${WORLD:=$OUT/data/world}/model GPUS=1
+    DATA=$(realpath -m "${DATA:-$OUT/data}")
+    TOOLS=${TOOLS:-$WORLD/tools.yaml}
+    export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE} # a waiting thread must not take another process's core
+    ;;
+  *) echo "[recipe] MODEL=$MODEL is unknown; use MODEL=2b, 4b, 8b or tiny" >&2 && exit 2 ;;
+esac
+export HYDRA_FULL_ERROR=1 TOKENIZERS_PARALLELISM=false
+export SEARCH_CALLS=${SEARCH_CALLS:-50000} # paid searches (one credit each) allowed per stage and machine
+
+run() { # run NAME COMMAND...: checked first, a training with a bar and its output in $OUT/logs/NAME.log
+  local name=$1
+  shift
+  if [ "${DRY_RUN:-0}" = 1 ]; then # check and print it, start nothing
+    verl-axpo check --no-machine --made "$OUT" --made "$DATA" -- "$@"
+  else
+    SEARCH_RUN=$OUT/$name verl-axpo run --title "$name" --log "$OUT/logs/$name.log" -- "$@"
+  fi
+}
+
+last_model() { # last_model CHECKPOINTS INSIDE LINK: the Hugging Face model that verl saved last, at a fixed place
+  ln -sfnr "$1/global_step_$(cat "$1/latest_checkpointed_iteration.txt")/$2" "$3"
+}
+
+# A judge for answers that no rule decides, OpenAI-compatible; its key is in OPENAI_API_KEY. The temperature is not sent:
+# OpenAI's reasoning models, the paper's gpt-5-mini among them, take none but their own.
+judge=() reward_judge=()
+if [ -n "${JUDGE_MODEL:-}" ]; then
+  JUDGE_URL=${JUDGE_URL:-https://api.openai.com/v1}
+  judge=(--judge-model "$JUDGE_MODEL" --judge-url "$JUDGE_URL" --judge-temperature none)
+  reward_judge=("base_url:'$JUDGE_URL',model:'$JUDGE_MODEL',temperature:null")
+  reward_judge=(+reward.custom_reward_function.reward_kwargs.judge="{$reward_judge}")
+fi

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# SFT on the teacher's trajectories: $DATA/sft/train.parquet -> $OUT/sft/checkpoint, a Hugging Face model.
+#
+#   MODEL=8b bash recipes/sft.sh
+#   MODEL=8b bash recipes/sft.sh optim.lr=2e-5            any override of verl's sft_trainer
+#   DRY_RUN=1 MODEL=4b bash recipes/sft.sh                check and print the command, start nothing
+#
+# Settings and their reasons: verl_axpo/integration/config/{qwen3vl,tiny}_sft.yaml. Needs $GPUS GPUS of 80 GB.
+# Interrupted, the same command goes on from the last checkpoint. verl's sft_trainer has no seed; SEED is RL's.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
+
+# ------------------------------ yours to adjust ------------------------------
+SFT_FILE=${SFT_FILE:-$DATA/sft/train.parquet} # parquet with a `messages` column
+STEPS=${STEPS:-}                              # updates; empty: as the config says
+
+# ------------------------------ derived ------------------------------
+options=()
+if [ -n "$STEPS" ]; then options+=(trainer.total_training_steps="$STEPS" trainer.total_epochs=1000); fi
+if [ "$FAMILY$GPUS" = qwen3vl1 ] && [ "$MODEL" != 2b ]; then options+=(engine.offload_policy=True); fi # too large for one
+if [ -n "${WANDB_API_KEY:-}" ]; then options+=(trainer.logger='[console,file,wandb]'); fi
+
+if [ -n "${SFT_MODEL:-}" ]; then echo "[recipe] SFT_MODEL=$SFT_MODEL is used as it is" >&2 && exit; fi
+
+# ------------------------------ launch ------------------------------
+run sft torchrun --standalone --nnodes=1 --nproc-per-node="$GPUS" -m verl.trainer.sft_trainer \
+  --config-name "${FAMILY}_sft" \
+  model.path="$BASE_MODEL" \
+  data.train_files="$SFT_FILE" \
+  trainer.n_gpus_per_node="$GPUS" \
+  trainer.default_local_dir="$OUT/sft/steps" \
+  trainer.experiment_name="sft_$MODEL" \
+  "${options[@]}" "$@"
+
+if [ "${DRY_RUN:-0}" != 1 ]; then last_model "$OUT/sft/steps" huggingface "$OUT/sft/checkpoint"; fi

@@ -1,0 +1,113 @@
+"""Starting a training again: the same settings go on, others are refused, a finished one takes no minutes."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from omegaconf import OmegaConf
+from rich.console import Console
+
+from verl_axpo import launch
+from verl_axpo.check import compose, parse
+
+
+@pytest.fixture
+def argv(tmp_path: Path) -> list[str]:
+    pq.write_table(pa.table({"prompt": ["a"], "data_source": ["tiny"], "reward_model": ["c"]}), tmp_path / "rl.parquet")
+    files = [f"data.{split}_files={tmp_path}/rl.parquet" for split in ("train", "val")]
+    folder = f"trainer.default_local_dir={tmp_path}/run/checkpoints"
+    return ["python", "-m", "verl.trainer.main_ppo", "--config-name", "tiny_rl", *files, folder,
+            "actor_rollout_ref.model.path=/m", "actor_rollout_ref.rollout.multi_turn.tool_config_path=/t"]  # fmt: skip
+
+
+def config_of(argv: list[str]) -> Any:
+    command = parse(argv)
+    assert command is not None
+    return compose(command)
+
+
+def start(argv: list[str], trained: int, finished: bool) -> bool:
+    """As a start that was trained to a step, then `is_finished` of the same command."""
+    config = config_of(argv)
+    folder = Path(config.trainer.default_local_dir)
+    launch._begin(folder, launch.settings_of(config, "rl"), config, "rl")
+    launch._write(folder, launch.settings_of(config, "rl"), finished=finished)
+    (folder / launch.LATEST).write_text(str(trained))
+    return again(argv)
+
+
+def again(argv: list[str]) -> bool:
+    config = config_of(argv)
+    return launch.is_finished(Path(config.trainer.default_local_dir), launch.settings_of(config, "rl"), config)
+
+
+def test_a_new_folder_is_not_finished(argv: list[str]) -> None:
+    assert again(argv) is False
+
+
+def test_a_finished_training_is_done_and_a_killed_one_goes_on(argv: list[str]) -> None:
+    assert start(argv, trained=40, finished=True) is True
+    assert start(argv, trained=20, finished=False) is False
+
+
+def test_more_steps_train_further_and_fewer_are_refused(argv: list[str]) -> None:
+    start(argv, trained=40, finished=True)
+    assert again([*argv, "trainer.total_training_steps=60"]) is False
+    with pytest.raises(ValueError, match=r"trained to step 40; ask for that many STEPS or more"):
+        again([*argv, "trainer.total_training_steps=20"])
+
+
+@pytest.mark.parametrize("override", ["data.seed=1", "algorithm.axpo.budget=0", "actor_rollout_ref.model.path=/other"])
+def test_other_settings_are_refused_by_name(argv: list[str], override: str) -> None:
+    start(argv, trained=2, finished=False)
+    key = override.split("=")[0]
+    with pytest.raises(ValueError, match=rf"begun with other settings or data:\n(.*\n)*  {key}: .* then, .* now"):
+        again([*argv, override])
+
+
+@pytest.mark.parametrize(
+    "override", ["trainer.save_freq=1", "trainer.logger=[console]", "ray_kwargs.ray_init.num_cpus=8"]
+)
+def test_what_changes_no_result_is_not_held_against_a_run(argv: list[str], override: str) -> None:
+    start(argv, trained=2, finished=False)
+    assert again([*argv, override]) is False
+
+
+def test_other_data_in_the_same_file_are_refused(argv: list[str], tmp_path: Path) -> None:
+    start(argv, trained=2, finished=False)
+    pq.write_table(pa.table({"prompt": ["b"], "data_source": ["tiny"], "reward_model": ["c"]}), tmp_path / "rl.parquet")
+    with pytest.raises(ValueError, match=r"data\.train_files"):
+        again(argv)
+
+
+def test_checkpoints_of_unknown_settings_are_refused(argv: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "run/checkpoints"
+    folder.mkdir(parents=True)
+    (folder / launch.LATEST).write_text("3")
+    with pytest.raises(ValueError, match=r"has checkpoints but no settings\.json"):
+        again(argv)
+
+
+def test_checkpoints_that_a_new_start_cannot_use_are_removed(argv: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "run/checkpoints"
+    for step in (10, 20, 30):
+        (folder / f"global_step_{step}").mkdir(parents=True)
+    (folder / launch.LATEST).write_text("20")  # 30 was being written when the run was killed
+    config = config_of(argv)
+    launch._begin(folder, {}, config, "rl")
+    assert [path.name for path in folder.glob("global_step_*")] == ["global_step_20"]
+    OmegaConf.update(config, "trainer.resume_mode", "resume_path")
+    (folder / "global_step_10").mkdir()
+    launch._begin(folder, {}, config, "rl")
+    assert (folder / "global_step_10").exists()  # the user chose where to go on from
+
+
+def test_any_other_command_runs_as_it_is(tmp_path: Path) -> None:
+    assert launch.run(["bash", "-c", "exit 7"], "it", tmp_path / "log", Console()) == 7
+
+
+def test_a_command_that_cannot_train_does_not_start(argv: list[str], tmp_path: Path) -> None:
+    assert launch.run([*argv, "data.no_such_key=1"], "it", tmp_path / "log", Console()) == 1
+    assert not (tmp_path / "log").exists()

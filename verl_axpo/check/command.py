@@ -1,0 +1,105 @@
+"""A training command of verl and the config that it would train with: argv -> parse() -> Command -> compose().
+
+The config is composed as verl's Hydra does it: with the same names, search path and overrides.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Literal
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+Kind = Literal["rl", "sft"]
+TRAINERS: dict[str, Kind] = {"verl.trainer.main_ppo": "rl", "verl.trainer.sft_trainer": "sft"}
+CONFIG_NAMES: dict[Kind, str] = {"rl": "ppo_trainer", "sft": "sft_trainer_engine"}  # without --config-name
+HOST_CONFIGS = "verl.trainer.config"
+CLOSEST = 3  # keys named as what may have been meant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A training command of verl: `kind`, the config that it composes, and its overrides."""
+
+    kind: Kind
+    config_name: str
+    overrides: tuple[str, ...]
+
+
+def parse(argv: Sequence[str]) -> Command | None:
+    """verl's trainer in a command line, with `python -m`, `torchrun -m` or anything before it; None: no trainer."""
+    trainer = next((word for word in argv if word in TRAINERS), None)
+    if trainer is None:
+        return None
+    kind, words, name = TRAINERS[trainer], list(argv[argv.index(trainer) + 1 :]), ""
+    overrides = []
+    while words:
+        word = words.pop(0)
+        if word in ("--config-name", "-cn") and words:
+            name = words.pop(0)
+        elif word.startswith("--config-name="):
+            name = word.partition("=")[2]
+        else:
+            overrides.append(word)
+    return Command(kind=kind, config_name=name or CONFIG_NAMES[kind], overrides=tuple(overrides))
+
+
+def compose(command: Command) -> DictConfig:
+    """The config that the command would train with.
+
+    Raises:
+        ValueError: Hydra cannot compose it; the message has Hydra's words and the keys that may have been meant.
+    """
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_module(HOST_CONFIGS, version_base=None):
+            config = hydra_compose(command.config_name, list(command.overrides), return_hydra_config=True)
+            # completion.py tells a user's own words from defaults by Hydra's record of the command line
+            HydraConfig.instance().set_config(config)
+            with open_dict(config):
+                del config["hydra"]
+            return config
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(f"{_first_lines(error)}\n{_advice(command, str(error))}") from None
+
+
+def _first_lines(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    cause = str(error.__cause__).splitlines()[0] if error.__cause__ is not None else ""
+    return " ".join([*lines[:2], *([cause] if cause and cause not in lines else [])])
+
+
+def _advice(command: Command, message: str) -> str:
+    """Which override is meant, and the keys of verl that look like it."""
+    named = [override for override in command.overrides if override.split("=", 1)[0].lstrip("+~") in message]
+    if not named:
+        return "change the override that the message names"
+    override = max(named, key=lambda text: len(text.split("=", 1)[0]))  # a longer key has the shorter ones inside
+    key = override.split("=", 1)[0].lstrip("+~")
+    close = get_close_matches(key, _known_keys(command), n=CLOSEST, cutoff=0.6)
+    meant = f"; did you mean {' or '.join(close)}?" if close else ""
+    return f"remove or correct {override!r}{meant} (a key that verl does not declare is added with a leading +)"
+
+
+def _known_keys(command: Command) -> list[str]:
+    """Every key of the command's config without overrides, dotted; groups among them."""
+    GlobalHydra.instance().clear()
+    with initialize_config_module(HOST_CONFIGS, version_base=None):
+        config = hydra_compose(command.config_name)
+    return list(_dotted(OmegaConf.to_container(config, resolve=False, throw_on_missing=False), ""))
+
+
+def _dotted(node: object, prefix: str) -> list[str]:
+    if not isinstance(node, dict):
+        return []
+    keys: list[str] = []
+    for name, value in node.items():
+        key = f"{prefix}{name}"
+        keys += [key, *_dotted(value, f"{key}.")]
+    return keys

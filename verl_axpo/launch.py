@@ -1,0 +1,182 @@
+"""Start a command that may have been started before: `verl-axpo run -- <any command>`.
+
+    argv -> check -> settings.json of its folder: begun with the same settings? finished already? -> run, bar, log
+
+A training of verl goes on from its last checkpoint by itself (`trainer.resume_mode=auto`). Here it also refuses to go
+on with other settings or data than those it began with, and is done in seconds when nothing is left to do. Any other
+command runs as it is; ours resume by themselves.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from verl_axpo import check, progress
+from verl_axpo.check import Command, Kind
+from verl_axpo.data.files import replacing
+from verl_axpo.doctor import Finding, show
+
+SETTINGS = "settings.json"
+LATEST = "latest_checkpointed_iteration.txt"  # verl's own file
+MOST_DIFFERENCES = 20  # shown; the first ones say what is wrong
+FOOTER_BYTES = 1 << 16  # of a parquet file: its schema and statistics, so that no file of gigabytes is read
+# Parts that change where and how fast a run computes and what it writes, not what it learns.
+WITHOUT_RESULT = (
+    *("trainer.", "ray_kwargs.", "transfer_queue.", "global_profiler.", "profiler.", "checkpoint."),
+    *("algorithm.axpo.trace_dir", "data.train_files", "data.val_files", "data.val_batch_size"),
+)
+KEEP = {"rl": "trainer.max_actor_ckpt_to_keep", "sft": "trainer.max_ckpt_to_keep"}
+
+
+def run(argv: Sequence[str], title: str, log: Path, console: Console) -> int:
+    """Check the command and run it, unless it is done.
+
+    Args:
+        argv: the command.
+        title: what the bar and the messages call it.
+        log: of a training's output; other commands write to the screen.
+
+    Returns:
+        the command's exit status; 1 when a check failed.
+
+    Raises:
+        ValueError: its folder was begun with other settings or data, or is trained further than asked.
+    """
+    command = check.parse(argv)
+    if command is None:
+        console.print(f"[bold]{title}[/]")
+        return subprocess.run(list(argv), check=False).returncode
+    config = _composed(command, console)
+    if config is None:
+        return 1
+    folder = Path(config.trainer.default_local_dir)
+    settings = settings_of(config, command.kind)
+    if is_finished(folder, settings, config):
+        console.print(f"{title}: done (trained to step {trained(folder)})")
+        return 0
+    refused: list[Finding] = [finding for finding in check.check(argv) if not finding.ok]
+    if refused:
+        show(console, refused)
+        return 1
+    _begin(folder, settings, config, command.kind)
+    os.environ.setdefault("VERL_FILE_LOGGER_PATH", str(folder.parent / f"metrics_{int(time.time())}.jsonl"))
+    status = progress.run(title, log, list(argv), OmegaConf.select(config, "trainer.total_training_steps"))
+    if status == 0:
+        _write(folder, settings, finished=True)
+    return status
+
+
+def _composed(command: Command, console: Console) -> DictConfig | None:
+    try:
+        return check.compose(command)
+    except ValueError as error:
+        console.print(str(error), markup=False, soft_wrap=True)
+        return None
+
+
+def settings_of(config: DictConfig, kind: Kind) -> dict[str, Any]:
+    """What decides the result, flat: every key of the config but WITHOUT_RESULT, and a fingerprint of each data file.
+
+    The number of steps is among them for SFT, whose learning rate follows it.
+    """
+    flat = dict(_flat(OmegaConf.to_container(config, resolve=True), ""))
+    kept = {key: value for key, value in flat.items() if not key.startswith(WITHOUT_RESULT)}
+    if kind == "sft":
+        kept["trainer.total_training_steps"] = flat.get("trainer.total_training_steps")
+    for key in ("data.train_files", "data.val_files"):
+        kept[key] = [fingerprint(file) for file in check.listed(OmegaConf.select(config, key))]
+    loaded: dict[str, Any] = orjson.loads(orjson.dumps(kept))
+    return loaded
+
+
+def _flat(node: Any, prefix: str) -> list[tuple[str, Any]]:
+    if not isinstance(node, dict) or not node:
+        return [(prefix.rstrip("."), node)]
+    return [pair for key, value in node.items() for pair in _flat(value, f"{prefix}{key}.")]
+
+
+def fingerprint(file: Path) -> str:
+    """Size and hash of a file's end: a parquet file's schema, row groups, statistics. Empty: there is no file."""
+    if not file.is_file():
+        return ""
+    size = file.stat().st_size
+    with file.open("rb") as opened:
+        opened.seek(max(0, size - FOOTER_BYTES))
+        return f"{size}-{hashlib.sha256(opened.read()).hexdigest()[:16]}"
+
+
+def trained(folder: Path) -> int:
+    """The step of the last checkpoint, 0 without one."""
+    latest = folder / LATEST
+    return int(latest.read_text()) if latest.exists() else 0
+
+
+def is_finished(folder: Path, settings: dict[str, Any], config: DictConfig) -> bool:
+    """Whether an earlier start with these settings came to its end.
+
+    Raises:
+        ValueError: it was begun with others, or is trained further than this command asks.
+    """
+    record = _read(folder)
+    if record is None:
+        if trained(folder):
+            raise ValueError(
+                f"{folder} has checkpoints but no {SETTINGS}, so nobody knows their settings; use another folder "
+                "(OUT), or remove this one"
+            )
+        return False
+    began = record["settings"]
+    changed = [key for key in sorted({*began, *settings}) if began.get(key) != settings.get(key)]
+    if changed:
+        lines = [f"  {key}: {began.get(key)!r} then, {settings.get(key)!r} now" for key in changed[:MOST_DIFFERENCES]]
+        raise ValueError(
+            f"{folder} was begun with other settings or data:\n" + "\n".join(lines) + "\n"
+            "Undo the change, or use another folder (OUT). To go on all the same, remove "
+            f"{folder / SETTINGS} and every checkpoint that must not be used."
+        )
+    steps = OmegaConf.select(config, "trainer.total_training_steps")
+    if steps is not None and trained(folder) > steps:
+        raise ValueError(
+            f"{folder} is trained to step {trained(folder)}; ask for that many STEPS or more, or another OUT"
+        )
+    return bool(record["finished"]) and (steps is None or trained(folder) == steps)
+
+
+def _begin(folder: Path, settings: dict[str, Any], config: DictConfig, kind: Kind) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder, settings, finished=False)
+    if OmegaConf.select(config, KEEP[kind]) and OmegaConf.select(config, "trainer.resume_mode") == "auto":
+        _forget_earlier(folder)
+
+
+def _forget_earlier(folder: Path) -> None:
+    """Remove checkpoints that a new start can no longer use: verl counts only those of its own process."""
+    for checkpoint in folder.glob("global_step_*"):
+        if checkpoint.name != f"global_step_{trained(folder)}":
+            shutil.rmtree(checkpoint)
+
+
+def _read(folder: Path) -> dict[str, Any] | None:
+    record = folder / SETTINGS
+    if not record.exists():
+        return None
+    loaded: dict[str, Any] = orjson.loads(record.read_bytes())
+    return loaded
+
+
+def _write(folder: Path, settings: dict[str, Any], finished: bool) -> None:
+    with replacing(folder / SETTINGS) as unfinished:
+        unfinished.write_bytes(
+            orjson.dumps(
+                {"finished": finished, "settings": settings}, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS
+            )
+        )
