@@ -8,9 +8,9 @@
 #   DRY_RUN=1 bash recipes/run_tiny_axpo.sh                         check and print every command, start nothing
 #   bash recipes/run_tiny_axpo.sh algorithm.axpo.num_continuations=8   any override of verl's or AXPO's config
 #
-# Needs: Linux x86_64, Python 3.10-3.12, 2 cores, 12 GB of memory, 12 GB of disk; for its python tool bubblewrap
-# (or PYTHON_SANDBOX=sandlock, less closed; with neither FAMILIES=perception,search). Ctrl-C at any time; the same command
-# goes on where it stood; with a larger STEPS it trains further. A healthy run: see recipes/README.md.
+# Needs: Linux x86_64, Python 3.10-3.12, 2 cores, 12 GB of memory, 12 GB of disk; for its python tool bubblewrap (or
+# PYTHON_SANDBOX=sandlock, less closed; with neither FAMILIES=perception,search). Ctrl-C at any time; the same command
+# goes on where it stood, and with a larger STEPS it trains further. A healthy run: see recipes/README.md.
 set -euo pipefail
 
 # ------------------------------ yours to adjust ------------------------------
