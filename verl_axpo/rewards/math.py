@@ -21,6 +21,7 @@ ROUNDED_DIGITS = 6  # a decimal with this many significant digits or more stands
 FLOAT_DIGITS = 16  # of a binary float
 FLOAT_NOISE = 1e-14  # relative; what binary floats add to a value stays below
 _SPACE = re.compile(r"(?<!\d) | (?!\d)")  # "1 2" is not "12"
+_DATE = re.compile(r"\d{4}([-/])\d{1,2}\1\d{1,2}")  # 2021-03-05 is no subtraction
 MAX_UNORDERED = 30  # items; longer lists are compared in order
 
 
@@ -33,6 +34,8 @@ def compare(answer: str, truth: str) -> bool | None:
         return False
     if _squeezed(ours) == _squeezed(theirs):
         return True
+    if _DATE.fullmatch(theirs):
+        return short_text.matches(answer, [truth])
     found, wanted = _tokens(ours), _tokens(theirs)
     if found and source(found) == source(wanted):
         return True

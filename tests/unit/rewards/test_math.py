@@ -155,3 +155,8 @@ def test_what_is_still_to_be_worked_out_is_read_as_unfinished(text: str) -> None
     items = read(text)
     assert items is not None
     assert not items[0].is_finished
+
+
+def test_a_date_is_no_subtraction() -> None:
+    assert compare("2021/03/05", "2021-03-05") is True
+    assert compare("2021-05-03", "2021-03-05") is False
