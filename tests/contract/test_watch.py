@@ -201,6 +201,6 @@ def test_rays_tables_are_where_the_watch_reads_them() -> None:
 def test_verl_asks_for_the_runs_environment_right_before_ray_starts() -> None:
     """The patch of get_ppo_ray_runtime_env can go when verl has a hook for plugins at the start of a run."""
     text = inspect.getsource(main_ppo.run_ppo)
-    assert text.index("get_ppo_ray_runtime_env(config)") < text.index("ray.init(")
+    assert text.index("get_ppo_ray_runtime_env(config)") < text.index("ray.init(**")
     assert getattr(main_ppo.get_ppo_ray_runtime_env, "begins_axpo", False)
     assert "plugin" not in inspect.getsource(main_ppo)

@@ -9,11 +9,13 @@ verl's own dataset turns no photograph, shows transparent drawings as all black,
 
 import logging
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import datasets
 import pyarrow.compute as pc
+import torch
 from PIL import Image
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
@@ -27,6 +29,18 @@ MEDIA = ("image", "video", "audio")  # `<image>` in a row's text stands for the 
 ROWS_AT_ONCE = 1000  # read while texts and numbers of media are compared
 TOLD_ROWS = 3  # quoted in the log
 _SPECIAL = re.compile(r"<(?=\|)")  # tokens of chat templates: <|im_end|>, <|image_pad|>
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Within, torch opens no threads: those of this process are gone in the filter's forked workers, which would wait
+    for them for ever."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class AxpoDataset(RLHFDataset):
@@ -46,7 +60,8 @@ class AxpoDataset(RLHFDataset):
                 raise ValueError(what)
             logger.warning("%s\nthey are left out", what)
             dataframe = dataframe.select([row for row in range(len(dataframe)) if row not in misfits])
-        return super().maybe_filter_out_long_prompts(dataframe)
+        with _one_thread():
+            return super().maybe_filter_out_long_prompts(dataframe)
 
     def _misfits(self, dataframe: datasets.Dataset) -> dict[int, str]:
         """Rows that have some of a kind of media, but not one for each marker: reason by row."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from omegaconf import OmegaConf
 from PIL import Image
 from transformers import AutoProcessor, Qwen3VLProcessor
@@ -219,6 +220,7 @@ def test_a_row_whose_markers_and_images_differ_is_left_out_counted_with_its_reas
 
 
 def test_rows_that_are_too_long_are_measured_on_what_we_open(processor: Qwen3VLProcessor, tmp_path: Path) -> None:
+    torch.ones(1 << 20).sum()  # opens torch's threads in this process, before the filter forks
     cells = [{"bytes": data} for data in files().values()]
     rows = [row("<image>?", cell) for cell in cells]
     assert len(dataset(tmp_path, rows, processor, filter_overlong_prompts=True, max_prompt_length=4096)) == len(rows)
