@@ -11,3 +11,5 @@ rows.py parquet.py   -> verl's SFT and RL files
 stage.py pipeline.py card.py workspace.py cli.py   `verl-axpo data`: stages that are skipped when done, the data card
 fixtures.py      small stand-ins for the sources, in their exact files and columns
 """
+
+VERSION = 2  # of the stages and of the benchmarks' entries; raise when their results change

@@ -58,7 +58,7 @@ def render(collected: Mapping[str, Any]) -> str:
     lines = ["# Data card", "", *_table(("source", "repository", "licence"), _source_rows(collected["sources"]))]
     for record in collected["stages"]:
         lines += ["", f"## {record['stage']}", "", *_table(("", ""), _flat(record["numbers"]))]
-        lines += ["", "Settings: " + _inline(record["settings"])]
+        lines += ["", "Versions: " + _inline(record["versions"]), "", "Settings: " + _inline(record["settings"])]
         lines += ["", "Inputs: " + ", ".join(f"`{name}` {value[:12]}" for name, value in record["inputs"].items())]
     lines += ["", "## The paper's numbers", "", *_table(("", ""), collected["paper"].items()), ""]
     return "\n".join(lines)
@@ -100,7 +100,7 @@ def dedup_report(numbers: Mapping[str, Any], drops: Sequence[Drop], config: Dedu
         "",
         f"Against the benchmarks a problem is dropped for: {config.against} (an image within {config.most_bits} of 256 "
         f"bits; the same question of at least {config.least_words} words, or one without an image). "
-        f"Inside the training data for: {config.inside}, where every image must be near.",
+        f"Inside the training data for: {config.inside}, where every image must be near and the answers the same.",
         "",
         *_table(("", ""), _flat({name: value for name, value in numbers.items() if name != "dropped_by"})),
         "",

@@ -131,7 +131,7 @@ def benchmarks(
     revision: Annotated[list[str] | None, typer.Option(help="NAME=COMMIT on the hub. Repeat for more.")] = None,
     registry: Annotated[str, typer.Option(help="A module with names and load.")] = "verl_axpo.eval.benchmarks",
 ) -> None:
-    """Note the benchmarks, for `dedup` to keep out of training."""
+    """Note the benchmarks, for `dedup` to keep out of training; those that are not named stay as they are noted."""
     from importlib import import_module
 
     from verl_axpo.data.pipeline import note_benchmarks
@@ -151,27 +151,25 @@ def dedup(
         list[str] | None, typer.Option(help="A source; repeat. Earlier ones keep what both have.")
     ] = None,
     against: Annotated[
-        list[Path] | None, typer.Option(help="Benchmark entries from elsewhere; repeat.", metavar="FILE")
+        list[Path] | None, typer.Option(help="More entries to hold out; repeat.", metavar="FILE")
     ] = None,
     inside: Annotated[str, typer.Option(help="both, either, image or question.")] = "both",
     outside: Annotated[str, typer.Option(help="Likewise, against the benchmarks.")] = "either",
     most_bits: Annotated[int, typer.Option(help="Of 256, in which near images may differ.")] = 12,
-    without_benchmarks: Annotated[bool, typer.Option(help="Go on without benchmark entries.")] = False,
+    without_benchmark: Annotated[
+        list[str] | None, typer.Option(help="A benchmark that need not be noted; repeat.", metavar="NAME")
+    ] = None,
+    without_benchmarks: Annotated[bool, typer.Option(help="Hold no benchmark out.")] = False,
 ) -> None:
     """Drop repetitions, and what the benchmarks have."""
     from verl_axpo.data.dedup import DedupConfig
-    from verl_axpo.data.pipeline import dedup_sources
+    from verl_axpo.data.pipeline import dedup_sources, held_out
     from verl_axpo.data.sources import SOURCES
     from verl_axpo.data.workspace import Workspace
 
     space = Workspace(work)
-    noted = [space.benchmarks] if space.benchmarks.exists() else []
-    entries = [] if without_benchmarks else against or noted
-    if not entries and not without_benchmarks:
-        raise ValueError(
-            f"dedup: got no benchmark entries, expected {space.benchmarks} (`verl-axpo data benchmarks`) or --against; "
-            "training on the test makes every result void (--without-benchmarks if none is to be reported)"
-        )
+    added = against or []
+    entries = added if without_benchmarks else held_out(space, added, without_benchmark or ())
     chosen = source or [name for name in SOURCES if name in space.ingested()]
     config = DedupConfig(inside=inside, against=outside, most_bits=most_bits)  # type: ignore[arg-type]  # checks itself
     with console.status("comparing"):

@@ -4,7 +4,8 @@
 <folder>/scores.jsonl   (verdicts)                --'   pictures of tools -> the image store
 
 The runner's `uid` is the problem's id. Of its lines only the fields below are read; a later line of the same rollout
-replaces an earlier one. Rollouts without a verdict are not collected yet.
+replaces an earlier one. Rollouts without a verdict are not collected yet. A line that is none, and a picture that is
+lost, cost their own rollout.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,15 +15,15 @@ from typing import TypeVar
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from verl_axpo.data.files import write_lines
+from verl_axpo.core.types import Status
+from verl_axpo.data.files import inside, write_lines
 from verl_axpo.data.images import ImageRefused, ImageStore
 from verl_axpo.data.problem import PLACEHOLDER
 from verl_axpo.data.rollouts import Rollout, Turn
 from verl_axpo.data.stage import Numbers
 from verl_axpo.data.validation import reasons
 
-INFRA_FAILURE = "infra_failure"  # `verl_axpo.core.types.Status`: nobody's answer
-
+BAD_LINES = "bad_lines"
 Key = tuple[str, str, int]
 
 
@@ -51,7 +52,7 @@ class _Line(BaseModel):
 
 
 class _Run(_Line):
-    status: str
+    status: Status
     turns: list[_Turn]
 
 
@@ -70,21 +71,23 @@ def collect(folder: Path, model: str, out: Path, store: ImageStore) -> Numbers:
     """Write the rollouts of an agent run to `out`, whole or not at all.
 
     Returns:
-        how many were written, correct, not scorable, without a verdict yet, and not usable for SFT.
+        how many were written, correct, not scorable, without a verdict yet, not usable for SFT, and how many lines are
+        none that the runner writes.
 
     Raises:
-        ValueError: a line or a picture that is not what the runner writes; names the file.
+        ValueError: a file without a single line that the runner writes, or a path that leaves the folder; names it.
         FileNotFoundError: the folder has no rollouts.
     """
-    verdicts = {one.key: one.score.correct for _, one in _lines(folder / "scores.jsonl", _Scored)}
-    offsets = {one.key: offset for offset, one in _lines(folder / "rollouts.jsonl", _Run)}
-    counts = dict.fromkeys(("written", "correct", "infra_failures", "without_verdict", "not_for_sft"), 0)
+    names = ("written", "correct", "infra_failures", "without_verdict", "not_for_sft", "not_ended", BAD_LINES)
+    counts = dict.fromkeys(names, 0)
+    verdicts = {line.key: line.score.correct for _, line in _lines(folder / "scores.jsonl", _Scored, counts)}
+    offsets = {line.key: offset for offset, line in _lines(folder / "rollouts.jsonl", _Run, counts)}
 
     def made() -> Iterator[bytes]:
-        for offset, run in _lines(folder / "rollouts.jsonl", _Run):
+        for offset, run in _lines(folder / "rollouts.jsonl", _Run, dict(counts)):
             if offsets[run.key] != offset:
                 continue
-            failed = run.status == INFRA_FAILURE
+            failed = run.status is Status.INFRA_FAILURE
             if run.key not in verdicts and not failed:
                 counts["without_verdict"] += 1
                 continue
@@ -93,6 +96,7 @@ def collect(folder: Path, model: str, out: Path, store: ImageStore) -> Numbers:
             counts["correct"] += rollout.correct is True
             counts["infra_failures"] += rollout.correct is None
             counts["not_for_sft"] += not rollout.trainable
+            counts["not_ended"] += not rollout.ended
             yield orjson.dumps(rollout.model_dump())
 
     write_lines(out, made())
@@ -111,11 +115,14 @@ def _rollout(run: _Run, correct: bool | None, model: str, folder: Path, store: I
     # Who writes the placeholder itself would get a picture there
     trainable = sum(turn.content.count(PLACEHOLDER) for turn in turns) == len(images)
     prompt_tokens, response_tokens = _tokens(run.turns)
+    pictures = [_content(inside(folder, name)) for name in images]
     kept: list[str] = []
     try:
-        kept = [store.add((folder / name).read_bytes()).sha256 for name in images]
+        kept = [store.add(data).sha256 for data in pictures if data is not None]
     except ImageRefused:
         trainable = False  # a crop too thin to be an image; the attempt still counts
+    ended = run.status is Status.OK and not any(turn.unanswered for turn in run.turns)
+    trainable = trainable and ended and None not in pictures
     return Rollout(
         problem_id=run.uid,
         model=model,
@@ -123,11 +130,20 @@ def _rollout(run: _Run, correct: bool | None, model: str, folder: Path, store: I
         correct=correct,
         tool_calls=sum(len(turn.calls) + turn.unanswered for turn in run.turns),
         trainable=trainable,
+        ended=ended,
         prompt_tokens=prompt_tokens,
         response_tokens=response_tokens,
         turns=tuple(turns) if trainable else (),
         images=tuple(kept) if trainable else (),
     )
+
+
+def _content(path: Path) -> bytes | None:
+    """A picture's bytes; None where it was lost."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def _tokens(turns: Sequence[_Turn]) -> tuple[int | None, int | None]:
@@ -140,17 +156,23 @@ def _tokens(turns: Sequence[_Turn]) -> tuple[int | None, int | None]:
     return before, last.prompt_tokens + last.completion_tokens - before
 
 
-def _lines(path: Path, kind: type[LineT]) -> Iterator[tuple[int, LineT]]:
-    """Whole lines with their place in the file; a torn last one is not there yet."""
+def _lines(path: Path, kind: type[LineT], counts: Numbers) -> Iterator[tuple[int, LineT]]:
+    """Whole lines with their place in the file; a torn last one is not there yet, others that are none are counted."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected the folder of an agent run (its --out)")
-    offset = 0
+    offset, read, first_error = 0, 0, ""
     with path.open("rb") as file:
         for line in file:
             if not line.endswith(b"\n"):
-                return
+                break
             try:
-                yield offset, kind.model_validate_json(line)
+                parsed = kind.model_validate_json(line)
             except ValidationError as error:
-                raise ValueError(f"{path} at byte {offset}: {reasons(error)}") from None
+                first_error = first_error or f"{path} at byte {offset}: {reasons(error)}"
+                counts[BAD_LINES] += 1
+            else:
+                read += 1
+                yield offset, parsed
             offset += len(line)
+    if first_error and not read:
+        raise ValueError(first_error)

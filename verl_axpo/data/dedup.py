@@ -9,10 +9,11 @@ Two conditions, each written out:
             benchmark, any image: one shared picture is a leak.
   question  equal after `normalised`. Against a benchmark without options and what follows them, and only when it has
             at least `least_words` words or no image that goes with it: "what is the colour of the car" is nobody's.
+Inside, the question counts only with the same answer (`same_answer`): "find x" under six triangles is six problems.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -25,8 +26,12 @@ from verl_axpo.data.fingerprint import distance, normalised, perceptual_hash, st
 from verl_axpo.data.images import ImageLimits, ImageRecord, check
 from verl_axpo.data.near import MOST_DISTANCE, near_pairs, words
 from verl_axpo.data.problem import Problem
+from verl_axpo.data.same_answer import Answer, same_answer
+from verl_axpo.data.stage import outdated, versions
 from verl_axpo.data.validation import reasons
 from verl_axpo.eval.types import Question
+
+RESTS_ON = ("data", "images")  # what a benchmark's entry is made by
 
 Ordered = dict[int, None]  # a set of indices in order of arrival
 Rule = Literal["both", "either", "image", "question"]
@@ -52,13 +57,14 @@ class DedupConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A problem, or a benchmark's question, as far as sameness goes."""
+    """A problem, or a benchmark's question, as far as sameness goes; a benchmark's has no `answer`."""
 
     id: str
     source: str
     question: str  # normalised
     stem: str  # likewise, before the options
     phashes: tuple[str, ...]
+    answer: Answer | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,21 +90,40 @@ def entry_of(problem: Problem, records: Mapping[str, ImageRecord]) -> Entry:
     Raises:
         ValueError: an image that is not in the store.
     """
-    missing = [one for one in problem.images if one not in records]
+    missing = [image for image in problem.images if image not in records]
     if missing:
         raise ValueError(f"{problem.id}: image {missing[0]} is not in the store; ingest {problem.source} again")
-    phashes = tuple(records[one].phash for one in problem.images)
-    return _entry(problem.id, problem.source, problem.question, phashes)
+    phashes = tuple(records[image].phash for image in problem.images)
+    answer = Answer(text=problem.answer, kind=problem.answer_type, aliases=problem.aliases, options=problem.options)
+    return _entry(problem.id, problem.source, problem.question, phashes, answer)
 
 
-def _entry(name: str, source: str, question: str, phashes: tuple[str, ...]) -> Entry:
+def _entry(name: str, source: str, question: str, phashes: tuple[str, ...], answer: Answer | None = None) -> Entry:
     said, asked = normalised(question), normalised(stem(question))
-    return Entry(id=name, source=source, question=said, stem=asked, phashes=phashes)
+    return Entry(id=name, source=source, question=said, stem=asked, phashes=phashes, answer=answer)
 
 
 def write_references(path: Path, questions: Iterable[Question], limits: ImageLimits | None = None) -> int:
     """Write the entries of benchmark questions, one JSON object per line, for `dedup` to read; returns how many."""
-    return write_lines(path, (orjson.dumps(_reference(one, limits or ImageLimits())) for one in questions))
+    return write_lines(path, (_line(_reference(question, limits or ImageLimits())) for question in questions))
+
+
+def refresh_references(path: Path, benchmark: str, questions: Iterable[Question]) -> int:
+    """Write the entries of one benchmark in place of its earlier ones; those of all others stay. Returns how many.
+
+    Raises:
+        ValueError: a line of the file is no entry.
+    """
+    known = [line for line in path.read_bytes().splitlines() if line.strip()] if path.exists() else []
+    others = [line for number, line in enumerate(known, 1) if _parsed(path, number, line).source != benchmark]
+    added = [_line(_reference(question, ImageLimits())) for question in questions]
+    write_lines(path, (*others, *added))
+    return len(added)
+
+
+def _line(entry: Entry) -> bytes:
+    said = {name: value for name, value in asdict(entry).items() if name != "answer"}
+    return orjson.dumps({**said, "versions": versions(RESTS_ON)})
 
 
 def _reference(question: Question, limits: ImageLimits) -> Entry:
@@ -112,15 +137,27 @@ def read_references(path: Path) -> list[Entry]:
     """The entries that `write_references` wrote.
 
     Raises:
-        ValueError: a line that is none; names file and line.
+        ValueError: a line that is none, or that other rules made; names file and line, or what to run.
     """
     entries = []
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        try:
-            entries.append(_ENTRY.validate_json(line))
-        except ValidationError as error:
-            raise ValueError(f"{path} line {number}: {reasons(error)}") from None
+        entry = _parsed(path, number, line)
+        changed = outdated(orjson.loads(line).get("versions"))
+        if changed:
+            raise ValueError(
+                f"{path} line {number}: {entry.source} was noted by other rules ({changed}); "
+                f"run `verl-axpo data benchmarks --benchmark {entry.source}` again"
+            )
+        entries.append(entry)
     return entries
+
+
+def _parsed(path: Path, number: int, line: bytes) -> Entry:
+    try:
+        return _ENTRY.validate_json(line)
+    except ValidationError as error:
+        again = "remove the file and run `verl-axpo data benchmarks` again"
+        raise ValueError(f"{path} line {number}: {reasons(error)}; {again}") from None
 
 
 def find_drops(entries: Sequence[Entry], references: Sequence[Entry], config: DedupConfig) -> list[Drop]:
@@ -145,7 +182,8 @@ def _against(entries: Sequence[Entry], references: Sequence[Entry], config: Dedu
     drops = {}
     for index, entry in enumerate(entries):
         images = by_image.get(index, {})
-        chosen = _decide(config.against, images, said.get(entry.stem, {}), telling.get(entry.stem, {}))
+        both = [other for other in images if other in said.get(entry.stem, ())]
+        chosen = _decide(config.against, images, both, telling.get(entry.stem, ()))
         if chosen is not None:
             other, by = chosen
             drops[entry.id] = _drop(entry, references[other], "against", by, images.get(other))
@@ -172,23 +210,23 @@ def _flat(entries: Sequence[Entry]) -> tuple[list[int], list[str]]:
     return owners, [phash for entry in entries for phash in entry.phashes]
 
 
-def _decide(rule: Rule, images: Mapping[int, int], said: Ordered, telling: Ordered) -> tuple[int, str] | None:
+def _decide(
+    rule: Rule, images: Mapping[int, int], both: Sequence[int], telling: Iterable[int]
+) -> tuple[int, str] | None:
     """The other that an entry is dropped for, and by which condition; None keeps it.
 
     Args:
         rule: which conditions it takes.
         images: the others whose images are near, and in how many bits they differ.
-        said: the others with the same question.
-        telling: those of them whose question is enough without the image.
+        both: those of them with the same question.
+        telling: the others whose question is the same and enough without the image; read only where the rule asks.
     """
-    both = [other for other in images if other in said]  # images are few, a common question has thousands
     if both:
         return min(both), "image and question"
     if rule in ("either", "image") and images:
         return min(images, key=lambda other: (images[other], other)), "image"
-    if rule in ("either", "question") and telling:
-        return next(iter(telling)), "question"
-    return None
+    first = next(iter(telling), None) if rule in ("either", "question") else None
+    return None if first is None else (first, "question")
 
 
 def _drop(entry: Entry, other: Entry, scope: Literal["inside", "against"], by: str, bits: int | None) -> Drop:
@@ -200,21 +238,25 @@ def _drop(entry: Entry, other: Entry, scope: Literal["inside", "against"], by: s
 def _inside(entries: Sequence[Entry], config: DedupConfig) -> dict[str, Drop]:
     earlier = _earlier_images(entries, config)
     kept: dict[str, Ordered] = {}  # by question
-    texts: dict[str, int] = {}  # by question, of problems without an image: the question is the whole problem
+    texts: dict[str, Ordered] = {}  # likewise, of problems without an image: the question is the whole problem
     drops: dict[str, Drop] = {}
     for index, entry in enumerate(entries):
         images = {other: bits for other, bits in earlier.get(index, {}).items() if entries[other].id not in drops}
-        said = kept.get(entry.question, {})
-        chosen = _decide(config.inside, images, said, said)
-        if chosen is None and not entry.phashes and entry.question in texts:
-            chosen = texts[entry.question], "question"
+        both = [other for other in images if _is_same_question(entry, entries[other])]
+        asked = kept if entry.phashes or config.inside in ("either", "question") else texts
+        said = (other for other in asked.get(entry.question, ()) if _is_same_question(entry, entries[other]))
+        chosen = _decide(config.inside if entry.phashes else "question", images, both, said)
         if chosen is not None:
             drops[entry.id] = _drop(entry, entries[chosen[0]], "inside", chosen[1], images.get(chosen[0]))
             continue
         kept.setdefault(entry.question, {})[index] = None
         if not entry.phashes:
-            texts[entry.question] = index
+            texts.setdefault(entry.question, {})[index] = None
     return drops
+
+
+def _is_same_question(entry: Entry, other: Entry) -> bool:
+    return entry.question == other.question and same_answer(entry.answer, other.answer)
 
 
 def _earlier_images(entries: Sequence[Entry], config: DedupConfig) -> dict[int, dict[int, int]]:

@@ -6,12 +6,14 @@ path -> sha256_of() -> hex
 
 import hashlib
 import os
+import re
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 CHUNK_BYTES = 1 << 20
+_LEADS_OUT = re.compile(r"[/\\]|[A-Za-z]:|(.*[/\\])?\.\.([/\\]|$)|.*\0|[./\\]*$", re.DOTALL)
 
 
 @contextmanager
@@ -35,6 +37,26 @@ def replacing(path: Path, flush: bool = True) -> Iterator[Path]:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed writers left in a folder that only this process writes to."""
+    for path in folder.glob(".*.unfinished"):
+        path.unlink(missing_ok=True)
+
+
+def inside(root: Path, name: str) -> Path:
+    """The place of `name` below `root`: names come from hubs, archives and rows, and may be `../../.ssh/id_rsa`.
+
+    Raises:
+        ValueError: an absolute path, one with `..` or a drive, or one that a link leads out of `root`.
+    """
+    if _LEADS_OUT.match(name):
+        raise ValueError(f"got path {name!r}, expected one inside {root}")
+    path = root / name
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise ValueError(f"got path {name!r}, a link that leads out of {root}; put a copy in place of the link")
+    return path
 
 
 def write_lines(path: Path, lines: Iterable[bytes]) -> int:

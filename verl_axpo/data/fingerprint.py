@@ -1,7 +1,7 @@
 """What makes two images or two questions the same to a reader.
 
 picture  -> perceptual_hash() -> 256 bits that survive another size, another encoder and a little noise
-question -> normalised()      -> text without case, spacing and punctuation that carries no meaning
+question -> normalised()      -> text without case, spacing and silent punctuation; mathematical signs stay
          -> stem()            -> what stands before the list of options and its instructions
 """
 
@@ -56,8 +56,15 @@ def distance(first: str, second: str) -> int:
 
 
 _PLACEHOLDERS = re.compile(r"<image\d*>")
-# A point or comma inside a number carries meaning; signs of arithmetic and brackets always do.
-_SILENT = re.compile(r"(?<!\d)[.,]|[.,](?!\d)|[;:!?'\"`$]|\s+")
+# Compatibility forms would turn 5² into 52, 10₂ into 102 and 1½ into 11/2
+_RAISED = re.compile("[\u00b2\u00b3\u00b9\u2070-\u207f]+")
+_LOWERED = re.compile("(?<=\\d)[\u2080-\u208e]+")
+_FRACTION = re.compile("[\u00bc-\u00be\u2150-\u215e]")
+# One sign for marks that differ in print alone: primes and apostrophes, minus signs, the stroke of a fraction
+_ALIKE = str.maketrans({"\u2019": "'", "\u2032": "'", "\u2033": "''", "\u2212": "-", "\u2044": "/"})
+# A point, comma or colon inside a number carries meaning (1.5, .5, 1,000, 3:4); `!`, `'` and `"` do after a number, a
+# bracket, a lone letter or each other (5!, n!, f'(x), A', 5"); signs of arithmetic and brackets always do.
+_SILENT = re.compile(r"(?<!\d)[,:]|(?<=\w)(?<!\d)\.|[.,:](?!\d)|(?<![\d)\]}!'])(?<!\b[^\W\d_])[!'\"]|[;?`$]|\s+")
 
 
 # An option A, later an option B, however they are marked; "Choices:" before them belongs to the list
@@ -72,5 +79,8 @@ def stem(question: str) -> str:
 
 def normalised(question: str) -> str:
     """The question's words: compatibility forms, case, image placeholders, spacing and silent punctuation removed."""
-    text = unicodedata.normalize("NFKC", _PLACEHOLDERS.sub(" ", question)).casefold()
+    text = _PLACEHOLDERS.sub(" ", question)
+    for pattern, sign in ((_RAISED, "^"), (_LOWERED, "_"), (_FRACTION, " ")):
+        text = pattern.sub(rf"{sign}\g<0>", text)
+    text = unicodedata.normalize("NFKC", text.translate(_ALIKE)).translate(_ALIKE).casefold()
     return " ".join(_SILENT.sub(" ", text).split())

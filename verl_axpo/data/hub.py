@@ -7,6 +7,7 @@ Here the piece is named by the hash it will have: the next call, in whatever pro
 """
 
 import fnmatch
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,11 +21,12 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, not in __all__
 from huggingface_hub.utils.sha import git_hash
 
-from verl_axpo.data.files import sha256_of
+from verl_axpo.data.files import inside, sha256_of
 from verl_axpo.errors import InfraFailure
 
 PIECES = ".pieces"  # folder of unfinished downloads
 NEVER = ("*.pkl", "*.pickle", "*.pt", "*.pth", "*.py")  # opening one may run its author's code
+HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # SHA-1 or SHA-256: it names a file here
 SPARE_BYTES = 1 << 30  # left free on the disk besides what is downloaded
 
 Tell = Callable[[str], None]
@@ -59,7 +61,8 @@ def fetch(
         tell: gets a line per file.
 
     Raises:
-        ValueError: no such dataset or revision, nothing that matches, no access, or too little space on the disk.
+        ValueError: no such dataset or revision, nothing that matches, no access, too little space on the disk, or a
+            listing with paths or hashes that lead out of `out`, before the first byte.
         InfraFailure: the hub cannot be reached or a transfer broke off; call again to go on.
     """
     api = HfApi(endpoint=endpoint)
@@ -71,6 +74,7 @@ def fetch(
             if isinstance(entry, RepoFile)
         ]
         wanted = _matching(repo, tree, patterns)
+        _check_listing(repo, wanted, out)
         missing = [entry for entry in wanted if not _is_there(out / entry.path, entry)]
         _check_space(out, sum(entry.size for entry in missing))
         for entry in missing:
@@ -110,6 +114,19 @@ def _matching(repo: str, tree: Sequence[RepoFile], patterns: Sequence[str]) -> l
             "the dataset has changed its layout, give an older one with --revision"
         )
     return found
+
+
+def _check_listing(repo: str, wanted: Sequence[RepoFile], out: Path) -> None:
+    for entry in wanted:
+        try:
+            inside(out, entry.path)
+        except ValueError as error:
+            raise ValueError(f"{repo}: the hub lists an unsafe file: {error}") from None
+        if not HASH.fullmatch(_expected(entry)) or PIECES in Path(entry.path).parts:
+            raise ValueError(
+                f"{repo}: the hub lists {entry.path!r} with hash {_expected(entry)!r}, expected a SHA-1 or SHA-256 and "
+                f"no path in {PIECES}; fetch from another endpoint"
+            )
 
 
 def _check_space(out: Path, needed: int) -> None:

@@ -5,6 +5,7 @@ SHA-256       -> ImageStore.read() -> the same bytes, or which command brings th
 """
 
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from verl_axpo.data.fingerprint import perceptual_hash
 from verl_axpo.images import MAX_PIXELS, VERSION, ImageRefused, open_image, plain_file, size_of
 from verl_axpo.trace.writer import append_lines
 
+# "<sha256> <file>" of a record: a workspace from elsewhere may name any file
+_FILE = re.compile(r"(([0-9a-f]{2})[0-9a-f]{62}) \2/\1\.[a-z]+")
 MAKER = "ingest SOURCE"  # where a caller does not know the image's source
 
 __all__ = ["ImageLimits", "ImageRecord", "ImageRefused", "ImageStore", "check"]
@@ -164,11 +167,12 @@ def _again(maker: str) -> str:
 
 
 def _record_in(line: bytes) -> ImageRecord | None:
-    """The record of an index line; None for a torn one."""
+    """The record of an index line; None for one that is torn, or whose file is not where the store puts it."""
     try:
-        return ImageRecord(**orjson.loads(line))
+        record = ImageRecord(**orjson.loads(line))
     except (orjson.JSONDecodeError, TypeError):
         return None
+    return record if _FILE.fullmatch(f"{record.sha256} {record.file}") else None
 
 
 def _content(path: Path, sha256: str) -> bytes | None:

@@ -20,6 +20,7 @@ from verl_axpo.data.images import ImageStore
 from verl_axpo.data.problem import PLACEHOLDER, Problem, write_problems
 from verl_axpo.data.reading import PictureFolder, rows
 from verl_axpo.data.sources.base import Draft, Source, Unwanted
+from verl_axpo.data.stage import examples
 from verl_axpo.data.validation import reasons, shown
 from verl_axpo.tools.text import inert
 
@@ -36,16 +37,21 @@ class BadRow:
     place: str
     reason: str
 
+    @property
+    def kind(self) -> str:
+        """What the reason is about: the column, or the picture."""
+        return self.reason.split(":")[0]
+
 
 @dataclass(slots=True, kw_only=True)
 class Ingested:
-    """What came of a source's rows; `unwanted` counts by reason what the source's own selection left out,
+    """What came of a source's rows; `unwanted` has reason and place of what the source's own selection left out,
     `answer_types` the problems by how their answers are scored, `answer_rules` likewise in more detail."""
 
     source: str
     rows: int = 0
     bad: list[BadRow] = field(default_factory=list)
-    unwanted: Counter[str] = field(default_factory=Counter)
+    unwanted: list[BadRow] = field(default_factory=list)
     answer_types: Counter[str] = field(default_factory=Counter)
     answer_rules: Counter[str] = field(default_factory=Counter)
 
@@ -56,12 +62,14 @@ class Ingested:
             "rows": self.rows,
             "rows_documented": documented,
             "bad": len(self.bad),
-            "bad_reasons": dict(Counter(one.reason.split(":")[0] for one in self.bad)),
-            "unwanted": dict(self.unwanted),
+            "bad_reasons": dict(Counter(row.kind for row in self.bad)),
+            "unwanted": dict(Counter(row.reason for row in self.unwanted)),
             "problems": problems,
             "answer_types": dict(self.answer_types),
             "answer_rules": dict(self.answer_rules),
             "images": images,
+            "examples": examples([(row.kind, row.place) for row in self.bad])
+            | examples([(row.reason, row.place) for row in self.unwanted]),
         }
 
 
@@ -135,15 +143,20 @@ def read(
                 raise ValueError(f"id: got {shown(made.id)} again, first in {seen[made.id]}")
             seen[made.id] = place
             kind = with_judge(made.answer_type, made.answer, judge_above_words)
-            yield _problem(source, replace(made, answer_type=kind), folder, store)
-            result.answer_types[kind] += 1
-            result.answer_rules[rule_of(kind, made.answer)] += 1
+            problem, rule = _problem(source, replace(made, answer_type=kind), folder, store), rule_of(kind, made.answer)
         except Unwanted as left_out:
-            result.unwanted[str(left_out)] += 1
+            result.unwanted.append(BadRow(place=place, reason=str(left_out)))
         except ValidationError as error:
             result.bad.append(BadRow(place=place, reason=reasons(error)))
-        except ValueError as error:
-            result.bad.append(BadRow(place=place, reason=str(error)))
+        except OSError:
+            raise  # the disk's fault
+        except Exception as error:  # whatever a row does to the code that reads it, it costs that row alone
+            reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            result.bad.append(BadRow(place=place, reason=reason))
+        else:
+            result.answer_types[kind] += 1
+            result.answer_rules[rule] += 1
+            yield problem
 
 
 def inert_question(question: str) -> str:

@@ -41,7 +41,7 @@ def write(path: Path, rows: Iterable[Row], schema: Any = None) -> int:
     if not first and schema is None:
         raise ValueError(f"{path}: got no rows, expected at least one")
     schema = schema or pa.Table.from_pylist(first).schema
-    with replacing(path) as unfinished, pq.ParquetWriter(unfinished, schema) as writer:
+    with replacing(path) as unfinished, unfinished.open("wb") as file, pq.ParquetWriter(file, schema) as writer:
         group = first
         while group:
             writer.write_table(pa.Table.from_pylist(group, schema=schema))

@@ -7,7 +7,7 @@ dedup/ + sft/ + both models' rollouts + the hard set     -> make_rl()      -> rl
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import orjson
 
 from verl_axpo import prompts
 from verl_axpo.data import card, parquet, select_rl, select_sft
-from verl_axpo.data.dedup import DedupConfig, Drop, entry_of, find_drops, read_references, write_references
+from verl_axpo.data.dedup import DedupConfig, Drop, entry_of, find_drops, read_references, refresh_references
 from verl_axpo.data.files import sha256_of, write_lines
 from verl_axpo.data.images import ImageStore
 from verl_axpo.data.ingest import Progress, ingest
@@ -29,10 +29,13 @@ from verl_axpo.data.select_rl import RlConfig
 from verl_axpo.data.select_sft import SftConfig
 from verl_axpo.data.sources import HARD
 from verl_axpo.data.sources.base import Source
-from verl_axpo.data.stage import RECORD, Numbers, Stage, hashes, read_record, run
+from verl_axpo.data.stage import RECORD, Numbers, Stage, examples, hashes, read_record, run
 from verl_axpo.data.workspace import Workspace
+from verl_axpo.eval import benchmarks
 from verl_axpo.eval.loading import load, pairs
-from verl_axpo.eval.types import Question
+
+RULES = ("data", "images", "rewards")  # what a problem rests on: hashes of pictures, types of answers
+ROW_RULES = (*RULES, "prompts")
 
 
 def ingest_source(
@@ -51,6 +54,7 @@ def ingest_source(
         inputs=_source_hashes(root, source),
         settings={"max_bad": max_bad, "judge_above_words": judge_above_words, "limits": asdict(store.limits)},
         outputs=("problems.jsonl", "bad_rows.jsonl"),
+        rests_on=RULES,
     )
     if read_record(stage.out) and not _images_whole(stage.out / "problems.jsonl", store):
         (stage.out / RECORD).unlink()
@@ -77,7 +81,9 @@ def _source_hashes(root: Path, source: Source) -> dict[str, str]:
 def note_benchmarks(
     work: Workspace, registry: Any, chosen: Sequence[str] | None, sources: Sequence[str], revisions: Sequence[str]
 ) -> tuple[int, dict[str, str | None]]:
-    """Write what the benchmarks ask and show, for `dedup_sources`; one benchmark's images are in memory at a time.
+    """Note what the benchmarks ask and show, for `dedup_sources`; one benchmark's images are in memory at a time.
+
+    Each benchmark takes the place of its own earlier entries as soon as it is read; the others' stay.
 
     Args:
         work: where to.
@@ -97,14 +103,41 @@ def note_benchmarks(
         raise ValueError(f"benchmarks: got {unknown}, expected NAME of {list(registry.names())}")
     copies, commits = pairs(sources, names, "source"), pairs(revisions, names, "revision")
     read: dict[str, str | None] = {}
+    count = 0
+    for name in names:
+        loaded = load(registry, name, copies.get(name), commits.get(name))
+        count += refresh_references(work.benchmarks, name, loaded.questions)
+        read[name] = loaded.revision
+    return count, read
 
-    def questions() -> Iterator[Question]:
-        for name in names:
-            loaded = load(registry, name, copies.get(name), commits.get(name))
-            read[name] = loaded.revision
-            yield from loaded.questions
 
-    return write_references(work.benchmarks, questions()), read
+def held_out(work: Workspace, added: Sequence[Path], without: Collection[str]) -> list[Path]:
+    """The files of entries that must not be trained on: the benchmarks', and `added` ones.
+
+    Args:
+        work: has the benchmarks' entries.
+        added: further files of entries.
+        without: names of benchmarks that need not be noted.
+
+    Raises:
+        ValueError: a benchmark is neither noted nor in `without`, or a name there is none.
+    """
+    official = list(benchmarks.names())
+    unknown = sorted(set(without) - set(official))
+    if unknown:
+        raise ValueError(f"without-benchmark: got {unknown}, expected NAME of {official}")
+    files = [*([work.benchmarks] if work.benchmarks.exists() else []), *added]
+    noted = {entry.source for path in files for entry in read_references(path)}
+    missing = [name for name in official if name not in noted and name not in without]
+    if missing:
+        named = " ".join(f"--benchmark {name}" for name in missing)
+        left_out = " ".join(f"--without-benchmark {name}" for name in missing)
+        raise ValueError(
+            f"dedup: got no benchmark entries of {', '.join(missing)}, expected them in {work.benchmarks}; run "
+            f"`verl-axpo data benchmarks {named}`. Training on the test makes every result void; for what you will "
+            f"never report: {left_out}"
+        )
+    return files
 
 
 def dedup_sources(
@@ -119,6 +152,7 @@ def dedup_sources(
         inputs=hashes([*paths, *against]),
         settings={"sources": list(sources), **asdict(config)},
         outputs=("problems.jsonl", "hard.jsonl", "dropped.jsonl", "report.md"),
+        rests_on=RULES,
     )
 
     def work_it() -> Numbers:
@@ -139,7 +173,7 @@ def dedup_sources(
 
 
 def _dedup_numbers(
-    problems: Sequence[Problem], drops: Sequence[Drop], kept: Sequence[Problem], benchmarks: list[str]
+    problems: Sequence[Problem], drops: Sequence[Drop], kept: Sequence[Problem], held_out_of: list[str]
 ) -> Numbers:
     return {
         "problems": len(problems),
@@ -147,13 +181,14 @@ def _dedup_numbers(
         "dropped_against": sum(drop.scope == "against" for drop in drops),
         "kept": len(kept),
         "kept_by_source": dict(Counter(problem.source for problem in kept)),
-        "dropped_by": {" | ".join(key): count for key, count in sorted(_by_reason(drops).items())},
-        "benchmarks": benchmarks,
+        "dropped_by": {" | ".join(key): count for key, count in sorted(Counter(map(_reason, drops)).items())},
+        "benchmarks": held_out_of,
+        "examples": examples((" | ".join(_reason(drop)), drop.id) for drop in drops),
     }
 
 
-def _by_reason(drops: Sequence[Drop]) -> Counter[tuple[str, str, str, str]]:
-    return Counter((drop.source, drop.scope, drop.in_source, drop.by) for drop in drops)
+def _reason(drop: Drop) -> tuple[str, str, str, str]:
+    return drop.source, drop.scope, drop.in_source, drop.by
 
 
 def make_sft(
@@ -167,6 +202,7 @@ def make_sft(
         inputs=hashes([problems_path, *rollouts]),
         settings={**asdict(config), "teacher": teacher, **_row_settings(work, tools, embed)},
         outputs=("train.parquet", "val.parquet", "selected.jsonl"),
+        rests_on=ROW_RULES,
     )
 
     def work_it() -> Numbers:
@@ -179,7 +215,7 @@ def make_sft(
             parquet.write(stage.out / f"{split}.parquet", made, sft_schema(embed))
         picked = (orjson.dumps(one.model_dump()) for one in (*chosen.train, *chosen.val))
         write_lines(stage.out / "selected.jsonl", picked)
-        return chosen.numbers
+        return {**chosen.numbers, "examples": chosen.examples}
 
     result = run(stage, work_it)
     card.write(work, stage.out)
@@ -203,6 +239,7 @@ def make_rl(
         inputs=hashes([*names, *rollouts]),
         settings={**asdict(config), "teacher": teacher, "student": student, **_row_settings(work, tools, embed)},
         outputs=("train.parquet", "val.parquet"),
+        rests_on=ROW_RULES,
     )
 
     def work_it() -> Numbers:
@@ -218,7 +255,7 @@ def make_rl(
         store = work.store()
         for split, part in (("train", chosen.train), ("val", chosen.val)):
             parquet.write(stage.out / f"{split}.parquet", _rl_rows(part, split, tools, store, embed), rl_schema(embed))
-        return chosen.numbers
+        return {**chosen.numbers, "examples": chosen.examples}
 
     result = run(stage, work_it)
     card.write(work, stage.out)

@@ -1,6 +1,7 @@
 """What models made of the problems: one JSON object per attempt, from the agent runner.
 
-{"problem_id", "model", "sample", "correct", "tool_calls", "prompt_tokens", "response_tokens", "turns", "images"} a line
+{"problem_id", "model", "sample", "correct", "ended", "tool_calls", "prompt_tokens", "response_tokens", "turns",
+ "images"} a line
     -> read_attempts() -> Attempt, without turns: counting and choosing need only these few bytes of each line
     -> RolloutFile.read(attempt) -> Rollout, with turns
 Attempts -> solve_counts() -> per problem: solved, attempts
@@ -12,15 +13,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from verl_axpo.data.validation import reasons
 
 Key = tuple[str, str, int]
 Parsed = TypeVar("Parsed", bound=BaseModel)
+
+
+def name_of(key: Key) -> str:
+    """An attempt as it appears in messages."""
+    problem_id, model, sample = key
+    return f"trajectory {sample} of {model} on {problem_id}"
 
 
 class Turn(BaseModel):
@@ -33,8 +40,9 @@ class Turn(BaseModel):
 
 
 class Attempt(BaseModel):
-    """Who attempted what, and what came of it. `trainable` is False for what can be counted but is no SFT row. Tokens
-    are as the model's server counted them, images included: of the prompt, and of all that followed it."""
+    """Who attempted what, and what came of it. `ended` is False where a limit cut the last turn or left its call
+    unanswered: nobody should learn to end so. `trainable` is False for what else can be counted but is no SFT row.
+    Tokens are as the model's server counted them, images included: of the prompt, and of all that followed it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -43,9 +51,20 @@ class Attempt(BaseModel):
     sample: int = Field(ge=0)
     correct: bool | None
     tool_calls: int = Field(ge=0)
+    ended: bool = True
     trainable: bool = True
     prompt_tokens: int | None = Field(default=None, ge=0)
     response_tokens: int | None = Field(default=None, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _end_of_turns(cls, line: Any) -> Any:
+        """Where nobody noted the end, the last turn must end with its answer."""
+        turns = line.get("turns") if isinstance(line, dict) and "ended" not in line else None
+        if not turns or not isinstance(turns, list) or not isinstance(turns[-1], dict):
+            return line  # what is no list of turns is told when the turns are read
+        said = str(turns[-1].get("content", "")).rpartition("</think>")[2]
+        return {**line, "ended": said.rstrip().endswith("</answer>") and "<tool_call>" not in said}
 
     @property
     def tokens(self) -> int | None:

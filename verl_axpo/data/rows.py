@@ -16,7 +16,7 @@ from verl_axpo import prompts
 from verl_axpo.data.images import ImageStore
 from verl_axpo.data.parquet import Row
 from verl_axpo.data.problem import PLACEHOLDER, Problem
-from verl_axpo.data.rollouts import Rollout
+from verl_axpo.data.rollouts import Rollout, name_of
 
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 _EMBEDDED = pa.list_(pa.struct([("bytes", pa.binary())]))
@@ -102,12 +102,12 @@ def sft_row(problem: Problem, rollout: Rollout, tools: Sequence[str], store: Ima
     turns = [turn.model_dump() for turn in rollout.turns]
     if not turns or turns[-1]["role"] != "assistant":
         found = [turn["role"] for turn in turns]
-        raise ValueError(f"{name_of(rollout)}: got turns {found}, expected some that end with the assistant's")
+        raise ValueError(f"{name_of(rollout.key)}: got turns {found}, expected some that end with the assistant's")
     placeholders = sum(turn["content"].count(PLACEHOLDER) for turn in turns)
     if placeholders != len(rollout.images):
         raise ValueError(
-            f"{name_of(rollout)}: got {placeholders} {PLACEHOLDER} in its turns for {len(rollout.images)} image(s) of "
-            "tools, expected one each"
+            f"{name_of(rollout.key)}: got {placeholders} {PLACEHOLDER} in its turns for {len(rollout.images)} image(s) "
+            "of tools, expected one each"
         )
     makers = {**dict.fromkeys(rollout.images, "collect"), **dict.fromkeys(problem.images, ingest_of(problem))}
     return {
@@ -115,8 +115,3 @@ def sft_row(problem: Problem, rollout: Rollout, tools: Sequence[str], store: Ima
         "tools": orjson.dumps(prompts.tool_schemas(tools)).decode(),
         "images": [image_cell(store, image, embed, makers[image]) for image in (*problem.images, *rollout.images)],
     }
-
-
-def name_of(rollout: Rollout) -> str:
-    """A trajectory as it appears in messages."""
-    return f"trajectory {rollout.sample} of {rollout.model} on {rollout.problem_id}"

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from verl_axpo.data.problem import Problem
 from verl_axpo.data.rollouts import Solved
+from verl_axpo.data.stage import examples
 
 Undecided = Literal["error", "keep", "drop"]
 UNDECIDED: tuple[Undecided, ...] = ("error", "keep", "drop")
@@ -45,11 +46,13 @@ class RlConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RlSelection:
-    """The RL set in training order, the held-out part, and the numbers on the way."""
+    """The RL set in training order, the held-out part, and the numbers on the way; `examples` names the first few
+    problems that each rule dropped."""
 
     train: tuple[Problem, ...]
     val: tuple[Problem, ...]
     numbers: dict[str, Any]
+    examples: dict[str, list[str]]
 
 
 def select(
@@ -94,6 +97,7 @@ def select(
         train=tuple(everything[config.val :]),
         val=tuple(everything[: config.val]),
         numbers=_numbers(problems, hard, fates, easy, drawn, everything, config),
+        examples=examples((fate, name) for name, fate in fates.items() if fate not in stays),
     )
 
 

@@ -1,6 +1,6 @@
 """Which teacher trajectories become SFT data.
 
-attempts -> correct ones -> those that fit `max_tokens`
+attempts -> correct ones that ended by themselves -> those that fit `max_tokens`
          -> at most `per_problem` of each problem, tool use preferred where it is scarce
          -> surplus of one kind dropped until the share with tool calls is the target -> seeded order
 
@@ -10,11 +10,24 @@ kind after that is dropped at random.
 """
 
 import random
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from verl_axpo.data.rollouts import Attempt
+from verl_axpo.data.rollouts import Attempt, Key, name_of
+from verl_axpo.data.stage import examples
+
+# Why an attempt is not in the SFT set, in the order of the rules
+RULES = (
+    "unscored",
+    "wrong",
+    "dropped_not_ended",
+    "not_for_sft",
+    "dropped_too_long",
+    "dropped_per_problem_cap",
+    "dropped_tool_share",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,11 +55,13 @@ class SftConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SftSelection:
-    """The chosen trajectories in training order, those held out, and the numbers on the way."""
+    """The chosen trajectories in training order, those held out, and the numbers on the way; `examples` names the first
+    few that each rule dropped."""
 
     train: tuple[Attempt, ...]
     val: tuple[Attempt, ...]
     numbers: dict[str, Any]
+    examples: dict[str, list[str]]
 
 
 def select(attempts: Iterable[Attempt], config: SftConfig) -> SftSelection:
@@ -56,8 +71,9 @@ def select(attempts: Iterable[Attempt], config: SftConfig) -> SftSelection:
         ValueError: no trajectory is correct, the target needs a kind of which there is none, or lengths are asked for
             that nobody noted.
     """
-    everything = sorted(attempts, key=lambda one: one.key)
-    usable = [one for one in everything if one.correct and one.trainable]
+    everything = sorted(attempts, key=lambda attempt: attempt.key)
+    reasons = {attempt.key: _unfit(attempt) for attempt in everything}
+    usable = [attempt for attempt in everything if reasons[attempt.key] is None]
     correct = _fitting(usable, config.max_tokens)
     if not correct:
         fit = f" and of at most {config.max_tokens} tokens (--max-tokens)" if usable else ""
@@ -66,6 +82,13 @@ def select(attempts: Iterable[Attempt], config: SftConfig) -> SftSelection:
     rng.shuffle(correct)
     capped = _capped(correct, config)
     steered = capped if config.tool_share is None else _trimmed(capped, config.tool_share)
+    for rule, before, after in (
+        ("dropped_too_long", usable, correct),
+        ("dropped_per_problem_cap", correct, capped),
+        ("dropped_tool_share", capped, steered),
+    ):
+        stays = {attempt.key for attempt in after}
+        reasons |= {attempt.key: rule for attempt in before if attempt.key not in stays}
     rng.shuffle(steered)
     problems = list(dict.fromkeys(one.problem_id for one in steered))
     if len(problems) <= config.val:
@@ -74,8 +97,29 @@ def select(attempts: Iterable[Attempt], config: SftConfig) -> SftSelection:
     return SftSelection(
         train=tuple(one for one in steered if one.problem_id not in held_out),
         val=tuple(one for one in steered if one.problem_id in held_out),
-        numbers={**_numbers(everything, usable, correct, capped, steered), "val_problems": config.val},
+        numbers={
+            **_counts(reasons, len(everything)),
+            **_numbers(everything, correct, steered),
+            "val_problems": config.val,
+        },
+        examples=examples((rule, name_of(key)) for key, rule in reasons.items() if rule is not None),
     )
+
+
+def _unfit(attempt: Attempt) -> str | None:
+    """The rule by which an attempt is no demonstration, whatever else is chosen; None for one that is."""
+    if attempt.correct is None:
+        return "unscored"
+    if not attempt.correct:
+        return "wrong"
+    if not attempt.ended:
+        return "dropped_not_ended"
+    return None if attempt.trainable else "not_for_sft"
+
+
+def _counts(reasons: Mapping[Key, str | None], total: int) -> dict[str, int]:
+    found = Counter(reasons.values())
+    return {"trajectories": total, **{rule: found[rule] for rule in RULES}}
 
 
 def _fitting(usable: Sequence[Attempt], most: int | None) -> list[Attempt]:
@@ -128,23 +172,10 @@ def _trimmed(capped: list[Attempt], share: float) -> list[Attempt]:
     return plain[: max(1, most_plain)] + tool[: max(1, most_tool)]
 
 
-def _numbers(
-    everything: Sequence[Attempt],
-    usable: Sequence[Attempt],
-    correct: Sequence[Attempt],
-    capped: Sequence[Attempt],
-    steered: Sequence[Attempt],
-) -> dict[str, Any]:
+def _numbers(everything: Sequence[Attempt], correct: Sequence[Attempt], steered: Sequence[Attempt]) -> dict[str, Any]:
     return {
-        "trajectories": len(everything),
-        "unscored": sum(one.correct is None for one in everything),
-        "wrong": sum(one.correct is False for one in everything),
-        "not_for_sft": sum(one.correct is True and not one.trainable for one in everything),
-        "dropped_too_long": len(usable) - len(correct),
         "correct": len(correct),
         "correct_tool_share": _share(correct),
-        "dropped_per_problem_cap": len(correct) - len(capped),
-        "dropped_tool_share": len(capped) - len(steered),
         "selected": len(steered),
         "selected_tool_share": _share(steered),
         "selected_most_tokens": max((one.tokens for one in steered if one.tokens is not None), default=None),

@@ -14,6 +14,9 @@ from verl_axpo.data.rollouts import Rollout, RolloutFiles
 
 CALL = {"name": "image_zoom_in", "arguments": {}, "ok": True, "infra": False, "seconds": 0.1, "error": None}
 
+NAMES = ("written", "correct", "infra_failures", "without_verdict", "not_for_sft", "not_ended", "bad_lines")
+NOTHING = dict.fromkeys(NAMES, 0)
+
 
 def run(uid: str, rollout: int = 0, status: str = "ok", turns: list[dict[str, Any]] | None = None) -> dict[str, Any]:
     """A line of rollouts.jsonl, with fields that are not read."""
@@ -46,16 +49,16 @@ def test_turns_and_pictures_come_in_the_order_the_model_saw_them(tmp_path: Path)
     (tmp_path / "images").mkdir()
     (tmp_path / "images/a.png").write_bytes(encoded(picture("a")))
     call = turn("<think>\nlook\n</think>\n\n<tool_call>...</tool_call>", [{"text": "crop", "images": ["images/a.png"]}])
-    write(tmp_path, [run("p", turns=[call, turn("done", unanswered=1)])], [score("p", True)])
+    write(tmp_path, [run("p", turns=[call, turn("done")])], [score("p", True)])
     numbers, found = collected(tmp_path)
-    assert numbers == {"written": 1, "correct": 1, "infra_failures": 0, "without_verdict": 0, "not_for_sft": 0}
+    assert numbers == {**NOTHING, "written": 1, "correct": 1}
     rollout = found["p"]
     assert [(one.role, one.content) for one in rollout.turns] == [
         ("assistant", call["text"]),
         ("tool", "<image>crop"),
         ("assistant", "done"),
     ]
-    assert (rollout.tool_calls, rollout.correct, rollout.model) == (2, True, "teacher")
+    assert (rollout.tool_calls, rollout.correct, rollout.model) == (1, True, "teacher")
     assert ImageStore(tmp_path / "store").read(rollout.images[0]) == encoded(picture("a"))
 
 
@@ -77,7 +80,9 @@ def test_the_last_line_of_a_rollout_and_of_a_verdict_counts(tmp_path: Path) -> N
     numbers, found = collected(tmp_path)
     # r failed and needs no verdict, q's judge failed, s has none yet
     assert {name: one.correct for name, one in found.items()} == {"p": True, "q": None, "r": None}
-    assert numbers == {"written": 3, "correct": 1, "infra_failures": 2, "without_verdict": 1, "not_for_sft": 0}
+    # the server failed in r: it did not end by itself
+    expected = {"written": 3, "correct": 1, "infra_failures": 2, "without_verdict": 1, "not_for_sft": 1, "not_ended": 1}
+    assert numbers == {**NOTHING, **expected}
 
 
 def test_what_is_no_sft_row_still_counts(tmp_path: Path) -> None:
@@ -107,3 +112,40 @@ def test_a_folder_without_rollouts_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"scores.jsonl: no such file; expected the folder of an agent run"):
         collected(tmp_path)
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_what_a_limit_cut_or_left_calling_is_no_demonstration_however_right(tmp_path: Path) -> None:
+    answered = turn("so\n</think>\n\n<answer>1</answer> Wait,")
+    runs = [
+        run("whole"),
+        run("cut", status="truncated", turns=[answered]),
+        run("calling", status="truncated", turns=[turn("look"), turn("<answer>1</answer><tool_call>", unanswered=1)]),
+        run("calling_ok", turns=[turn("<answer>1</answer><tool_call>", unanswered=1)]),
+    ]
+    write(tmp_path, runs, [score(line["uid"], True) for line in runs])
+    numbers, found = collected(tmp_path)
+    assert [name for name, rollout in found.items() if rollout.trainable and rollout.ended] == ["whole"]
+    assert (numbers["correct"], numbers["not_ended"]) == (4, 3)
+
+
+def test_a_poison_line_and_a_lost_picture_cost_their_own_rollout(tmp_path: Path) -> None:
+    lost = turn("look", [{"text": "", "images": ["images/lost.png"]}])
+    write(tmp_path, [run("p"), run("lost", turns=[lost, turn("done")])], [score("p", True), score("lost", True)])
+    for name in ("rollouts.jsonl", "scores.jsonl"):
+        sound = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(b'{"benchmark": "pro{"benchmark"\n\xff\n[]\n' + sound)
+    numbers, found = collected(tmp_path)
+    assert {name: rollout.trainable for name, rollout in found.items()} == {"p": True, "lost": False}
+    assert (numbers["correct"], numbers["bad_lines"]) == (2, 6)
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "/etc/passwd", "a/../../secret.png", "link/secret.png"])
+def test_no_picture_of_a_rollout_lies_outside_its_folder(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (tmp_path / "secret.png").write_bytes(encoded(picture("a")))
+    (folder / "link").symlink_to(tmp_path)
+    looks = turn("look", [{"text": "", "images": [name]}])
+    write(folder, [run("p", turns=[looks, turn("done")])], [score("p", True)])
+    with pytest.raises(ValueError, match=r"got path .*(expected one inside|a link that leads out of)"):
+        collected(folder)

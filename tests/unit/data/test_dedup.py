@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from verl_axpo.data.fingerprint import perceptual_hash
 from verl_axpo.data.fixtures import encoded, picture
 from verl_axpo.data.images import ImageStore
 from verl_axpo.data.problem import Problem
+from verl_axpo.data.same_answer import Answer
 from verl_axpo.eval.types import Question
 
 A, B = "a" * 64, "5" * 64  # 256 bits apart: 1010 and 0101 differ everywhere
@@ -179,3 +181,47 @@ def test_a_problem_takes_its_hash_from_the_store(tmp_path: Path) -> None:
 def test_impossible_settings_are_refused(config: dict[str, object], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         DedupConfig(**config)  # type: ignore[arg-type]
+
+
+def answered(name: str, question: str, text: str, *phashes: str, kind: Any = "math") -> Entry:
+    answer = Answer(text=text, kind=kind)
+    return Entry(id=name, source=name[0], question=question, stem=question, phashes=phashes, answer=answer)
+
+
+def test_inside_one_question_with_another_answer_is_another_problem() -> None:
+    entries = [
+        answered("p1", "find x", "3", A),
+        answered("p2", "find x", "4", bits(A, 2)),  # a triangle of the same template
+        answered("p3", "find x", "8/2", bits(A, 1)),  # p2 again, written differently
+        answered("p4", "find y", "3", A),
+        answered("p5", "who", "Oslo", kind="short_text"),
+        answered("p6", "who", "Bergen", kind="short_text"),
+        answered("p7", "who", "oslo.", kind="short_text"),
+    ]
+    assert [drop[:3] for drop in dropped(entries)] == [
+        ("p3", "p2", "image and question"),
+        ("p7", "p5", "question"),
+    ]
+
+
+def test_against_a_benchmark_another_answer_protects_nobody() -> None:
+    found = dropped([answered("p1", LONG, "3", A)], [entry("b1", LONG, A)])
+    assert found == [("p1", "b1", "image and question", 0)]
+
+
+@pytest.mark.parametrize("rules", ["data", "images"])
+def test_entries_by_other_rules_are_refused_with_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rules: str
+) -> None:
+    question = Question(benchmark="vstar", uid="7", prompt="Why?", ground_truth="A", answer_type="choice")
+    write_references(tmp_path / "r.jsonl", [question])
+    monkeypatch.setattr(f"verl_axpo.{rules}.VERSION", 3)
+    with pytest.raises(
+        ValueError, match=rf"vstar was noted by other rules \({rules} 2 then, 3 now\); run .*--benchmark v"
+    ):
+        read_references(tmp_path / "r.jsonl")
+    line = json.loads((tmp_path / "r.jsonl").read_text())
+    del line["versions"]
+    (tmp_path / "r.jsonl").write_text(json.dumps(line) + "\n")
+    with pytest.raises(ValueError, match=r"no versions then"):
+        read_references(tmp_path / "r.jsonl")

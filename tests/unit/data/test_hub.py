@@ -6,9 +6,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import HfApi, constants
+from huggingface_hub.hf_api import RepoFile
 
 from tests.unit.data.faulty import Faulty
 from verl_axpo.data import hub as hub_module
@@ -147,3 +150,36 @@ def test_the_mirror_of_the_environment_is_used(hub: Hub, tmp_path: Path) -> None
     subprocess.run([sys.executable, "-c", code, REPO, str(tmp_path)], env=environment, check=True)
     assert names(tmp_path) == {"README.md", "data/rows.parquet"}
     assert hub.url != constants.ENDPOINT  # not by accident of this process
+
+
+SHA = "a" * 40
+
+
+@pytest.mark.parametrize(
+    ("path", "oid"),
+    [
+        ("../x.json", SHA),
+        ("/tmp/x.json", SHA),
+        ("a/../../x.json", SHA),
+        ("..\\x.json", SHA),
+        ("C:\\x.json", SHA),
+        ("link/x.json", SHA),
+        (".pieces/x.json", SHA),
+        ("x.json", "../../" + SHA),
+        ("x.json", ""),
+    ],
+)
+def test_a_listing_that_leads_out_of_the_folder_is_refused_before_the_first_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, oid: str
+) -> None:
+    def tree(*_: Any, **__: Any) -> list[RepoFile]:
+        return [RepoFile(path=path, size=1, oid=oid)]
+
+    monkeypatch.setattr(HfApi, "dataset_info", lambda *_, **__: SimpleNamespace(sha=SHA))
+    monkeypatch.setattr(HfApi, "list_repo_tree", tree)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "link").symlink_to(tmp_path)
+    with pytest.raises(ValueError, match=r"the hub lists"):
+        fetch(REPO, ["*"], out, endpoint="http://127.0.0.1:9")
+    assert names(tmp_path) == set()

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,12 +21,17 @@ from verl_axpo.data.fixtures import encoded, picture
 from verl_axpo.data.images import ImageStore
 from verl_axpo.data.mirror import app, serving
 from verl_axpo.data.problem import Problem, read_problems
+from verl_axpo.eval import benchmarks
 from verl_axpo.eval.types import Question
 
 SOURCES = ("virl39k", "fvqa", "pyvision", "mmfinereason")
 ROWS = 12
 TOOLS = ["image_zoom_in"]
 MANY = 200  # rows, enough to be interrupted among them
+
+
+# The benchmarks that this module's registry does not have
+UNNOTED = [word for name in benchmarks.names() if name != "vstar" for word in ("--without-benchmark", name)]
 
 
 class Cli:
@@ -118,7 +124,7 @@ def prepared(cli: Cli) -> tuple[Path, Path]:
     for name in SOURCES:
         cli("ingest", name)
     cli("benchmarks", "--registry", __name__, "--benchmark", "vstar")
-    cli("dedup")
+    cli("dedup", *UNNOTED)
     problems = list(read_problems(cli.work / "dedup/problems.jsonl"))
     image = crop(ImageStore(cli.work / "images"))
     teacher = write(cli.work / "teacher.jsonl", teacher_lines(problems, image))
@@ -196,13 +202,13 @@ def test_a_second_run_does_nothing_and_a_changed_input_does_what_follows(cli: Cl
     made = {path: path.stat().st_mtime_ns for path in cli.work.rglob("*.parquet")}
     for name in SOURCES:
         assert "nothing has changed" in cli("ingest", name)
-    assert "nothing has changed" in cli("dedup")
+    assert "nothing has changed" in cli("dedup", *UNNOTED)
     assert "nothing has changed" in cli("sft", "--rollouts", teacher, *SFT)
     assert made == {path: path.stat().st_mtime_ns for path in cli.work.rglob("*.parquet")}
     assert "nothing has changed" not in cli("sft", "--rollouts", teacher, *SFT, "--seed", 1)
     fixtures.fvqa(cli.work / "raw/fvqa", fixtures.items_of("fvqa", ROWS + 1, 0))
     assert "nothing has changed" not in cli("ingest", "fvqa")
-    assert "nothing has changed" not in cli("dedup")
+    assert "nothing has changed" not in cli("dedup", *UNNOTED)
 
 
 def test_images_stay_in_the_store_unless_asked_for(cli: Cli) -> None:
@@ -232,10 +238,55 @@ def test_a_local_copy_of_a_benchmark_is_kept_out(cli: Cli) -> None:
     (cli.work / "copy.png").write_bytes(encoded(picture("pyvision/0/3").resize((320, 320))))
     told = cli("benchmarks", "--registry", __name__, "--source", f"hrbench={cli.work / 'copy.png'}")
     assert "2 questions of vstar, hrbench (local) in" in told
-    cli("dedup")
+    cli("dedup", *UNNOTED)
     dropped = (cli.work / "dedup/dropped.jsonl").read_text().splitlines()
     assert [json.loads(line)["id"] for line in dropped[:2]] == ["fvqa/fvqa_train_0", "pyvision/deepeyes/3"]
     assert "dropped_against: 0" in cli("dedup", "--without-benchmarks")
+
+
+def dropped_ids(cli: Cli) -> list[str]:
+    return [json.loads(line)["id"] for line in (cli.work / "dedup/dropped.jsonl").read_text().splitlines()]
+
+
+def test_entries_that_are_added_never_replace_the_benchmarks(cli: Cli) -> None:
+    for name in ("fvqa", "pyvision"):
+        cli("ingest", name)
+    (cli.work / "copy.png").write_bytes(encoded(picture("pyvision/0/3")))
+    copy = ("--registry", __name__, "--benchmark", "hrbench", "--source", f"hrbench={cli.work / 'copy.png'}")
+    cli("benchmarks", "--registry", __name__, "--benchmark", "vstar")
+    more = Path(shutil.copy(cli.work / "benchmarks.jsonl", cli.work / "vstar.jsonl"))
+    cli("benchmarks", *copy)
+    cli("dedup", *UNNOTED)
+    assert dropped_ids(cli) == ["fvqa/fvqa_train_0", "pyvision/deepeyes/3"]
+    (cli.work / "benchmarks.jsonl").rename(cli.work / "both.jsonl")
+    cli("benchmarks", *copy)
+    cli("dedup", "--against", more, *UNNOTED)
+    assert dropped_ids(cli) == ["fvqa/fvqa_train_0", "pyvision/deepeyes/3"]
+    cli("dedup", "--against", more, "--without-benchmarks")
+    assert dropped_ids(cli) == ["fvqa/fvqa_train_0"]
+
+
+def test_a_benchmark_that_is_noted_again_takes_its_own_place_alone(cli: Cli) -> None:
+    cli("benchmarks", "--registry", __name__, "--benchmark", "vstar")
+    for size in (20, 30):
+        (cli.work / "copy.png").write_bytes(encoded(picture("a").resize((size, size))))
+        source = f"hrbench={cli.work / 'copy.png'}"
+        cli("benchmarks", "--registry", __name__, "--benchmark", "hrbench", "--source", source)
+    lines = [json.loads(line) for line in (cli.work / "benchmarks.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == ["vstar/0", "hrbench/0"]
+
+
+def test_a_benchmark_that_is_missing_is_refused_unless_it_is_named(cli: Cli) -> None:
+    cli("ingest", "fvqa")
+    cli("benchmarks", "--registry", __name__, "--benchmark", "vstar")
+    named = r"mathvision, .*run `verl-axpo data benchmarks --benchmark mathvision .*--without-benchmark mmsearch"
+    with pytest.raises(SystemExit, match=named):
+        cli("dedup")
+    with pytest.raises(SystemExit, match="entries of mmsearch, expected them"):
+        cli("dedup", *UNNOTED[:-2])
+    with pytest.raises(SystemExit, match=r"without-benchmark: got \['mmmu'\], expected NAME of"):
+        cli("dedup", *UNNOTED, "--without-benchmark", "mmmu")
+    assert not (cli.work / "dedup").exists()
 
 
 def test_long_texts_go_to_a_judge_where_that_is_asked_for(cli: Cli) -> None:
@@ -258,7 +309,9 @@ def test_fetch_brings_a_source_and_check_reads_it(cli: Cli, tmp_path_factory: py
 
 
 def test_users_mistakes_are_told_in_a_line(cli: Cli) -> None:
-    with pytest.raises(SystemExit, match=r"dedup: got no benchmark entries, expected .*benchmarks.jsonl"):
+    with pytest.raises(
+        SystemExit, match=r"dedup: got no benchmark entries of mathvision, .*mmsearch, expected them in"
+    ):
         cli("dedup")
     with pytest.raises(SystemExit, match=r"benchmarks: got \['mmmu'\], expected NAME of \['vstar', 'hrbench'\]"):
         cli("benchmarks", "--registry", __name__, "--benchmark", "mmmu")

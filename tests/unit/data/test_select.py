@@ -98,6 +98,7 @@ def test_problems_solved_both_ways_go_to_the_kind_that_is_behind() -> None:
         "trajectories": 12,
         "unscored": 0,
         "wrong": 0,
+        "dropped_not_ended": 0,
         "not_for_sft": 0,
         "dropped_too_long": 0,
         "correct": 12,
@@ -298,3 +299,38 @@ def test_more_held_out_than_there_is_is_refused() -> None:
 def test_impossible_settings_are_refused(kind: Any, config: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         kind(**config)
+
+
+# --- demonstrations end by themselves, and every rule's drops are told -----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("last", "noted", "ended"),
+    [
+        ("so</think><answer>1</answer>\n", {}, True),
+        ("so</think><answer>1</answer> Wait, let me", {}, False),
+        ("so <answer>1</answer>", {}, True),
+        ("so</think><tool_call>{}</tool_call>", {}, False),
+        ("so</think><tool_call>{}</tool_call><answer>1</answer>", {}, False),
+        ("so</think><answer>1</answer>", {"ended": False}, False),
+        ("so</think>It is 1.", {"ended": True}, True),
+    ],
+)
+def test_an_attempt_that_did_not_end_by_itself_is_no_demonstration(
+    tmp_path: Path, last: str, noted: dict[str, Any], ended: bool
+) -> None:
+    turns = [{"role": "assistant", "content": last}]
+    rows = [{**LINE, "tool_calls": 0, "turns": turns, **noted}, {**LINE, "problem_id": "q", "tool_calls": 0}]
+    attempts = list(RolloutFiles([write(tmp_path / "a.jsonl", rows)]).attempts())
+    selection = chosen(attempts, tool_share=None)
+    assert {one.problem_id for one in selection.train} == ({"p", "q"} if ended else {"q"})
+    assert selection.numbers["dropped_not_ended"] == (not ended)
+    assert selection.examples == ({} if ended else {"dropped_not_ended": ["trajectory 0 of m on p"]})
+
+
+def test_each_rule_names_the_first_few_that_it_dropped() -> None:
+    attempts = [attempt("p", k, correct=False) for k in range(5)] + [attempt("p", k) for k in range(5, 7)]
+    selection = chosen(attempts, tool_share=None)
+    assert selection.examples["wrong"] == [f"trajectory {k} of teacher on p" for k in range(3)]
+    assert len(selection.examples["dropped_per_problem_cap"]) == 1
+    assert filtered().examples == {"teacher_fails": ["fails"], "not_in_sft": ["untaught"], "student_solves": ["easy"]}

@@ -66,6 +66,7 @@ def test_virl39k(raw: Path) -> None:
         "answer_types": {"math": 4},
         "answer_rules": {"math, a value": 4},
         "images": 4,
+        "examples": {},
     }
     assert problems[3] == Problem(
         id="virl39k/fixture-3",

@@ -1,10 +1,12 @@
 """A stage is skipped only when nothing it depends on has changed and its outputs are there."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from verl_axpo import data, images, prompts, rewards
 from verl_axpo.data.files import replacing, write_lines
 from verl_axpo.data.stage import Stage, hashes, read_record, run
 
@@ -28,7 +30,8 @@ def test_nothing_changed_nothing_done(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "changed", [{"inputs": {"a": "2"}}, {"inputs": {"b": "1"}}, {"settings": {"k": [1, 3]}}, {"version": 2}]
+    "changed",
+    [{"inputs": {"a": "2"}}, {"inputs": {"b": "1"}}, {"settings": {"k": [1, 3]}}, {"rests_on": ("data", "images")}],
 )
 def test_another_input_setting_or_version_does_it_again(tmp_path: Path, changed: dict[str, Any]) -> None:
     done(tmp_path)
@@ -74,3 +77,45 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
         broken_off()
     assert path.read_bytes() == b"1\n2\n"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("rules", [data, images, prompts, rewards])
+def test_a_raised_version_makes_the_stage_stale_and_later_stages_refuse_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rules: Any
+) -> None:
+    name = rules.__name__.rpartition(".")[2]
+    done(tmp_path, rests_on=(name,))
+    hashes([tmp_path / "o.txt"])
+    monkeypatch.setattr(rules, "VERSION", rules.VERSION + 1)
+    with pytest.raises(
+        ValueError, match=rf"o.txt: made by other rules \({name} 2 then, 3 now\); run `verl-axpo data s`"
+    ):
+        hashes([tmp_path / "o.txt"])
+    assert done(tmp_path, "y", rests_on=(name,)) == ({"written": "y"}, False)
+    hashes([tmp_path / "o.txt"])
+
+
+def test_what_was_made_before_there_were_versions_is_stale(tmp_path: Path) -> None:
+    done(tmp_path)
+    record = read_record(tmp_path)
+    assert record is not None
+    del record["versions"]
+    (tmp_path / "stage.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="no versions then"):
+        hashes([tmp_path / "o.txt"])
+    assert done(tmp_path, "y") == ({"written": "y"}, False)
+
+
+def test_an_output_that_was_damaged_at_the_same_length_is_not_trusted(tmp_path: Path) -> None:
+    done(tmp_path, "xyz")
+    (tmp_path / "o.txt").write_text("xyy")
+    with pytest.raises(ValueError, match=r"o.txt: not what the stage 's' wrote; run `verl-axpo data s` again"):
+        hashes([tmp_path / "o.txt"])
+    assert done(tmp_path, "abc") == ({"written": "abc"}, False)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"stage": "s"}'])
+def test_a_record_that_cannot_be_read_is_none(tmp_path: Path, content: str) -> None:
+    done(tmp_path)
+    (tmp_path / "stage.json").write_text(content)
+    assert done(tmp_path, "y") == ({"written": "y"}, False)

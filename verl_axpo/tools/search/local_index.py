@@ -25,17 +25,30 @@ from verl_axpo.tools.text import utf8
 
 SUFFIXES = (".txt", ".md", ".jsonl")
 PASSAGE_CHARS = 1_200  # one passage of a document: about what Tavily returns for one page
-FORMAT = 1  # of the index; raise it when what is stored changes, and old ones are built anew
+FORMAT = 2  # of the index; raise it when what is stored changes, and old ones are built anew
 TITLE_WEIGHT, TEXT_WEIGHT = 2.0, 1.0  # of a word found there, in BM25
 _SCHEMA = """
 CREATE VIRTUAL TABLE passages USING fts5(
     title, text, url UNINDEXED, tokenize = 'porter unicode61 remove_diacritics 2'
 );
 CREATE TABLE about (content_hash TEXT, documents INTEGER);
+CREATE TABLE frequencies (term TEXT PRIMARY KEY, passages INTEGER) WITHOUT ROWID;
 """
+_COUNT = """
+CREATE VIRTUAL TABLE temp.terms USING fts5vocab(main, passages, row);
+INSERT INTO frequencies SELECT term, doc FROM temp.terms;
+"""
+# The sorter holds numbers alone; a passage's text is read when it is among the best
 _SEARCH = """
-SELECT title, url, text, bm25(passages, ?, ?) AS distance
-FROM passages WHERE passages MATCH ? ORDER BY distance, rowid
+SELECT rowid, bm25(passages, ?, ?) AS distance FROM passages WHERE passages MATCH ? ORDER BY distance, rowid
+"""
+_PASSAGE = "SELECT title, url, text FROM passages WHERE rowid = ?"
+# Passages that one query ranks, at most, beyond those of its rarest word: a word that most passages have costs time and
+# tells nothing. Smaller folders are ranked by every word.
+RANKED_PASSAGES = 4_000
+_TERMS = """
+CREATE VIRTUAL TABLE word USING fts5(text, tokenize = 'porter unicode61 remove_diacritics 2');
+CREATE VIRTUAL TABLE terms USING fts5vocab(word, row);
 """
 
 
@@ -74,11 +87,12 @@ class LocalIndex:
         Raises:
             sqlite3.Error: the index is gone or damaged.
         """
-        match = _match(query)
         best: dict[str, Hit] = {}
-        if match:
-            with closing(self._connect()) as connection:
-                for title, url, text, distance in connection.execute(_SEARCH, (TITLE_WEIGHT, TEXT_WEIGHT, match)):
+        with closing(self._connect()) as connection:
+            match = _match(_selective(connection, query))
+            if match:
+                for row, distance in connection.execute(_SEARCH, (TITLE_WEIGHT, TEXT_WEIGHT, match)):
+                    title, url, text = connection.execute(_PASSAGE, (row,)).fetchone()
                     # bm25() is negative, lower is better; the squashing keeps Tavily's range
                     best.setdefault(url, Hit(title=title, url=url, content=text, score=distance / (distance - 1)))
                     if len(best) == max_results:
@@ -90,9 +104,35 @@ class LocalIndex:
         return sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
 
 
-def _match(query: str) -> str:
+def _match(words: Iterable[str]) -> str:
     """An FTS5 expression for any of the words: each quoted, so that none is an operator."""
-    return " OR ".join(f'"{word}"' for word in dict.fromkeys(re.findall(r"\w+", query)))
+    return " OR ".join(f'"{word}"' for word in words)
+
+
+def _selective(connection: sqlite3.Connection, query: str) -> list[str]:
+    """The query's rarest words that together are in at most RANKED_PASSAGES passages, and the rarest in any case."""
+    counts = {word: count for word, count in _counted(connection, query) if count}
+    chosen: list[str] = []
+    ranked = 0
+    for word in sorted(counts, key=lambda word: counts[word]):
+        ranked += counts[word]
+        if chosen and ranked > RANKED_PASSAGES:
+            break
+        chosen.append(word)
+    return chosen
+
+
+def _counted(connection: sqlite3.Connection, query: str) -> Iterator[tuple[str, int]]:
+    """Each word of the query with the number of passages that have its rarest term."""
+    with closing(sqlite3.connect(":memory:")) as tokenizer:
+        tokenizer.executescript(_TERMS)
+        for word in dict.fromkeys(re.findall(r"\w+", query)):
+            tokenizer.execute("DELETE FROM word")
+            tokenizer.execute("INSERT INTO word VALUES (?)", (utf8(word),))
+            terms = [term for (term,) in tokenizer.execute("SELECT term FROM terms")]
+            found = "SELECT passages FROM frequencies WHERE term = ?"
+            counts = [connection.execute(found, (term,)).fetchone() for term in terms]
+            yield word, min((count[0] if count else 0 for count in counts), default=0)
 
 
 def _fingerprint(documents: Path, files: Iterable[Path]) -> str:
@@ -118,6 +158,7 @@ def _build(path: Path, documents: Iterator[Document]) -> None:
         if not stored:
             raise ValueError(f"documents: no text in any {', '.join(SUFFIXES)} file of that folder")
         connection.execute("INSERT INTO passages (passages) VALUES ('optimize')")
+        connection.executescript(_COUNT)
         connection.execute("INSERT INTO about VALUES (?, ?)", (total.hexdigest(), stored))
         connection.commit()
     os.replace(unfinished, path)
