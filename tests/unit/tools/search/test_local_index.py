@@ -136,3 +136,13 @@ def test_documents_that_cannot_be_read_are_named_at_start(name: str, content: by
     for _ in range(2):  # a failed build leaves nothing that a second start takes for an index
         with pytest.raises(ValueError, match=told):
             LocalIndex(folder, tmp_path / "index")
+
+
+def test_common_words_cost_nothing_where_a_rarer_one_is_asked_for(
+    documents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (documents / "many.jsonl").write_text("".join(f'{{"text": "the city is number{k}"}}\n' for k in range(50)))
+    monkeypatch.setattr("verl_axpo.tools.search.local_index.RANKED_PASSAGES", 10)
+    index = LocalIndex(documents, tmp_path / "index")
+    assert urls(index, "what is the city number7", 60) == ["many.jsonl#8"]  # "is", "the" and "city" are left out
+    assert len(urls(index, "the", 60)) > 50  # nothing rarer was asked for

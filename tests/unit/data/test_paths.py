@@ -1,0 +1,36 @@
+"""No path of a row, an archive or an index leads out of its folder, and each costs its own row alone."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from verl_axpo.data.fixtures import encoded, picture
+from verl_axpo.data.images import ImageStore
+from verl_axpo.data.reading import PictureFolder
+
+LINK = 0o120777 << 16  # a symbolic link's Unix mode, where zip keeps it
+
+
+@pytest.mark.parametrize("name", ["../s.png", "/etc/passwd", "a/../../s.png", "out/s.png", "x" * 5000, "link.png", ""])
+def test_a_rows_picture_lies_in_its_folder_or_the_row_is_bad(tmp_path: Path, name: str) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (tmp_path / "s.png").write_bytes(encoded(picture("a")))
+    (root / "out").symlink_to(tmp_path)
+    with zipfile.ZipFile(root / "images.zip", "w") as archive:
+        link = zipfile.ZipInfo("link.png")
+        link.external_attr = LINK
+        archive.writestr(link, "../s.png")
+        archive.writestr("../s.png", encoded(picture("a")))
+    with pytest.raises(ValueError, match="image: "):
+        PictureFolder(root, (".",), 1 << 20).read(name)
+
+
+def test_an_index_names_only_files_of_the_store(tmp_path: Path) -> None:
+    record = ImageStore(tmp_path / "store").add(encoded(picture("a")))
+    index = tmp_path / "store/index.jsonl"
+    line = json.loads(index.read_text())
+    index.write_text(json.dumps({**line, "file": "../../s.png"}) + "\n" + json.dumps({**line, "file": 3}) + "\n")
+    assert record.sha256 not in ImageStore(tmp_path / "store").records
