@@ -4,11 +4,12 @@
 <folder>/scores.jsonl   (verdicts)                --'   pictures of tools -> the image store
 
 The runner's `uid` is the problem's id. Of its lines only the fields below are read; a later line of the same rollout
-replaces an earlier one. Rollouts without a verdict are not collected yet. A line that is none, and a picture that is
-lost, cost their own rollout.
+replaces an earlier one, and a verdict counts for the line that it was given on. A verdict that nobody could give hides
+none. Rollouts without a verdict are not collected yet; verdicts of other rules are refused. A line that is none, and a
+picture that is lost, cost their own rollout.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +23,8 @@ from verl_axpo.data.problem import PLACEHOLDER
 from verl_axpo.data.rollouts import Rollout, Turn
 from verl_axpo.data.stage import Numbers
 from verl_axpo.data.validation import reasons
+from verl_axpo.eval import versions
+from verl_axpo.eval.records import bytes_hash
 
 BAD_LINES = "bad_lines"
 Key = tuple[str, str, int]
@@ -62,6 +65,8 @@ class _Verdict(BaseModel):
 
 class _Scored(_Line):
     score: _Verdict
+    version: str = versions.FIRST_SCORING
+    of: str | None = None
 
 
 LineT = TypeVar("LineT", bound=_Line)
@@ -75,17 +80,20 @@ def collect(folder: Path, model: str, out: Path, store: ImageStore) -> Numbers:
         none that the runner writes.
 
     Raises:
-        ValueError: a file without a single line that the runner writes, or a path that leaves the folder; names it.
+        ValueError: a file without a single line that the runner writes, a path that leaves the folder, or verdicts of
+            other rules; names it.
         FileNotFoundError: the folder has no rollouts.
     """
     names = ("written", "correct", "infra_failures", "without_verdict", "not_for_sft", "not_ended", BAD_LINES)
     counts = dict.fromkeys(names, 0)
-    verdicts = {line.key: line.score.correct for _, line in _lines(folder / "scores.jsonl", _Scored, counts)}
-    offsets = {line.key: offset for offset, line in _lines(folder / "rollouts.jsonl", _Run, counts)}
+    scored = [line for _, _, line in _lines(folder / "scores.jsonl", _Scored, counts)]
+    runs = _lines(folder / "rollouts.jsonl", _Run, counts)
+    places = {line.key: (offset, bytes_hash(raw)) for offset, raw, line in runs}
+    verdicts = _verdicts(folder, scored, {key: name for key, (_, name) in places.items()})
 
     def made() -> Iterator[bytes]:
-        for offset, run in _lines(folder / "rollouts.jsonl", _Run, dict(counts)):
-            if offsets[run.key] != offset:
+        for offset, _, run in _lines(folder / "rollouts.jsonl", _Run, dict(counts)):
+            if places[run.key][0] != offset:
                 continue
             failed = run.status is Status.INFRA_FAILURE
             if run.key not in verdicts and not failed:
@@ -101,6 +109,22 @@ def collect(folder: Path, model: str, out: Path, store: ImageStore) -> Numbers:
 
     write_lines(out, made())
     return counts
+
+
+def _verdicts(folder: Path, scored: Sequence[_Scored], names: Mapping[Key, str]) -> dict[Key, bool | None]:
+    """Of today's rules, on the last line of each rollout."""
+    found: dict[Key, bool | None] = {}
+    for line in scored:
+        is_current = line.version == versions.scoring() and line.of in (None, names.get(line.key))
+        if is_current and (line.score.correct is not None or line.key not in found):
+            found[line.key] = line.score.correct
+    outdated = {line.key for line in scored if line.version != versions.scoring()} & names.keys() - found.keys()
+    if outdated:
+        raise ValueError(
+            f"{folder}: {len(outdated)} rollouts have verdicts of other rules only, not of {versions.scoring()!r}; run "
+            "the same `verl-axpo eval run` again: it scores them without sampling"
+        )
+    return found
 
 
 def _rollout(run: _Run, correct: bool | None, model: str, folder: Path, store: ImageStore) -> Rollout:
@@ -128,6 +152,7 @@ def _rollout(run: _Run, correct: bool | None, model: str, folder: Path, store: I
         model=model,
         sample=run.rollout,
         correct=correct,
+        scored_by=versions.scoring(),
         tool_calls=sum(len(turn.calls) + turn.unanswered for turn in run.turns),
         trainable=trainable,
         ended=ended,
@@ -156,8 +181,11 @@ def _tokens(turns: Sequence[_Turn]) -> tuple[int | None, int | None]:
     return before, last.prompt_tokens + last.completion_tokens - before
 
 
-def _lines(path: Path, kind: type[LineT], counts: Numbers) -> Iterator[tuple[int, LineT]]:
-    """Whole lines with their place in the file; a torn last one is not there yet, others that are none are counted."""
+def _lines(path: Path, kind: type[LineT], counts: Numbers) -> Iterator[tuple[int, bytes, LineT]]:
+    """Whole lines: their place in the file, their bytes, what they say.
+
+    A torn last one is not there yet; others that are none are counted.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected the folder of an agent run (its --out)")
     offset, read, first_error = 0, 0, ""
@@ -172,7 +200,7 @@ def _lines(path: Path, kind: type[LineT], counts: Numbers) -> Iterator[tuple[int
                 counts[BAD_LINES] += 1
             else:
                 read += 1
-                yield offset, parsed
+                yield offset, line.rstrip(b"\n"), parsed
             offset += len(line)
     if first_error and not read:
         raise ValueError(first_error)

@@ -1,7 +1,7 @@
 """What models made of the problems: one JSON object per attempt, from the agent runner.
 
-{"problem_id", "model", "sample", "correct", "ended", "tool_calls", "prompt_tokens", "response_tokens", "turns",
- "images"} a line
+{"problem_id", "model", "sample", "correct", "scored_by", "ended", "tool_calls", "prompt_tokens", "response_tokens",
+ "turns", "images"} a line
     -> read_attempts() -> Attempt, without turns: counting and choosing need only these few bytes of each line
     -> RolloutFile.read(attempt) -> Rollout, with turns
 Attempts -> solve_counts() -> per problem: solved, attempts
@@ -19,6 +19,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from verl_axpo.data.validation import reasons
+from verl_axpo.eval.versions import scoring
 
 Key = tuple[str, str, int]
 Parsed = TypeVar("Parsed", bound=BaseModel)
@@ -42,7 +43,8 @@ class Turn(BaseModel):
 class Attempt(BaseModel):
     """Who attempted what, and what came of it. `ended` is False where a limit cut the last turn or left its call
     unanswered: nobody should learn to end so. `trainable` is False for what else can be counted but is no SFT row.
-    Tokens are as the model's server counted them, images included: of the prompt, and of all that followed it."""
+    `scored_by` names the rules of the verdict; a file from elsewhere need not say. Tokens are as the model's server
+    counted them, images included: of the prompt, and of all that followed it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -50,6 +52,7 @@ class Attempt(BaseModel):
     model: str
     sample: int = Field(ge=0)
     correct: bool | None
+    scored_by: str | None = None
     tool_calls: int = Field(ge=0)
     ended: bool = True
     trainable: bool = True
@@ -110,7 +113,7 @@ class RolloutFiles:
         """Every attempt once, in order.
 
         Raises:
-            ValueError: a line that is no rollout; names file, line and what is wrong.
+            ValueError: a line that is no rollout, or whose verdict is of other rules; names file, line and problem.
             FileNotFoundError: no such file.
         """
         self._places.clear()
@@ -121,6 +124,12 @@ class RolloutFiles:
                     if not line.endswith(b"\n"):
                         break
                     attempt = _parse(Attempt, line, f"{path} line {number}")
+                    if attempt.scored_by not in (None, scoring()):
+                        raise ValueError(
+                            f"{path} line {number}: its verdict is of other rules ({attempt.scored_by}); run the "
+                            "`verl-axpo eval run` of its attempts again, which scores without sampling, then "
+                            "`verl-axpo data collect`"
+                        )
                     if attempt.key not in self._places:
                         self._places[attempt.key] = path, offset
                         yield attempt

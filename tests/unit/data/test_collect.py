@@ -11,6 +11,7 @@ from verl_axpo.data.collect import collect
 from verl_axpo.data.fixtures import encoded, picture
 from verl_axpo.data.images import ImageStore
 from verl_axpo.data.rollouts import Rollout, RolloutFiles
+from verl_axpo.eval import versions
 
 CALL = {"name": "image_zoom_in", "arguments": {}, "ok": True, "infra": False, "seconds": 0.1, "error": None}
 
@@ -29,9 +30,10 @@ def turn(text: str, responses: list[dict[str, Any]] | None = None, unanswered: i
     return {"text": text, "calls": calls, "responses": responses or [], "unanswered": unanswered, "seconds": 1.0}
 
 
-def score(uid: str, correct: bool | None, rollout: int = 0) -> dict[str, Any]:
+def score(uid: str, correct: bool | None, rollout: int = 0, version: str | None = None) -> dict[str, Any]:
     verdict = {"correct": correct, "by": "rule", "reason": "", "values": {}}
-    return {"benchmark": "problems", "uid": uid, "rollout": rollout, "score": verdict}
+    line = {"benchmark": "problems", "uid": uid, "rollout": rollout, "score": verdict}
+    return {**line, "version": version or versions.scoring()}
 
 
 def write(folder: Path, runs: list[dict[str, Any]], scores: list[dict[str, Any]], torn: str = "") -> None:
@@ -149,3 +151,32 @@ def test_no_picture_of_a_rollout_lies_outside_its_folder(tmp_path: Path, name: s
     write(folder, [run("p", turns=[looks, turn("done")])], [score("p", True)])
     with pytest.raises(ValueError, match=r"got path .*(expected one inside|a link that leads out of)"):
         collected(folder)
+
+
+def test_verdicts_of_two_versions_are_never_mixed(tmp_path: Path) -> None:
+    old = versions.FIRST_SCORING
+    write(
+        tmp_path,
+        [run("p"), run("q")],
+        [score("p", False, version=old), score("q", True, version=old), score("p", True)],
+    )
+    with pytest.raises(ValueError, match=r"1 rollouts have verdicts of other rules only.*scores them without sampling"):
+        collected(tmp_path)
+    write(tmp_path, [run("p")], [score("p", False, version=old), score("p", True)])
+    numbers, found = collected(tmp_path)
+    assert (numbers["correct"], found["p"].scored_by) == (1, versions.scoring())
+    line = json.loads((tmp_path / "out.jsonl").read_text())
+    (tmp_path / "out.jsonl").write_text(json.dumps({**line, "scored_by": old}) + "\n")
+    with pytest.raises(ValueError, match="its verdict is of other rules"):
+        list(RolloutFiles([tmp_path / "out.jsonl"]).attempts())
+
+
+def test_a_verdict_that_nobody_could_give_hides_none(tmp_path: Path) -> None:
+    write(tmp_path, [run("p")], [score("p", True), score("p", None)])
+    numbers, _ = collected(tmp_path)
+    assert (numbers["correct"], numbers["infra_failures"]) == (1, 0)
+
+
+def test_a_verdict_counts_for_the_line_that_it_was_given_on(tmp_path: Path) -> None:
+    write(tmp_path, [run("p")], [{**score("p", True), "of": "another line's hash"}])
+    assert collected(tmp_path)[0]["without_verdict"] == 1

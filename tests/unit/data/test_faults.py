@@ -26,6 +26,7 @@ from verl_axpo.data.select_sft import SftConfig
 from verl_axpo.data.sources import source_of
 from verl_axpo.data.workspace import Workspace
 from verl_axpo.eval.types import Question
+from verl_axpo.eval.versions import scoring
 
 ROWS = 3
 TOOLS = ["image_zoom_in"]
@@ -85,7 +86,7 @@ def agent_run(root: Path, names: list[str]) -> None:
         {"text": "</think><answer>1</answer>"},
     ]
     write(root / "run/rollouts.jsonl", [{**line, "status": "ok", "turns": turns} for line in key])
-    write(root / "run/scores.jsonl", [{**line, "score": {"correct": True}} for line in key])
+    write(root / "run/scores.jsonl", [{**line, "score": {"correct": True}, "version": scoring()} for line in key])
 
 
 @pytest.fixture(scope="module")
