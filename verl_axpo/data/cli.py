@@ -131,7 +131,10 @@ def benchmarks(
     revision: Annotated[list[str] | None, typer.Option(help="NAME=COMMIT on the hub. Repeat for more.")] = None,
     registry: Annotated[str, typer.Option(help="A module with names and load.")] = "verl_axpo.eval.benchmarks",
 ) -> None:
-    """Note the benchmarks, for `dedup` to keep out of training; those that are not named stay as they are noted."""
+    """Note the benchmarks, for `dedup` to keep out of training.
+
+    Those that are not named stay as they are noted.
+    """
     from importlib import import_module
 
     from verl_axpo.data.pipeline import note_benchmarks

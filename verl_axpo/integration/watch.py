@@ -145,5 +145,7 @@ def _died_on_its_own(cause: ActorDeathCause) -> str | None:
 
 
 def _words(actor: dict[str, Any], detail: str) -> str:
+    kind = actor["ActorClassName"].rpartition(".")[2]  # of a class made in a function, its own name
     name = f" {actor['Name']}" if actor["Name"] else ""
-    return f"{actor['ActorClassName']}{name} (pid {actor['Pid']}) died: {' '.join(detail.split())}"
+    cause = " ".join(detail.split()).partition(" Some common causes")[0]
+    return f"{kind}{name} (pid {actor['Pid']}) died: {cause}"
