@@ -52,7 +52,7 @@ def finished(folder: Path) -> dict[str, bytes]:
 def test_a_run_killed_at_any_write_goes_on_and_passes_the_audit(training: Run, tmp_path: Path) -> None:
     before, scratch = tmp_path / "before", tmp_path / "scratch"
     before.mkdir()
-    for place, folder in killed_at_each_write(training, before, scratch, at_most=60):
+    for place, folder in killed_at_each_write(training, before, scratch):
         kept = finished(folder)
         training(folder)
         result = audit(folder / "trace")
