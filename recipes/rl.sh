@@ -15,7 +15,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 # ------------------------------ yours to adjust ------------------------------
 ARM=${ARM:-axpo}                          # axpo | grpo
 SEED=${SEED:-0}                           # the order of the questions; in the tiny world also every sampling request
-STEPS=${STEPS:-}                          # RL steps; empty: as the config says
+STEPS=${STEPS:-}                          # RL steps; empty: as the config says, or 2 with MODEL=tiny FAST=1
 SFT_MODEL=${SFT_MODEL:-$OUT/sft/checkpoint} # where RL starts, and what its KL is to
 RL_FILE=${RL_FILE:-$DATA/rl_$MODEL/train.parquet}
 VAL_FILE=${VAL_FILE:-$DATA/rl_$MODEL/val.parquet}
@@ -28,6 +28,7 @@ case $ARM in
   *) echo "[recipe] ARM=$ARM is unknown; use ARM=axpo or ARM=grpo" >&2 && exit 2 ;;
 esac
 options=("${reward_judge[@]}")
+if [ "$MODEL${FAST:-}" = tiny1 ]; then STEPS=${STEPS:-2} options+=(trainer.save_freq=1); fi
 if [ -n "$STEPS" ]; then options+=(trainer.total_training_steps="$STEPS" trainer.total_epochs=1000); fi
 if [ "$FAMILY$GPUS" = qwen3vl1 ]; then options+=(+machine=one_gpu); fi
 if [ "$MODEL$GPUS" = 2b1 ]; then options+=(actor_rollout_ref.actor.fsdp_config.offload_policy=False); fi # it fits

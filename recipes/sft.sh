@@ -12,10 +12,11 @@ source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 
 # ------------------------------ yours to adjust ------------------------------
 SFT_FILE=${SFT_FILE:-$DATA/sft/train.parquet} # parquet with a `messages` column
-STEPS=${STEPS:-}                              # updates; empty: as the config says
+STEPS=${STEPS:-}                              # updates; empty: as the config says, or 150 with MODEL=tiny FAST=1
 
 # ------------------------------ derived ------------------------------
 options=()
+if [ "$MODEL${FAST:-}" = tiny1 ]; then STEPS=${STEPS:-150}; fi
 if [ -n "$STEPS" ]; then options+=(trainer.total_training_steps="$STEPS" trainer.total_epochs=1000); fi
 if [ "$FAMILY$GPUS" = qwen3vl1 ] && [ "$MODEL" != 2b ]; then options+=(engine.offload_policy=True); fi # too large for one
 if [ -n "${WANDB_API_KEY:-}" ]; then options+=(trainer.logger='[console,file,wandb]'); fi
