@@ -14,6 +14,7 @@ from huggingface_hub import HfApi, constants
 from huggingface_hub.hf_api import RepoFile
 
 from tests.unit.data.faulty import Faulty
+from tests.unit.disk_faults import disk_full, killed_at_each_write
 from verl_axpo.data import hub as hub_module
 from verl_axpo.data.hub import PIECES, fetch
 from verl_axpo.data.mirror import Repository, app, serving
@@ -183,3 +184,19 @@ def test_a_listing_that_leads_out_of_the_folder_is_refused_before_the_first_byte
     with pytest.raises(ValueError, match=r"the hub lists"):
         fetch(REPO, ["*"], out, endpoint="http://127.0.0.1:9")
     assert names(tmp_path) == set()
+
+
+def test_a_download_killed_at_any_write_or_on_a_full_disk_goes_on(hub: Hub, tmp_path: Path) -> None:
+    def bring(folder: Path) -> None:
+        fetch(REPO, ["*"], folder, endpoint=hub.url)
+
+    empty, full = tmp_path / "empty", tmp_path / "full"
+    empty.mkdir()
+    for told, folder in killed_at_each_write(bring, empty, tmp_path / "scratch"):
+        bring(folder)
+        assert (folder / "data/rows.parquet").read_bytes() == LARGE, told
+        assert names(folder) == {"README.md", "data/rows.parquet"}, told
+    full.mkdir()
+    assert "No space left" in (disk_full(bring, full, 15 * MIB) or "")
+    bring(full)
+    assert names(full) == {"README.md", "data/rows.parquet"}
