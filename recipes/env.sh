@@ -44,6 +44,6 @@ judge=() reward_judge=()
 if [ -n "${JUDGE_MODEL:-}" ]; then
   JUDGE_URL=${JUDGE_URL:-https://api.openai.com/v1}
   judge=(--judge-model "$JUDGE_MODEL" --judge-url "$JUDGE_URL" --judge-temperature none)
-  reward_judge=("base_url:'$JUDGE_URL',model:'$JUDGE_MODEL',temperature:null")
-  reward_judge=(+reward.custom_reward_function.reward_kwargs.judge="{$reward_judge}")
+  settings="base_url:'$JUDGE_URL',model:'$JUDGE_MODEL',temperature:null"
+  reward_judge=(+reward.custom_reward_function.reward_kwargs.judge="{$settings}")
 fi
