@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from verl_axpo.core.metrics import PREFIX
 from verl_axpo.core.types import Kind
-from verl_axpo.trace.records import ToolCall
+from verl_axpo.trace.records import UNDECODABLE, ToolCall
 
 
 def tool_metrics(calls: Iterable[ToolCall]) -> dict[str, float]:
@@ -51,5 +51,5 @@ def token_metrics(generated: Iterable[tuple[Kind, int]]) -> dict[str, float]:
 def _metric_name(call: ToolCall) -> str:
     """The tool's name; a policy can write any name, and must not be able to fill the log with keys."""
     if not call.name:
-        return "undecodable"
+        return UNDECODABLE
     return "unknown" if (call.error or "").startswith("Unknown function") else call.name

@@ -27,6 +27,7 @@ from verl_axpo.trace.checks import (
     with_keys_of,
 )
 
+UNDECODABLE = "undecodable"  # how metrics and reports name calls whose tool nobody can read
 _TOKEN_ARRAY = re.compile(f'"(?:{"|".join(TOKEN_FIELDS)})":\\s*\\['.encode())
 
 

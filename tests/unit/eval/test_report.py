@@ -161,7 +161,7 @@ def test_what_is_behind_the_numbers(evaluation: Evaluation) -> None:
     }
     # two rollouts with a tool, each with one good zoom and one call that nobody could read
     assert warm["tools"] == {
-        "?": {"calls": 2, "errors": 2, "rollouts": 2, "seconds": 0.0},
+        "undecodable": {"calls": 2, "errors": 2, "rollouts": 2, "seconds": 0.0},
         "image_zoom_in": {"calls": 2, "errors": 0, "rollouts": 2, "seconds": 0.5},
     }
     # red 100, 101, 103 (the failed one left out) and pink 100 to 103

@@ -8,7 +8,7 @@ import numpy as np
 
 from verl_axpo.core.types import Status
 from verl_axpo.eval.report.results import Result, Row
-from verl_axpo.trace.records import ToolCall
+from verl_axpo.trace.records import UNDECODABLE, ToolCall
 
 MOST_CHARACTERS = 40  # of a tool's name
 
@@ -50,7 +50,7 @@ def outcome_matrix(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
 
 
 def tool_counts(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
-    """Per tool: calls, calls that failed, rollouts with a call, mean seconds; a call without a readable name is "?"."""
+    """Per tool: calls, calls that failed, rollouts with a call, mean seconds."""
     counts: dict[str, dict[str, float]] = {}
     for row in rows:
         for name in {_named(call) for call in row.calls}:
@@ -66,7 +66,7 @@ def tool_counts(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
 def _named(call: ToolCall) -> str:
     """A policy may write anything as a tool's name; files and plots take whole characters, and not too many."""
     name = call.name.encode("utf-8", "replace").decode()
-    return (name if len(name) <= MOST_CHARACTERS else name[:MOST_CHARACTERS] + "...") or "?"
+    return (name if len(name) <= MOST_CHARACTERS else name[:MOST_CHARACTERS] + "...") or UNDECODABLE
 
 
 def quantiles(values: Sequence[float]) -> dict[str, float]:
