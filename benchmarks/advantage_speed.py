@@ -1,4 +1,4 @@
-"""AXPO's advantages beside verl's GRPO estimator, on one batch: rewards (R, T) -> advantages (R, T).
+"""The time of AXPO's advantages and of verl's GRPO estimator on the same batch: rewards (R, T) -> advantages (R, T).
 
 Both sum the token rewards, normalise per question and spread the result over the response mask; AXPO also builds its
 rows and credits the resampled prefixes. Run: python benchmarks/advantage_speed.py [--rows 10000] [--tokens 8192].
@@ -71,7 +71,7 @@ def main() -> int:
     }
     # Alternating, so that a busy machine slows both
     times = [{name: seconds(run) for name, run in runs.items()} for _ in range(options.repeats + 1)][1:]
-    medians = {name: statistics.median(one[name] for one in times) for name in runs}
+    medians = {name: statistics.median(seconds[name] for seconds in times) for name in runs}
     ratio = medians["AXPO"] / medians["verl GRPO"]
     print(f"{options.rows} rows x {options.tokens} tokens, median of {options.repeats} runs:", medians)
     print(f"AXPO / verl GRPO = {ratio:.2f} (at most {TARGET})")

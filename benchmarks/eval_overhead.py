@@ -1,13 +1,13 @@
-"""What the evaluation runner costs beside raw generation: seconds of a run over seconds of the same tokens alone.
+"""The cost of the evaluation runner: seconds of a run divided by seconds of generating the same tokens alone.
 
     python benchmarks/eval_overhead.py EVALUATION --base-url http://localhost:8000/v1 --concurrency 128
 
-EVALUATION is the folder of one uninterrupted `verl-axpo eval run` on the same server with the same concurrency. Every
-assistant turn in it is sent again as a plain completion: as many prompt tokens, as many generated ones, as many at a
-time, none waiting for another. The prompts are random tokens that share what the real ones shared (a question's prompt,
-a rollout's earlier turns), so that the prefix cache helps both alike; reset it in between (vLLM: restart the server).
-Not in the raw side: images, and waiting for a rollout's own earlier turn. The time that rollouts spent in tools is
-taken off the run's as its share of the rollouts' time.
+EVALUATION is the folder of one uninterrupted `verl-axpo eval run` on the same server with the same concurrency. The
+benchmark sends every assistant turn of it again as a plain completion, with as many prompt tokens, generated tokens and
+requests at a time. The prompts are random tokens; they repeat where the real ones did (a question's prompt, a rollout's
+earlier turns), so that the prefix cache helps both sides equally. Empty the cache before (vLLM: restart the server).
+The plain completions have no images, and none waits for the turn before it. The share of the rollouts' time that tools
+took is subtracted from the run's time.
 """
 
 import argparse
@@ -47,9 +47,9 @@ def requests_of(rollout: RolloutRecord) -> Iterator[Request]:
 
 def run_seconds(rollouts: Sequence[RolloutRecord]) -> tuple[float, float]:
     """(wall seconds of the run, of these outside tools)."""
-    wall = max(one.finished for one in rollouts) - min(one.started for one in rollouts)
-    total = sum(one.finished - one.started for one in rollouts)
-    tools = sum(call.seconds for one in rollouts for turn in one.turns for call in turn.calls)
+    wall = max(rollout.finished for rollout in rollouts) - min(rollout.started for rollout in rollouts)
+    total = sum(rollout.finished - rollout.started for rollout in rollouts)
+    tools = sum(call.seconds for rollout in rollouts for turn in rollout.turns for call in turn.calls)
     return wall, wall * (1 - tools / total)
 
 
@@ -59,12 +59,12 @@ async def replay(requests: Sequence[Request], base_url: str, model: str, concurr
     waiting = iter(requests)
 
     async def work() -> None:
-        for one in waiting:
+        for request in waiting:
             await client.completions.create(
                 model=model,
-                prompt=list(one.prompt),
-                max_tokens=one.tokens,
-                extra_body={"min_tokens": one.tokens, "ignore_eos": True},
+                prompt=list(request.prompt),
+                max_tokens=request.tokens,
+                extra_body={"min_tokens": request.tokens, "ignore_eos": True},
             )
 
     started = time.monotonic()
@@ -83,13 +83,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--concurrency", type=int, default=128)
     options = parser.parse_args(arguments)
-    rollouts = [one for one in Store(options.evaluation).load().rollouts() if one.turns]
+    rollouts = [rollout for rollout in Store(options.evaluation).load().rollouts() if rollout.turns]
     if not rollouts:
         raise SystemExit(f"{options.evaluation}: no rollouts there; run `verl-axpo eval run --out` first")
-    requests = [request for one in rollouts for request in requests_of(one)]
+    requests = [request for rollout in rollouts for request in requests_of(rollout)]
     raw = asyncio.run(replay(requests, options.base_url, options.model, options.concurrency))
     wall, without_tools = run_seconds(rollouts)
-    tokens = sum(one.tokens for one in requests)
+    tokens = sum(request.tokens for request in requests)
     print(f"{len(rollouts)} rollouts, {len(requests)} turns, {tokens} generated tokens")
     print(f"evaluation {wall:.1f} s, {without_tools:.1f} s without tools; raw generation {raw:.1f} s")
     print(f"ratio without tools {without_tools / raw:.2f}, per rollout {without_tools / len(rollouts):.3f} s")

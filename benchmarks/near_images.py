@@ -1,11 +1,11 @@
-"""How far copies and other pictures are apart in hash bits, and how long the search for near ones takes.
+"""The distance of copies and of different pictures in hash bits, and the time of the search for near pictures.
 
     python benchmarks/near_images.py --pictures 150 --hashes 200000
 
 drawn pictures -> copies (smaller, encoded again, cropped) -> distances of copies, distances of different pictures
 random hashes  -> near_pairs() against themselves -> seconds, also with a share of them in one bucket
 
-The figures in docs/data.md are from here. Drawn pictures are no photographs.
+docs/data.md has the figures. The pictures are drawn; photographs may give other distances.
 """
 
 import argparse
@@ -72,7 +72,7 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
 def distances(kind: Callable[[int], Image.Image], count: int) -> None:
     """Print the largest and the median distance of each change, and the smallest between different pictures."""
     pictures = [kind(seed) for seed in range(count)]
-    hashes = [perceptual_hash(one) for one in pictures]
+    hashes = [perceptual_hash(picture) for picture in pictures]
     for name, change in CHANGES.items():
         found = [distance(before, perceptual_hash(change(one))) for one, before in zip(pictures, hashes, strict=True)]
         print(f"{kind.__name__}, {name}: largest {max(found)}, median {np.median(found):g} bits", flush=True)

@@ -1,8 +1,8 @@
-"""What a trace costs the trainer, and then its readers: packed rows of a step -> records -> file -> audit, report.
+"""The cost of a trace for the trainer and for its readers: packed rows of a step -> records -> file -> audit, report.
 
-The step is held up while its rows are unpacked and made into records and while `write_step` queues them; the writer's
-thread then needs its seconds next to the update. Not in it: the trainer's reading of the rows and of their entropies
-from the TransferQueue. The readers run in processes of their own, on one step; their memory is the peak of the process.
+The trainer waits while the rows of a step are unpacked and made into records and while `write_step` queues them; the
+writer's thread then works next to the update. The time to fetch rows and entropies from the TransferQueue is not
+measured. Each reader has its own process and reads one step; its memory is the peak of the process.
 
     python benchmarks/trace_cost.py [--rows 320] [--tokens 8192] [--repeats 5]
     python benchmarks/trace_cost.py --rows 2500 --repeats 1       a step of the paper's size
@@ -78,9 +78,9 @@ def packed_row(at: int, tokens: int, rng: np.random.Generator) -> bytes:
 
 def traced(packed: Sequence[bytes], tokens: int, step: int) -> tuple[list[TrajectoryRecord], StepSummary]:
     """The step as the trainer hands it over (`AxpoTrainer._report`)."""
-    rows = [BatchRow.unpack(one) for one in packed]
+    rows = [BatchRow.unpack(row) for row in packed]
     data = StepData(
-        step=step, config=AxpoConfig(), questions=list(dict.fromkeys(one.row.uid for one in rows)), rows=rows,
+        step=step, config=AxpoConfig(), questions=list(dict.fromkeys(row.row.uid for row in rows)), rows=rows,
         rollouts_per_question=ROLLOUTS, advantages=[0.0] * len(rows), decisions=Decisions(ranked={}, selected={}),
         normalize_std=True, entropies=[torch.zeros(tokens)] * len(rows), tags=TAGS,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What every test folder shares: ``gpu`` tests need a GPU, and a slow machine is not a failing property."""
+"""For all tests: ``gpu`` tests are skipped without a GPU, and no property test fails because a machine is slow."""
 
 import os
 
@@ -6,9 +6,9 @@ import pytest
 import torch
 from hypothesis import settings
 
-os.environ["COLUMNS"] = "160"  # of the commands' tables, whatever terminal the tests run in
+os.environ["COLUMNS"] = "160"  # the width of the commands' tables, whatever the terminal
 
-# Two cores with other work beside the tests: the time of one example says nothing about the code.
+# Other work may run on the same cores, so the time of an example says nothing about the code.
 settings.register_profile("axpo", deadline=None)
 settings.load_profile("axpo")
 

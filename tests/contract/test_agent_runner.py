@@ -127,7 +127,7 @@ def rendered(request: dict[str, Any], tokenizer: PreTrainedTokenizerFast) -> lis
         messages.append({**message, "content": content})
     text = tokenizer.apply_chat_template(messages, tools=request["tools"], add_generation_prompt=True, tokenize=False)
     ids = model.processor(tokenizer)(text=[text], images=images, return_tensors="pt")["input_ids"][0]
-    return [int(one) for one in ids]
+    return [int(token) for token in ids]
 
 
 def picture(part: dict[str, Any], images: list[Image.Image]) -> dict[str, str]:
@@ -153,8 +153,9 @@ def test_both_ways_give_the_same_trajectory(name: str, tokenizer: PreTrainedToke
 
     assert [rendered(request, tokenizer) for request in requests] == tokens
     assert trajectory.status is episode.status
-    ours = [(one.name, one.arguments, one.ok, one.error) for turn in trajectory.turns for one in turn.calls]
-    theirs = [(one.name, one.arguments, one.ok, one.error) for one in episode.tool_calls]
+    calls = [call for turn in trajectory.turns for call in turn.calls]
+    ours = [(call.name, call.arguments, call.ok, call.error) for call in calls]
+    theirs = [(call.name, call.arguments, call.ok, call.error) for call in episode.tool_calls]
     assert ours == theirs
     assert trajectory.uses_tool is (episode.prefix_len is not None)
 

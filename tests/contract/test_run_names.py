@@ -56,7 +56,7 @@ def test_two_runs_of_the_same_ray_job_number_keep_their_weights_apart(
         receiving = [pool.submit(receive, receiver) for _, receiver in ends]
         for value, (sender, _) in reversed(list(enumerate(ends))):
             pool.submit(send, sender, float(value)).result(timeout=60)
-        assert [one.result(timeout=60) for one in receiving] == [[0.0], [1.0]]
+        assert [future.result(timeout=60) for future in receiving] == [[0.0], [1.0]]
 
 
 def test_outside_a_run_names_are_verls(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -218,8 +218,8 @@ def test_verls_sync_trainer_is_compared_by_name() -> None:
 
 
 def test_completion_replaces_verls_defaults_and_nothing_else(verl_defaults: DictConfig) -> None:
-    got = {one.key: OmegaConf.select(verl_defaults, one.key) for one in NEEDED}
-    surprises = [one.key for one in NEEDED if got[one.key] not in (one.value, *one.replaces)]
+    got = {needed.key: OmegaConf.select(verl_defaults, needed.key) for needed in NEEDED}
+    surprises = [needed.key for needed in NEEDED if got[needed.key] not in (needed.value, *needed.replaces)]
     assert not surprises
 
 

@@ -1,7 +1,7 @@
 """The driver's watch on a real Ray, without verl: whichever process dies, the last line on the screen names it.
 
-The actors are called and owned as in a run: the driver starts a trainer, the trainer starts a worker, and the driver
-waits for the trainer alone, which waits for ever.
+The actors are named and owned as in a run: the driver starts a trainer, the trainer starts a worker, and the driver
+waits only for the trainer, which never ends.
 """
 
 import inspect
@@ -44,7 +44,7 @@ class TaskRunnerV1:
         self.worker = RewardLoopWorker.options(name="reward_loop_worker_0").remote()
         passing = RewardLoopWorker.remote()
         ray.get(passing.pid.remote())
-        del passing  # an actor that is let go is no death
+        del passing  # an actor that nobody needs any more has not died
         SharedMemory(create=True, size=64)
         Path("worker").write_text(str(ray.get(self.worker.pid.remote())))
         Path("trainer").write_text(str(os.getpid()))
@@ -72,7 +72,7 @@ class Run:
         return int((self.folder / name).read_text())
 
     def ends(self) -> str:
-        """Waits for it, no longer than the promised minute; what it wrote."""
+        """Wait for the end, at most the promised minute; returns the output."""
         output, _ = self.process.communicate(timeout=60)
         return output
 
@@ -131,7 +131,7 @@ def test_every_death_ends_the_run_with_a_last_line_that_names_it(run: Run, proce
     said = [line for line in output.splitlines() if line.startswith("axpo: the run ended because ")]
     assert said, output[-3000:]
     assert said[-1].removeprefix("axpo: the run ended because ").startswith(words.format(pid=pid))
-    assert process in RAY_ITSELF or said[-1] == output.strip().splitlines()[-1]  # Ray has words of its own for its end
+    assert process in RAY_ITSELF or said[-1] == output.strip().splitlines()[-1]  # Ray prints its own words after it
     _, alive = psutil.wait_procs(family, timeout=5)
     assert alive == []
 
@@ -141,7 +141,7 @@ def test_nothing_of_a_run_stays_in_temporary_folders_or_shared_memory(run: Run) 
     assert folder.is_dir()
     assert [Path("/dev/shm", name).exists() for name in segments] == [True]
     (run.folder / "stop").touch()
-    assert "axpo:" not in run.ends()  # nor is the end of a run a death
+    assert "axpo:" not in run.ends()  # the regular end of a run is no death
     assert run.process.returncode == 0
     assert not folder.exists()
     assert not Path("/dev/shm", segments[0]).exists()
@@ -182,7 +182,7 @@ def test_a_second_run_in_the_same_folder_is_refused_and_the_first_is_named(run: 
     )  # fmt: skip
     assert second.returncode != 0
     assert f"belongs to another run, pid {run.process.pid} on " in second.stderr.strip().splitlines()[-1]
-    os.kill(run.process.pid, signal.SIGKILL)  # a lock that is left behind is none
+    os.kill(run.process.pid, signal.SIGKILL)  # the lock of a dead process does not count
     run.process.wait()
     (run.folder / "ready").unlink()
     start(run.folder).process.kill()

@@ -25,9 +25,9 @@ def cluster() -> Iterator[None]:
 
 
 def new_worker() -> Any:
-    """A rollout worker, as far as the barrier knows it: a process that reports a group and waits for its share."""
+    """A process that reports a group and waits for its share, as a rollout worker does."""
 
-    class Worker:  # in here, so that Ray sends it whole: its processes cannot import the tests
+    class Worker:  # a local class, so that Ray sends its code: Ray's processes cannot import the tests
         def pid(self) -> int:
             return os.getpid()
 
@@ -47,7 +47,7 @@ def test_a_worker_that_is_killed_costs_patience_not_the_step(cluster: None) -> N
     os.kill(dead_pid, signal.SIGKILL)
     started = time.monotonic()
     share = ray.get(alive.report.remote(coordinator, "alive"), timeout=60)
-    assert [one.uid for one in share] == ["alive"]
+    assert [candidate.uid for candidate in share] == ["alive"]
     assert time.monotonic() - started >= PATIENCE_S
-    ray.get(coordinator.begin.remote(["next"]))  # and the next step finds the barrier as it should be
+    ray.get(coordinator.begin.remote(["next"]))  # the barrier works in the next step too
     assert ray.get(alive.report.remote(coordinator, "next"), timeout=60) == ()  # floor(0.25 * 1 * 8 / 4) = 0

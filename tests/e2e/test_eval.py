@@ -1,4 +1,4 @@
-"""`verl-axpo eval` on the real stack: the tiny SFT model behind vLLM's own OpenAI server, real tools, the report."""
+"""`verl-axpo eval` on the real stack: vLLM's own OpenAI server with the tiny SFT model, real tools, the report."""
 
 import asyncio
 import io
@@ -26,7 +26,7 @@ from verl_axpo.tools.configs import settings_of
 
 RUN_TIMEOUT_S = 600.0
 QUESTIONS, ROLLOUTS = 6, 4
-# All that the tiny model can take: questions of other worlds fall apart into bytes. The last two as in tiny_rl.yaml
+# 1024 tokens are the model's limit: it reads the benchmarks' questions byte by byte. The last two as in tiny_rl.yaml
 OPTIONS = (
     *("--max-model-len", "1024", "--max-num-seqs", "32", "--max-num-batched-tokens", "8192"),
     *("--block-size", "16", "--no-enable-chunked-prefill"),
@@ -91,12 +91,12 @@ def test_an_evaluation_with_tools_ends_in_a_report_and_is_not_run_twice(
     store = Store(out).load()
     rollouts = list(store.rollouts())
     assert len(rollouts) == QUESTIONS * ROLLOUTS == len(store.scores)
-    assert all(one.status is not Status.INFRA_FAILURE for one in rollouts)
-    called = [one for one in rollouts if one.uses_tool]
+    assert all(rollout.status is not Status.INFRA_FAILURE for rollout in rollouts)
+    called = [rollout for rollout in rollouts if rollout.uses_tool]
     assert called, "no rollout called the tool, so that this test would only be about single turns"
-    # ids came back: what was rendered again could be compared with what was sampled
-    assert all(one.token_exact is not None for one in rollouts if len(one.turns) > 1)
-    assert all(one.token_exact is None for one in rollouts if len(one.turns) == 1)
+    # The server returned token ids, so the runner could compare each prompt with what was sampled
+    assert all(rollout.token_exact is not None for rollout in rollouts if len(rollout.turns) > 1)
+    assert all(rollout.token_exact is None for rollout in rollouts if len(rollout.turns) == 1)
     report = json.loads((out / "report.json").read_text())
     share = sum(score.correct is True for score in store.scores.values()) / len(rollouts)
     assert report["measures"]["pass_1"]["perception"]["value"] == pytest.approx(share)
@@ -112,8 +112,8 @@ def test_the_non_agent_mode_takes_one_turn(server: str, fast_run: FastRun, tmp_p
     assert done.returncode == 0, done.stdout + done.stderr
     rollouts = list(Store(tmp_path / "plain").load().rollouts())
     assert len(rollouts) == QUESTIONS * ROLLOUTS
-    assert {len(one.turns) for one in rollouts} == {1}
-    assert not any(turn.calls for one in rollouts for turn in one.turns)
+    assert {len(rollout.turns) for rollout in rollouts} == {1}
+    assert not any(turn.calls for rollout in rollouts for turn in rollout.turns)
 
 
 def test_all_nine_benchmarks_run_end_to_end_on_their_fixtures(server: str, fast_run: FastRun, tmp_path: Path) -> None:
@@ -121,12 +121,13 @@ def test_all_nine_benchmarks_run_end_to_end_on_their_fixtures(server: str, fast_
     tools = ["--tools", f"{fast_run.world}/tools.yaml"]
     done = run_eval(server, out, "--registry", "verl_axpo.eval.fixtures.registry", *tools, "--paper")
     assert done.returncode == 0, done.stdout + done.stderr
-    # the paper's three tools, described to the policy and there to be called
+    # The paper's three tools are described to the policy and can be called
     manifest = read_manifest(out)
     assert set(manifest.settings["tools"]) == set(settings_of("paper"))
     assert manifest.prompt is not None
     assert manifest.prompt["system"] == prompts.system_prompt(["image_zoom_in", "python", "tavily-search"])
     report = json.loads((out / "report.json").read_text())
     assert len(report["benchmarks"]) == 9
-    assert all(one["rollouts"]["done"] == one["rollouts"]["planned"] > 0 for one in report["benchmarks"].values())
+    counts = [row["rollouts"] for row in report["benchmarks"].values()]
+    assert all(count["done"] == count["planned"] > 0 for count in counts)
     assert "paper's SFT+AXPO" in (out / "report.md").read_text()

@@ -1,7 +1,7 @@
-"""The judge against vLLM's own OpenAI-compatible server, with the tiny model behind it.
+"""The judge against vLLM's own OpenAI-compatible server with an untrained tiny model.
 
-An untrained model says nothing sensible, so what is shown is the transport: requests that vLLM accepts, a verdict in
-the JSON schema asked for, the same one again at temperature 0, and a reward made of it.
+The model says nothing sensible, so these tests show the transport only: vLLM accepts the requests, the verdict follows
+the JSON schema, temperature 0 gives the same verdict again, and a reward is made of it.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ NAME = "tiny-judge"
 CASE = ("Which building?", "bars", "lines")
 
 
-# A model that prefers blanks would otherwise write them between the tokens of the verdict for ever
+# Without it a model that prefers blanks writes them between the tokens of the verdict without end
 NO_BLANKS = '{"backend": "xgrammar", "disable_any_whitespace": true}'
 
 

@@ -22,11 +22,11 @@ from verl_axpo.integration.run import PREFIX, base
 from verl_axpo.trace.reader import list_steps
 
 MINUTE_S = 60
-INTO_ROLLOUTS_S = 1.0  # after a step's trace is there: the update of its weights takes a tenth of it, rollouts seconds
-# Command line of the process -> what the last line on the screen says of it. None: nobody is left to say anything
+INTO_ROLLOUTS_S = 1.0  # after a step's trace: the update of the weights takes 0.1 s, the next rollouts take seconds
+# Command line of the process -> what the last line on the screen says of it; None: no process is left to print it
 DEATHS = {
     "ray::RewardLoopWorker": "RewardLoopWorker reward_loop_worker_0 (pid {pid}) died: ",
-    "ray::AxpoAgentLoopWorker": "AgentLoopWorkerTQ agent_loop_worker_0",  # Ray keeps the name of the class behind ours
+    "ray::AxpoAgentLoopWorker": "AgentLoopWorkerTQ agent_loop_worker_0",  # Ray knows it by verl's class
     "ray::BudgetCoordinator": "BudgetCoordinator (pid {pid}) died: ",
     "ray::WorkerDict": "WorkerDict",
     "ray::SimpleStorageUnit": "SimpleStorageUnit",
@@ -83,7 +83,7 @@ def training(fast_run: FastRun, tmp_path_factory: pytest.TempPathFactory) -> Tra
     return Training(folder=tmp_path_factory.mktemp("faults"), fast_run=fast_run)
 
 
-def leftovers() -> set[Path]:
+def temporary_files() -> set[Path]:
     """What runs leave in shared memory and temporary folders."""
     return {*Path("/dev/shm").iterdir(), *Path(base()).glob(f"{PREFIX}*"), *Path("/tmp").glob("rl-colocate-zmq-*")}
 
@@ -91,7 +91,7 @@ def leftovers() -> set[Path]:
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", DEATHS)
 def test_every_death_ends_within_a_minute_in_its_name(training: Training, victim: str) -> None:
-    before, done = leftovers(), training.traced
+    before, done = temporary_files(), training.traced
     process = training.start(steps=100)
     training.wait_for(done + 1, process)
     family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
@@ -100,13 +100,13 @@ def test_every_death_ends_within_a_minute_in_its_name(training: Training, victim
     pid = next(member.pid for member in family if victim in " ".join(member.cmdline()[:3]))
     os.kill(pid, signal.SIGKILL)
     screen = process.communicate(timeout=MINUTE_S)[0]
-    _, alive = psutil.wait_procs(family[1:], timeout=MINUTE_S / 2)  # of a killed driver or wrapper the others follow
+    _, alive = psutil.wait_procs(family[1:], timeout=MINUTE_S / 2)  # the others end too
     assert alive == []
     assert process.returncode != 0
     if words := DEATHS[victim]:
         assert f"the run ended because {words.format(pid=pid)}" in " ".join(screen.split())
-        assert leftovers() <= before
-    assert training.traced <= done + 2  # and not one step on what was left
+        assert temporary_files() <= before
+    assert training.traced <= done + 2  # no step was made with the processes that were left
 
 
 @pytest.mark.slow

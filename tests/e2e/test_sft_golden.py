@@ -1,4 +1,4 @@
-"""What SFT trains on is, token for token and pixel for pixel, what the rollout conditions on and produces.
+"""SFT trains on exactly the tokens and pixels that a rollout is conditioned on and produces.
 
 One example of the world goes both ways: as an SFT row through our `SftDataset` (verl's `MultiTurnSFTDataset`), and as
 an RL row through verl's `RLHFDataset` and agent loop, with a scripted server that writes the teacher's turns and the
@@ -147,7 +147,7 @@ def test_sft_and_rollout_agree(
 
     output, server = roll_out(make(), turns, parser, processor, tmp_path)
 
-    # Ids and mask: the same, up to the newline behind the last end of turn, which no rollout contains.
+    # Ids and mask are the same, except the newline after the last end of turn, which no rollout contains.
     trained, mask = item["input_ids"].tolist(), item["loss_mask"].tolist()
     assert trained == [*output.prompt_ids, *output.response_ids, newline]
     assert mask == [0] * len(output.prompt_ids) + list(output.response_mask) + [0]

@@ -1,6 +1,7 @@
 """The ablation switches on the real stack: one step each, and the audit recomputes it by the switched rules.
 
-Seven minutes of start-up for four steps, so not part of every run: `bash tests/run.sh tests/e2e/test_switches.py`.
+It takes seven minutes, most of them start-up, so it is not part of every run:
+`bash tests/run.sh tests/e2e/test_switches.py`.
 """
 
 from pathlib import Path
@@ -23,7 +24,7 @@ SWITCHES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SWITCHES)
 def test_a_step_with_the_switch_is_what_it_says(name: str, main_ppo: MainPpo, tmp_path: Path) -> None:
-    switches = [f"algorithm.axpo.{one}" for one in SWITCHES[name]]
+    switches = [f"algorithm.axpo.{setting}" for setting in SWITCHES[name]]
     # A threshold that nothing reaches makes every subgroup all-wrong, so that each switch has something to act on
     everything_fails = ["algorithm.axpo.correct_threshold=2", "algorithm.axpo.seed=0"]
     trace = tmp_path / "trace"
@@ -32,18 +33,18 @@ def test_a_step_with_the_switch_is_what_it_says(name: str, main_ppo: MainPpo, tm
     result = audit(trace)
     assert (result.steps, result.differences) == (1, ())
     records = read_step(trace, 1).records
-    sources = [one for one in records if one.selected]
-    resamples = [one for one in records if one.kind is Kind.RESAMPLE]
+    sources = [record for record in records if record.selected]
+    continuations = [record for record in records if record.kind is Kind.RESAMPLE]
     assert len(sources) == 8  # floor(0.25 * 16 * 8 / 4) prefixes: the budget is used up
-    assert len(resamples) == 32
+    assert len(continuations) == 32
     if name == "no prefix credit":
-        assert not any(any(one.response_mask) or one.advantage for one in sources)
-        assert not any(any(one.response_mask[: one.prefix_len]) for one in resamples)
+        assert not any(any(record.response_mask) or record.advantage for record in sources)
+        assert not any(any(record.response_mask[: record.prefix_len]) for record in continuations)
     if name == "merged groups":
-        assert all(all(one.response_mask[: one.prefix_len]) for one in (*sources, *resamples))
+        assert all(all(record.response_mask[: record.prefix_len]) for record in (*sources, *continuations))
     if name == "from scratch":
-        assert all(one.tool_calls for one in sources)
-        assert all(one.response_mask[0] for one in resamples)  # trained from the first token on, not behind a prefix
+        assert all(record.tool_calls for record in sources)
+        assert all(record.response_mask[0] for record in continuations)  # trained from the first token on: no prefix
     if name.startswith("no-tool"):
-        assert not any(one.tool_calls for one in sources)
-        assert len({tuple(one.response_ids) for one in resamples}) > 1
+        assert not any(record.tool_calls for record in sources)
+        assert len({tuple(record.response_ids) for record in continuations}) > 1

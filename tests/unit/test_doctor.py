@@ -25,7 +25,7 @@ REPO = Path(__file__).parents[2]
 def bounds_of(requirements: Sequence[str], package: str) -> SpecifierSet:
     """What a list of requirements says of a package that it names once without a marker."""
     parsed = map(Requirement, requirements)
-    (found,) = (one.specifier for one in parsed if one.name == package and one.marker is None and one.specifier)
+    (found,) = (line.specifier for line in parsed if line.name == package and line.marker is None and line.specifier)
     return found
 
 
@@ -57,8 +57,8 @@ def test_bounds_are_those_of_verl(package: str) -> None:
 @pytest.mark.parametrize("package", ["torch", "transformers", "vllm"])
 def test_pins_of_verls_vllm_extra_are_inside(package: str) -> None:
     parsed = map(Requirement, metadata.requires("verl") or [])
-    pins = [one for one in parsed if one.name == package and str(one.marker) == 'extra == "vllm"']
-    assert [pinned_inside(package, str(one.specifier)) for one in pins] == [True]
+    pins = [line for line in parsed if line.name == package and str(line.marker) == 'extra == "vllm"']
+    assert [pinned_inside(package, str(pin.specifier)) for pin in pins] == [True]
 
 
 @pytest.mark.parametrize("stack", ["cpu", "gpu"])

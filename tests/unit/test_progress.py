@@ -1,4 +1,4 @@
-"""A noisy command behind one bar: what is read from its log, and what Ctrl-C does."""
+"""A noisy command under one progress bar: what the bar reads from the log, and what Ctrl-C does."""
 
 import os
 import signal
