@@ -22,8 +22,8 @@ from rich.console import Console
 
 from verl_axpo import check, lock, progress
 from verl_axpo.check import Command, Kind
-from verl_axpo.data.files import replacing
 from verl_axpo.doctor import Finding, show
+from verl_axpo.files import replacing
 
 SETTINGS = "settings.json"
 LATEST = "latest_checkpointed_iteration.txt"  # verl's own file

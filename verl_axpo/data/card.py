@@ -12,10 +12,10 @@ from typing import Any
 import orjson
 
 from verl_axpo.data.dedup import DedupConfig, Drop
-from verl_axpo.data.files import replacing
 from verl_axpo.data.sources import SOURCES
 from verl_axpo.data.stage import Numbers, read_record
 from verl_axpo.data.workspace import Workspace
+from verl_axpo.files import replacing
 
 EXAMPLES = 50  # drops listed in the report; dropped.jsonl has all
 # What the paper reports for the same steps (section 4); a set made from other files or models will differ.

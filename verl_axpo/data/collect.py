@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import TypeVar
 
 import orjson
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from verl_axpo.core.types import Status
-from verl_axpo.data.files import inside, write_lines
 from verl_axpo.data.images import ImageRefused, ImageStore
 from verl_axpo.data.problem import PLACEHOLDER
 from verl_axpo.data.rollouts import Rollout, Turn
 from verl_axpo.data.stage import Numbers
-from verl_axpo.data.validation import reasons
+from verl_axpo.data.validation import parser
 from verl_axpo.eval import versions
 from verl_axpo.eval.records import bytes_hash
+from verl_axpo.files import Line, inside, read_lines, write_lines
 
 BAD_LINES = "bad_lines"
 Key = tuple[str, str, int]
@@ -86,14 +86,15 @@ def collect(folder: Path, model: str, out: Path, store: ImageStore) -> Numbers:
     """
     names = ("written", "correct", "infra_failures", "without_verdict", "not_for_sft", "not_ended", BAD_LINES)
     counts = dict.fromkeys(names, 0)
-    scored = [line for _, _, line in _lines(folder / "scores.jsonl", _Scored, counts)]
+    scored = [line.value for line in _lines(folder / "scores.jsonl", _Scored, counts)]
     runs = _lines(folder / "rollouts.jsonl", _Run, counts)
-    places = {line.key: (offset, bytes_hash(raw)) for offset, raw, line in runs}
+    places = {line.value.key: (line.offset, bytes_hash(line.data)) for line in runs}
     verdicts = _verdicts(folder, scored, {key: name for key, (_, name) in places.items()})
 
     def made() -> Iterator[bytes]:
-        for offset, _, run in _lines(folder / "rollouts.jsonl", _Run, dict(counts)):
-            if places[run.key][0] != offset:
+        for line in _lines(folder / "rollouts.jsonl", _Run, dict(counts)):
+            run = line.value
+            if places[run.key][0] != line.offset:
                 continue
             failed = run.status is Status.INFRA_FAILURE
             if run.key not in verdicts and not failed:
@@ -181,26 +182,14 @@ def _tokens(turns: Sequence[_Turn]) -> tuple[int | None, int | None]:
     return before, last.prompt_tokens + last.completion_tokens - before
 
 
-def _lines(path: Path, kind: type[LineT], counts: Numbers) -> Iterator[tuple[int, bytes, LineT]]:
-    """Whole lines: their place in the file, their bytes, what they say.
-
-    A torn last one is not there yet; others that are none are counted.
-    """
+def _lines(path: Path, kind: type[LineT], counts: Numbers) -> Iterator[Line[LineT]]:
+    """The whole lines of a file; those that the runner did not write are counted."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected the folder of an agent run (its --out)")
-    offset, read, first_error = 0, 0, ""
-    with path.open("rb") as file:
-        for line in file:
-            if not line.endswith(b"\n"):
-                break
-            try:
-                parsed = kind.model_validate_json(line)
-            except ValidationError as error:
-                first_error = first_error or f"{path} at byte {offset}: {reasons(error)}"
-                counts[BAD_LINES] += 1
-            else:
-                read += 1
-                yield offset, line.rstrip(b"\n"), parsed
-            offset += len(line)
-    if first_error and not read:
-        raise ValueError(first_error)
+    damaged: list[str] = []
+    line = None
+    for line in read_lines(path, parser(kind), damaged):
+        yield line
+    counts[BAD_LINES] += len(damaged)
+    if damaged and line is None:
+        raise ValueError(f"{path.parent}: {damaged[0]}")

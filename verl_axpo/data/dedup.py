@@ -12,24 +12,23 @@ Two conditions, each written out:
 Inside, the question counts only with the same answer (`same_answer`): "find x" under six triangles is six problems.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import orjson
-from pydantic import TypeAdapter, ValidationError
 
-from verl_axpo.data.files import write_lines
 from verl_axpo.data.fingerprint import distance, normalised, perceptual_hash, stem
 from verl_axpo.data.images import ImageLimits, ImageRecord, check
 from verl_axpo.data.near import MOST_DISTANCE, near_pairs, words
 from verl_axpo.data.problem import Problem
 from verl_axpo.data.same_answer import Answer, same_answer
 from verl_axpo.data.stage import outdated, versions
-from verl_axpo.data.validation import reasons
+from verl_axpo.data.validation import parser
 from verl_axpo.eval.types import Question
+from verl_axpo.files import Line, read_lines, write_lines
 
 RESTS_ON = ("data", "images")  # what a benchmark's entry is made by
 
@@ -81,7 +80,7 @@ class Drop:
     bits: int | None
 
 
-_ENTRY = TypeAdapter(Entry)
+_entry_in = parser(Entry)
 
 
 def entry_of(problem: Problem, records: Mapping[str, ImageRecord]) -> Entry:
@@ -114,8 +113,8 @@ def refresh_references(path: Path, benchmark: str, questions: Iterable[Question]
     Raises:
         ValueError: a line of the file is no entry.
     """
-    known = [line for line in path.read_bytes().splitlines() if line.strip()] if path.exists() else []
-    others = [line for number, line in enumerate(known, 1) if _parsed(path, number, line).source != benchmark]
+    known = _entries(path) if path.exists() else ()
+    others = [line.data for line in known if line.value[0].source != benchmark]
     added = [_line(_reference(question, ImageLimits())) for question in questions]
     write_lines(path, (*others, *added))
     return len(added)
@@ -140,24 +139,23 @@ def read_references(path: Path) -> list[Entry]:
         ValueError: a line that is none, or that other rules made; names file and line, or what to run.
     """
     entries = []
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        entry = _parsed(path, number, line)
-        changed = outdated(orjson.loads(line).get("versions"))
+    for line in _entries(path):
+        entry, changed = line.value
         if changed:
             raise ValueError(
-                f"{path} line {number}: {entry.source} was noted by other rules ({changed}); "
+                f"{path} line {line.number}: {entry.source} was noted by other rules ({changed}); "
                 f"run `verl-axpo data benchmarks --benchmark {entry.source}` again"
             )
         entries.append(entry)
     return entries
 
 
-def _parsed(path: Path, number: int, line: bytes) -> Entry:
+def _entries(path: Path) -> Iterator[Line[tuple[Entry, str]]]:
+    """Each entry, and which rules have changed since it was noted."""
     try:
-        return _ENTRY.validate_json(line)
-    except ValidationError as error:
-        again = "remove the file and run `verl-axpo data benchmarks` again"
-        raise ValueError(f"{path} line {number}: {reasons(error)}; {again}") from None
+        yield from read_lines(path, lambda line: (_entry_in(line), outdated(orjson.loads(line).get("versions"))))
+    except ValueError as error:
+        raise ValueError(f"{error}; remove the file and run `verl-axpo data benchmarks` again") from None
 
 
 def find_drops(entries: Sequence[Entry], references: Sequence[Entry], config: DedupConfig) -> list[Drop]:

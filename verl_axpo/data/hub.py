@@ -21,8 +21,8 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, not in __all__
 from huggingface_hub.utils.sha import git_hash
 
-from verl_axpo.data.files import inside, sha256_of
 from verl_axpo.errors import InfraFailure
+from verl_axpo.files import inside, sha256_of
 
 PIECES = ".pieces"  # folder of unfinished downloads
 NEVER = ("*.pkl", "*.pickle", "*.pt", "*.pth", "*.py")  # opening one may run its author's code

@@ -13,10 +13,9 @@ from pathlib import Path
 import orjson
 from PIL import Image
 
-from verl_axpo.data.files import replacing
 from verl_axpo.data.fingerprint import perceptual_hash
+from verl_axpo.files import append_lines, read_lines, write_atomically
 from verl_axpo.images import MAX_PIXELS, VERSION, ImageRefused, open_image, plain_file, size_of
-from verl_axpo.trace.writer import append_lines
 
 # "<sha256> <file>" of a record: a workspace from elsewhere may name any file
 _FILE = re.compile(r"(([0-9a-f]{2})[0-9a-f]{62}) \2/\1\.[a-z]+")
@@ -95,15 +94,9 @@ class ImageStore:
             self._load()
 
     def _load(self) -> None:
-        content = self.index.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        for line in whole.split(b"\n"):
-            record = _record_in(line)
-            if record is not None and record.version == VERSION:
-                self.records[record.sha256] = record
-        if len(whole) < len(content):
-            with replacing(self.index) as unfinished:  # the next line must not be glued to the torn one
-                unfinished.write_bytes(whole)
+        for line in read_lines(self.index, _record_in, damaged=[]):
+            if line.value.version == VERSION:
+                self.records[line.value.sha256] = line.value
 
     def add(self, data: bytes) -> ImageRecord:
         """Check and store one image; an image that is there already, undamaged, costs only its hash.
@@ -119,8 +112,7 @@ class ImageStore:
         plain = plain_file(data)
         sha256 = hashlib.sha256(plain.data).hexdigest()
         file = f"{sha256[:2]}/{sha256}.{plain.suffix}"
-        with replacing(self.folder / file, flush=False) as unfinished:  # `read` compares its hash
-            unfinished.write_bytes(plain.data)
+        write_atomically(self.folder / file, plain.data)  # not flushed: `read` compares its hash
         width, height = plain.image.size
         phash = perceptual_hash(plain.image)
         record = ImageRecord(sha256=sha256, file=file, width=width, height=height, phash=phash, version=VERSION)
@@ -166,13 +158,12 @@ def _again(maker: str) -> str:
     return f"run `verl-axpo data {maker}` again, which stores it anew"
 
 
-def _record_in(line: bytes) -> ImageRecord | None:
-    """The record of an index line; None for one that is torn, or whose file is not where the store puts it."""
-    try:
-        record = ImageRecord(**orjson.loads(line))
-    except (orjson.JSONDecodeError, TypeError):
-        return None
-    return record if _FILE.fullmatch(f"{record.sha256} {record.file}") else None
+def _record_in(line: bytes) -> ImageRecord:
+    """The record of an index line; raises ValueError or TypeError for another one, and for a file elsewhere."""
+    record = ImageRecord(**orjson.loads(line))
+    if not _FILE.fullmatch(f"{record.sha256} {record.file}"):
+        raise ValueError(f"{record.file!r} is not where the store puts an image")
+    return record
 
 
 def _content(path: Path, sha256: str) -> bytes | None:

@@ -15,13 +15,13 @@ import orjson
 from pydantic import ValidationError
 
 from verl_axpo.data.answer_types import rule_of, with_judge
-from verl_axpo.data.files import write_lines
 from verl_axpo.data.images import ImageStore
 from verl_axpo.data.problem import PLACEHOLDER, Problem, write_problems
 from verl_axpo.data.reading import PictureFolder, rows
 from verl_axpo.data.sources.base import Draft, Source, Unwanted
 from verl_axpo.data.stage import examples
 from verl_axpo.data.validation import reasons, shown
+from verl_axpo.files import write_lines
 from verl_axpo.tools.text import inert
 
 MAX_BAD = 0.01  # share of bad rows that is skipped without asking; more means that the schema is not what we think

@@ -32,7 +32,7 @@ from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from verl_axpo.data.files import sha256_of
+from verl_axpo.files import sha256_of
 
 HOST = "127.0.0.1"
 BRANCH = "main"

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from verl_axpo.data.files import replacing
+from verl_axpo.files import replacing
 
 Row = dict[str, Any]
 

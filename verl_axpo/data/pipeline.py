@@ -17,7 +17,6 @@ import orjson
 from verl_axpo import prompts
 from verl_axpo.data import card, parquet, select_rl, select_sft
 from verl_axpo.data.dedup import DedupConfig, Drop, entry_of, find_drops, read_references, refresh_references
-from verl_axpo.data.files import sha256_of, write_lines
 from verl_axpo.data.images import ImageStore
 from verl_axpo.data.ingest import Progress, ingest
 from verl_axpo.data.parquet import Row
@@ -33,6 +32,7 @@ from verl_axpo.data.stage import RECORD, Numbers, Stage, examples, hashes, read_
 from verl_axpo.data.workspace import Workspace
 from verl_axpo.eval import benchmarks
 from verl_axpo.eval.loading import load, pairs
+from verl_axpo.files import sha256_of, write_lines
 
 RULES = ("data", "images", "rewards")  # what a problem rests on: hashes of pictures, types of answers
 ROW_RULES = (*RULES, "prompts")

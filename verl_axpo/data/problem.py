@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from pydantic import TypeAdapter, ValidationError
 
-from verl_axpo.data.files import write_lines
-from verl_axpo.data.validation import reasons
+from verl_axpo.data.validation import parser
 from verl_axpo.eval.types import AnswerType
+from verl_axpo.files import read_lines, write_lines
 
 PLACEHOLDER = "<image>"
 
@@ -52,7 +51,7 @@ class Problem:
             )
 
 
-_ADAPTER = TypeAdapter(Problem)
+_parse = parser(Problem)
 
 
 def with_placeholders(question: str, images: int) -> str:
@@ -72,9 +71,4 @@ def read_problems(path: Path) -> Iterator[Problem]:
         ValueError: a line that is no problem; names file, line and what is wrong.
         FileNotFoundError: no such file.
     """
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                yield _ADAPTER.validate_json(line)
-            except ValidationError as error:
-                raise ValueError(f"{path} line {number}: {reasons(error)}") from None
+    return (line.value for line in read_lines(path, _parse))

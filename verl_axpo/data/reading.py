@@ -15,8 +15,8 @@ from typing import Any
 from pydantic import AliasChoices, BaseModel
 
 from verl_axpo.data import parquet
-from verl_axpo.data.files import inside
 from verl_axpo.data.sources.base import Source
+from verl_axpo.files import inside
 
 Row = dict[str, Any]
 

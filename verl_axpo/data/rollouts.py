@@ -13,16 +13,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from verl_axpo.data.validation import reasons
+from verl_axpo.data.validation import parser
 from verl_axpo.eval.versions import scoring
+from verl_axpo.files import read_lines
 
 Key = tuple[str, str, int]
-Parsed = TypeVar("Parsed", bound=BaseModel)
 
 
 def name_of(key: Key) -> str:
@@ -118,22 +117,10 @@ class RolloutFiles:
         """
         self._places.clear()
         for path in self.paths:
-            offset = 0
-            with path.open("rb") as file:
-                for number, line in enumerate(file, 1):
-                    if not line.endswith(b"\n"):
-                        break
-                    attempt = _parse(Attempt, line, f"{path} line {number}")
-                    if attempt.scored_by not in (None, scoring()):
-                        raise ValueError(
-                            f"{path} line {number}: its verdict is of other rules ({attempt.scored_by}); run the "
-                            "`verl-axpo eval run` of its attempts again, which scores without sampling, then "
-                            "`verl-axpo data collect`"
-                        )
-                    if attempt.key not in self._places:
-                        self._places[attempt.key] = path, offset
-                        yield attempt
-                    offset += len(line)
+            for line in read_lines(path, _current):
+                if line.value.key not in self._places:
+                    self._places[line.value.key] = path, line.offset
+                    yield line.value
 
     def read(self, attempts: Iterable[Attempt]) -> Iterator[Rollout]:
         """The rollouts of attempts that `attempts()` gave, with their turns, in the order asked for.
@@ -146,16 +133,24 @@ class RolloutFiles:
             for attempt in attempts:
                 path, offset = self._places[attempt.key]
                 files[path].seek(offset)
-                yield _parse(Rollout, files[path].readline(), f"{path} at byte {offset}")
+                try:
+                    yield _rollout(files[path].readline())
+                except ValueError as error:
+                    raise ValueError(f"{path} at byte {offset}: {error}") from None
 
 
-def _parse(kind: type[Parsed], line: bytes, place: str) -> Parsed:
-    try:
-        return kind.model_validate(orjson.loads(line))
-    except orjson.JSONDecodeError as error:
-        raise ValueError(f"{place}: got no JSON ({error})") from None
-    except ValidationError as error:
-        raise ValueError(f"{place}: {reasons(error)}") from None
+_attempt, _rollout = parser(Attempt), parser(Rollout)
+
+
+def _current(line: bytes) -> Attempt:
+    """An attempt whose verdict, if it says by whom, is of today's rules."""
+    attempt = _attempt(line)
+    if attempt.scored_by not in (None, scoring()):
+        raise ValueError(
+            f"its verdict is of other rules ({attempt.scored_by}); run the `verl-axpo eval run` of its attempts again, "
+            "which scores without sampling, then `verl-axpo data collect`"
+        )
+    return attempt
 
 
 def solve_counts(attempts: Iterable[Attempt], model: str) -> dict[str, Solved]:

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from verl_axpo import data, images, prompts, rewards
-from verl_axpo.data.files import remove_unfinished, replacing, sha256_of
+from verl_axpo.files import remove_unfinished, replacing, sha256_of
 
 RECORD = "stage.json"
 EXAMPLES = 3  # of what a rule dropped, in the data card

@@ -1,9 +1,15 @@
-"""What is wrong with a row, in one line each: pydantic's errors in the words of our messages.
+"""What is wrong with a row, in a line each: pydantic's errors in the words of our messages.
 
 ValidationError -> reasons() -> "answer: got None, expected a valid string"
+type            -> parser()  -> what makes a value of it from a line of JSON, or raises ValueError with the reasons
 """
 
-from pydantic import ValidationError
+from collections.abc import Callable
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+T = TypeVar("T")
 
 SHOWN_CHARACTERS = 80  # of a wrong value; enough to recognise it, short enough for a list
 
@@ -14,6 +20,19 @@ def shown(value: object) -> str:
     return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
 
 
+def parser(kind: type[T]) -> Callable[[bytes], T]:
+    """For `verl_axpo.files.read_lines`: a line as a dataclass or model; raises ValueError with what is wrong."""
+    adapter = TypeAdapter(kind)
+
+    def parse(line: bytes) -> T:
+        try:
+            return adapter.validate_json(line)
+        except ValidationError as error:
+            raise ValueError(reasons(error)) from None
+
+    return parse
+
+
 def reasons(error: ValidationError) -> str:
     """All complaints of one row, joined by "; "."""
     told = []
@@ -21,6 +40,8 @@ def reasons(error: ValidationError) -> str:
         name = ".".join(str(part) for part in one["loc"]) or "row"
         if one["type"] == "missing":
             told.append(f"{name}: missing")
+        elif one["type"] == "json_invalid":
+            told.append(f"got no JSON ({one['ctx']['error']})")
         else:
             told.append(f"{name}: got {shown(one['input'])}, expected: {one['msg']}")
     return "; ".join(told)

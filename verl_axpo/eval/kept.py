@@ -10,7 +10,7 @@ from verl_axpo.agent.types import Trajectory, Turn
 from verl_axpo.core.types import Status
 from verl_axpo.eval.plan import Job
 from verl_axpo.eval.records import ResponseRecord, RolloutRecord, TurnRecord
-from verl_axpo.trace.writer import store_image
+from verl_axpo.image_store import store_image
 
 
 def to_record(job: Job, trajectory: Trajectory, answer: str | None, folder: Path) -> RolloutRecord:

@@ -10,19 +10,13 @@ from typing import BinaryIO
 
 from verl_axpo.eval.folder import drop_report
 from verl_axpo.eval.records import RecordT, bytes_hash, from_line
-from verl_axpo.trace.writer import append_lines
+from verl_axpo.files import append_lines
 
 
 def append_line(path: Path, line: bytes) -> int:
     """Append one line and flush it to the disk, any older report gone before; returns where it begins."""
     drop_report(path.parent)
-    begin = append_lines(path, [line])
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    return begin
+    return append_lines(path, [line], flush=True)
 
 
 def read_lines(path: Path, kind: type[RecordT], damaged: list[str]) -> Iterator[tuple[int, bytes, RecordT]]:

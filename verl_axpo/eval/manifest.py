@@ -22,7 +22,7 @@ from verl_axpo.eval import versions
 from verl_axpo.eval.folder import MANIFEST, QUESTIONS, ROLLOUTS, drop_report
 from verl_axpo.eval.records import bytes_hash, question_record, to_line
 from verl_axpo.eval.types import Question
-from verl_axpo.trace.writer import write_atomically
+from verl_axpo.files import write_atomically
 
 FILE_NAME = MANIFEST
 JUDGE = "judge"  # the setting that may come later

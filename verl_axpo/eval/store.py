@@ -34,7 +34,7 @@ from verl_axpo.eval.records import (
     to_line,
 )
 from verl_axpo.eval.types import Question, Score
-from verl_axpo.trace.writer import write_atomically
+from verl_axpo.files import write_atomically
 
 
 class Store:

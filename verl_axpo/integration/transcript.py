@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from verl.experimental.agent_loop import AgentLoopOutput
 
+from verl_axpo.image_store import store_image
 from verl_axpo.integration.lineage import Session, Transcript
-from verl_axpo.trace.writer import store_image
 
 
 async def transcribe(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from verl_axpo.audit import audit
+from verl_axpo.files import write_atomically
 from verl_axpo.report.breakdown import sources_table, tools_table
 from verl_axpo.report.curves import by_arm, ends
 from verl_axpo.report.example import Example, count_restored, find_example
@@ -12,7 +13,6 @@ from verl_axpo.report.passes import in_percent
 from verl_axpo.report.plots import draw_all
 from verl_axpo.report.render import Table, environment, read_figure
 from verl_axpo.report.runs import Run, load_run
-from verl_axpo.trace.writer import write_atomically
 
 PACKAGE = "verl_axpo.report"  # whose templates these are
 

@@ -8,9 +8,9 @@ RUN/heldout/{0,STEPS}.jsonl (validation dumps)       -> RUN/heldout.json, of tho
 import json
 from pathlib import Path
 
+from verl_axpo.files import write_atomically
 from verl_axpo.report.heldout import FILE_NAME, Stage, evaluation_from_dump, write_heldout
 from verl_axpo.report.runs import logged, write_run_info
-from verl_axpo.trace.writer import write_atomically
 
 
 def merge_metrics(run: Path) -> int:

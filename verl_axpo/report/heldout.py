@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from verl_axpo.core.types import Status
+from verl_axpo.files import write_atomically
 from verl_axpo.report.passes import pass_at
-from verl_axpo.trace.writer import write_atomically
 
 Stage = Literal["before", "after"]
 FILE_NAME = "heldout.json"

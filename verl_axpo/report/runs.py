@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from verl_axpo.files import write_atomically
 from verl_axpo.report.heldout import Evaluation, Stage, read_heldout
 from verl_axpo.trace import list_steps
 from verl_axpo.trace.reader import read_summary
-from verl_axpo.trace.writer import write_atomically
 
 _SEEDED = re.compile(r"(?P<arm>.*?)[_-]?(?:seed|s)[_-]?(?P<seed>\d+)")
 

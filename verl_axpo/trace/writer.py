@@ -5,27 +5,18 @@ any number of workers may store the same one. A killed run leaves whole lines, a
 summary for the step it was in; the next run moves that step's files, and those of all later steps, to `superseded/`.
 """
 
-import errno
-import fcntl
-import hashlib
 import os
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
 import orjson
-from PIL import Image
 
-from verl_axpo.images import open_image, png
+from verl_axpo.files import append_lines, write_atomically
 from verl_axpo.trace.reader import LOST_STEPS, list_steps, lost_steps, records_path, summary_path
 from verl_axpo.trace.records import StepSummary, TrajectoryRecord
-
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-HASH_CHARACTERS = 32  # 128 bits of SHA-256: no collision among any number of images a run can make
 
 
 class TraceWriter:
@@ -108,111 +99,3 @@ class TraceWriter:
             for path in (summary_path(self.trace_dir, later), records_path(self.trace_dir, later)):
                 if path.exists():
                     os.replace(path, aside / path.name)
-
-
-def append_lines(path: Path, lines: Iterable[bytes]) -> int:
-    """Append whole lines, whatever an earlier writer left and whoever else appends at the same time.
-
-    A killed writer tears at most the last line; here it is cut off, or ended where only its line end is missing. A full
-    disk keeps the lines that it took as a whole.
-
-    Args:
-        lines: one JSON value each, without its line end; made one by one if they come from a generator.
-
-    Returns:
-        Where the first of them begins, in bytes.
-
-    Raises:
-        OSError: the disk took only some of the lines.
-    """
-    with _telling(path):
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            with suppress(OSError):  # a file system without locks; a second writer is rare
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-            begin = _mended_end(descriptor)
-            _append(descriptor, lines)
-            return begin
-        finally:
-            os.close(descriptor)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a whole file: readers see all of it or none of it."""
-    with _telling(path):
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-            os.chmod(temporary, 0o644)  # mkstemp makes it private, unlike every other file of the trace
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-
-
-@contextmanager
-def _telling(path: Path) -> Iterator[None]:
-    """The disk's error with the name of the file, which a failed write does not give."""
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in NO_SPACE
-        if error.filename is not None and not full:
-            raise
-        hint = "; free some space, then run the same command again" if full else ""
-        raise OSError(error.errno, f"{error.strerror}{hint}", str(path)) from error
-
-
-def _append(descriptor: int, lines: Iterable[bytes]) -> None:
-    """Each line whole, or not at all."""
-    for line in lines:
-        end, rest = os.lseek(descriptor, 0, os.SEEK_END), line + b"\n"
-        try:
-            while rest:  # a disk that is nearly full takes a part, and says why only when asked to take the rest
-                rest = rest[os.write(descriptor, rest) :]
-        except OSError:
-            os.ftruncate(descriptor, end)
-            raise
-
-
-def _mended_end(descriptor: int) -> int:
-    """The file's size once its last line is whole."""
-    size = os.lseek(descriptor, 0, os.SEEK_END)
-    torn = _torn_line(descriptor, size)
-    if not torn:
-        return size
-    try:
-        orjson.loads(torn)
-    except ValueError:
-        os.ftruncate(descriptor, size - len(torn))
-    else:
-        _append(descriptor, [b""])
-    return os.lseek(descriptor, 0, os.SEEK_END)
-
-
-def _torn_line(descriptor: int, size: int) -> bytes:
-    """What follows the last line end; searched from the end, for the file may have gigabytes."""
-    tail = b""
-    while len(tail) < size and b"\n" not in tail:
-        length = min(size, 2 * len(tail) + 1)
-        tail = os.pread(descriptor, length, size - length)
-    return tail[tail.rfind(b"\n") + 1 :]
-
-
-def store_image(trace_dir: str | Path, image: Image.Image) -> str:
-    """Store an image once, under the hash of its pixels, as PNG; callable from any process.
-
-    Encoding takes milliseconds to tenths of a second: from a coroutine call it through `asyncio.to_thread`.
-
-    Returns:
-        Its path relative to `trace_dir`, as `TrajectoryRecord.images` wants it.
-    """
-    picture = open_image(image)
-    digest = hashlib.sha256(f"{picture.mode} {picture.size} ".encode() + picture.tobytes()).hexdigest()
-    relative = f"images/{digest[:HASH_CHARACTERS]}.png"
-    path = Path(trace_dir) / relative
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, png(picture))
-    return relative

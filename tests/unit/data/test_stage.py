@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from verl_axpo import data, images, prompts, rewards
-from verl_axpo.data.files import replacing, write_lines
 from verl_axpo.data.stage import Stage, hashes, read_record, run
+from verl_axpo.files import replacing, write_lines
 
 
 def done(out: Path, content: str = "x", **changed: Any) -> tuple[dict[str, Any], bool]:

@@ -29,8 +29,8 @@ from verl_axpo.eval.report.tables import columns, paper_table, summary
 from verl_axpo.eval.settings import about
 from verl_axpo.eval.store import Store
 from verl_axpo.eval.types import Score
+from verl_axpo.image_store import store_image
 from verl_axpo.trace.records import ToolCall
-from verl_axpo.trace.writer import store_image
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""

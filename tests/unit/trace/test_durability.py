@@ -11,8 +11,8 @@ from PIL import Image
 
 from tests.unit.disk_faults import disk_full, killed_at_each_write
 from verl_axpo.audit import audit
+from verl_axpo.files import append_lines, write_atomically
 from verl_axpo.trace import TraceWriter, TrajectoryRecord, list_steps, read_step, store_image
-from verl_axpo.trace.writer import append_lines, write_atomically
 
 LAST_STEP = 2
 Run = Callable[[Path], None]

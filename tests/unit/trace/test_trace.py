@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from verl_axpo.core.types import Candidate
+from verl_axpo.files import append_lines
 from verl_axpo.trace import (
     ToolCall,
     TraceWriter,
@@ -22,7 +23,6 @@ from verl_axpo.trace import (
     read_step,
     store_image,
 )
-from verl_axpo.trace.writer import append_lines
 
 CONTRACT = (
     "step uid session kind source_session selected status question ground_truth images prompt_len response_ids "

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from verl_axpo.data.tiny.families import perception, search
-from verl_axpo.trace.writer import write_atomically
+from verl_axpo.files import write_atomically
 
 
 def write_tools(out: Path, names: Sequence[str]) -> Path:

@@ -24,8 +24,8 @@ from verl_axpo.eval.report.tables import (
     summary,
 )
 from verl_axpo.eval.store import Store
+from verl_axpo.files import write_atomically
 from verl_axpo.report.render import Table, environment, read_figure
-from verl_axpo.trace.writer import write_atomically
 
 PACKAGE = "verl_axpo.eval.report"  # whose templates these are
 VERSION = 2  # raise when a number of the report is made in another way
