@@ -100,8 +100,8 @@ def test_what_is_no_sft_row_still_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("runs", "told"),
     [
-        ([{**run("p"), "turns": "none"}], r"rollouts.jsonl line 1 is damaged and left out: turns: got 'none', expected"),
-        ([{"uid": "p"}], r"rollouts.jsonl line 1 is damaged and left out: benchmark: missing; rollout: missing; status: missing"),
+        ([{**run("p"), "turns": "none"}], r"line 1 is damaged and left out: turns: got 'none', expected"),
+        ([{"uid": "p"}], r"line 1 is damaged and left out: benchmark: missing; rollout: missing; status: missing"),
     ],
 )
 def test_another_kind_of_file_is_named(tmp_path: Path, runs: list[dict[str, Any]], told: str) -> None:
