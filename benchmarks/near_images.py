@@ -17,9 +17,9 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw
 
+from examples.tiny_world.fixtures import picture
 from verl_axpo.data.dedup import DedupConfig
 from verl_axpo.data.fingerprint import distance, perceptual_hash
-from verl_axpo.data.fixtures import picture
 from verl_axpo.data.near import near_pairs
 
 SIZE_PX = 400

@@ -23,7 +23,7 @@ attempts=(--max-turns 3 --response-tokens 8192 --gpus "$GPUS" --max-failed 0.01)
 if [ "$MODEL" = tiny ]; then
   bash recipes/tiny_sources.sh "$DATA" "$WORLD"
   teacher=(--model "$DATA/teacher/sft/checkpoint") offered=(--tool image_zoom_in) rl_set=(--hard -1 --val 16)
-  hub=(python -m verl_axpo.data.mirror "$DATA/hub" --) sft_set=(--max-tokens $((512 - 64)) --val 16)
+  hub=(python -m examples.tiny_world.mirror "$DATA/hub" --) sft_set=(--max-tokens $((512 - 64)) --val 16)
   attempts=(--max-turns 3 --response-tokens 128 --gpus 0 --window 1024 --tool-response-chars 256 --max-failed 0.01)
   attempts+=(--temperature 1.0 --top-p 1.0 --top-k 0 --presence-penalty 0)
 fi

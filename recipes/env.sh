@@ -21,6 +21,7 @@ case $MODEL in
     ;;
   *) echo "[recipe] MODEL=$MODEL is unknown; use MODEL=2b, 4b, 8b or tiny" >&2 && exit 2 ;;
 esac
+export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} # examples.tiny_world, which is not in the wheel
 export HYDRA_FULL_ERROR=1 TOKENIZERS_PARALLELISM=false
 export SEARCH_CALLS=${SEARCH_CALLS:-50000} # paid searches (one credit each) allowed per stage and machine
 

@@ -22,7 +22,7 @@ hub=()
 if [ "$MODEL" = tiny ]; then # the policy as it is: a million parameters do not survive the paper's presence penalty
   options=(--gpus 0 --window 1024 --response-tokens 128 --tool-response-chars 256)
   options+=(--temperature 1.0 --top-p 1.0 --top-k 0 --presence-penalty 0)
-  if [ -d "$DATA/hub" ]; then hub=(python -m verl_axpo.data.mirror "$DATA/hub" --) options+=(--limit 6 --paper); fi
+  if [ -d "$DATA/hub" ]; then hub=(python -m examples.tiny_world.mirror "$DATA/hub" --) options+=(--limit 6 --paper); fi
 fi
 
 # ------------------------------ launch ------------------------------

@@ -18,7 +18,7 @@ else
   lengths=(data.max_prompt_length=2048 data.max_response_length=4096 actor_rollout_ref.rollout.max_model_len=6144)
 fi
 
-run world python -m verl_axpo.data.tiny --out "$WORLD" --families perception,reasoning --train 16 --heldout 4 --val 4 --sft 16
+run world python -m examples.tiny_world --out "$WORLD" --families perception,reasoning --train 16 --heldout 4 --val 4 --sft 16
 status=0
 SFT_MODEL=$model RL_FILE=$WORLD/train.parquet VAL_FILE=$WORLD/heldout.parquet STEPS=1 bash recipes/rl.sh \
   data.train_batch_size=16 actor_rollout_ref.actor.ppo_mini_batch_size=16 actor_rollout_ref.rollout.n=4 \

@@ -38,7 +38,7 @@ questions=()
 for family in ${FAMILIES//,/ }; do questions+=(--benchmark "$family" --source "$family=$WORLD"); done
 
 # ------------------------------ launch ------------------------------
-run world python -m verl_axpo.data.tiny --out "$WORLD" --families "$FAMILIES" "${size[@]}"
+run world python -m examples.tiny_world --out "$WORLD" --families "$FAMILIES" "${size[@]}"
 SFT_FILE=$WORLD/sft_train.parquet STEPS=$sft_steps bash recipes/sft.sh
 runs=()
 for arm in $(tr , ' ' <<<"${COMPARE:-axpo}"); do
@@ -47,7 +47,7 @@ for arm in $(tr , ' ' <<<"${COMPARE:-axpo}"); do
   RL_FILE=$WORLD/train.parquet VAL_FILE=$WORLD/heldout.parquet ARM=$arm STEPS=$steps bash recipes/rl.sh "${options[@]}" "$@"
   # The trained policy on vLLM's server, as any model is evaluated, with the settings of the held-out scores
   OUT=$RUN CHECKPOINT=$RUN/checkpoint NAME=step_$steps bash recipes/eval.sh \
-    --registry verl_axpo.data.tiny.benchmark "${questions[@]}" --rollouts 4 --seed "$SEED" --max-turns 3
+    --registry examples.tiny_world.benchmark "${questions[@]}" --rollouts 4 --seed "$SEED" --max-turns 3
 done
 if [ -n "$COMPARE" ] && [ "${DRY_RUN:-0}" != 1 ]; then
   verl-axpo report "${runs[@]}" --out "$OUT/compare_seed$SEED" --title "Tiny world: ${COMPARE//,/ and }, seed $SEED"

@@ -8,6 +8,6 @@ data=$1 world=$2
 MODEL=tiny OUT=$data DATA=$data WORLD=$world
 export MODEL OUT DATA WORLD
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
-run world python -m verl_axpo.data.tiny --out "$world" --families perception --train 1 # the hub has the questions
-run hub python -m verl_axpo.data.tiny.hub --out "$data/hub" --families perception --rows 512
+run world python -m examples.tiny_world --out "$world" --families perception --train 1 # the hub has the questions
+run hub python -m examples.tiny_world.hub --out "$data/hub" --families perception --rows 512
 OUT=$data/teacher SFT_FILE=$world/sft_train.parquet STEPS=150 bash recipes/sft.sh

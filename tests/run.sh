@@ -23,7 +23,7 @@ step() { # step NAME COMMAND...
 
 step "ruff check" ruff check .
 step "ruff format" ruff format --check .
-step "mypy --strict" mypy --strict verl_axpo
+step "mypy --strict" mypy --strict verl_axpo examples/tiny_world
 step docs mkdocs build --strict --quiet
 if [ $# -gt 0 ] && [ "$1" != quick ]; then
   step pytest python -m pytest "$@"

@@ -21,14 +21,14 @@ from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.workers.config import MultiTurnConfig
 from verl.workers.rollout.replica import TokenOutput
 
+from examples.tiny_world import model, world
+from examples.tiny_world.__main__ import make_tokenizer
 from tests.unit.agent.scripted import MODEL, ZOOM_TOOLS, ScriptedServer
 from verl_axpo import integration, prompts
 from verl_axpo.agent.loop import Agent
 from verl_axpo.agent.server import ChatServer
 from verl_axpo.agent.toolbox import Toolbox, load_tools, schema_of
 from verl_axpo.agent.types import Limits, Sampling, Trajectory
-from verl_axpo.data.tiny import model, world
-from verl_axpo.data.tiny.__main__ import make_tokenizer
 from verl_axpo.integration.agent_loop import AXPO_FIELD, PARSER_NAME, AxpoToolAgentLoop
 from verl_axpo.integration.lineage import Episode
 

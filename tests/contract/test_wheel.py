@@ -66,7 +66,7 @@ def test_carries_every_data_file_and_no_test(wheel: Path) -> None:
     assert here - packed == set()
     assert "hydra_plugins/verl_axpo_searchpath/__init__.py" in packed
     assert "hydra_plugins/__init__.py" not in packed  # it would hide other projects' Hydra plugins
-    assert [name for name in packed if name.startswith(("tests/", "recipes/"))] == []
+    assert [name for name in packed if name.startswith(("tests/", "recipes/", "examples/"))] == []
 
 
 def test_licence_and_bounds_are_in_the_metadata(wheel: Path) -> None:

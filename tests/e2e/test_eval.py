@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from transformers import AutoProcessor, AutoTokenizer
 
+from examples.tiny_world import benchmark
 from tests.e2e.conftest import FastRun
 from tests.e2e.serving import vllm_server
 from verl_axpo import prompts
@@ -19,7 +20,6 @@ from verl_axpo.agent.conversation import TextConversation
 from verl_axpo.agent.server import ChatServer
 from verl_axpo.agent.types import Sampling
 from verl_axpo.core.types import Status
-from verl_axpo.data.tiny import benchmark
 from verl_axpo.eval.manifest import read_manifest
 from verl_axpo.eval.store import Store
 from verl_axpo.tools.configs import settings_of
@@ -42,7 +42,7 @@ def server(fast_run: FastRun, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 def run_tiny(url: str, fast_run: FastRun, out: Path, *options: str) -> "subprocess.CompletedProcess[str]":
     questions = ["--benchmark", "perception", "--source", f"perception={fast_run.world}", "--limit", str(QUESTIONS)]
-    return run_eval(url, out, "--registry", "verl_axpo.data.tiny.benchmark", *questions, *options)
+    return run_eval(url, out, "--registry", "examples.tiny_world.benchmark", *questions, *options)
 
 
 def run_eval(url: str, out: Path, *options: str) -> "subprocess.CompletedProcess[str]":

@@ -15,10 +15,10 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from examples.tiny_world.families import families, tools_of
 from tests.e2e.conftest import TINY_SIZES, FastRun, MainPpo, trained_weights
 from verl_axpo import prompts
 from verl_axpo.audit import audit
-from verl_axpo.data.tiny.families import families, tools_of
 
 TOOLS = tools_of(families())
 PLAIN_GRPO = [

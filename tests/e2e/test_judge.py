@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from examples.tiny_world.__main__ import make
+from examples.tiny_world.model import MAX_LENGTH
 from tests.e2e.serving import vllm_server
 from verl_axpo import prompts
-from verl_axpo.data.tiny.__main__ import make
-from verl_axpo.data.tiny.model import MAX_LENGTH
 from verl_axpo.errors import InfraFailure
 from verl_axpo.rewards.judge import Judge
 from verl_axpo.rewards.judge_config import JudgeConfig

@@ -23,12 +23,12 @@ from verl.tools.tool_registry import load_all_tools
 from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.workers.rollout.replica import TokenOutput
 
+from examples.tiny_world import model, tables, world
+from examples.tiny_world.__main__ import make_tokenizer
+from examples.tiny_world.families import NAMES
+from examples.tiny_world.tools import write_tools
 from verl_axpo import prompts
 from verl_axpo.data import parquet
-from verl_axpo.data.tiny import model, tables, world
-from verl_axpo.data.tiny.__main__ import make_tokenizer
-from verl_axpo.data.tiny.families import NAMES
-from verl_axpo.data.tiny.tools import write_tools
 from verl_axpo.integration.agent_loop import AxpoToolAgentLoop
 from verl_axpo.integration.sft_dataset import SftDataset
 

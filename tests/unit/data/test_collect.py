@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from examples.tiny_world.fixtures import encoded, picture
 from verl_axpo.data.collect import collect
-from verl_axpo.data.fixtures import encoded, picture
 from verl_axpo.data.images import ImageStore
 from verl_axpo.data.rollouts import Rollout, RolloutFiles
 from verl_axpo.eval import versions

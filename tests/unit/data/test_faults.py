@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
+from examples.tiny_world import fixtures
+from examples.tiny_world.fixtures import encoded, picture
 from tests.unit.data.test_pipeline import student_lines, teacher_lines, write
 from tests.unit.disk_faults import disk_full, killed_at_each_write
-from verl_axpo.data import fixtures
 from verl_axpo.data.collect import collect
 from verl_axpo.data.dedup import DedupConfig
-from verl_axpo.data.fixtures import encoded, picture
 from verl_axpo.data.images import ImageStore
 from verl_axpo.data.pipeline import dedup_sources, ingest_source, make_rl, make_sft, note_benchmarks
 from verl_axpo.data.problem import read_problems

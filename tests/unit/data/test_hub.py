@@ -13,11 +13,11 @@ import pytest
 from huggingface_hub import HfApi, constants
 from huggingface_hub.hf_api import RepoFile
 
+from examples.tiny_world.mirror import Repository, app, serving
 from tests.unit.data.faulty import Faulty
 from tests.unit.disk_faults import disk_full, killed_at_each_write
 from verl_axpo.data import hub as hub_module
 from verl_axpo.data.hub import PIECES, fetch
-from verl_axpo.data.mirror import Repository, app, serving
 from verl_axpo.errors import InfraFailure
 
 REPO = "some/set"

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from examples.tiny_world.fixtures import encoded, picture
 from verl_axpo.data.fingerprint import HASH_BITS, distance, normalised, perceptual_hash, stem
-from verl_axpo.data.fixtures import encoded, picture
 from verl_axpo.data.images import ImageLimits, ImageRefused, ImageStore, check
 
 LIMITS = ImageLimits()

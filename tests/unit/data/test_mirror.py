@@ -10,9 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from verl_axpo.data.mirror import LARGE_BYTES, Repository, app, serving
+from examples.tiny_world.mirror import LARGE_BYTES, Repository, app, serving
 
-COMMAND = [sys.executable, "-m", "verl_axpo.data.mirror"]
+COMMAND = [sys.executable, "-m", "examples.tiny_world.mirror"]
 SET = "some/set"
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from verl_axpo.data.fixtures import encoded, picture
+from examples.tiny_world.fixtures import encoded, picture
 from verl_axpo.data.images import ImageStore
 from verl_axpo.data.reading import PictureFolder
 

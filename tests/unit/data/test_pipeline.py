@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 
+from examples.tiny_world import fixtures
+from examples.tiny_world.fixtures import encoded, picture
+from examples.tiny_world.mirror import app, serving
 from verl_axpo import prompts
 from verl_axpo.cli import main
-from verl_axpo.data import fixtures, parquet
-from verl_axpo.data.fixtures import encoded, picture
+from verl_axpo.data import parquet
 from verl_axpo.data.images import ImageStore
-from verl_axpo.data.mirror import app, serving
 from verl_axpo.data.problem import Problem, read_problems
 from verl_axpo.eval import benchmarks
 from verl_axpo.eval.types import Question

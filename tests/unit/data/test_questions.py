@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from examples.tiny_world.fixtures import encoded, picture
 from tests.unit.agent.scripted import MODEL, ScriptedServer
 from verl_axpo import prompts
 from verl_axpo.cli import main
 from verl_axpo.data import parquet, questions
-from verl_axpo.data.fixtures import encoded, picture
 from verl_axpo.data.problem import Problem, write_problems
 from verl_axpo.data.rollouts import RolloutFiles, Solved, solve_counts
 from verl_axpo.data.workspace import Workspace

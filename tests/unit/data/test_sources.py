@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from verl_axpo.data import fixtures, parquet
+from examples.tiny_world import fixtures
+from examples.tiny_world.fixtures import encoded, picture
+from verl_axpo.data import parquet
 from verl_axpo.data.answer_types import Typed, infer, rule_of, typed
-from verl_axpo.data.fixtures import encoded, picture
 from verl_axpo.data.images import ImageLimits, ImageStore
 from verl_axpo.data.ingest import ingest
 from verl_axpo.data.problem import Problem, read_problems

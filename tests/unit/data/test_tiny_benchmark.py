@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from examples.tiny_world import benchmark, tables, world
 from verl_axpo.data import parquet
-from verl_axpo.data.tiny import benchmark, tables, world
 
 
 @pytest.fixture

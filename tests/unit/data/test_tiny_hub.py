@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from examples.tiny_world import world
+from examples.tiny_world.hub import publish
 from verl_axpo.data.dedup import DedupConfig
 from verl_axpo.data.pipeline import dedup_sources, ingest_source, note_benchmarks
 from verl_axpo.data.problem import read_problems
 from verl_axpo.data.sources import SOURCES
-from verl_axpo.data.tiny import world
-from verl_axpo.data.tiny.hub import publish
 from verl_axpo.data.workspace import Workspace
 from verl_axpo.eval import benchmarks
 

@@ -19,11 +19,9 @@ from torchvision.transforms.v2.functional import resize
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 from verl.tools.tool_registry import load_all_tools
 
-from verl_axpo import prompts
-from verl_axpo.data import parquet
-from verl_axpo.data.tiny import model, teacher, tokenizer, world
-from verl_axpo.data.tiny.__main__ import conversations, make, make_tokenizer
-from verl_axpo.data.tiny.families import (
+from examples.tiny_world import model, teacher, tokenizer, world
+from examples.tiny_world.__main__ import conversations, make, make_tokenizer
+from examples.tiny_world.families import (
     NAMES,
     Problem,
     families,
@@ -34,8 +32,10 @@ from verl_axpo.data.tiny.families import (
     split_pairs,
     tools_of,
 )
-from verl_axpo.data.tiny.preview import GAP_PX, PANEL_PX
-from verl_axpo.data.tiny.tools import write_tools
+from examples.tiny_world.preview import GAP_PX, PANEL_PX
+from examples.tiny_world.tools import write_tools
+from verl_axpo import prompts
+from verl_axpo.data import parquet
 from verl_axpo.rewards.outcome import compute_score
 from verl_axpo.tools.image_zoom_in import zoom
 

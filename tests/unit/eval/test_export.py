@@ -23,6 +23,8 @@ from verl.trainer.ppo.reward import get_custom_reward_fn
 from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.workers.config import SamplingConfig
 
+from examples.tiny_world import model
+from examples.tiny_world.__main__ import make_tokenizer
 from tests.unit.agent.scripted import MODEL, ZOOM_TOOLS
 from tests.unit.eval.test_cli import Serve, cli
 from verl_axpo import integration, prompts
@@ -31,8 +33,6 @@ from verl_axpo.agent.toolbox import load_tools, schema_of
 from verl_axpo.agent.types import Limits, Sampling
 from verl_axpo.data import parquet
 from verl_axpo.data.rows import rl_schema
-from verl_axpo.data.tiny import model
-from verl_axpo.data.tiny.__main__ import make_tokenizer
 from verl_axpo.errors import InfraFailure
 from verl_axpo.eval import benchmarks, fixtures
 from verl_axpo.eval.export import question_of, row, tool_names, write

@@ -17,10 +17,10 @@ from verl.experimental.agent_loop.agent_loop import DictConfigWrap, ToolListWrap
 from verl.utils.dataset.rl_dataset import RLHFDataset, get_dataset_class
 from verl.workers.rollout.replica import TokenOutput
 
+from examples.tiny_world import model
+from examples.tiny_world.__main__ import make_tokenizer
 from verl_axpo import prompts
 from verl_axpo.data import parquet
-from verl_axpo.data.tiny import model
-from verl_axpo.data.tiny.__main__ import make_tokenizer
 from verl_axpo.images import open_image
 from verl_axpo.integration.agent_loop import AxpoToolAgentLoop
 from verl_axpo.integration.dataset import AxpoDataset

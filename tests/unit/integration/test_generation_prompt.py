@@ -9,7 +9,7 @@ from verl.experimental.agent_loop.agent_loop import DictConfigWrap, ToolListWrap
 from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.workers.rollout.replica import TokenOutput
 
-from verl_axpo.data.tiny.__main__ import make_tokenizer
+from examples.tiny_world.__main__ import make_tokenizer
 from verl_axpo.integration.agent_loop import AxpoToolAgentLoop
 from verl_axpo.integration.generation_prompt import starts_in_think
 from verl_axpo.integration.lineage import AXPO_FIELD, Episode

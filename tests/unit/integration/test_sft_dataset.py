@@ -18,15 +18,15 @@ from verl.utils.dataset.multiturn_sft_dataset import MultiTurnSFTDataset
 from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.utils.model import extract_multi_modal_inputs
 
+from examples.tiny_world import model, tables, world
+from examples.tiny_world.__main__ import make_tokenizer
+from examples.tiny_world.fixtures import encoded, picture
 from verl_axpo import prompts
 from verl_axpo.data import parquet
-from verl_axpo.data.fixtures import encoded, picture
 from verl_axpo.data.images import ImageStore
 from verl_axpo.data.problem import Problem
 from verl_axpo.data.rollouts import Rollout
 from verl_axpo.data.rows import rl_row, rl_schema, sft_row, sft_schema
-from verl_axpo.data.tiny import model, tables, world
-from verl_axpo.data.tiny.__main__ import make_tokenizer
 from verl_axpo.integration.sft_dataset import SftDataset
 
 TOOLS = ["image_zoom_in"]

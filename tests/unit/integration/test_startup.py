@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from transformers import PreTrainedTokenizerFast
 
-from verl_axpo.data.tiny.__main__ import make_tokenizer
+from examples.tiny_world.__main__ import make_tokenizer
 from verl_axpo.integration.startup import planned, startup_problems
 from verl_axpo.tools import CONFIG_DIR
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from verl.tools.tool_registry import load_all_tools
 
+from examples.tiny_world.tools import write_tools
 from verl_axpo import prompts
-from verl_axpo.data.tiny.tools import write_tools
 from verl_axpo.tools.image_zoom_in import ImageZoomIn, ZoomError, pixel_box, zoom
 
 

@@ -16,9 +16,9 @@ from verl.experimental.agent_loop.tool_agent_loop import ToolAgentLoop
 from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.workers.rollout.replica import TokenOutput
 
+from examples.tiny_world import model
+from examples.tiny_world.__main__ import make_tokenizer
 from verl_axpo import prompts
-from verl_axpo.data.tiny import model
-from verl_axpo.data.tiny.__main__ import make_tokenizer
 from verl_axpo.integration.agent_loop import AXPO_FIELD, AxpoToolAgentLoop
 from verl_axpo.integration.shared import LoopContext
 from verl_axpo.integration.turn_client import Resume

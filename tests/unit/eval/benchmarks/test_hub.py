@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from verl_axpo.data.mirror import Repository, app, serving
+from examples.tiny_world.mirror import Repository, app, serving
 from verl_axpo.eval import benchmarks
 
 # Endpoint and cache are read when the clients are imported: hence a process of its own.

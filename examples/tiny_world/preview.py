@@ -5,8 +5,8 @@ Problem -> picture | view at the model's resolution | crop of the right cell -> 
 
 from PIL import Image
 
-from verl_axpo.data.tiny import model
-from verl_axpo.data.tiny.families import Problem, perception
+from examples.tiny_world import model
+from examples.tiny_world.families import Problem, perception
 from verl_axpo.tools.image_zoom_in import zoom
 
 PANEL_PX = 512  # side of a panel: a multiple of every source, so that enlarging by whole pixels blurs nothing

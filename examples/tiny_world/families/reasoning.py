@@ -9,7 +9,7 @@ reach of a model that has not been taught arithmetic. The teacher names the fact
 
 import random
 
-from verl_axpo.data.tiny.families import Call, Problem, near_misses, split_pairs
+from examples.tiny_world.families import Call, Problem, near_misses, split_pairs
 
 NAME = "reasoning"
 TOOL = "python"

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from verl_axpo.data.tiny.families import Call, Problem
+from examples.tiny_world.families import Call, Problem
 
 NAME = "perception"
 TOOL = "image_zoom_in"

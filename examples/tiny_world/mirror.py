@@ -2,7 +2,9 @@
 
 ROOT/<owner>/<dataset>/files... -> app() -> serving() -> HF_ENDPOINT of `verl-axpo data fetch`, `datasets`, ...
 
-    python -m verl_axpo.data.mirror ROOT -- COMMAND...    runs COMMAND with ROOT as its hub and ROOT.cache as its cache
+    python -m examples.tiny_world.mirror ROOT -- COMMAND...
+
+runs COMMAND with ROOT as its hub and ROOT.cache as its cache.
 
 It speaks what the clients of the hub need to read datasets: info, tree, paths-info, and files with Range, large ones
 through a redirect. A dataset has one branch, `main`, whose commit is a hash of what the folder holds. Folders are read

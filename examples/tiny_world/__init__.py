@@ -7,7 +7,9 @@ tokenizer.py     byte-level BPE with Qwen's special tokens, trained on the world
 chat_template.jinja   Qwen3-VL-Thinking's shape, and its rule for thinking
 model.py         a Qwen3-VL of about a million parameters, as a Hugging Face checkpoint
 benchmark.py     -> held-out questions for `verl-axpo eval`
-hub.py           -> the files of the four sources, beside fixtures of the nine benchmarks, for `data/mirror.py`
+fixtures.py      a few rows of each source, in its exact files and columns
+hub.py           -> the files of the four sources and of the nine benchmarks
+mirror.py        -> served as a hub, for `verl-axpo data fetch` without a network
 preview.py       a question as a person wants to see it
-__main__.py      python -m verl_axpo.data.tiny --out DIR --seed 0
+__main__.py      python -m examples.tiny_world --out DIR --seed 0
 """

@@ -1,4 +1,4 @@
-"""Make the tiny world: `python -m verl_axpo.data.tiny --out DIR --seed 0`.
+"""Make the tiny world: `python -m examples.tiny_world --out DIR --seed 0`.
 
 A world that is there is not made again, and never mixed with one of other settings.
 
@@ -17,12 +17,12 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
+from examples.tiny_world import model, tables, tokenizer, world
+from examples.tiny_world.families import NAMES, families, tools_of
+from examples.tiny_world.preview import preview
+from examples.tiny_world.tools import write_tools
 from verl_axpo import prompts
 from verl_axpo.data import parquet, stage
-from verl_axpo.data.tiny import model, tables, tokenizer, world
-from verl_axpo.data.tiny.families import NAMES, families, tools_of
-from verl_axpo.data.tiny.preview import preview
-from verl_axpo.data.tiny.tools import write_tools
 
 TOKENIZER_TEXTS = 1024  # demonstrations that the tokenizer is trained on; more find no new phrase
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from examples.tiny_world.families import Family, Problem
 from verl_axpo import prompts
-from verl_axpo.data.tiny.families import Family, Problem
 
 TOOL_RATE = 0.30  # share of demonstrations that call the tool (the paper has about 0.25)
 AIM_RATE = 0.36  # share of the calls that are right

@@ -10,14 +10,14 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from verl_axpo.data.tiny import tables, world
-from verl_axpo.data.tiny.families import NAMES
+from examples.tiny_world import tables, world
+from examples.tiny_world.families import NAMES
 from verl_axpo.eval.settings import PaperRow
 from verl_axpo.eval.types import Question, Score
 from verl_axpo.rewards.answer import normalise
 
 FILE_NAME = "heldout.parquet"
-SEED, QUESTIONS = 0, 128  # of the world made here: as many as `python -m verl_axpo.data.tiny` holds out
+SEED, QUESTIONS = 0, 128  # of the world made here: as many as `python -m examples.tiny_world` holds out
 COLUMNS = ("data_source", "prompt", "images", "reward_model", "extra_info")
 
 
@@ -75,7 +75,7 @@ def _made() -> Iterator[Mapping[str, Any]]:
 def _read(name: str, source: Path) -> list[dict[str, Any]]:
     path = source / FILE_NAME if source.is_dir() else source
     if not path.is_file():
-        raise ValueError(f"{name}: no file {path}; make one with `python -m verl_axpo.data.tiny --out DIR`")
+        raise ValueError(f"{name}: no file {path}; make one with `python -m examples.tiny_world --out DIR`")
     missing = sorted(set(COLUMNS) - set(pq.read_schema(path).names))
     if missing:
         raise ValueError(f"{path}: columns {missing} are missing, expected {list(COLUMNS)}")

@@ -3,7 +3,7 @@
 world of `seed` -> training questions, dealt out in turn -> DIR/<owner>/<dataset> of the four sources
 fixtures of the benchmarks, as many rows as documented   -> DIR/<owner>/<dataset> of the nine benchmarks
 
-    python -m verl_axpo.data.tiny.hub --out DIR --rows 512, then python -m verl_axpo.data.mirror DIR -- COMMAND
+    python -m examples.tiny_world.hub --out DIR --rows 512, then python -m examples.tiny_world.mirror DIR -- COMMAND
 
 The files and columns are those of the real datasets, the names too; what they hold is made here. Two rows are there
 for `verl-axpo data dedup` to find: MMFineReason's first repeats ViRL39K's first, as a JPEG, and PyVision-RL's last is
@@ -17,12 +17,12 @@ from pathlib import Path
 
 from PIL import Image
 
+from examples.tiny_world import world
+from examples.tiny_world.families import NAMES
+from examples.tiny_world.fixtures import MAKERS, Item
 from verl_axpo.data import stage
-from verl_axpo.data.fixtures import MAKERS, Item
 from verl_axpo.data.problem import PLACEHOLDER
 from verl_axpo.data.sources import SOURCES
-from verl_axpo.data.tiny import world
-from verl_axpo.data.tiny.families import NAMES
 from verl_axpo.eval import fixtures
 from verl_axpo.eval.fixtures.rows import VSTAR_FILES, vstar
 

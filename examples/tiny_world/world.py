@@ -10,8 +10,8 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from verl_axpo.data.tiny.families import NAMES, Family, Problem, families, tools_of
-from verl_axpo.data.tiny.teacher import Demonstration, demonstrate
+from examples.tiny_world.families import NAMES, Family, Problem, families, tools_of
+from examples.tiny_world.teacher import Demonstration, demonstrate
 
 RL_SPLITS = ("train", "val", "heldout")
 SFT_SPLITS = ("sft_train", "sft_val")

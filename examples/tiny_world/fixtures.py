@@ -1,4 +1,6 @@
-"""Small stand-ins for the sources, in their exact files and columns: `python -m verl_axpo.data.fixtures --out DIR`.
+"""Small stand-ins for the sources, in their exact files and columns.
+
+    python -m examples.tiny_world.fixtures --out DIR --rows 24
 
 seed -> pictures with shapes -> items_of() -> [Item] -> MAKERS -> DIR/virl39k, DIR/fvqa, DIR/pyvision, DIR/mmfinereason
 

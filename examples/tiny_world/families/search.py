@@ -11,7 +11,7 @@ import hashlib
 import random
 from collections.abc import Iterator
 
-from verl_axpo.data.tiny.families import Call, Problem, near_misses, split_pairs
+from examples.tiny_world.families import Call, Problem, near_misses, split_pairs
 
 NAME = "search"
 TOOL = "tavily-search"

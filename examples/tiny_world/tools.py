@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from verl_axpo.data.tiny.families import perception, search
+from examples.tiny_world.families import perception, search
 from verl_axpo.files import write_atomically
 
 

@@ -10,9 +10,9 @@ import json
 
 from PIL import Image
 
+from examples.tiny_world.world import Example
 from verl_axpo import prompts
 from verl_axpo.data.parquet import Row
-from verl_axpo.data.tiny.world import Example
 
 
 def png(image: Image.Image) -> dict[str, bytes]:

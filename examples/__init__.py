@@ -1,0 +1,1 @@
+"""Examples that run from a checkout; none of them is in the wheel."""
