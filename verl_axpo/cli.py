@@ -6,10 +6,10 @@ A user's mistake (`ValueError`) or the failure of a disk or a service prints its
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -20,6 +20,9 @@ from verl_axpo.data import cli as data
 from verl_axpo.errors import InfraFailure
 from verl_axpo.eval.cli import app as evaluation
 from verl_axpo.lock import FolderInUseError
+
+if TYPE_CHECKING:
+    from verl_axpo.findings import Finding
 
 FINDING, MISTAKE = 1, 2  # exit statuses
 MOST_LINES = 20  # of differences, of notes; the first ones say what is wrong
@@ -34,6 +37,7 @@ app.add_typer(data.app)
 app.add_typer(evaluation, name="eval")
 console = Console()
 
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
 RunOrTrace = Annotated[Path, typer.Argument(help="A run's folder, or its trace folder.", metavar="DIR")]
 
 
@@ -68,17 +72,17 @@ def check(
     ],
     made: Annotated[list[Path] | None, typer.Option(help="A folder that earlier commands fill; repeat.")] = None,
     machine: Annotated[bool, typer.Option("--machine/--no-machine", help="Look at this machine as well.")] = True,
+    as_json: Json = False,
 ) -> None:
     """Find what would stop a command of verl.
 
     Composes its config, validates it, looks at files and at this machine; starts nothing.
     """
     from verl_axpo.check import check as examine
-    from verl_axpo.doctor import show
 
-    console.print(shlex.join(command), markup=False, highlight=False, soft_wrap=True)
-    if not show(console, examine(command, made or (), machine=machine)):
-        raise typer.Exit(FINDING)
+    if not as_json:
+        console.print(shlex.join(command), markup=False, highlight=False, soft_wrap=True)
+    _tell(examine(command, made or (), machine=machine), as_json)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
@@ -99,12 +103,19 @@ def run(
 @app.command()
 def doctor(
     ray: Annotated[bool, typer.Option("--ray", help="Look inside a Ray worker (starts a small Ray).")] = False,
+    as_json: Json = False,
 ) -> None:
     """Can this machine train with AXPO? Each line has its fix."""
     from verl_axpo import doctor as checks
 
-    address = os.environ.get("RAY_ADDRESS", "")
-    if not checks.show(console, chain(checks.examine(), checks.check_ray_worker(address) if ray else ())):
+    inside = checks.check_ray_worker(os.environ.get("RAY_ADDRESS", "")) if ray else ()
+    _tell(chain(checks.examine(), inside), as_json)
+
+
+def _tell(findings: Iterable["Finding"], as_json: bool) -> None:
+    from verl_axpo.findings import show
+
+    if not show(console, findings, as_json=as_json):
         raise typer.Exit(FINDING)
 
 

@@ -11,15 +11,16 @@ import platform
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from importlib import metadata
 from operator import attrgetter
 from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
-from rich.console import Console
-from rich.markup import escape
+
+from verl_axpo.findings import Finding, fine, problem
 
 # As setup.py and verl's own metadata have them; tests/unit/test_doctor.py compares. Tested versions: requirements/.
 PYTHON = ">=3.10,<3.13"
@@ -37,42 +38,6 @@ FTS5 = (
     "remove .venv and make it again on a Python whose sqlite3 has FTS5, as those of Debian, Ubuntu and uv do: "
     "PYTHON=/path/to/python bash recipes/setup_env.sh"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One line of the doctor: what was looked at, what is there, and what to do if that is not good."""
-
-    name: str
-    found: str
-    ok: bool
-    fix: str = ""
-
-
-def fine(name: str, found: str) -> Finding:
-    """A green line."""
-    return Finding(name=name, found=found, ok=True)
-
-
-def problem(name: str, found: str, fix: str) -> Finding:
-    """A red line with what to change."""
-    return Finding(name=name, found=found, ok=False, fix=fix)
-
-
-def show(console: Console, findings: Iterable[Finding]) -> bool:
-    """One line per finding as it comes, green or red, below a red one what to change.
-
-    Returns:
-        whether all are green.
-    """
-    healthy = True
-    for finding in findings:
-        healthy &= finding.ok
-        mark = "[green]ok  [/]" if finding.ok else "[bold red]fix [/]"
-        console.print(f"{mark} {escape(finding.name)}: {escape(finding.found)}", soft_wrap=True)
-        if not finding.ok:
-            console.print(f"     {escape(finding.fix)}", style="yellow", soft_wrap=True)
-    return healthy
 
 
 def examine() -> Iterator[Finding]:
@@ -94,19 +59,18 @@ def check_python(version: str) -> Finding:
     """verl runs on these versions only."""
     fits = SpecifierSet(PYTHON).contains(version)
     fix = f"make the environment with Python {PYTHON}, for instance `uv venv --python 3.12`"
-    return Finding(name="python", found=f"{version} ({sys.executable})", ok=fits, fix=fix)
+    return Finding("python", f"{version} ({sys.executable})", fits, fix)
 
 
 def check_package(package: str, bounds: str, others: tuple[str, ...] = ()) -> Finding:
     """Installed, and inside the bounds; local version parts such as +cpu do not count."""
+    fix = f"{package}{bounds} is tested; {SETUP}"
     for name in (package, *others):
-        try:
+        with suppress(metadata.PackageNotFoundError):
             version = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-        fits = SpecifierSet(bounds).contains(version.split("+")[0], prereleases=True)
-        return Finding(name=name, found=version, ok=fits, fix=f"{name}{bounds} is needed; {SETUP}")
-    return Finding(name=package, found="not installed", ok=False, fix=f"{package}{bounds} is needed; {SETUP}")
+            fits = SpecifierSet(bounds).contains(version.split("+")[0], prereleases=True)
+            return Finding(name, version, fits, fix)
+    return problem(package, "not installed", fix)
 
 
 def check_plugin() -> Iterator[Finding]:
@@ -115,7 +79,7 @@ def check_plugin() -> Iterator[Finding]:
     try:
         importlib.import_module("verl")
     except Exception as error:  # whatever a broken installation raises
-        yield Finding(name="plugin", found=f"`import verl` fails: {error!r}", ok=False, fix=SETUP)
+        yield problem("plugin", f"`import verl` fails: {error!r}", SETUP)
         return
     for name, (module, registry, key) in REGISTRIES.items():
         yield check_registered(name, module, registry, key)
@@ -134,25 +98,25 @@ def check_sandbox() -> Finding:
     from verl_axpo.tools.sandbox.limits import UNCONFINED, SandboxConfig
     from verl_axpo.tools.sandbox.probe import obstacle
 
+    backends = {name: backend for name, backend in BACKENDS.items() if name != UNCONFINED}
     try:
-        problems = {name: obstacle(one, SandboxConfig()) for name, one in BACKENDS.items() if name != UNCONFINED}
+        obstacles = {name: obstacle(backend, SandboxConfig()) for name, backend in backends.items()}
     except RuntimeError as error:  # a package that the tool promises to the policy
-        return Finding(name="tool python", found=str(error), ok=False, fix=SETUP)
-    found = "; ".join(f"{name} {problem or 'works'}" for name, problem in problems.items())
-    return Finding(name="tool python", found=found, ok=None in problems.values(), fix=INSTALL)
+        return problem("tool python", str(error), SETUP)
+    found = "; ".join(f"{name} {why or 'works'}" for name, why in obstacles.items())
+    return Finding("tool python", found, None in obstacles.values(), INSTALL)
 
 
 def check_zoom() -> Finding:
     """The image_zoom_in tool: a quarter of a small JPEG is cut out and magnified to the least size that is returned."""
     name = "tool image_zoom_in"
     try:
-        size = _zoomed()
-        pillow = f"Pillow {metadata.version('pillow')}"
+        size, pillow = _zoomed(), f"Pillow {metadata.version('pillow')}"
     except Exception as error:  # a Pillow without its libraries, or none
-        return Finding(name=name, found=f"Pillow: {error!r}", ok=False, fix=SETUP)
+        return problem(name, f"Pillow: {error!r}", SETUP)
     if size != (256, 256):  # a crop of 32 x 32 pixels, at crop.MIN_PIXELS
-        return Finding(name=name, found=f"{pillow}: a crop of {size}, expected (256, 256)", ok=False, fix=SETUP)
-    return Finding(name=name, found=f"{pillow} works", ok=True)
+        return problem(name, f"{pillow}: a crop of {size}, expected (256, 256)", SETUP)
+    return fine(name, f"{pillow} works")
 
 
 def _zoomed() -> tuple[int, int]:
@@ -175,11 +139,11 @@ def check_search() -> Finding:
     except Exception as error:  # SQLite's errors, a full disk, a missing package
         bare = any(word in str(error) for word in ("fts5", "_sqlite3"))
         fix = FTS5 if bare else f"{SETUP}; it also needs room for files under {tempfile.gettempdir()}"
-        return Finding(name=name, found=f"SQLite: {error!r}", ok=False, fix=fix)
+        return problem(name, f"SQLite: {error!r}", fix)
     if replayed != ["norway.txt"]:
-        return Finding(name=name, found=f"SQLite: found {replayed}, expected ['norway.txt']", ok=False, fix=SETUP)
+        return problem(name, f"SQLite: found {replayed}, expected ['norway.txt']", SETUP)
     key = "is set, not tried: a call is paid" if os.environ.get("TAVILY_API_KEY") else "is not set: no live search"
-    return Finding(name=name, found=f"SQLite works: local documents, replay; TAVILY_API_KEY {key}", ok=True)
+    return fine(name, f"SQLite works: local documents, replay; TAVILY_API_KEY {key}")
 
 
 def _searched(folder: Path) -> list[str]:
@@ -212,10 +176,10 @@ def check_registered(name: str, module: str, registry: str, key: str) -> Finding
     try:
         keys = list(attrgetter(registry)(importlib.import_module(module)))
     except Exception as error:
-        return Finding(name=name, found=f"{module}.{registry}: {error!r}", ok=False, fix=SETUP)
+        return problem(name, f"{module}.{registry}: {error!r}", SETUP)
     if key in keys:
-        return Finding(name=name, found=f"{key} is registered", ok=True)
-    return Finding(name=name, found=f"{key} is not among {sorted(map(str, keys))}", ok=False, fix=plugin_fix())
+        return fine(name, f"{key} is registered")
+    return problem(name, f"{key} is not among {sorted(map(str, keys))}", plugin_fix())
 
 
 def plugin_fix() -> str:
@@ -235,10 +199,10 @@ def check_platform() -> Finding:
     try:
         current = importlib.import_module("verl.plugin.platform").get_platform()
     except Exception as error:
-        return Finding(name="platform", found=repr(error), ok=False, fix=SETUP)
-    name, usable = str(current.device_name), bool(current.is_available())
+        return problem("platform", repr(error), SETUP)
     fix = "without an accelerator: export VERL_PLATFORM=cpu; with one: check its driver (nvidia-smi)"
-    return Finding(name="platform", found=f"{name} ({type(current).__name__})", ok=usable, fix=fix)
+    found = f"{current.device_name} ({type(current).__name__})"
+    return Finding("platform", found, bool(current.is_available()), fix)
 
 
 def check_ray_worker(address: str = "") -> Iterator[Finding]:
@@ -252,6 +216,6 @@ def check_ray_worker(address: str = "") -> Iterator[Finding]:
     ray.init(log_to_driver=False, configure_logging=False, **({"address": address} if address else own))
     try:
         for finding in ray.get(ray.remote(_plugin_findings).remote()):
-            yield Finding(name=f"{finding.name} in Ray", found=finding.found, ok=finding.ok, fix=finding.fix)
+            yield replace(finding, name=f"{finding.name} in Ray")
     finally:
         ray.shutdown()

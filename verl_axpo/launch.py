@@ -22,8 +22,9 @@ from rich.console import Console
 
 from verl_axpo import check, lock, progress
 from verl_axpo.check import Command, Kind
-from verl_axpo.doctor import Finding, show
 from verl_axpo.files import replacing
+from verl_axpo.findings import show
+from verl_axpo.integration.startup import FILES, listed
 
 SETTINGS = "settings.json"
 LATEST = "latest_checkpointed_iteration.txt"  # verl's own file
@@ -32,7 +33,7 @@ FOOTER_BYTES = 1 << 16  # of a parquet file: its schema and statistics, so that 
 # Parts that change where and how fast a run computes and what it writes, not what it learns.
 WITHOUT_RESULT = (
     *("trainer.", "ray_kwargs.", "transfer_queue.", "global_profiler.", "profiler.", "checkpoint."),
-    *("algorithm.axpo.trace_dir", "data.train_files", "data.val_files", "data.val_batch_size"),
+    *("algorithm.axpo.trace_dir", *FILES, "data.val_batch_size"),
 )
 KEEP = {"rl": "trainer.max_actor_ckpt_to_keep", "sft": "trainer.max_ckpt_to_keep"}
 
@@ -49,24 +50,21 @@ def run(argv: Sequence[str], title: str, log: Path, console: Console) -> int:
         the command's exit status; 1 when a check failed.
 
     Raises:
-        ValueError: its folder was begun with other settings or data, or is trained further than asked.
+        ValueError: its config cannot be composed; its folder was begun with other settings or data, or is trained
+            further than asked.
         FolderInUseError: another training owns its folder.
     """
     command = check.parse(argv)
     if command is None:
         console.print(f"[bold]{title}[/]")
         return subprocess.run(list(argv), check=False).returncode
-    config = _composed(command, console)
-    if config is None:
-        return 1
+    config = check.compose(command)
     folder = Path(config.trainer.default_local_dir)
     settings = settings_of(config, command.kind)
-    if is_finished(folder, settings, config):
+    if is_finished(folder, settings, config, command):
         console.print(f"{title}: done (trained to step {trained(folder)})")
         return 0
-    refused: list[Finding] = [finding for finding in check.check(argv) if not finding.ok]
-    if refused:
-        show(console, refused)
+    if not show(console, (finding for finding in check.check(argv) if not finding.ok)):
         return 1
     lock.own(folder)  # while its files are changed; the training then owns it
     _begin(folder, settings, config, command.kind)
@@ -78,33 +76,19 @@ def run(argv: Sequence[str], title: str, log: Path, console: Console) -> int:
     return status
 
 
-def _composed(command: Command, console: Console) -> DictConfig | None:
-    try:
-        return check.compose(command)
-    except ValueError as error:
-        console.print(str(error), markup=False, soft_wrap=True)
-        return None
-
-
 def settings_of(config: DictConfig, kind: Kind) -> dict[str, Any]:
     """What decides the result, flat: every key of the config but WITHOUT_RESULT, and a fingerprint of each data file.
 
     The number of steps is among them for SFT, whose learning rate follows it.
     """
-    flat = dict(_flat(OmegaConf.to_container(config, resolve=True), ""))
+    flat = check.dotted(OmegaConf.to_container(config, resolve=True))
     kept = {key: value for key, value in flat.items() if not key.startswith(WITHOUT_RESULT)}
     if kind == "sft":
         kept["trainer.total_training_steps"] = flat.get("trainer.total_training_steps")
-    for key in ("data.train_files", "data.val_files"):
-        kept[key] = [fingerprint(file) for file in check.listed(OmegaConf.select(config, key))]
+    for key in FILES:
+        kept[key] = [fingerprint(file) for file in listed(OmegaConf.select(config, key))]
     loaded: dict[str, Any] = orjson.loads(orjson.dumps(kept))
     return loaded
-
-
-def _flat(node: Any, prefix: str) -> list[tuple[str, Any]]:
-    if not isinstance(node, dict) or not node:
-        return [(prefix.rstrip("."), node)]
-    return [pair for key, value in node.items() for pair in _flat(value, f"{prefix}{key}.")]
 
 
 def fingerprint(file: Path) -> str:
@@ -123,35 +107,45 @@ def trained(folder: Path) -> int:
     return int(latest.read_text()) if latest.exists() else 0
 
 
-def is_finished(folder: Path, settings: dict[str, Any], config: DictConfig) -> bool:
+def is_finished(folder: Path, settings: dict[str, Any], config: DictConfig, command: Command) -> bool:
     """Whether an earlier start with these settings came to its end.
 
     Raises:
         ValueError: it was begun with others, or is trained further than this command asks.
     """
+    step, asked = trained(folder), OmegaConf.select(config, "trainer.total_training_steps")
     record = _read(folder)
-    if record is None:
-        if trained(folder):
-            raise ValueError(
-                f"{folder} has checkpoints but no {SETTINGS}, so nobody knows their settings; use another folder "
-                "(OUT), or remove this one"
-            )
-        return False
-    began = record["settings"]
-    changed = [key for key in sorted({*began, *settings}) if began.get(key) != settings.get(key)]
-    if changed:
-        lines = [f"  {key}: {began.get(key)!r} then, {settings.get(key)!r} now" for key in changed[:MOST_DIFFERENCES]]
+    if record is None and step:
         raise ValueError(
-            f"{folder} was begun with other settings or data:\n" + "\n".join(lines) + "\n"
+            f"{folder} has checkpoints but no {SETTINGS}, so nobody knows their settings; use another folder (OUT), "
+            "or remove this one"
+        )
+    if record is None:
+        return False
+    if changed := differences(record["settings"], settings, command):
+        raise ValueError(
+            f"{folder} was begun with other settings or data:\n" + "\n".join(changed[:MOST_DIFFERENCES]) + "\n"
             "Undo the change, or use another folder (OUT). To go on all the same, remove "
             f"{folder / SETTINGS} and every checkpoint that must not be used."
         )
-    steps = OmegaConf.select(config, "trainer.total_training_steps")
-    if steps is not None and trained(folder) > steps:
-        raise ValueError(
-            f"{folder} is trained to step {trained(folder)}; ask for that many STEPS or more, or another OUT"
-        )
-    return bool(record["finished"]) and (steps is None or trained(folder) == steps)
+    if asked is not None and step > asked:
+        raise ValueError(f"{folder} is trained to step {step}; ask for that many STEPS or more, or another OUT")
+    return bool(record["finished"]) and (asked is None or step == asked)
+
+
+def differences(began: dict[str, Any], settings: dict[str, Any], command: Command) -> list[str]:
+    """A line for each setting that changed.
+
+    A key that the record does not have came with a later version of verl or of ours, at its default. It is a change
+    only where the command names it, or a key above it.
+    """
+    lines = []
+    for key in sorted({*began, *settings}):
+        then, now = began.get(key), settings.get(key)
+        named = any(f"{key}.".startswith(f"{name}.") for name in command.keys)
+        if then != now and (key in began or named):
+            lines.append(f"  {key}: {then!r} then, {now!r} now")
+    return lines
 
 
 def _begin(folder: Path, settings: dict[str, Any], config: DictConfig, kind: Kind) -> None:

@@ -17,7 +17,11 @@ _ACTOR, _ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
 @pytest.fixture
 def rl(tmp_path: Path) -> list[str]:
     """A command that is sound."""
-    rows = {"prompt": ["a"] * 600, "data_source": ["tiny"] * 600, "reward_model": ["c"] * 600}
+    rows = {
+        "prompt": [[{"role": "user", "content": "a"}]] * 600,
+        "data_source": ["tiny"] * 600,
+        "reward_model": ["c"] * 600,
+    }
     pq.write_table(pa.table(rows), tmp_path / "rl.parquet")
     files = [f"data.{split}_files={tmp_path}/rl.parquet" for split in ("train", "val")]
     model = f"actor_rollout_ref.model.path={tmp_path}/made/model"
@@ -38,7 +42,7 @@ def test_a_sound_command_has_nothing_to_change(rl: list[str], tmp_path: Path) ->
     ("override", "found", "fix"),
     [
         ("data.train_batch_sizes=64", "'train_batch_sizes' is not in struct", "did you mean data.train_batch_size"),
-        ("+algorithm.axpo.bugdet=0.5", "bugdet", "change the keys that the message names"),
+        ("+algorithm.axpo.bugdet=0.5", "unknown keys ['bugdet']", ""),
         ("data.train_batch_size=250", "250 questions do not divide into mini-batches of 64", "a divisor of 250"),
         (f"{_ACTOR}.clip_ratio_low=-0.2", "clip_ratio_low: -0.2", "a number above 0"),
         (f"{_ACTOR}.kl_loss_coef=-0.001", "-0.001 rewards distance", "0 or more"),
@@ -46,14 +50,21 @@ def test_a_sound_command_has_nothing_to_change(rl: list[str], tmp_path: Path) ->
         (f"{_ACTOR}.loss_agg_mode=mean", "Invalid loss_agg_mode: mean", "change the keys"),
         (f"{_ROLLOUT}.pipeline_model_parallel_size=2", "not implemented", "change the keys"),
         (f"{_ROLLOUT}.multi_turn.tool_config_path=/nowhere.yaml", "/nowhere.yaml", ""),
-        ("algorithm.filter_groups.enable=True", "it drops the all-wrong groups", "change the keys"),
-        ("data.train_files=/nowhere/rl.parquet", "/nowhere/rl.parquet does not exist", "set data.train_files"),
+        ("algorithm.filter_groups.enable=True", "it drops the all-wrong groups", "filter_groups.enable=False"),
+        ("data.train_files=/nowhere/rl.parquet", "data.train_files=/nowhere/rl.parquet: no such file", "existing one"),
         ("data.max_response_length=16384", "prompt and response may have 24576", "24576"),
     ],
 )
 def test_a_planted_mistake_is_told(rl: list[str], tmp_path: Path, override: str, found: str, fix: str) -> None:
     lines = told([*rl, override], tmp_path)
     assert any(found in line and fix in advice for line, advice in lines), lines
+
+
+def test_a_mistake_is_told_once(rl: list[str], tmp_path: Path) -> None:
+    """By the plugin's rules, which verl's validation would repeat."""
+    broken = [*rl, "data.train_files=/nowhere/rl.parquet", "algorithm.filter_groups.enable=True"]
+    assert len(told(broken, tmp_path)) == 2
+    assert len(told([*broken, "algorithm.adv_estimator=grpo"], tmp_path)) == 1  # the file is missing for GRPO too
 
 
 def test_all_mistakes_are_told_at_once(rl: list[str], tmp_path: Path) -> None:
@@ -81,7 +92,7 @@ def test_training_files_are_looked_into(rl: list[str], tmp_path: Path) -> None:
     whole, short, columns = (tmp_path / f"{name}.parquet" for name in ("rl", "short", "columns"))
     short.write_bytes(whole.read_bytes()[:-10])
     pq.write_table(pa.table({"question": ["a"]}), columns)
-    for file, found in ((short, "is not a whole parquet file"), (columns, "has no column ['prompt'")):
+    for file, found in ((short, "not a whole parquet file"), (columns, "no column 'prompt', 'data_source'")):
         assert any(found in line for line, _ in told([*rl, f"data.train_files={file}"], tmp_path))
 
 

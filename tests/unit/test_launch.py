@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -12,7 +13,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from verl_axpo import launch
-from verl_axpo.check import compose, parse
+from verl_axpo.check import Command, compose, parse
 from verl_axpo.lock import FolderInUseError
 
 
@@ -25,10 +26,14 @@ def argv(tmp_path: Path) -> list[str]:
             "actor_rollout_ref.model.path=/m", "actor_rollout_ref.rollout.multi_turn.tool_config_path=/t"]  # fmt: skip
 
 
-def config_of(argv: list[str]) -> Any:
+def command_of(argv: list[str]) -> Command:
     command = parse(argv)
     assert command is not None
-    return compose(command)
+    return command
+
+
+def config_of(argv: list[str]) -> Any:
+    return compose(command_of(argv))
 
 
 def start(argv: list[str], trained: int, finished: bool) -> bool:
@@ -43,7 +48,8 @@ def start(argv: list[str], trained: int, finished: bool) -> bool:
 
 def again(argv: list[str]) -> bool:
     config = config_of(argv)
-    return launch.is_finished(Path(config.trainer.default_local_dir), launch.settings_of(config, "rl"), config)
+    settings = launch.settings_of(config, "rl")
+    return launch.is_finished(Path(config.trainer.default_local_dir), settings, config, command_of(argv))
 
 
 def test_a_new_folder_is_not_finished(argv: list[str]) -> None:
@@ -76,6 +82,22 @@ def test_other_settings_are_refused_by_name(argv: list[str], override: str) -> N
 def test_what_changes_no_result_is_not_held_against_a_run(argv: list[str], override: str) -> None:
     start(argv, trained=2, finished=False)
     assert again([*argv, override]) is False
+
+
+def test_a_key_that_came_with_a_later_version_is_held_against_a_run_only_where_the_command_sets_it(
+    argv: list[str], tmp_path: Path
+) -> None:
+    start(argv, trained=2, finished=False)
+    record = tmp_path / "run/checkpoints" / launch.SETTINGS
+    began = orjson.loads(record.read_bytes())
+    for key in ("algorithm.axpo.max_failed_share", "actor_rollout_ref.actor.ppo_epochs"):
+        del began["settings"][key]  # as a version wrote it that did not have these keys
+    record.write_bytes(orjson.dumps(began))
+    assert again(argv) is False
+    with pytest.raises(ValueError, match=r"max_failed_share: None then, 0\.5 now"):
+        again([*argv, "algorithm.axpo.max_failed_share=0.5"])
+    with pytest.raises(ValueError, match=r"data\.seed: 0 then, 1 now\nUndo"):  # a changed value, and no new key
+        again([*argv, "data.seed=1"])
 
 
 def test_other_data_in_the_same_file_are_refused(argv: list[str], tmp_path: Path) -> None:
@@ -112,7 +134,9 @@ def test_any_other_command_runs_as_it_is(tmp_path: Path) -> None:
 
 
 def test_a_command_that_cannot_train_does_not_start(argv: list[str], tmp_path: Path) -> None:
-    assert launch.run([*argv, "data.no_such_key=1"], "it", tmp_path / "log", Console()) == 1
+    with pytest.raises(ValueError, match=r"no_such_key.*\n.*remove or correct 'data.no_such_key=1'"):
+        launch.run([*argv, "data.no_such_key=1"], "it", tmp_path / "log", Console())
+    assert launch.run(argv, "it", tmp_path / "log", Console()) == 1  # the model is not there
     assert not (tmp_path / "log").exists()
 
 

@@ -1,21 +1,21 @@
 """What would stop a command, found before it costs anything: `verl-axpo check -- <any verl command>`.
 
 argv -> command.py  which training, and the config that it composes
-     -> config.py   verl's own validation, completed by our plugin; lengths and values
-     -> inputs.py   files, folders
+     -> config.py   AXPO's rules and completion, verl's own validation, lengths, values, and what the run reads
      -> machine.py  packages, GPUs, keys, tools; only where it will run
+
+The rules of AXPO and of what a run reads are the plugin's (`integration/completion.py`), said by the same functions.
 """
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from verl_axpo.check import machine as here
-from verl_axpo.check.command import Command, Kind, compose, parse
+from verl_axpo.check.command import Command, Kind, compose, dotted, parse
 from verl_axpo.check.config import check_config
-from verl_axpo.check.inputs import check_inputs, listed
-from verl_axpo.doctor import Finding, problem
+from verl_axpo.findings import Finding, problem
 
-__all__ = ["Command", "Kind", "check", "compose", "listed", "parse"]
+__all__ = ["Command", "Kind", "check", "compose", "dotted", "parse"]
 
 
 def check(argv: Sequence[str], made: Sequence[Path] = (), *, machine: bool = True) -> Iterator[Finding]:
@@ -36,7 +36,6 @@ def check(argv: Sequence[str], made: Sequence[Path] = (), *, machine: bool = Tru
         message, _, advice = str(error).rpartition("\n")
         yield problem("config", message, advice)
         return
-    yield from check_config(config, command.kind, starting=machine)
-    yield from check_inputs(config, command.kind, [folder.absolute() for folder in made])
+    yield from check_config(config, command.kind, [folder.absolute() for folder in made])
     if machine:
         yield from here.check_machine(config, command.kind)

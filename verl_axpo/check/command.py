@@ -6,7 +6,7 @@ The config is composed as verl's Hydra does it: with the same names, search path
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Literal
+from typing import Any, Literal
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
@@ -30,6 +30,12 @@ class Command:
     kind: Kind
     config_name: str
     overrides: tuple[str, ...]
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """What is overridden -> the override; a longer key has the shorter ones inside, so it comes first."""
+        named = {override.split("=", 1)[0].lstrip("+~"): override for override in self.overrides}
+        return dict(sorted(named.items(), key=lambda pair: -len(pair[0])))
 
 
 def parse(argv: Sequence[str]) -> Command | None:
@@ -77,29 +83,26 @@ def _first_lines(error: Exception) -> str:
 
 def _advice(command: Command, message: str) -> str:
     """Which override is meant, and the keys of verl that look like it."""
-    named = [override for override in command.overrides if override.split("=", 1)[0].lstrip("+~") in message]
-    if not named:
+    key = next((key for key in command.keys if key in message), None)
+    if key is None:
         return "change the override that the message names"
-    override = max(named, key=lambda text: len(text.split("=", 1)[0]))  # a longer key has the shorter ones inside
-    key = override.split("=", 1)[0].lstrip("+~")
     close = get_close_matches(key, _known_keys(command), n=CLOSEST, cutoff=0.6)
     meant = f"; did you mean {' or '.join(close)}?" if close else ""
-    return f"remove or correct {override!r}{meant} (a key that verl does not declare is added with a leading +)"
+    return (
+        f"remove or correct {command.keys[key]!r}{meant} (a key that verl does not declare is added with a leading +)"
+    )
 
 
 def _known_keys(command: Command) -> list[str]:
-    """Every key of the command's config without overrides, dotted; groups among them."""
+    """Every key of the command's config without overrides, dotted."""
     GlobalHydra.instance().clear()
     with initialize_config_module(HOST_CONFIGS, version_base=None):
         config = hydra_compose(command.config_name)
-    return list(_dotted(OmegaConf.to_container(config, resolve=False, throw_on_missing=False), ""))
+    return list(dotted(OmegaConf.to_container(config, resolve=False, throw_on_missing=False)))
 
 
-def _dotted(node: object, prefix: str) -> list[str]:
-    if not isinstance(node, dict):
-        return []
-    keys: list[str] = []
-    for name, value in node.items():
-        key = f"{prefix}{name}"
-        keys += [key, *_dotted(value, f"{key}.")]
-    return keys
+def dotted(node: Any, prefix: str = "") -> dict[str, Any]:
+    """A nested mapping as one of dotted keys; an empty mapping stays a value."""
+    if not isinstance(node, dict) or not node:
+        return {prefix.rstrip("."): node}
+    return {key: value for name, below in node.items() for key, value in dotted(below, f"{prefix}{name}.").items()}

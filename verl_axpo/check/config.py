@@ -1,68 +1,94 @@
-"""verl's own opinion of a composed config, with AXPO's rules in it, and what verl would notice too late."""
+"""A composed config before it costs anything: AXPO's rules, verl's own opinion, and what verl would notice too late."""
 
 import contextlib
 import io
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from verl_axpo.check.command import Kind
-from verl_axpo.doctor import Finding, fine, problem
-from verl_axpo.integration.startup import planned
+from verl_axpo.findings import Finding, fine, problem
+from verl_axpo.integration import completion, startup
+from verl_axpo.integration.training_rows import open_rows
 
 # What verl's workers turn into dataclasses; the actor's is built in validate_config.
 PARTS: dict[Kind, tuple[str, ...]] = {
     "rl": ("actor_rollout_ref.rollout", "actor_rollout_ref.rollout.checkpoint_engine"),
     "sft": ("engine", "optim", "checkpoint", "profiler"),
 }
+MODEL_KEYS: dict[Kind, str] = {"rl": "actor_rollout_ref.model.path", "sft": "model.path"}
+GRADED = ("data_source", "reward_model")  # columns that verl's reward managers read of every row
 _ACTOR, _ROLLOUT, _REF = "actor_rollout_ref.actor", "actor_rollout_ref.rollout", "actor_rollout_ref.ref"
-# Numbers that verl takes as they are, whatever their sign: above 0, and at least 0
+# Numbers that verl takes as they are, whatever their sign
 ABOVE_ZERO: dict[Kind, tuple[str, ...]] = {
     "rl": (f"{_ACTOR}.optim.lr", f"{_ACTOR}.clip_ratio_low", f"{_ACTOR}.clip_ratio_high", f"{_ROLLOUT}.temperature"),
     "sft": ("optim.lr",),
 }
-Broken = tuple[str, str, str]  # what it is about, what was found, what to change
 
 
-def check_config(config: DictConfig, kind: Kind, *, starting: bool) -> Iterator[Finding]:
-    """verl's own opinion of a config: its dataclasses, and `validate_config` with AXPO's completion and rules in it.
+def check_config(config: DictConfig, kind: Kind, made: Sequence[Path]) -> Iterator[Finding]:
+    """Whether verl and AXPO accept a config, and whether what it names is there.
 
     Args:
         config: composed; AXPO's completion changes it.
         kind: which trainer.
-        starting: it starts now, so that what it reads must be there; otherwise an earlier command may make it.
+        made: folders that earlier commands fill: what is not there yet in them is no fault.
     """
-    refused: list[Finding] = []
+    refused = [*_inputs(config, kind, made), *_values(config, kind), *_lengths(config, kind)]
     for part in PARTS[kind]:
         refused += _refused(f"verl: {part}", lambda part=part: _build(config, part))  # type: ignore[misc]
     if kind == "rl":
-        with contextlib.nullcontext() if starting else planned():
-            refused += _refused("verl: validate_config", lambda: _validate(config))
-    refused += [problem(*broken) for broken in (*_values(config, kind), *_lengths(config, kind))]
-    yield from refused or [fine("config", "composes, and verl accepts it")]
+        refused += _refused("verl: validate_config", lambda: _validate(config))
+    yield from refused or [fine("config", "composes, verl accepts it, and what it names is there")]
 
 
-def _values(config: DictConfig, kind: Kind) -> Iterator[Broken]:
+def _inputs(config: DictConfig, kind: Kind, made: Sequence[Path]) -> Iterator[Finding]:
+    """AXPO's rules, the model's folder and the files that the run reads."""
+    model = str(OmegaConf.select(config, MODEL_KEYS[kind]))
+    if model.startswith(("/", "~", ".")):  # else a hub's id
+        yield from startup.missing(MODEL_KEYS[kind], Path(model).expanduser(), made)
+    if kind == "sft":
+        yield from _sft_files(config, made)
+    elif completion.asks_for_axpo(config):
+        yield from completion.refusals(config, made, GRADED)
+    else:
+        yield from startup.startup_problems(config, made, GRADED, axpo=False)
+
+
+def _sft_files(config: DictConfig, made: Sequence[Path]) -> Iterator[Finding]:
+    for key in startup.FILES:
+        for path in startup.listed(OmegaConf.select(config, key)):
+            yield from startup.missing(key, path, made)
+            try:
+                if path.exists():
+                    open_rows(path, (OmegaConf.select(config, "data.messages_key") or "messages",))
+            except ValueError as error:
+                yield problem(f"{key}={path}", str(error))
+
+
+def _values(config: DictConfig, kind: Kind) -> Iterator[Finding]:
     """Numbers without a meaning."""
     for key in ABOVE_ZERO[kind]:
         value = OmegaConf.select(config, key)
         if value is not None and float(value) <= 0:
-            yield key, str(value), f"set {key} to a number above 0"
+            yield problem(key, str(value), f"set {key} to a number above 0")
     if kind == "sft":
         return
     coefficient = OmegaConf.select(config, f"{_ACTOR}.kl_loss_coef")
     if coefficient < 0:
-        yield f"{_ACTOR}.kl_loss_coef", f"{coefficient} rewards distance from the SFT model", "set it to 0 or more"
+        found = f"{coefficient} rewards distance from the SFT model"
+        yield problem(f"{_ACTOR}.kl_loss_coef", found, "set it to 0 or more")
     batch, mini = config.data.train_batch_size, config.actor_rollout_ref.actor.ppo_mini_batch_size
     if mini <= 0 or batch % mini:
         found = f"{batch} questions do not divide into mini-batches of {mini}"
-        yield "data.train_batch_size", found, f"set {_ACTOR}.ppo_mini_batch_size to a divisor of {batch}"
+        yield problem("data.train_batch_size", found, f"set {_ACTOR}.ppo_mini_batch_size to a divisor of {batch}")
 
 
-def _lengths(config: DictConfig, kind: Kind) -> Iterator[Broken]:
+def _lengths(config: DictConfig, kind: Kind) -> Iterator[Finding]:
     """A row that is longer than what has to hold it; verl notices when the first such row comes."""
 
     def get(key: str) -> Any:
@@ -78,14 +104,12 @@ def _lengths(config: DictConfig, kind: Kind) -> Iterator[Broken]:
         ]
         window = get(f"{_ROLLOUT}.max_model_len")
         if window and row > window:
-            yield (
-                f"{_ROLLOUT}.max_model_len",
-                f"{window} tokens; prompt and response may have {row}",
-                f"set it to {row}",
-            )
+            found = f"{window} tokens; prompt and response may have {row}"
+            yield problem(f"{_ROLLOUT}.max_model_len", found, f"set it to {row}")
     for switch, key in budgets:
         if get(switch) and get(key) < row:
-            yield key, f"{get(key)} tokens; a row may have {row}, and is never split", f"set {key}={row} or more"
+            found = f"{get(key)} tokens; a row may have {row}, and is never split"
+            yield problem(key, found, f"set {key}={row} or more")
 
 
 def _refused(name: str, attempt: Callable[[], None]) -> Iterator[Finding]:
@@ -106,8 +130,12 @@ def _build(config: DictConfig, part: str) -> None:
 
 
 def _validate(config: DictConfig) -> None:
+    """verl's own function: `refusals` has said what AXPO's wrapper around it would say."""
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config
 
-    reference, critic = need_reference_policy(config), need_critic(config)
-    validate_config(config=config, use_reference_policy=reference, use_critic=critic)
+    if completion.asks_for_axpo(config):
+        with contextlib.suppress(ValueError):  # settings of ours that `refusals` has told already
+            completion.fill(config)
+    own = getattr(validate_config, "__wrapped__", validate_config)
+    own(config=config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))

@@ -19,7 +19,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from verl_axpo import doctor
-from verl_axpo.doctor import Finding, fine, problem
+from verl_axpo.findings import Finding, fine, problem
 
 IDLE_GIB = 1.0  # a GPU that holds more than a driver's context is somebody's
 QUERY = ("nvidia-smi", "--query-gpu=memory.total,memory.used", "--format=csv,noheader,nounits")

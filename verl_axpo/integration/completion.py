@@ -4,13 +4,15 @@ config with algorithm.adv_estimator=axpo -> `complete` -> the same config, with 
 """
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from verl_axpo.core.config import AxpoConfig
+from verl_axpo.findings import Finding, problem
 from verl_axpo.integration.conflicts import conflicts
 from verl_axpo.integration.startup import startup_problems
 from verl_axpo.integration.training_rows import DATASET
@@ -76,15 +78,35 @@ def complete(config: DictConfig) -> list[str]:
     Raises:
         ValueError: the config contradicts AXPO; the message has every line to change.
     """
-    if OmegaConf.select(config, "algorithm.adv_estimator") != ESTIMATOR:
+    if not asks_for_axpo(config):
         return []
-    axpo, problems = _parsed(OmegaConf.select(config, "algorithm.axpo"))
+    if found := list(refusals(config)):
+        lines = [f"- {line}" for finding in found for line in str(finding).splitlines()]
+        raise ValueError("\n".join(["algorithm.adv_estimator=axpo cannot run with this config:", *lines]))
+    return fill(config)
+
+
+def asks_for_axpo(config: DictConfig) -> bool:
+    """Whether the config names our estimator."""
+    return bool(OmegaConf.select(config, "algorithm.adv_estimator") == ESTIMATOR)
+
+
+def refusals(config: DictConfig, made: Sequence[Path] = (), columns: Sequence[str] = ()) -> Iterator[Finding]:
+    """Everything that AXPO cannot run with: its own settings, verl's, and what the run will read.
+
+    Args: as of `startup_problems`.
+    """
+    axpo, bad = _parsed(OmegaConf.select(config, "algorithm.axpo"))
+    yield from bad
+    yield from conflicts(config, axpo)
     explicit = _command_line_keys()
-    problems += conflicts(config, axpo)
-    problems += [problem for needed in NEEDED if (problem := _conflict(config, needed, explicit))]
-    problems += startup_problems(config)
-    if problems or axpo is None:
-        raise ValueError("\n".join(["algorithm.adv_estimator=axpo cannot run with this config:", *problems]))
+    yield from (finding for needed in NEEDED if (finding := _conflict(config, needed, explicit)))
+    yield from startup_problems(config, made, columns)
+
+
+def fill(config: DictConfig) -> list[str]:
+    """Set what AXPO needs in a config that `refusals` has nothing against; returns the lines that were logged."""
+    axpo = AxpoConfig.from_mapping(OmegaConf.select(config, "algorithm.axpo") or {})
     if not axpo.budget:
         logger.warning("axpo: algorithm.axpo.budget=0: nothing is resampled, so this run is GRPO")
     lines = [line for needed in (*NEEDED, *_needed_for(config, axpo)) if (line := _fill(config, needed))]
@@ -93,14 +115,16 @@ def complete(config: DictConfig) -> list[str]:
     return lines
 
 
-def _parsed(settings: Any) -> tuple[AxpoConfig | None, list[str]]:
+def _parsed(settings: Any) -> tuple[AxpoConfig | None, list[Finding]]:
     """The settings, and what is wrong with them."""
     if settings is not None and not isinstance(settings, DictConfig):
-        return None, [f"- algorithm.axpo: got {settings!r}, expected keys, as in algorithm.axpo.budget=0.25"]
+        found = f"got {settings!r}, expected keys, as in algorithm.axpo.budget=0.25"
+        return None, [problem("algorithm.axpo", found)]
     try:
         return AxpoConfig.from_mapping(settings or {}), []
     except ValueError as error:
-        return None, [f"- {line}" for line in str(error).splitlines()]
+        lines = (line.partition(": ") for line in str(error).splitlines())
+        return None, [problem(key, found) for key, _, found in lines]
 
 
 def _needed_for(config: DictConfig, axpo: AxpoConfig) -> Sequence[Needed]:
@@ -111,12 +135,13 @@ def _needed_for(config: DictConfig, axpo: AxpoConfig) -> Sequence[Needed]:
     return (Needed(key, SCORED_TOKENS, (), "the most tokens whose logits a scoring request holds at a time"),)
 
 
-def _conflict(config: DictConfig, needed: Needed, explicit: Collection[str]) -> str | None:
+def _conflict(config: DictConfig, needed: Needed, explicit: Collection[str]) -> Finding | None:
     got = OmegaConf.select(config, needed.key)
     replaceable = got in needed.replaces and needed.key not in explicit
     if got == needed.value or got in needed.supersedes or replaceable or needed.yields:
         return None
-    return f"- {needed.key}: got {got!r}, expected {needed.value!r} ({needed.reason}); remove it or set it so"
+    found = f"got {got!r}, expected {needed.value!r} ({needed.reason})"
+    return problem(needed.key, found, "remove it or set it so")
 
 
 def _fill(config: DictConfig, needed: Needed) -> str | None:

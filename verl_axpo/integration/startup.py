@@ -1,49 +1,72 @@
-"""What a run will read, looked at before Ray starts: tokenizer, tools, reward, rows -> one line for each problem.
+"""What a run will read, looked at before Ray starts: tokenizer, tools, reward, rows -> a finding for each that is bad.
 
 Without this each of them fails (or is left out) in every session, after the GPUs are up. A remote path, and a dataset
 class of the user's own, are left to verl.
 """
 
+import importlib
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from verl_axpo.integration.named import object_problems, tool_problems
+from verl_axpo.findings import Finding, problem
 from verl_axpo.integration.training_rows import DATASET, row_problems
 from verl_axpo.rewards.rows import check_rows
 from verl_axpo.tools.parser import ToolCallParser
 
 logger = logging.getLogger(__name__)
 
-_MODEL, _ROLLOUT = "actor_rollout_ref.model", "actor_rollout_ref.rollout"
+FILES = ("data.train_files", "data.val_files")
+_MODEL, _MULTI_TURN = "actor_rollout_ref.model", "actor_rollout_ref.rollout.multi_turn"
 PROBE = {"type": "function", "function": {"name": "probe", "arguments": {"key": "value"}}}
-_planned: ContextVar[bool] = ContextVar("axpo_planned", default=False)
 
 
-@contextmanager
-def planned() -> Iterator[None]:
-    """Within, a config is only looked at: what the run will read may not have been made yet."""
-    token = _planned.set(True)
+def startup_problems(
+    config: DictConfig, made: Sequence[Path] = (), columns: Sequence[str] = (), *, axpo: bool = True
+) -> Iterator[Finding]:
+    """What is missing, misspelt or of no use, of everything that an RL run reads.
+
+    Args:
+        config: of verl's `main_ppo`, composed.
+        made: folders that earlier commands fill: what is not there yet in them is no fault.
+        columns: that every data file must have beyond its prompts.
+        axpo: the estimator is ours, which reads tool calls itself and brings its own agent loop.
+    """
+    if axpo:
+        yield from model_problems(config)
+    yield from tool_problems(config, made)
+    yield from reward_problems(config)
+    any_loop = not axpo or bool(OmegaConf.select(config, "actor_rollout_ref.rollout.agent.agent_loop_config_path"))
+    for key in FILES:
+        for path in listed(OmegaConf.select(config, key)):
+            if not path.is_file():
+                yield from missing(key, path, made)
+            elif path.suffix == ".parquet" and OmegaConf.select(config, "data.custom_cls.path") in (None, DATASET):
+                found = row_problems(path, config.data, columns, any_loop=any_loop)
+                yield from (problem(f"{key}={path}", line) for line in found)
     try:
-        yield
-    finally:
-        _planned.reset(token)
+        check_rows(config)
+    except ValueError as error:
+        yield problem("reward", str(error))
 
 
-def startup_problems(config: DictConfig) -> list[str]:
-    """A line for each thing that is missing, misspelt or of no use to AXPO."""
-    if _planned.get():
-        return []
-    checks = (_model, _tools, _reward, _files, _grades)
-    return [f"- {problem}" for check in checks for problem in check(config)]
+def listed(value: Any) -> list[Path]:
+    """The local paths of verl's `data.train_files`: nothing, one path or a list of them."""
+    names = [value] if isinstance(value, str | Path) else value or []
+    return [Path(str(name)).expanduser() for name in names if "://" not in str(name)]
 
 
-def _model(config: DictConfig) -> Iterator[str]:
+def missing(key: str, path: Path, made: Sequence[Path]) -> Iterator[Finding]:
+    """That `path` is neither here nor to be made by an earlier command."""
+    if not path.exists() and not any(folder in path.absolute().parents for folder in made):
+        yield problem(f"{key}={path}", "no such file", "name an existing one, or run the recipe that makes it")
+
+
+def model_problems(config: DictConfig) -> Iterator[Finding]:
     """The tokenizer has the tags, and the template writes calls as they are read."""
     key = f"{_MODEL}.tokenizer_path" if OmegaConf.select(config, f"{_MODEL}.tokenizer_path") else f"{_MODEL}.path"
     name = OmegaConf.select(config, key)
@@ -53,26 +76,28 @@ def _model(config: DictConfig) -> Iterator[str]:
     try:
         parser = ToolCallParser(tokenizer, starts_in_think=False)
     except ValueError as error:
-        yield f"{key}={name}: {error}"
+        yield problem(f"{key}={name}", str(error))
         return
     tokenizer.chat_template = OmegaConf.select(config, f"{_MODEL}.custom_chat_template") or tokenizer.chat_template
     written = _foreign_call(tokenizer, parser, OmegaConf.select(config, "data.apply_chat_template_kwargs"))
     if written is not None:
-        yield (
-            f"{key}={name}: its chat template writes a tool call as {written!r}, and AXPO reads "
-            '{"name": ..., "arguments": {...}}, so that every call would be undecodable; use a model of the Qwen3 or '
-            f"Qwen3-VL family, or set {_MODEL}.custom_chat_template"
+        yield problem(
+            f"{key}={name}",
+            f"its chat template writes a tool call as {written!r}, and AXPO reads "
+            '{"name": ..., "arguments": {...}}, so that every call would be undecodable',
+            f"use a model of the Qwen3 or Qwen3-VL family, or set {_MODEL}.custom_chat_template",
         )
 
 
 def _tokenizer(name: str, trust_remote_code: bool) -> Any | None:
-    """None if it cannot be had from here (a remote path, no network): verl gets it itself, or says why not."""
+    """None if it cannot be read from here (a remote path, no network): verl gets it itself, or says why not."""
     from verl.utils.tokenizer import hf_tokenizer
 
-    if "://" in name:
+    path = Path(name).expanduser()
+    if "://" in name or (path.is_absolute() and not path.exists()):
         return None
     try:
-        return hf_tokenizer(str(Path(name).expanduser()), trust_remote_code=trust_remote_code)
+        return hf_tokenizer(str(path), trust_remote_code=trust_remote_code)
     except Exception as error:  # transformers raises many kinds for a folder that holds no tokenizer
         logger.warning("axpo: the tokenizer of %s cannot be read here, so it is not checked: %s", name, error)
         return None
@@ -91,36 +116,65 @@ def _foreign_call(tokenizer: Any, parser: ToolCallParser, template_kwargs: Any) 
     return next((call.raw for call in calls if call.problem is not None), None)
 
 
-def _tools(config: DictConfig) -> Iterator[str]:
-    """The files of tools; that there are any is a rule of conflicts.py."""
-    path = OmegaConf.select(config, f"{_ROLLOUT}.multi_turn.tool_config_path")
-    if path:
-        yield from tool_problems(str(path))
-    functions = OmegaConf.select(config, f"{_ROLLOUT}.multi_turn.function_tool_path")
-    if functions and not Path(str(functions)).expanduser().is_file():
-        yield f"{_ROLLOUT}.multi_turn.function_tool_path={functions}: no such file; name an existing one"
-
-
-def _reward(config: DictConfig) -> Iterator[str]:
-    key = "reward.custom_reward_function"
-    yield from object_problems(key, OmegaConf.select(config, key))
-
-
-def _files(config: DictConfig) -> Iterator[str]:
-    for key in ("data.train_files", "data.val_files"):
-        named = OmegaConf.select(config, key) or []
-        for name in [named] if isinstance(named, str) else named:
-            path = Path(str(name)).expanduser()
-            if "://" in str(name):
-                continue
-            if not path.is_file():
-                yield f"{key}={name}: no such file; set it to a parquet file (docs/data.md says how one is made)"
-            elif path.suffix == ".parquet" and OmegaConf.select(config, "data.custom_cls.path") in (None, DATASET):
-                yield from (f"{key}={name}: {problem}" for problem in row_problems(path, config))
-
-
-def _grades(config: DictConfig) -> Iterator[str]:
+def tool_problems(config: DictConfig, made: Sequence[Path] = ()) -> Iterator[Finding]:
+    """The tool config exists, has tools, and its classes can be imported. That there is one: conflicts.py."""
+    functions, path = (
+        OmegaConf.select(config, f"{_MULTI_TURN}.{key}_path") for key in ("function_tool", "tool_config")
+    )
+    if functions:
+        yield from missing(f"{_MULTI_TURN}.function_tool_path", Path(str(functions)).expanduser(), made)
+    if not path:
+        return
+    key, file = f"{_MULTI_TURN}.tool_config_path", _resolved(str(path))
+    if not file.is_file():
+        yield from missing(key, file, made)
+        return
     try:
-        check_rows(config)
-    except ValueError as error:
-        yield str(error)
+        content = yaml.safe_load(file.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        yield problem(f"{key}={file}", f"it is no YAML: {error}")
+        return
+    tools = content.get("tools") if isinstance(content, dict) else None
+    if not isinstance(tools, list) or not tools:
+        yield problem(f"{key}={file}", "it has no list `tools:`", "add one, as in verl_axpo/tools/config/paper.yaml")
+        return
+    for tool in tools:
+        name = str(tool.get("class_name")) if isinstance(tool, dict) else str(tool)
+        if not _importable(name):
+            yield problem(f"{key}={file}", f"it names {name}, which cannot be imported", "correct its class_name")
+
+
+def _resolved(path: str) -> Path:
+    """As verl finds it: in the current folder, or next to its own package."""
+    from verl.utils.import_utils import resolve_config_path
+
+    try:
+        return Path(resolve_config_path(path))
+    except FileNotFoundError:
+        return Path(path)
+
+
+def _importable(name: str) -> bool:
+    module, _, attribute = name.rpartition(".")
+    try:
+        return bool(module) and hasattr(importlib.import_module(module), attribute)
+    except ImportError:
+        return False
+
+
+def reward_problems(config: DictConfig) -> Iterator[Finding]:
+    """The reward function can be loaded; none named is verl's own."""
+    from verl.utils.import_utils import load_extern_object
+
+    key = "reward.custom_reward_function"
+    path, name = (str(OmegaConf.select(config, f"{key}.{part}") or "") for part in ("path", "name"))
+    if not path:
+        return
+    try:
+        load_extern_object(path, name)
+    except FileNotFoundError:
+        yield problem(key, f"{path} does not exist", "name an existing file, or pkg://module")
+    except (ImportError, AttributeError):
+        yield problem(key, f"{path} has no {name}", "name a module, and what it has, that exist")
+    except Exception as error:  # whatever a module of the user's raises while it is imported
+        yield problem(key, f"{path} cannot be loaded: {error.__cause__ or error}")

@@ -1,49 +1,70 @@
-"""A parquet file as verl's RLHFDataset will read it: rows -> what would stop a run, or leave a picture out."""
+"""A parquet file as verl's datasets will read it: rows -> what would stop a run, or leave a picture out."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from verl_axpo.data.problem import PLACEHOLDER
 
 DATASET = "pkg://verl_axpo.integration.dataset"  # verl's RLHFDataset, with the pictures that the tools see
 AGENT_LOOPS = ("tool_agent", "axpo_tool_agent")  # what `agent_name` may be: verl's tool loop, for which ours stands in
-ROWS_AT_ONCE = 256  # of maybe a megabyte each, with their pictures
+ROWS_AT_ONCE = 256
 _PIECES = re.compile("(<image>|<video>|<audio>)")  # as RLHFDataset cuts a message
 
 
-def row_problems(path: Path, config: DictConfig) -> Iterator[str]:
-    """The first row with each kind of problem; one for a file that is no parquet, or has no prompts.
+def open_rows(path: Path, needed: Sequence[str]) -> pq.ParquetFile:
+    """The file's footer; no row is read.
 
-    Args:
-        path: of the file.
-        config: verl's, for the names of its columns and its own agent loops.
+    Raises:
+        ValueError: it is no whole parquet file, or has not all of the columns.
     """
-    data = OmegaConf.select(config, "data")
-    prompt, image = data.get("prompt_key") or "prompt", data.get("image_key") or "images"
     try:
         file = pq.ParquetFile(path)
     except (OSError, pa.ArrowInvalid) as error:
-        yield f"not a whole parquet file ({error}); make it again"
-        return
+        raise ValueError(f"not a whole parquet file ({error}); make it again, a copy may be cut short") from None
     names = file.schema_arrow.names
-    if prompt not in names:
-        yield f"no column {prompt!r} among {names}; set data.prompt_key, or make the file again (docs/data.md)"
+    missing = [name for name in needed if name not in names]
+    if missing:
+        raise ValueError(f"no column {', '.join(map(repr, missing))} among {names}; docs/data.md describes the columns")
+    return file
+
+
+def row_problems(path: Path, data: DictConfig, needed: Sequence[str] = (), *, any_loop: bool = False) -> Iterator[str]:
+    """The first row with each kind of problem; or that the file is no parquet, or has no prompts.
+
+    Args:
+        path: of the file.
+        data: verl's `data`, for the names of the columns.
+        needed: columns beyond the prompt that have to be there.
+        any_loop: rows may name agent loops that are not ours.
+    """
+    prompt, image = data.get("prompt_key") or "prompt", data.get("image_key") or "images"
+    try:
+        file = open_rows(path, (prompt, *needed))
+    except ValueError as error:
+        yield str(error)
         return
-    columns = [name for name in (prompt, image, "agent_name") if name in names]
-    own_loops = OmegaConf.select(config, "actor_rollout_ref.rollout.agent.agent_loop_config_path")
     told: set[str] = set()
-    batches = (batch.to_pylist() for batch in file.iter_batches(ROWS_AT_ONCE, columns=columns))
+    batches = (batch.to_pylist() for batch in file.iter_batches(ROWS_AT_ONCE, columns=_light(file, prompt, image)))
     for number, row in enumerate(row for batch in batches for row in batch):
-        for kind, problem in _problems_of(row, prompt, image, any_loop=bool(own_loops)):
+        for kind, problem in _problems_of(row, prompt, image, any_loop=any_loop):
             if kind not in told:
                 told.add(kind)
                 yield f"row {number}: {problem}"
+
+
+def _light(file: pq.ParquetFile, prompt: str, image: str) -> list[str]:
+    """The columns to read: prompts, loops, and of pictures all but the bytes, which would be gigabytes."""
+    paths = [file.schema.column(at).path for at in range(len(file.schema))]
+    chosen = [path for path in paths if path.partition(".")[0] in (prompt, image, "agent_name")]
+    light = [path for path in chosen if not path.endswith(".bytes")]
+    has_pictures = any(path.startswith(f"{image}.") for path in light)
+    return light if has_pictures else chosen  # pictures that are bytes only are counted by their bytes
 
 
 def _problems_of(row: Mapping[str, Any], prompt: str, image: str, *, any_loop: bool) -> Iterator[tuple[str, str]]:

@@ -34,7 +34,7 @@ def refused(defaults: DictConfig, settings: dict[str, Any], **axpo: Any) -> list
     for key, value in settings.items():
         OmegaConf.update(config, key, value)
     OmegaConf.update(config, "algorithm.axpo", axpo)
-    return conflicts(config, AxpoConfig.from_mapping(axpo))
+    return [str(finding) for finding in conflicts(config, AxpoConfig.from_mapping(axpo))]
 
 
 @pytest.mark.parametrize(
@@ -50,8 +50,8 @@ def refused(defaults: DictConfig, settings: dict[str, Any], **axpo: Any) -> list
         ({"distillation.enabled": True}, "distillation.enabled=True"),
         ({f"{ROLLOUT}.temperature": 0}, "temperature=0, top_k=-1: without sampling"),
         ({f"{ROLLOUT}.top_k": 1}, "temperature=1.0, top_k=1: without sampling"),
-        ({f"{ROLLOUT}.logprobs_mode": "processed_logits"}, "set it to processed_logprobs"),
-        ({f"{ROLLOUT}.logprobs_mode": "raw_logits"}, "set it to processed_logprobs"),
+        ({f"{ROLLOUT}.logprobs_mode": "processed_logits"}, "logprobs_mode to processed_logprobs"),
+        ({f"{ROLLOUT}.logprobs_mode": "raw_logits"}, "logprobs_mode to processed_logprobs"),
         ({f"{ROLLOUT}.full_determinism": True}, "full_determinism=True: it gives all requests one seed"),
         ({f"{ROLLOUT}.multi_turn.max_assistant_turns": 1}, "max_assistant_turns=1: a tool would be called"),
         ({f"{ROLLOUT}.multi_turn.tool_config_path": None}, "tool_config_path=null: there is no tool"),

@@ -14,7 +14,7 @@ from PIL import Image
 from transformers import PreTrainedTokenizerFast
 
 from examples.tiny_world.__main__ import make_tokenizer
-from verl_axpo.integration.startup import planned, startup_problems
+from verl_axpo.integration.startup import startup_problems
 from verl_axpo.tools import CONFIG_DIR
 
 ROLLOUT = "actor_rollout_ref.rollout"
@@ -26,12 +26,12 @@ FOREIGN = (
 )
 
 
-def told(**keys: Any) -> list[str]:
-    """The problems of a config that has these keys only; `__` stands for a dot."""
+def told(*made: Path, **keys: Any) -> list[str]:
+    """The problems of a config that has these keys only; `__` stands for a dot, `made` as of `startup_problems`."""
     config = OmegaConf.create({})
     for key, value in keys.items():
         OmegaConf.update(config, key.replace("__", "."), value)
-    return startup_problems(config)
+    return [str(finding) for finding in startup_problems(config, made)]
 
 
 def model(folder: Path, tokenizer: PreTrainedTokenizerFast) -> str:
@@ -64,7 +64,7 @@ def without(tokens: set[str]) -> PreTrainedTokenizerFast:
 @pytest.mark.parametrize("tokens", [{"<think>", "</think>"}, {"</think>"}, {"<tool_call>", "</tool_call>"}])
 def test_a_model_without_the_tags_is_refused_before_anything_starts(tmp_path: Path, tokens: set[str]) -> None:
     (problem,) = told(actor_rollout_ref__model__path=model(tmp_path, without(tokens)))
-    assert problem.startswith(f"- actor_rollout_ref.model.path={tmp_path}: ")
+    assert problem.startswith(f"actor_rollout_ref.model.path={tmp_path}: ")
     assert all(token in problem for token in tokens)
     assert "use a model of the Qwen3 family" in problem
 
@@ -98,7 +98,7 @@ def test_a_model_that_is_not_here_is_left_to_verl(path: str) -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (None, "does not exist"),
+        (None, "no such file"),
         ("tools:\n  - class_name: verl_axpo.tools.pyton.Python", "verl_axpo.tools.pyton.Python, which cannot be"),
         ("tools:\n  - class_name: verl_axpo.tools.python.Pyton", "verl_axpo.tools.python.Pyton, which cannot be"),
         ("tools:\n  - class_nam: verl_axpo.tools.python.Python", "names None, which cannot be"),
@@ -192,7 +192,7 @@ def test_a_row_without_its_picture_or_with_another_loop_is_told(tmp_path: Path, 
 def test_a_file_without_prompts_is_told(tmp_path: Path) -> None:
     path = written(tmp_path / "train.parquet", {"question": "?"})
     (line,) = told(data__train_files=path)
-    assert "no column 'prompt' among ['question']; set data.prompt_key" in line
+    assert "no column 'prompt' among ['question']; docs/data.md describes the columns" in line
     (tmp_path / "torn.parquet").write_bytes(Path(path).read_bytes()[:-10])
     (line,) = told(data__train_files=str(tmp_path / "torn.parquet"))
     assert "not a whole parquet file" in line
@@ -205,7 +205,7 @@ def test_a_dataset_and_loops_of_the_user_s_own_are_the_user_s(tmp_path: Path) ->
     assert ["picture(s)" in line for line in lines] == [True]
 
 
-def test_everything_is_told_at_once_and_a_plan_is_not_looked_at(tmp_path: Path) -> None:
+def test_everything_is_told_at_once_but_what_an_earlier_command_makes(tmp_path: Path) -> None:
     keys = {
         "data__train_files": "/nowhere/a.parquet",
         "reward__custom_reward_function": {"path": "/nowhere/r.py", "name": "f"},
@@ -213,8 +213,27 @@ def test_everything_is_told_at_once_and_a_plan_is_not_looked_at(tmp_path: Path) 
         "actor_rollout_ref__model__path": model(tmp_path, without({"<think>"})),
     }
     assert len(told(**keys)) == 4
-    with planned():  # a recipe's later stage: what it reads is made by an earlier one
-        assert told(**keys) == []
+    made = told(Path("/nowhere"), **keys)  # a later stage of a recipe
+    assert [line.split("=")[0] for line in made] == [
+        "actor_rollout_ref.model.path",
+        "reward.custom_reward_function: /nowhere/r.py does not exist; name an existing file, or pkg://module",
+    ]
+
+
+def test_of_pictures_everything_but_their_bytes_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training file of 60 GB would be read as a whole at every start."""
+    asked: list[list[str]] = []
+    read = pq.ParquetFile.iter_batches
+    monkeypatch.setattr(
+        pq.ParquetFile,
+        "iter_batches",
+        lambda self, size, columns: asked.append(columns) or read(self, size, columns=columns),
+    )
+    path = written(tmp_path / "a.parquet", row("<image>?", [{"bytes": picture(), "image": None}]), row("<image>?"))
+    (line,) = told(data__train_files=path)
+    assert "row 1: 0 picture(s) for 1 <image>" in line
+    assert "images.list.element.image" in asked[0]
+    assert not [name for name in asked[0] if name.endswith(".bytes")]
 
 
 def test_the_plugin_tells_settings_and_files_in_one_message(tmp_path: Path) -> None:
