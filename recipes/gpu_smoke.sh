@@ -20,7 +20,7 @@ fi
 
 run world python -m examples.tiny_world --out "$WORLD" --families perception,reasoning --train 16 --heldout 4 --val 4 --sft 16
 status=0
-SFT_MODEL=$model RL_FILE=$WORLD/train.parquet VAL_FILE=$WORLD/heldout.parquet STEPS=1 bash recipes/rl.sh \
+SFT_MODEL=$model STEPS=1 bash recipes/rl.sh data.train_files="$WORLD/train.parquet" data.val_files="$WORLD/heldout.parquet" \
   data.train_batch_size=16 actor_rollout_ref.actor.ppo_mini_batch_size=16 actor_rollout_ref.rollout.n=4 \
   algorithm.axpo.correct_threshold=2 trainer.test_freq=1 trainer.save_freq=1 "${lengths[@]}" "$@" || status=$?
 if [ "${DRY_RUN:-0}" = 1 ]; then exit "$status"; fi

@@ -17,8 +17,6 @@ ARM=${ARM:-axpo}                          # axpo | grpo
 SEED=${SEED:-0}                           # the order of the questions; in the tiny world also every sampling request
 STEPS=${STEPS:-}                          # RL steps; empty: as the config says, or 2 with MODEL=tiny FAST=1
 SFT_MODEL=${SFT_MODEL:-$OUT/sft/checkpoint} # where RL starts, and what its KL is to
-RL_FILE=${RL_FILE:-$DATA/rl_$MODEL/train.parquet}
-VAL_FILE=${VAL_FILE:-$DATA/rl_$MODEL/val.parquet}
 RUN=${RUN:-$OUT/$ARM}                     # the run's folder
 
 # ------------------------------ derived ------------------------------
@@ -43,8 +41,8 @@ if [ -n "${WANDB_API_KEY:-}" ]; then options+=(trainer.logger='[console,file,wan
 run "$ARM" python -m verl.trainer.main_ppo --config-name "${FAMILY}_rl" \
   actor_rollout_ref.model.path="$SFT_MODEL" \
   actor_rollout_ref.rollout.multi_turn.tool_config_path="$TOOLS" \
-  data.train_files="$RL_FILE" \
-  data.val_files="$VAL_FILE" \
+  data.train_files="$DATA/rl_$MODEL/train.parquet" \
+  data.val_files="$DATA/rl_$MODEL/val.parquet" \
   data.seed="$SEED" \
   algorithm.axpo.budget="$budget" \
   algorithm.axpo.trace_dir="$RUN/trace" \

@@ -1,18 +1,5 @@
 #!/usr/bin/env bash
-# The paper's run, Qwen3-VL-2B-Thinking: data, SFT, RL set, AXPO, nine benchmarks. Every stage goes on where it stood.
-#
-#   bash recipes/run_qwen3vl2b_axpo.sh                            everything
-#   DRY_RUN=1 bash recipes/run_qwen3vl2b_axpo.sh                  check and print every command, start nothing
-#   MODEL=tiny bash recipes/run_qwen3vl2b_axpo.sh                 the same stages in miniature, without an accelerator
-#   bash recipes/run_qwen3vl2b_axpo.sh trainer.save_freq=5        any override of verl's main_ppo, for the RL stage
-#
-# Needs, keys and costs: recipes/README.md. All variables: the table there.
+# The paper's run, Qwen3-VL-2B-Thinking. Stages, options and needs are those of run_qwen3vl8b_axpo.sh.
 set -euo pipefail
 export MODEL=${MODEL:-2b}
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
-
-bash recipes/data.sh sft
-bash recipes/sft.sh
-bash recipes/data.sh rl
-bash recipes/rl.sh "$@"
-bash recipes/eval.sh
+exec bash "$(dirname "${BASH_SOURCE[0]}")/run_qwen3vl8b_axpo.sh" "$@"

@@ -39,14 +39,15 @@ for family in ${FAMILIES//,/ }; do questions+=(--benchmark "$family" --source "$
 
 # ------------------------------ launch ------------------------------
 run world python -m examples.tiny_world --out "$WORLD" --families "$FAMILIES" "${size[@]}"
-SFT_FILE=$WORLD/sft_train.parquet STEPS=$sft_steps bash recipes/sft.sh
+STEPS=$sft_steps bash recipes/sft.sh data.train_files="$WORLD/sft_train.parquet"
 runs=()
 for arm in $(tr , ' ' <<<"${COMPARE:-axpo}"); do
   runs+=("$OUT${COMPARE:+/${arm}_seed$SEED}")
   export RUN=${runs[-1]} SFT_MODEL=$OUT/sft/checkpoint
-  RL_FILE=$WORLD/train.parquet VAL_FILE=$WORLD/heldout.parquet ARM=$arm STEPS=$steps bash recipes/rl.sh "${options[@]}" "$@"
+  ARM=$arm STEPS=$steps bash recipes/rl.sh \
+    data.train_files="$WORLD/train.parquet" data.val_files="$WORLD/heldout.parquet" "${options[@]}" "$@"
   # The trained policy on vLLM's server, as any model is evaluated, with the settings of the held-out scores
-  OUT=$RUN CHECKPOINT=$RUN/checkpoint NAME=step_$steps bash recipes/eval.sh \
+  OUT=$RUN CHECKPOINT=$RUN/checkpoint bash recipes/eval.sh --out "$RUN/eval/step_$steps" \
     --registry examples.tiny_world.benchmark "${questions[@]}" --rollouts 4 --seed "$SEED" --max-turns 3
 done
 if [ -n "$COMPARE" ] && [ "${DRY_RUN:-0}" != 1 ]; then

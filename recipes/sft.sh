@@ -2,8 +2,8 @@
 # SFT on the teacher's trajectories: $DATA/sft/train.parquet -> $OUT/sft/checkpoint, a Hugging Face model.
 #
 #   MODEL=8b bash recipes/sft.sh
-#   MODEL=8b bash recipes/sft.sh optim.lr=2e-5            any override of verl's sft_trainer
-#   DRY_RUN=1 MODEL=4b bash recipes/sft.sh                check and print the command, start nothing
+#   MODEL=8b bash recipes/sft.sh data.train_files=mine.parquet optim.lr=2e-5      any override of verl's sft_trainer
+#   DRY_RUN=1 MODEL=4b bash recipes/sft.sh                                        check and print the command, start nothing
 #
 # Settings and their reasons: verl_axpo/integration/config/{qwen3vl,tiny}_sft.yaml. Needs $GPUS GPUS of 80 GB.
 # Interrupted, the same command goes on from the last checkpoint. verl's sft_trainer has no seed; SEED is RL's.
@@ -11,8 +11,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 
 # ------------------------------ yours to adjust ------------------------------
-SFT_FILE=${SFT_FILE:-$DATA/sft/train.parquet} # parquet with a `messages` column
-STEPS=${STEPS:-}                              # updates; empty: as the config says, or 150 with MODEL=tiny FAST=1
+STEPS=${STEPS:-} # updates; empty: as the config says, or 150 with MODEL=tiny FAST=1
 
 # ------------------------------ derived ------------------------------
 options=()
@@ -27,7 +26,7 @@ if [ -n "${SFT_MODEL:-}" ]; then echo "[recipe] SFT_MODEL=$SFT_MODEL is used as 
 run sft torchrun --standalone --nnodes=1 --nproc-per-node="$GPUS" -m verl.trainer.sft_trainer \
   --config-name "${FAMILY}_sft" \
   model.path="$BASE_MODEL" \
-  data.train_files="$SFT_FILE" \
+  data.train_files="$DATA/sft/train.parquet" \
   trainer.n_gpus_per_node="$GPUS" \
   trainer.default_local_dir="$OUT/sft/steps" \
   trainer.experiment_name="sft_$MODEL" \

@@ -10,4 +10,4 @@ export MODEL OUT DATA WORLD
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 run world python -m examples.tiny_world --out "$world" --families perception --train 1 # the hub has the questions
 run hub python -m examples.tiny_world.hub --out "$data/hub" --families perception --rows 512
-OUT=$data/teacher SFT_FILE=$world/sft_train.parquet STEPS=150 bash recipes/sft.sh
+OUT=$data/teacher STEPS=150 bash recipes/sft.sh data.train_files="$world/sft_train.parquet"

@@ -1,21 +1,18 @@
 """Run a noisy command quietly: its output -> a log file, its progress -> one bar, its error -> the screen.
 
-    python -m verl_axpo.progress --title "RL" --log outputs/rl.log -- python -m verl.trainer.main_ppo ...
+verl, Ray and vLLM write thousands of lines. A person wants to see how far the command is, how long it takes and, when
+it fails, the line that says why and where the rest is.
 
-verl, Ray and vLLM write thousands of lines; what a person wants is how far it is, how long it takes and, when it fails,
-the line that says why and where the rest is.
-
-The command ends with us: Ctrl-C, a closed terminal and our own death, SIGKILL included, all interrupt it. `nohup`, tmux
-and screen keep both going. A log has one writer: a second start is refused for as long as anything of the first lives.
+The command ends with this process: Ctrl-C, a closed terminal and its death, SIGKILL included, all interrupt the
+command. `nohup`, tmux and screen keep both going. A log has one writer: a second start is refused for as long as any
+process of the first start lives.
 """
 
-import argparse
 import fcntl
 import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -44,20 +41,6 @@ kill -s INT -- "-$1"
 for _ in $(seq {STOP_S:.0f}); do sleep 1; kill -s 0 -- "-$1" || exit; done
 kill -s KILL -- "-$1"
 """
-
-
-def main() -> int:
-    """The command line; returns the command's exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--title", required=True)
-    parser.add_argument("--log", type=Path, required=True)
-    parser.add_argument("--total", type=int, help="steps of the whole, where the command's bar shows an epoch")
-    parser.add_argument("command", nargs=argparse.REMAINDER)
-    arguments = parser.parse_args()
-    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
-    if not command:
-        parser.error("got no command, expected one behind --")
-    return run(arguments.title, arguments.log, command, arguments.total)
 
 
 def run(title: str, log: Path, command: list[str], total: int | None = None) -> int:
@@ -223,7 +206,3 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -253,7 +253,7 @@ def test_every_config_passes_the_seam_before_anything_starts() -> None:
     text = source(main_ppo.main.__wrapped__ if hasattr(main_ppo.main, "__wrapped__") else main_ppo.main)
     assert text.index("validate_config(") < text.index("run_ppo(")
     assert main_ppo.validate_config is verl_config.validate_config
-    assert getattr(main_ppo.validate_config, "completes_axpo", False)
+    assert getattr(main_ppo.validate_config, "wrapped_by_axpo", False)
 
 
 def test_rows_that_the_reward_cannot_grade_stop_at_the_seam(verl_defaults: DictConfig, tmp_path: Path) -> None:

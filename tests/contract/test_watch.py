@@ -202,5 +202,5 @@ def test_verl_asks_for_the_runs_environment_right_before_ray_starts() -> None:
     """The patch of get_ppo_ray_runtime_env can go when verl has a hook for plugins at the start of a run."""
     text = inspect.getsource(main_ppo.run_ppo)
     assert text.index("get_ppo_ray_runtime_env(config)") < text.index("ray.init(**")
-    assert getattr(main_ppo.get_ppo_ray_runtime_env, "begins_axpo", False)
+    assert getattr(main_ppo.get_ppo_ray_runtime_env, "wrapped_by_axpo", False)
     assert "plugin" not in inspect.getsource(main_ppo)

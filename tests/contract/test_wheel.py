@@ -13,9 +13,12 @@ import sysconfig
 import venv
 import zipfile
 from collections.abc import Callable
+from importlib import metadata as distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 CHECKOUT = Path(__file__).parents[2]
 BUILT_FROM = ("setup.py", "pyproject.toml", "LICENSE", "README.md", "verl_axpo", "hydra_plugins")
@@ -74,6 +77,32 @@ def test_licence_and_bounds_are_in_the_metadata(wheel: Path) -> None:
     metadata = archive.read(next(name for name in archive.namelist() if name.endswith("METADATA"))).decode()
     assert re.search(r"^License(-Expression)?: Apache-2.0$", metadata, re.M)
     assert re.search(r"^Requires-Dist: verl\[verl-core\]<0.10,>=0.9.1$", metadata, re.M)
+
+
+def test_the_list_for_an_existing_verl_is_what_verl_does_not_bring(wheel: Path) -> None:
+    """requirements/existing_verl.txt: our dependencies less verl and all that `pip install verl` brings with it."""
+    archive = zipfile.ZipFile(wheel)
+    metadata = archive.read(next(name for name in archive.namelist() if name.endswith("METADATA"))).decode()
+    declared = [Requirement(line) for line in re.findall(r"^Requires-Dist: (.+)$", metadata, re.M)]
+    lines = (CHECKOUT / "requirements/existing_verl.txt").read_text().splitlines()
+    listed = {Requirement(line) for line in lines if not line.startswith("#")}
+    brought = brought_by("verl")
+    assert listed == {need for need in declared if need.marker is None and canonicalize_name(need.name) not in brought}
+
+
+def brought_by(package: str, extras: frozenset[str] = frozenset(), seen: set[str] | None = None) -> set[str]:
+    """The names of an installed package and of everything that it depends on."""
+    seen = set() if seen is None else seen
+    seen.add(canonicalize_name(package))
+    try:
+        needs = [Requirement(line) for line in distributions.requires(package) or ()]
+    except distributions.PackageNotFoundError:
+        return seen
+    for need in needs:
+        wanted = need.marker is None or any(need.marker.evaluate({"extra": extra}) for extra in ("", *extras))
+        if wanted and canonicalize_name(need.name) not in seen:
+            brought_by(need.name, frozenset(need.extras), seen)
+    return seen
 
 
 def test_imports_from_the_wheel(python: Python) -> None:

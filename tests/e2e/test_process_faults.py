@@ -22,6 +22,8 @@ from verl_axpo.integration.run import PREFIX, base
 from verl_axpo.trace.reader import list_steps
 
 MINUTE_S = 60
+WRAPPER = "import pathlib, sys; from verl_axpo.progress import run; _, log, *words = sys.argv; "
+WRAPPER += "sys.exit(run('RL', pathlib.Path(log), words))"
 INTO_ROLLOUTS_S = 1.0  # after a step's trace: the update of the weights takes 0.1 s, the next rollouts take seconds
 # Command line of the process -> what the last line on the screen says of it; None: no process is left to print it
 DEATHS = {
@@ -59,9 +61,9 @@ class Training:
             "trainer.max_actor_ckpt_to_keep=1", "algorithm.axpo.seed=0", "trainer.logger=[console]",
             "trainer.val_before_train=false", "trainer.test_freq=-1",
         ]  # fmt: skip
-        wrapper = [sys.executable, "-m", "verl_axpo.progress", "--title", "RL", "--log", str(self.folder / "rl.log")]
+        wrapper = [sys.executable, "-c", WRAPPER, str(self.folder / "rl.log")]
         return subprocess.Popen(
-            [*wrapper, "--", *command], cwd=self.folder, text=True, stdout=subprocess.PIPE, start_new_session=True,
+            [*wrapper, *command], cwd=self.folder, text=True, stdout=subprocess.PIPE, start_new_session=True,
             env={**os.environ, "PYTHONPATH": str(REPO), "HYDRA_FULL_ERROR": "0"},
         )  # fmt: skip
 

@@ -22,7 +22,6 @@ from verl_axpo.eval.weights import weights_hash
 from verl_axpo.report.heldout import read_heldout
 from verl_axpo.trace.reader import list_steps, read_step
 
-RL = ["bash", str(REPO / "recipes/rl.sh"), "trainer.save_freq=1"]
 METRICS = (
     "tool_use_rate", "tool_all_wrong_rate", "tool_all_wrong_rate_after", "no_tool_all_wrong_rate", "triggered",
     "candidates", "selected", "budget_used", "extra_tokens_ratio", "prefix_cache_hit_rate", "infra_failures",
@@ -122,12 +121,16 @@ def test_a_killed_run_goes_on_from_its_checkpoint(fast_run: FastRun) -> None:
     log = fast_run.out.parent / "killed.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            RL, stdout=output, stderr=output, start_new_session=True, env={**os.environ, **rl_of(fast_run, steps=4)}
+            rl_command(fast_run),
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            env={**os.environ, **rl_of(fast_run, steps=4)},
         )
     wait_for(fast_run.out / "trace/step_000003.summary.json", process)
     kill_tree(process.pid)
     process.wait()
-    run(RL, log, **rl_of(fast_run, steps=4))
+    run(rl_command(fast_run), log, **rl_of(fast_run, steps=4))
     assert list_steps(fast_run.out / "trace") == [1, 2, 3, 4]
     result = audit(fast_run.out / "trace")
     assert (result.steps, result.differences) == (4, ())
@@ -138,12 +141,17 @@ def test_a_killed_run_goes_on_from_its_checkpoint(fast_run: FastRun) -> None:
     assert {1, 2, 3, 4} <= set(steps)
 
 
+def rl_command(fast_run: FastRun) -> list[str]:
+    """As run_tiny_axpo.sh calls rl.sh."""
+    files = [f"data.train_files={fast_run.world}/train.parquet", f"data.val_files={fast_run.world}/heldout.parquet"]
+    return ["bash", str(REPO / "recipes/rl.sh"), "trainer.save_freq=1", *files]
+
+
 def rl_of(fast_run: FastRun, steps: int) -> dict[str, str]:
-    """What run_tiny_axpo.sh gives to rl.sh."""
-    out, world = str(fast_run.out), str(fast_run.world)
-    places = {"OUT": out, "RUN": out, "WORLD": world, "SFT_MODEL": str(fast_run.model)}
-    files = {"RL_FILE": f"{world}/train.parquet", "VAL_FILE": f"{world}/heldout.parquet"}
-    return {"MODEL": "tiny", "SEED": "0", "STEPS": str(steps), **places, **files}
+    """The variables that run_tiny_axpo.sh gives to rl.sh."""
+    out = str(fast_run.out)
+    places = {"OUT": out, "RUN": out, "WORLD": str(fast_run.world), "SFT_MODEL": str(fast_run.model)}
+    return {"MODEL": "tiny", "SEED": "0", "STEPS": str(steps), **places}
 
 
 def check_data_order(fast_run: FastRun, steps: int) -> None:

@@ -73,13 +73,17 @@ except KeyboardInterrupt:
     pathlib.Path("cleaned").touch()
 """
 
+WRAPPER = (
+    "import sys, pathlib; from verl_axpo.progress import run; sys.exit(run('it', pathlib.Path('log'), sys.argv[1:]))"
+)
+
 
 @pytest.fixture
 def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     """`start(*words)`: the wrapper around `COMMAND`, started by `words`, once the command runs."""
 
     def wrapped(*words: str) -> subprocess.Popen[str]:
-        wrapper = [sys.executable, "-m", "verl_axpo.progress", "--title", "it", "--log", "log", "--"]
+        wrapper = [sys.executable, "-c", WRAPPER]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
         process = subprocess.Popen(
             [*words, *wrapper, sys.executable, "-c", COMMAND], cwd=tmp_path, env=environment, text=True,
@@ -94,11 +98,7 @@ def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
 
 
 def wrapper_in(process: subprocess.Popen[str]) -> psutil.Process:
-    return next(
-        child
-        for child in psutil.Process(process.pid).children(recursive=True)
-        if "verl_axpo.progress" in child.cmdline()
-    )
+    return next(child for child in psutil.Process(process.pid).children(recursive=True) if WRAPPER in child.cmdline())
 
 
 def test_ctrl_c_reaches_the_command_once_and_waits_for_its_cleaning_up(

@@ -3,13 +3,14 @@
     import verl -> this module -> estimator, trainer, agent loop and parser registered; `complete` in the config check
 
 Each registration waits for verl's module that keeps the registry, so that a process without it pays nothing.
-With `algorithm.adv_estimator=axpo` a GRPO config is completed where it is silent, and refused where it contradicts or
-names what is not there, and the run is watched over; a run of any other estimator gets sockets and temporary files of
-its own, and nothing else.
+With `algorithm.adv_estimator=axpo` the plugin completes a GRPO config, refuses one that contradicts AXPO or names what
+is not there, and watches over the run. A run of any other estimator gets its own sockets and temporary files, and
+nothing else.
 """
 
 import functools
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -57,12 +58,8 @@ def wrap_runtime_env(constants_module: ModuleType) -> None:
     Patch, verl 0.9: verl has no hook for plugins at the start of a run. tests/contract/test_verl_integration.py tells
     when it can go.
     """
-    original = constants_module.get_ppo_ray_runtime_env
-    if getattr(original, "begins_axpo", False):
-        return
 
-    @functools.wraps(original)
-    def get_ppo_ray_runtime_env(config: Any = None) -> dict[str, Any]:
+    def begin_first(original: Any, config: Any = None) -> dict[str, Any]:
         from verl_axpo.integration.run import begin
 
         environment = begin(config)
@@ -70,30 +67,32 @@ def wrap_runtime_env(constants_module: ModuleType) -> None:
         runtime_env["env_vars"].update(environment)
         return runtime_env
 
-    get_ppo_ray_runtime_env.begins_axpo = True  # type: ignore[attr-defined]
-    constants_module.get_ppo_ray_runtime_env = get_ppo_ray_runtime_env  # type: ignore[attr-defined]
+    _wrap(constants_module, "get_ppo_ray_runtime_env", begin_first)
 
 
 def wrap_validate_config(config_module: ModuleType) -> None:
-    """Complete the config, or refuse it, before verl's `validate_config`, which sees every config before anything
-    starts.
+    """Complete or refuse the config before verl's `validate_config`, which sees every config before anything starts.
 
     Patch, verl 0.9: verl has no hook for plugins that need to set keys. tests/contract/test_verl_integration.py tells
     when it can go.
     """
-    original = config_module.validate_config
-    if getattr(original, "completes_axpo", False):
-        return
 
-    @functools.wraps(original)
-    def validate_config(config: Any, *args: Any, **kwargs: Any) -> None:
+    def complete_first(original: Any, config: Any, *args: Any, **kwargs: Any) -> None:
         from verl_axpo.integration.completion import complete
 
         complete(config)
         original(config, *args, **kwargs)
 
-    validate_config.completes_axpo = True  # type: ignore[attr-defined]
-    config_module.validate_config = validate_config  # type: ignore[attr-defined]
+    _wrap(config_module, "validate_config", complete_first)
+
+
+def _wrap(module: ModuleType, name: str, ours: Callable[..., Any]) -> None:
+    """Put `ours(original, ...)` in place of a function, once; `__wrapped__` is the original."""
+    original = getattr(module, name)
+    if not hasattr(original, "wrapped_by_axpo"):
+        wrapper = functools.wraps(original)(functools.partial(ours, original))
+        wrapper.wrapped_by_axpo = True  # type: ignore[attr-defined]
+        setattr(module, name, wrapper)
 
 
 register()

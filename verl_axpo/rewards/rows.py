@@ -4,7 +4,7 @@ verl's config -> parquet files: data_source, extra_info.answer_type -> answer_ty
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +38,13 @@ def check_rows(config: Any) -> None:
     settings = RewardConfig.from_mapping({} if kwargs is None else OmegaConf.to_container(kwargs, resolve=True))
     for path in _files(config):
         kinds: Counter[str] = Counter()
-        for (source, kind), count in _rows(path).items():
+        for (source, kind), numbers in _rows(path).items():
             if function == WITH_BENCHMARKS and _is_benchmark(source):
                 continue
-            kinds[answer_type_of(source, {"answer_type": kind}, settings)] += count
+            try:
+                kinds[answer_type_of(source, {"answer_type": kind}, settings)] += len(numbers)
+            except ValueError as error:
+                raise ValueError(f"{path}, row {numbers[0]} ({len(numbers)} like it): {error}") from None
         if kinds["judge"] and settings.judge is None:
             raise ValueError(
                 f"{path}: got {kinds['judge']} rows of {kinds.total()} that only a judge can grade and no judge, "
@@ -67,17 +70,16 @@ def _files(config: Any) -> Iterator[Path]:
                 yield path
 
 
-def _rows(path: Path) -> Counter[tuple[str, str | None]]:
-    """How many rows there are of each data source and answer type."""
+def _rows(path: Path) -> dict[tuple[str, str | None], list[int]]:
+    """The numbers of the rows of each data source and answer type."""
     import pyarrow.parquet as pq
 
     file = pq.ParquetFile(path)
     leaves = {column.path for column in (file.schema.column(at) for at in range(len(file.schema)))}
     wanted = [name for name in ("data_source", "extra_info.answer_type") if name in leaves]
-    return Counter(_pairs(batch.to_pylist() for batch in file.iter_batches(columns=wanted)))
-
-
-def _pairs(batches: Iterable[list[dict[str, Any]]]) -> Iterator[tuple[str, str | None]]:
-    for batch in batches:
-        for row in batch:
-            yield str(row.get("data_source", "")), (row.get("extra_info") or {}).get("answer_type")
+    batches = (batch.to_pylist() for batch in file.iter_batches(columns=wanted))
+    numbers: dict[tuple[str, str | None], list[int]] = {}
+    for number, row in enumerate(row for batch in batches for row in batch):
+        kind = (row.get("extra_info") or {}).get("answer_type")
+        numbers.setdefault((str(row.get("data_source", "")), kind), []).append(number)
+    return numbers

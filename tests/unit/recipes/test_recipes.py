@@ -120,6 +120,27 @@ def test_every_size_writes_and_reads_its_own_rl_set(commands: Commands, tmp_path
         assert f"data.train_files={tmp_path}/data/rl_{size}/train.parquet" in trainings(found)[-1]
 
 
+def test_files_of_the_user_s_own_are_overrides(commands: Commands) -> None:
+    """The last value of a key counts, as it does for verl."""
+    for script, key in (("sft", "data.train_files"), ("rl", "data.val_files")):
+        (argv,) = commands(script, f"{key}=/mine.parquet")
+        assert OmegaConf.select(config_of(argv), key) == "/mine.parquet"
+
+
+def test_every_variable_is_in_the_table_of_the_readme() -> None:
+    """And the table has no other; RUN and WORLD go from recipe to recipe only."""
+    scripts = "".join(path.read_text() for path in RECIPES.glob("*.sh"))
+    read = set(re.findall(r"\$\{([A-Z_]+):?[-=]", scripts)) - {"RUN", "WORLD", "OMP_WAIT_POLICY"}
+    readme = (RECIPES / "README.md").read_text()
+    rows = [line.split("|")[1] for line in readme.splitlines() if line.startswith("| `")]
+    table = {name for row in rows for name in re.findall(r"`([A-Z][A-Z_]+)`", row)}
+    keys = {"WANDB_API_KEY", "RAY_ADDRESS"}
+    assert read - keys <= table
+    assert table <= read | {"SEARCH_CALLS"}
+    assert keys <= set(re.findall(r"[A-Z_]+", readme))
+    assert len(table) <= 21
+
+
 def test_an_sft_model_that_is_there_is_not_made_again(commands: Commands) -> None:
     found = commands("run_qwen3vl8b_axpo", SFT_MODEL="/earlier/checkpoint")
     (training,) = trainings(found)
@@ -159,9 +180,9 @@ def test_sft_has_room_for_what_the_teachers_server_counted(commands: Commands, m
 
 
 def test_paths_with_spaces_stay_one_word(commands: Commands, tmp_path: Path) -> None:
-    (argv,) = commands("eval", CHECKPOINT=f"{tmp_path}/my model", NAME="mine", OUT=f"{tmp_path}/my runs")
+    (argv,) = commands("eval", CHECKPOINT=f"{tmp_path}/my model", OUT=f"{tmp_path}/my runs")
     assert values(argv, "--model") == [f"{tmp_path}/my model"]
-    assert values(argv, "--out") == [f"{tmp_path}/my runs/eval/mine"]
+    assert values(argv, "--out") == [f"{tmp_path}/my runs/eval/my model"]
 
 
 def test_the_tiny_recipe_goes_through_the_same_scripts(commands: Commands) -> None:
