@@ -1,7 +1,7 @@
-"""Build of the distribution ``verl-axpo`` (import ``verl_axpo``).
+"""Build of the distribution `verl-axpo` (import `verl_axpo`).
 
-What is declared here is what another project needs to install us beside verl; name, licence and description are in
-pyproject.toml.  The exact versions that this repository is tested with are in ``requirements/``, which
+What is declared here is what another project needs to install us next to verl; name, licence and description are in
+pyproject.toml.  The exact versions that this repository is tested with are in `requirements/`, which
 recipes/setup_env.sh installs.
 """
 

@@ -172,9 +172,9 @@ def report(
 
     Makes report.md, report.html and plots.
     """
-    from verl_axpo.launch import trained
     from verl_axpo.report.build import build_report
     from verl_axpo.report.finish import finish
+    from verl_axpo.training_folder import trained
 
     if out is None and len(folders) > 1:
         raise ValueError(f"report: got {len(folders)} runs and no place for their report; add --out DIR")

@@ -1,8 +1,8 @@
 """Run code right after a module has been imported, whoever imports it.
 
-A verl plugin is imported in every process of a run, and most of verl's modules take seconds to import.  So a plugin
-says ``when_imported("verl.trainer.ppo.v1", register)``: the processes that use the module get the registration, the
-others pay nothing.
+verl imports its plugins in every process of a run, and most of verl's modules take seconds to import. So a plugin says
+`when_imported("verl.trainer.ppo.v1", register)`: processes that use the module get the registration, and the others
+pay nothing.
 """
 
 import sys
@@ -44,7 +44,7 @@ class LazyFinder(MetaPathFinder):
         self._searching: set[str] = set()
 
     def add(self, name: str, callback: Callback) -> None:
-        """Call ``callback`` with module ``name`` whenever it is executed from now on."""
+        """Call `callback` with module `name` whenever it is executed from now on."""
         self._callbacks.setdefault(name, []).append(callback)
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
@@ -64,7 +64,7 @@ _finder = LazyFinder()
 
 
 def when_imported(name: str, callback: Callback) -> None:
-    """Call ``callback`` with module ``name``: now if it is imported already, else right after its import."""
+    """Call `callback` with module `name`: now if it is imported already, else right after its import."""
     if _finder not in sys.meta_path:
         sys.meta_path.insert(0, _finder)
     if name in sys.modules:

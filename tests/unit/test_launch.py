@@ -12,8 +12,8 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from verl_axpo import launch
-from verl_axpo.check import Command, compose, parse
+from verl_axpo import launch, training_folder
+from verl_axpo.check import Command, check, compose, parse
 from verl_axpo.lock import FolderInUseError
 
 
@@ -40,16 +40,16 @@ def start(argv: list[str], trained: int, finished: bool) -> bool:
     """As a start that was trained to a step, then `is_finished` of the same command."""
     config = config_of(argv)
     folder = Path(config.trainer.default_local_dir)
-    launch._begin(folder, launch.settings_of(config, "rl"), config, "rl")
-    launch._write(folder, launch.settings_of(config, "rl"), finished=finished)
-    (folder / launch.LATEST).write_text(str(trained))
+    training_folder.begin(folder, training_folder.settings_of(config, "rl"), config, "rl")
+    training_folder._write(folder, training_folder.settings_of(config, "rl"), finished=finished)
+    (folder / training_folder.LATEST).write_text(str(trained))
     return again(argv)
 
 
 def again(argv: list[str]) -> bool:
     config = config_of(argv)
-    settings = launch.settings_of(config, "rl")
-    return launch.is_finished(Path(config.trainer.default_local_dir), settings, config, command_of(argv))
+    settings = training_folder.settings_of(config, "rl")
+    return training_folder.is_finished(Path(config.trainer.default_local_dir), settings, config, command_of(argv))
 
 
 def test_a_new_folder_is_not_finished(argv: list[str]) -> None:
@@ -88,7 +88,7 @@ def test_a_key_that_came_with_a_later_version_is_held_against_a_run_only_where_t
     argv: list[str], tmp_path: Path
 ) -> None:
     start(argv, trained=2, finished=False)
-    record = tmp_path / "run/checkpoints" / launch.SETTINGS
+    record = tmp_path / "run/checkpoints" / training_folder.SETTINGS
     began = orjson.loads(record.read_bytes())
     for key in ("algorithm.axpo.max_failed_share", "actor_rollout_ref.actor.ppo_epochs"):
         del began["settings"][key]  # as a version wrote it that did not have these keys
@@ -98,6 +98,21 @@ def test_a_key_that_came_with_a_later_version_is_held_against_a_run_only_where_t
         again([*argv, "algorithm.axpo.max_failed_share=0.5"])
     with pytest.raises(ValueError, match=r"data\.seed: 0 then, 1 now\nUndo"):  # a changed value, and no new key
         again([*argv, "data.seed=1"])
+
+
+def test_a_dry_run_refuses_what_the_run_would_refuse(argv: list[str]) -> None:
+    """Fewer steps than are trained, other settings; a folder that `verl-axpo run` did not begin is the user's."""
+
+    def told(*overrides: str) -> list[str]:
+        findings = check([*argv, *overrides], made=[Path("/")], machine=False)
+        return [finding.found for finding in findings if finding.name == "trainer.default_local_dir"]
+
+    start(argv, trained=40, finished=True)
+    assert told() == []
+    assert "is trained to step 40; ask for that many STEPS or more" in told("trainer.total_training_steps=20")[0]
+    assert "data.seed: 0 then, 1 now" in told("data.seed=1")[0]
+    (Path(config_of(argv).trainer.default_local_dir) / training_folder.SETTINGS).unlink()
+    assert told("data.seed=1") == []
 
 
 def test_other_data_in_the_same_file_are_refused(argv: list[str], tmp_path: Path) -> None:
@@ -110,7 +125,7 @@ def test_other_data_in_the_same_file_are_refused(argv: list[str], tmp_path: Path
 def test_checkpoints_of_unknown_settings_are_refused(argv: list[str], tmp_path: Path) -> None:
     folder = tmp_path / "run/checkpoints"
     folder.mkdir(parents=True)
-    (folder / launch.LATEST).write_text("3")
+    (folder / training_folder.LATEST).write_text("3")
     with pytest.raises(ValueError, match=r"has checkpoints but no settings\.json"):
         again(argv)
 
@@ -119,13 +134,13 @@ def test_checkpoints_that_a_new_start_cannot_use_are_removed(argv: list[str], tm
     folder = tmp_path / "run/checkpoints"
     for step in (10, 20, 30):
         (folder / f"global_step_{step}").mkdir(parents=True)
-    (folder / launch.LATEST).write_text("20")  # 30 was being written when the run was killed
+    (folder / training_folder.LATEST).write_text("20")  # 30 was being written when the run was killed
     config = config_of(argv)
-    launch._begin(folder, {}, config, "rl")
+    training_folder.begin(folder, {}, config, "rl")
     assert [path.name for path in folder.glob("global_step_*")] == ["global_step_20"]
     OmegaConf.update(config, "trainer.resume_mode", "resume_path")
     (folder / "global_step_10").mkdir()
-    launch._begin(folder, {}, config, "rl")
+    training_folder.begin(folder, {}, config, "rl")
     assert (folder / "global_step_10").exists()  # the user chose where to go on from
 
 

@@ -1,4 +1,4 @@
-"""From a GRPO config to an AXPO config: fill what is silent, keep what the user set, refuse what contradicts.
+"""From a GRPO config to an AXPO config: set what is missing, keep what the user set, refuse what contradicts.
 
 config with algorithm.adv_estimator=axpo -> `complete` -> the same config, with one log line for each key that was set
 """
@@ -21,15 +21,15 @@ logger = logging.getLogger(__name__)
 
 ESTIMATOR = "axpo"
 _ROLLOUT = "actor_rollout_ref.rollout"
-SCORED_TOKENS = 1024  # 2 GB of logits at 150,000 words, beside vLLM's share; what its model runner V2 takes as well
+SCORED_TOKENS = 1024  # 2 GB of logits at 150,000 words, on top of vLLM's share; its model runner V2 takes it as well
 
 
 @dataclass(frozen=True, slots=True)
 class Needed:
     """A key, the value that AXPO needs, and the values that it may replace.
 
-    `replaces`: verl's defaults; one that the user wrote out is the user's. `supersedes`: what AXPO's value does all of,
-    so that it takes its place wherever it was written. `yields`: any other value stays.
+    replaces: verl's defaults; a default that the user wrote out stays the user's. supersedes: values that AXPO's value
+    replaces wherever they were written, because it does all that they do. yields: any other value stays.
     """
 
     key: str
@@ -128,7 +128,7 @@ def _parsed(settings: Any) -> tuple[AxpoConfig | None, list[Finding]]:
 
 
 def _needed_for(config: DictConfig, axpo: AxpoConfig) -> Sequence[Needed]:
-    """What only some settings of AXPO need; a value of the user's stays."""
+    """What only some settings of AXPO need; a value that the user set stays."""
     key = f"{_ROLLOUT}.engine_kwargs.vllm.long_prefill_token_threshold"
     if axpo.uncertainty != "entropy" or OmegaConf.select(config, key) is not None:
         return ()

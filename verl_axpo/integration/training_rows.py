@@ -84,7 +84,7 @@ def _problems_of(row: Mapping[str, Any], prompt: str, image: str, *, any_loop: b
 
 
 def _file_of(cell: Any) -> str | None:
-    """Where a picture lies on this machine; None for one that is in the row, or elsewhere."""
+    """Where a picture lies on this machine; None for a picture that is in the row, or on another machine."""
     name = cell.get("image") if isinstance(cell, Mapping) else cell
     local = isinstance(name, str) and ("://" not in name or name.startswith("file://"))
     return str(name).removeprefix("file://") if local and not str(name).startswith("data:") else None

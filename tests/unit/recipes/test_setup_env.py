@@ -247,7 +247,7 @@ def test_no_libnuma(checkout: Checkout) -> None:
     assert checkout.setup(STACK="gpu").returncode == 0  # which does without
 
 
-# ------------------------------ and the recipe behind it ------------------------------
+# ------------------------------ and the recipe that calls it ------------------------------
 
 
 def test_a_missing_sandbox_is_said_before_anything_is_made(checkout: Checkout) -> None:
