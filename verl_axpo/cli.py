@@ -1,7 +1,8 @@
-"""The `verl-axpo` command: words in, Rich tables out.
+"""The `verl-axpo` command line: it parses arguments, calls the function that does the work, and prints the result.
 
-A user's mistake (`ValueError`) or the failure of a disk or a service prints its fix without a traceback and exits with
-2; a finding (an audit difference, an unhealthy environment) exits with 1. Heavy imports wait until their command runs.
+After a user's mistake (`ValueError`), or when a disk or a service fails, it prints what to do without a traceback and
+exits with 2. A finding (an audit difference, an unhealthy environment) exits with 1. Heavy modules are imported only
+when their command runs.
 """
 
 import os
@@ -42,7 +43,7 @@ RunOrTrace = Annotated[Path, typer.Argument(help="A run's folder, or its trace f
 
 
 def main() -> None:
-    """Entry point: every command, with users' mistakes told in one line."""
+    """Entry point of every command; a user's mistake prints one line, no traceback."""
     try:
         app()
     except (ValueError, OSError, InfraFailure, FolderInUseError) as error:

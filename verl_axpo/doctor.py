@@ -1,7 +1,7 @@
 """Can this machine train with AXPO? Interpreter, packages, plugin, platform, tools -> one line each, with the fix.
 
-Nothing here changes anything. verl swallows what a plugin raises, so that the registries themselves are looked at; a
-tool is not asked for its version but used once.
+Nothing here changes the machine. verl hides what a plugin raises, so the checks look into verl's registries; and they
+use each tool once instead of asking for its version.
 """
 
 import importlib

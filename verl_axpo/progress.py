@@ -34,7 +34,7 @@ LINE_EVERY_S = 60.0  # without a terminal there is no bar, but a sign of life
 TAIL_BYTES = 200_000  # of the log, read back for the cause of a failure
 STOP_S = 30.0  # for a command to end after Ctrl-C, before it is killed
 BUSY = 2  # exit status where the log has another writer, as of a command line that cannot be run
-# Outlives us: reads until our end of the pipe is closed, by whatever ended us, and does what `_stop` would have done
+# A shell that outlives us: it waits until our end of the pipe closes, however we end, and does what `_stop` does
 GUARD = f"""
 read -r _
 kill -s INT -- "-$1"
@@ -77,7 +77,7 @@ def run(title: str, log: Path, command: list[str], total: int | None = None) -> 
 
 
 def _interrupt_on(*signals: signal.Signals) -> None:
-    """Take them for Ctrl-C, but for a SIGHUP that `nohup` has us ignore."""
+    """Treat these signals as Ctrl-C, except a SIGHUP that `nohup` makes us ignore."""
     # A shell's background jobs ignore Ctrl-C, and so would all that they start
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in signals:
@@ -86,7 +86,7 @@ def _interrupt_on(*signals: signal.Signals) -> None:
 
 
 def _lock(output: BinaryIO) -> bool:
-    """Own the log for as long as anybody has this file open: the command and all that it starts inherit it."""
+    """Own the log for as long as any process has this file open: the command and all that it starts inherit it."""
     try:
         fcntl.flock(output, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -97,7 +97,7 @@ def _lock(output: BinaryIO) -> bool:
 
 
 def _writers(log: Path) -> str:
-    """The processes of the first start, the oldest one, which started the others, by its pid."""
+    """Who writes to the log, by the pid of its oldest process, which started the others."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
@@ -138,7 +138,7 @@ def _watch(
         began = time.monotonic()
         while process.poll() is None:
             time.sleep(POLL_S)
-            if not all(map(_lives, recipes)):  # one was killed
+            if not all(map(_lives, recipes)):  # a recipe was killed
                 raise KeyboardInterrupt
             done, total = next(bars)
             progress.update(task, completed=done, total=total)
@@ -184,7 +184,7 @@ def progress_of(log: Path, start: int, total: int | None = None) -> Iterator[tup
 
 
 def causes(log: Path, start: int) -> list[str]:
-    """Why the command failed: its last words, else the last three distinct lines that name an error, else any.
+    """Why the command failed: the line of the run's watch, else the last three lines that name an error, else any.
 
     Args:
         start: where in the log this start of the command begins.
