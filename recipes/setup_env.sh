@@ -115,6 +115,7 @@ if (cd "$AXPO_ROOT" && axpo_setup); then
   export VIRTUAL_ENV=$AXPO_ROOT/.venv PATH=$AXPO_ROOT/.venv/bin:$PATH
   export VLLM_NO_USAGE_STATS=1 RAY_USAGE_STATS_ENABLED=0 # both report to their makers otherwise
   unset PYTHONHOME
+  unset PYTHONDONTWRITEBYTECODE # set in many images: each of a run's dozen processes would compile torch and verl again
 else
   # shellcheck disable=SC2317
   return 1 2>/dev/null || exit 1
