@@ -164,6 +164,11 @@ def test_a_shell_that_sources_it_uses_the_environment(checkout: Checkout) -> Non
     assert done.stdout.splitlines() == [f"{checkout.root}/.venv", f"{checkout.root}/.venv/bin/python"]
 
 
+def test_a_shell_that_sources_it_caches_bytecode(checkout: Checkout) -> None:
+    script = 'source recipes/setup_env.sh; echo "${PYTHONDONTWRITEBYTECODE-unset}"'
+    assert checkout.bash("-euc", script, PYTHONDONTWRITEBYTECODE="1").stdout == "unset\n"
+
+
 # ------------------------------ something is missing ------------------------------
 
 
