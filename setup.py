@@ -50,6 +50,7 @@ setup(
         "matplotlib",  # plots of the reports
         "numpy>=2.0",  # near image hashes (bitwise_count)
         "openai",  # the client of judge, teacher and evaluated model: any server that speaks its protocol
+        "pandas",  # the reports; verl has it too
         "orjson",  # the trace: 1,200 rows of 8,192 tokens in a second (benchmarks/trace_cost.py); takes NumPy arrays
         "pillow",  # images of tools and traces
         "psutil",  # memory figures of the CPU platform

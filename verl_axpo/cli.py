@@ -5,8 +5,10 @@ exits with 2. A finding (an audit difference, an unhealthy environment) exits wi
 when their command runs.
 """
 
+import json
 import os
 import shlex
+import sys
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -121,7 +123,7 @@ def _tell(findings: Iterable["Finding"], as_json: bool) -> None:
 
 
 @app.command()
-def audit(folder: RunOrTrace) -> None:
+def audit(folder: RunOrTrace, as_json: Json = False) -> None:
     """Recompute every decision and advantage from a trace.
 
     Trigger, ranking, allocation, masks, advantages, metrics; exits with 1 on any difference.
@@ -129,6 +131,10 @@ def audit(folder: RunOrTrace) -> None:
     from verl_axpo.audit import audit as recompute
 
     result = recompute(trace_of(folder))
+    if as_json:
+        shown = {"steps": result.steps, "trajectories": result.trajectories, "notes": list(result.notes)}
+        print(json.dumps({**shown, "differences": list(map(str, result.differences))}, indent=2))
+        raise typer.Exit(FINDING if result.differences else 0)
     _print_first("[bold red]difference[/]", list(map(str, result.differences)))
     _print_first("[yellow]note[/]", result.notes)
     found = len(result.differences)
@@ -151,13 +157,17 @@ def view(
     uid: Annotated[
         str | None, typer.Option(help="One question in full: its row in the list, its uid, or the uid's beginning.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Show the questions of a step, or one question in full.
 
     In full: its rollouts, prefixes, continuations, rewards and advantages.
     """
     from verl_axpo.report.viewer import view as render
+    from verl_axpo.report.viewer import view_json
 
+    if as_json:
+        return print(view_json(trace_of(folder), step, uid).decode())
     console.print(render(trace_of(folder), step, uid))
 
 
@@ -168,22 +178,26 @@ def report(
     title: Annotated[str, typer.Option(help="The report's headline.")] = "AXPO run",
     arm: Annotated[str | None, typer.Option(help="Of a run that has just ended: gather verl's files first.")] = None,
     seed: Annotated[int, typer.Option(help="With --arm: the run's seed.")] = 0,
+    as_json: Json = False,
 ) -> None:
     """Write the report of one run, or of several side by side.
 
-    Makes report.md, report.html and plots.
+    Makes report.html, report.md, report.json, and in report/ every table as CSV and JSON, every plot as SVG.
     """
-    from verl_axpo.report.build import build_report
-    from verl_axpo.report.finish import finish
+    from verl_axpo.report.runs import finish
+    from verl_axpo.report.training import build_report
     from verl_axpo.training_folder import trained
 
     if out is None and len(folders) > 1:
         raise ValueError(f"report: got {len(folders)} runs and no place for their report; add --out DIR")
     if arm is not None:
         for folder in folders:
-            finish(folder, arm, seed, trained(folder / "checkpoints"))
+            for missing in finish(folder, arm, seed, trained(folder / "checkpoints")):
+                print(missing, file=sys.stderr if as_json else None)
     with console.status("reading runs, drawing plots"):
         path = build_report(folders, out or folders[0], title)
+    if as_json:
+        return print(path.with_suffix(".json").read_text(), end="")
     console.print(f"wrote {path} and {path.with_suffix('.html').name}", soft_wrap=True)
 
 

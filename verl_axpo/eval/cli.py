@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table as RichTable
 
 from verl_axpo.errors import InfraFailure
 from verl_axpo.eval.options import REGISTRY, count, judge_of, key_in, number, registry_named, tools_of
@@ -37,6 +36,7 @@ Temperature = Annotated[
     float | None, typer.Option(parser=number, metavar="NUMBER|none", help="none, below 0: not sent.")
 ]
 Served = Annotated[bool, typer.Option("--serve", help="Start vLLM's server for the model, instead of --base-url.")]
+Json = Annotated[bool, typer.Option("--json", help="Print every number as JSON, instead of the tables.")]
 Paper = Annotated[bool, typer.Option("--paper", help="Put the paper's numbers below ours, labelled as the paper's.")]
 
 
@@ -123,7 +123,7 @@ def run(
 
 def _finish(out: Path, paper: bool, in_full: int) -> None:
     """The report, where the one that is there is of another state, or another one is asked for."""
-    from verl_axpo.eval.report.build import is_current
+    from verl_axpo.report.evaluation import is_current
 
     if paper or in_full != IN_FULL or not is_current(out):
         _report(out, paper, in_full)
@@ -178,37 +178,42 @@ def _run(evaluation: "Callable[..., Awaitable[Done]]", open_judge: "Callable[[],
 
 
 @app.command()
-def report(folder: Folder, paper: Paper = False, in_full: InFull = IN_FULL, title: str = "Evaluation") -> None:
+def report(
+    folder: Folder, paper: Paper = False, in_full: InFull = IN_FULL, title: str = "Evaluation", as_json: Json = False
+) -> None:
     """Write the report of an evaluation, finished or not.
 
-    Makes report.md, report.json and report.html.
+    Makes report.html, report.md, report.json, and in report/ every table as CSV and JSON, every plot as SVG.
     """
-    _report(folder, paper, in_full, title)
+    _report(folder, paper, in_full, title, as_json)
 
 
 @app.command()
 def compare(
     before: Annotated[Path, typer.Argument(metavar="A")],
     after: Annotated[Path, typer.Argument(metavar="B")],
-    out: Annotated[Path | None, typer.Option(help="Also write compare.md and compare.json there.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write compare.html, .md, .json and compare/ there.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Compare two evaluations question by question.
 
     Paired differences B - A: delta, 95 % interval, permutation p-value.
     """
-    from verl_axpo.eval.report.build import write_comparison
-    from verl_axpo.eval.report.compare import compare as pair
-    from verl_axpo.eval.report.compare import comparison_table
-    from verl_axpo.eval.report.results import load_evaluation
+    from verl_axpo.report.build import write
+    from verl_axpo.report.compare import compare as pair
+    from verl_axpo.report.results import load_evaluation
 
     comparison = pair(load_evaluation(before), load_evaluation(after))
-    _print(comparison_table(comparison))
+    written = write(comparison.report(), out, "compare") if out is not None else None
+    if as_json:
+        return print(comparison.report().json().decode(), end="")
+    console.print(comparison.table.rich())
     for line in comparison.left_out:
         console.print(f"[yellow]left out[/] {escape(line)}", soft_wrap=True)
     for line in comparison.settings:
         console.print(f"[yellow]other setting[/] {escape(line)}", soft_wrap=True)
-    if out is not None:
-        console.print(f"wrote {write_comparison(comparison, out)}", soft_wrap=True)
+    if written is not None:
+        console.print(f"wrote {written}", soft_wrap=True)
 
 
 @app.command()
@@ -238,19 +243,14 @@ def export(
     console.print(f"wrote {count} questions to {out}; their reward is pkg://verl_axpo.eval.reward", soft_wrap=True)
 
 
-def _report(folder: Path, paper: bool, in_full: int, title: str = "Evaluation") -> None:
-    from verl_axpo.eval.report.build import build_report
+def _report(folder: Path, paper: bool, in_full: int, title: str = "Evaluation", as_json: bool = False) -> None:
+    from verl_axpo.report.evaluation import build_report
 
     with console.status("writing the report"):
         built = build_report(folder, title=title, with_paper=paper, in_full=in_full)
-    _print(built.table)
+    if as_json:
+        return print(built.report.json().decode(), end="")
+    console.print(built.table.rich())
     for note in built.notes:
         console.print(f"[yellow]note[/] {escape(note)}", soft_wrap=True)
     console.print(f"wrote {built.path} and {built.path.with_suffix('.html').name}", soft_wrap=True)
-
-
-def _print(rows: list[list[str]]) -> None:
-    table = RichTable(*rows[0])
-    for row in rows[1:]:
-        table.add_row(*map(escape, row))
-    console.print(table)

@@ -12,11 +12,15 @@ MANIFEST, ROLLOUTS, SCORES, QUESTIONS = "manifest.json", "rollouts.jsonl", "scor
 REPORT = ("report.md", "report.json", "report.html")  # the first is written last: where it is, the others are
 
 
-def drop_report(folder: Path) -> None:
-    """Take the report away before what it rests on changes."""
-    for path in (folder / name for name in REPORT):
+def drop_report(folder: Path, name: str = "report") -> None:
+    """Take the report away before what it rests on changes, with its files in NAME/tables and NAME/plots."""
+    for path in (folder / f"{name}{Path(file).suffix}" for file in REPORT):
         if path.exists():
             path.unlink()
+    if (folder / name).is_dir():  # only what a report writes: the folder may hold something else
+        for kind in ("tables/*.csv", "tables/*.json", "plots/*.svg", "plots/*.png"):
+            for path in (folder / name).glob(kind):
+                path.unlink()
 
 
 def inside(folder: Path, path: str) -> Path:

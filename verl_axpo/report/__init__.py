@@ -1,12 +1,9 @@
-"""What a run looked like: run folders -> curves, held-out table, plots -> `report.md` and `report.html`.
+"""One report for trainings and evaluations: files of a run -> tables and plots -> a page, Markdown, CSV, JSON, SVG.
 
-heldout.py   the held-out evaluation before and after training: its file and its numbers
-runs.py      a run's folder -> arm, seed, metrics by step, held-out result, trace
-curves.py    several seeds of an arm -> mean and spread by step; correlation of confidence and entropy
-breakdown.py held-out results by data source, calls by tool
-passes.py    Pass@k, for every table of this package
-plots.py     curves -> PNG
-render.py    tables, figures and templates, for this report and the evaluation's
-build.py     everything -> report.md, report.html, plots/
-viewer.py    one question's rollouts and continuations in the terminal
+stats.py       Pass@k, bounds, bootstrap intervals, paired differences: every number of every report
+table.py       a table and its forms; plots.py: drawing; build.py: a `Report` and its files
+runs.py        a training's folder; heldout.py: its validations; training.py: -> `Report`
+results.py     an evaluation's folder; evaluation.py: -> `Report`; page.py: its questions and rollouts in the page
+compare.py     two evaluations, or two trainings' held-out questions, question by question
+viewer.py      a step of a trace in the terminal
 """

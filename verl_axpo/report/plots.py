@@ -1,145 +1,147 @@
-"""Curves -> PNG files: one line per arm, a band from the lowest to the highest seed."""
+"""Drawing: numbers -> matplotlib -> `Figure` (SVG).
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+lines()      one line per arm over the steps, a band from the lowest to the highest seed     trainings
+scatter()    confidence against entropy                                                     trainings
+bars()       measures by benchmark with their intervals                                     evaluations
+multiples()  one little plot per benchmark: statuses, outcomes, tools, turns                evaluations
+lengths()    a histogram by outcome                                                         evaluations
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from math import ceil
+from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")  # before pyplot: no display on a training machine
 
+import numpy as np
+import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from verl_axpo.report.curves import by_arm, curve, scatter
-from verl_axpo.report.runs import Run
+from verl_axpo.report.build import Figure
+from verl_axpo.report.stats import Estimate
+
+plt.rcParams["text.parse_math"] = False  # names of tools and benchmarks are words, whatever signs they have
+plt.rcParams["svg.hashsalt"] = "verl_axpo"  # the same plot is the same file
 
 SIZE_INCHES = (6.4, 3.8)
-DOTS_PER_INCH = 130
+DOTS_PER_INCH = 130  # of the parts that are no vectors
 MOST_POINTS = 4000  # of a scatter: more only make the file larger
-
-SCATTER_TITLE = "Confidence and entropy of the first tool call"
-SOLID, DASHED = "-", "--"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plot:
-    """A figure of the report: each metric has a line style and a word for the legend; the first one there is drawn of
-    metrics that share a style."""
-
-    name: str
-    title: str
-    caption: str
-    metrics: tuple[tuple[str, str, str], ...]  # metric, line style, word
-    rate: bool = True  # on an axis from 0 to 1
+ACROSS = 3  # plots next to each other: nine benchmarks are a square
+CELL_INCHES = (2.7, 2.0)
+SMALL = 8  # points, of the letters in a cell
+BAR_WIDTH = 0.4  # of the distance between two benchmarks
+BINS = 40
 
 
-PLOTS = (
-    Plot(
-        name="tool_use_rate",
-        title="Tool-use rate",
-        caption="Share of the ordinary rollouts with at least one tool call.",
-        metrics=(("axpo/tool_use_rate", SOLID, ""),),
-    ),
-    Plot(
-        name="all_wrong",
-        title="All-wrong rate of tool-using subgroups",
-        caption="Share of the questions with a tool-using rollout where all of these are wrong: before resampling "
-        "(dashed) and after it (solid).",
-        metrics=(
-            ("axpo/tool_all_wrong_rate", DASHED, "before"),
-            ("axpo/tool_all_wrong_rate_after", SOLID, "after"),
-        ),
-    ),
-    Plot(
-        name="restore_rate",
-        title="Restore rate",
-        caption="Share of the resampled all-wrong subgroups in which a continuation is correct; a step without a "
-        "resample has no point.",
-        metrics=(("axpo/restore_rate", SOLID, ""),),
-    ),
-    Plot(
-        name="reward",
-        title="Reward",
-        caption="Mean reward of the ordinary rollouts.",
-        metrics=(("critic/score/mean", SOLID, ""), ("critic/rewards/mean", SOLID, "")),
-        rate=False,
-    ),
-    Plot(
-        name="pass_at",
-        title="Pass@1 and Pass@N on the training questions",
-        caption="Pass@1 (solid) and Pass@N (dashed) of the ordinary rollouts.",
-        metrics=(("axpo/pass@1", SOLID, "Pass@1"), ("axpo/pass@N", DASHED, "Pass@N")),
-    ),
-)
-
-
-def draw_all(runs: Sequence[Run], folder: Path) -> dict[str, tuple[str, str]]:
-    """Draw what the runs have measured into `folder`: name of each plot made -> its title and caption."""
-    folder.mkdir(parents=True, exist_ok=True)
-    words = {plot.name: (plot.title, plot.caption) for plot in PLOTS if _draw(plot, runs, folder / f"{plot.name}.png")}
-    correlation = _draw_scatter(runs, folder / "confidence_entropy.png")
-    return words | ({"confidence_entropy": (SCATTER_TITLE, correlation)} if correlation else {})
-
-
-def _draw(plot: Plot, runs: Sequence[Run], path: Path) -> bool:
-    figure, axes = plt.subplots(figsize=SIZE_INCHES)
-    drawn = [
-        _draw_arm(axes, plot, arm, some, colour=f"C{index}") for index, (arm, some) in enumerate(by_arm(runs).items())
-    ]
-    if any(drawn):
-        _finish(axes, plot.title, "step")
-        if plot.rate:
-            axes.set_ylim(-0.02, 1.02)
-        figure.savefig(path, dpi=DOTS_PER_INCH, bbox_inches="tight")
+def saved(figure: Any, name: str, caption: str = "") -> Figure:
+    """The figure as SVG; it is closed, or a long-lived process would keep it."""
+    buffer = io.BytesIO()
+    title = figure.get_suptitle() or figure.axes[0].get_title()
+    figure.savefig(buffer, format="svg", dpi=DOTS_PER_INCH, bbox_inches="tight", metadata={"Date": None})
     plt.close(figure)
-    return any(drawn)
+    return Figure(name=name, title=title, content=buffer.getvalue(), caption=caption)
 
 
-def _draw_arm(axes: Axes, plot: Plot, arm: str, runs: Sequence[Run], colour: str) -> bool:
-    styles: set[str] = set()
-    for metric, style, word in plot.metrics:
-        line = curve(arm, runs, metric)
-        if line is None or style in styles:
-            continue
-        styles.add(style)
-        end = f", to step {line.steps[-1]:.0f}, where one ends" if line.ends_early else ""
-        label = " ".join(filter(None, (arm, word, f"({line.seeds} seeds{end})" if line.seeds > 1 else "")))
-        marker = "o" if len(line.steps) < 3 else None  # a line of one point would be invisible
-        axes.plot(line.steps, line.mean, style, color=colour, label=label, marker=marker)
-        if line.seeds > 1:
-            axes.fill_between(line.steps, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
-    return bool(styles)
+def lines(curves: Mapping[str, Sequence[tuple[str, str, pd.DataFrame]]], title: str, *, rate: bool) -> Any:
+    """One colour per arm.
 
-
-def _draw_scatter(runs: Sequence[Run], path: Path) -> str:
-    """Confidence against entropy, and its caption; "" where entropy was not measured."""
+    Args:
+        curves: arm -> (line style, label, frame) of its lines; a frame has mean, low and high by step.
+        rate: whether the axis is from 0 to 1.
+    """
     figure, axes = plt.subplots(figsize=SIZE_INCHES)
-    words = []
-    for index, (arm, some) in enumerate(by_arm(runs).items()):
-        cloud = scatter(arm, some)
-        if cloud is None:
-            continue
-        every = max(1, len(cloud.entropy) // MOST_POINTS)
-        axes.scatter(cloud.confidence[::every], cloud.entropy[::every], s=6, alpha=0.4, color=f"C{index}", label=arm)
-        words.append(
-            f"{arm}: Pearson {cloud.pearson:.3f}, Spearman {cloud.spearman:.3f} over {len(cloud.entropy)} tool calls."
-        )
-    if words:
-        _finish(axes, SCATTER_TITLE, "confidence (mean probability)")
-        axes.set_ylabel("entropy (nats)")
-        figure.savefig(path, dpi=DOTS_PER_INCH, bbox_inches="tight")
-    plt.close(figure)
-    explained = "Each point is a tool call; correlations are of negated confidence with entropy (paper: 0.843, 0.835). "
-    return explained + " ".join(words) if words else ""
+    for index, drawn in enumerate(curves.values()):
+        for style, label, frame in drawn:
+            marker = "o" if len(frame) < 3 else None  # a line of one point would be invisible
+            axes.plot(frame.index, frame["mean"], style, color=f"C{index}", label=label, marker=marker)
+            if not frame["low"].equals(frame["high"]):
+                axes.fill_between(frame.index, frame["low"], frame["high"], color=f"C{index}", alpha=0.15, linewidth=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if rate:
+        axes.set_ylim(-0.02, 1.02)
+    _finish(axes, title, "step")
+    return figure
 
 
-def _finish(axes: Axes, title: str, x_label: str) -> None:
+def scatter(clouds: Mapping[str, pd.DataFrame]) -> Any:
+    """Arm -> confidence (mean probability) and entropy (nats) of its tool calls."""
+    figure, axes = plt.subplots(figsize=SIZE_INCHES)
+    for index, (arm, cloud) in enumerate(clouds.items()):
+        shown = cloud.iloc[:: max(1, len(cloud) // MOST_POINTS)]
+        style: dict[str, Any] = {"s": 6, "alpha": 0.4, "color": f"C{index}", "rasterized": True}
+        axes.scatter(shown["confidence"], shown["entropy"], label=arm, **style)
+    axes.set_ylabel("entropy (nats)")
+    _finish(axes, "Confidence and entropy of the first tool call", "confidence (mean probability)")
+    return figure
+
+
+def bars(measured: Mapping[str, Sequence[Estimate]], names: Sequence[str]) -> Any:
+    """One bar per benchmark and measure, with its interval.
+
+    Args:
+        measured: the measure in words -> its number for each of `names`.
+    """
+    figure, axes = plt.subplots(figsize=SIZE_INCHES)
+    for at, (words, estimates) in enumerate(measured.items()):
+        values = np.array([estimate.value for estimate in estimates])
+        reach = np.abs([[number.value - number.low, number.high - number.value] for number in estimates]).T
+        places = np.arange(len(names)) + (at - (len(measured) - 1) / 2) * BAR_WIDTH
+        axes.bar(places, values, BAR_WIDTH, yerr=reach, capsize=2, label=words, color=f"C{at}")
+    axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    axes.set_ylim(0, 1.02)
+    _finish(axes, " and ".join(measured))
+    return figure
+
+
+def lengths(tokens: Mapping[str, Sequence[int]]) -> Any:
+    """How many rollouts are how long, by outcome."""
+    figure, axes = plt.subplots(figsize=SIZE_INCHES)
+    drawn = {outcome: counts for outcome, counts in tokens.items() if counts}
+    axes.hist(list(drawn.values()), bins=BINS, stacked=True, label=list(drawn))
+    axes.set_ylabel("rollouts")
+    _finish(axes, "Response length", "tokens")
+    return figure
+
+
+def multiples(cells: Mapping[str, pd.DataFrame], title: str, unit: str, *, stacked: bool = False) -> Any:
+    """One plot of bars per benchmark, one legend for all.
+
+    Args:
+        cells: benchmark -> heights, a set of bars per column; a single column has no legend.
+    """
+    across = min(ACROSS, len(cells))
+    down = ceil(len(cells) / across)
+    size = across * CELL_INCHES[0], down * CELL_INCHES[1]
+    figure, grid = plt.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
+    places = list(grid.flat)
+    for axes, (name, heights) in zip(places, cells.items(), strict=False):
+        heights.plot.bar(ax=axes, stacked=stacked, legend=False, width=0.8, rot=30 if len(heights) > 3 else 0)
+        axes.set_title(name, fontsize=SMALL + 1)
+        axes.set_xlabel("")
+        axes.tick_params(labelsize=SMALL)
+        axes.set_axisbelow(True)
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_ylim(0, 1.02 if unit == "share" else None)
+    for axes in places[len(cells) :]:
+        axes.set_axis_off()
+    for row in grid:
+        row[0].set_ylabel(unit, fontsize=SMALL)
+    figure.suptitle(title)
+    handles, labels = places[0].get_legend_handles_labels()
+    if len(labels) > 1:
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=SMALL + 1)
+    return figure
+
+
+def _finish(axes: Axes, title: str, x_label: str = "") -> None:
     axes.set_title(title)
     axes.set_xlabel(x_label)
     axes.grid(alpha=0.25)
-    if x_label == "step":
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)

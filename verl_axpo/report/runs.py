@@ -5,16 +5,19 @@ DIR/metrics*.jsonl  verl's `file` logger: {"step": 3, "data": {"axpo/tool_use_ra
 DIR/trace/          fills in the steps that are in no such file
 DIR/heldout.json    see `heldout.py`
 DIR/run.json        {"arm": "axpo", "seed": 1}; without it the folder's name says so: axpo_seed1, axpo/seed_1
+
+`finish` makes metrics.jsonl, heldout.json and run.json of what verl leaves: metrics_*.jsonl (one per start of a resumed
+run) and heldout/{0,STEPS}.jsonl (validation dumps).
 """
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from verl_axpo.files import write_atomically
-from verl_axpo.report.heldout import Evaluation, Stage, read_heldout
+from verl_axpo.report.heldout import FILE_NAME, HeldOut, Stage, evaluation_from_dump, read_heldout, write_heldout
 from verl_axpo.trace import list_steps
 from verl_axpo.trace.reader import read_summary
 
@@ -23,13 +26,13 @@ _SEEDED = re.compile(r"(?P<arm>.*?)[_-]?(?:seed|s)[_-]?(?P<seed>\d+)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One training run. `metrics[step][name]` is a number as it was logged."""
+    """One training run. `metrics[step][name]` is a number as logged; step 0 is the validation before training."""
 
     path: Path
     arm: str
     seed: int | None
     metrics: Mapping[int, Mapping[str, float]]
-    heldout: Mapping[Stage, Evaluation]
+    heldout: Mapping[Stage, HeldOut]
 
     @property
     def name(self) -> str:
@@ -42,11 +45,22 @@ class Run:
         folder = self.path / "trace"
         return folder if folder.is_dir() and list_steps(folder) else None
 
+    def series(self, metric: str) -> dict[int, float]:
+        """A metric's values by step, ascending."""
+        return {step: values[metric] for step, values in self.metrics.items() if metric in values}
 
-def write_run_info(run_dir: str | Path, arm: str, seed: int) -> None:
-    """Say which line of a comparison a run belongs to."""
-    Path(run_dir).mkdir(parents=True, exist_ok=True)
-    write_atomically(Path(run_dir) / "run.json", json.dumps({"arm": arm, "seed": seed}).encode())
+
+def load_runs(folders: Sequence[str | Path]) -> list[Run]:
+    """Read several runs.
+
+    Raises:
+        ValueError: a folder is given twice, which would count as two seeds, or holds no run.
+    """
+    resolved = [Path(folder).resolve() for folder in folders]
+    twice = [str(folder) for folder, path in zip(folders, resolved, strict=True) if resolved.count(path) > 1]
+    if twice:
+        raise ValueError(f"report: {twice[0]} is there {len(twice)} times; give each run once")
+    return [load_run(folder) for folder in folders]
 
 
 def load_run(run_dir: str | Path) -> Run:
@@ -65,6 +79,38 @@ def load_run(run_dir: str | Path) -> Run:
         )
     arm, seed = _arm_and_seed(path)
     return Run(path=path, arm=arm, seed=seed, metrics=metrics, heldout=heldout)
+
+
+def finish(run: Path, arm: str, seed: int, steps: int) -> list[str]:
+    """After a run of so many steps: write its metrics.jsonl, heldout.json and run.json; returns what is missing."""
+    missing = []
+    merge_metrics(run)
+    (run / FILE_NAME).unlink(missing_ok=True)  # of an earlier end, of fewer steps
+    dumps: dict[Stage, int] = {"before": 0, "after": steps}
+    for stage, step in dumps.items():
+        dump = run / "heldout" / f"{step}.jsonl"
+        if dump.exists():
+            write_heldout(run, stage, evaluation_from_dump(dump))
+        else:  # a run may have been told to make none
+            missing.append(f"no validation {stage} the training (no {dump}): the report goes without it")
+    write_run_info(run, arm, seed)
+    return missing
+
+
+def merge_metrics(run: Path) -> int:
+    """One line per step, the latest start's where a resumed run did a step again; returns how many steps."""
+    by_step: dict[int, dict[str, float]] = {}
+    for step, values in logged(run, "metrics_*.jsonl"):
+        by_step.setdefault(step, {}).update(values)
+    merged = "".join(json.dumps({"step": step, "data": by_step[step]}) + "\n" for step in sorted(by_step))
+    write_atomically(run / "metrics.jsonl", merged.encode())
+    return len(by_step)
+
+
+def write_run_info(run_dir: str | Path, arm: str, seed: int) -> None:
+    """Say which line of a comparison a run belongs to."""
+    Path(run_dir).mkdir(parents=True, exist_ok=True)
+    write_atomically(Path(run_dir) / "run.json", json.dumps({"arm": arm, "seed": seed}).encode())
 
 
 def _arm_and_seed(path: Path) -> tuple[str, int | None]:

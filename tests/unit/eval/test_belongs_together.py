@@ -16,12 +16,12 @@ from tests.unit.eval.test_cli import run
 from tests.unit.eval.test_report import OUTCOMES, write
 from tests.unit.eval.test_store import record
 from verl_axpo.eval.manifest import open_manifest, read_manifest
-from verl_axpo.eval.report import build
-from verl_axpo.eval.report.build import build_report
-from verl_axpo.eval.report.results import load_evaluation
 from verl_axpo.eval.settings import about
 from verl_axpo.eval.store import Store
 from verl_axpo.eval.types import Score
+from verl_axpo.report import evaluation as build
+from verl_axpo.report.evaluation import build_report
+from verl_axpo.report.results import load_evaluation
 
 Serve = Callable[..., ScriptedServer]
 QUIET = ["--no-agent", "--benchmark", "warm", "--rollouts", "2"]

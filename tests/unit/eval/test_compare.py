@@ -10,10 +10,10 @@ from tests.unit.eval.test_report import OUTCOMES, write
 from verl_axpo.eval import scorers
 from verl_axpo.eval.benchmarks import get, names
 from verl_axpo.eval.cli import app
-from verl_axpo.eval.report.build import build_report, write_comparison
-from verl_axpo.eval.report.compare import Comparison, compare, comparison_table
-from verl_axpo.eval.report.results import Evaluation, Result, load_evaluation
-from verl_axpo.eval.report.tables import columns, paper_table, summary
+from verl_axpo.report import build as files
+from verl_axpo.report.compare import Comparison, compare
+from verl_axpo.report.evaluation import build_report, paper_table, summary
+from verl_axpo.report.results import Evaluation, Result, load_evaluation
 
 EVERY = [("warm", "red"), ("warm", "pink"), ("cold", "green"), ("cold", "blue")]
 
@@ -28,7 +28,7 @@ def pair(folder: Path, first: str, second: str) -> Comparison:
 
 
 def rows(comparison: Comparison) -> dict[tuple[str, str], list[str]]:
-    return {(row[0], row[1]): row[2:] for row in comparison_table(comparison)[1:]}
+    return {(row[0], row[1]): row[2:] for row in comparison.table.lines()[1:]}
 
 
 def test_runs_of_another_k_are_compared_at_the_smaller_one(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_runs_of_another_k_are_compared_at_the_smaller_one(tmp_path: Path) -> No
     table = rows(found)
     words = ("Pass@1", "Pass@4", "tool use")
     assert set(table) == {(name, word) for name in ("Cold", "Warm", "average of 2") for word in words}
-    assert table["Warm", "Pass@1"][:3] == ["25.0", "25.0", "+0.0"]
+    assert table["Warm", "Pass@1"][:3] == ["25.0", "25.0", "+0.0 [+0.0, +0.0]"]
     assert table["Warm", "Pass@4"][:2] == ["100.0", f"{100 * (1 - 15 / 70):.1f}"]
     assert any("Pass@4" in line and "4 rollouts" in line and "8" in line for line in found.left_out)
 
@@ -46,8 +46,8 @@ def test_questions_with_fewer_usable_tries_on_either_side_have_no_pass_at_k(tmp_
     """Half of B's rollouts are infra failures: that says nothing about B."""
     found = pair(tmp_path, "cwww", "cwff")
     table = rows(found)
-    assert table["Warm", "Pass@1"][:3] == ["25.0", "50.0", "+25.0"]
-    assert table["Warm", "Pass@4"] == ["-", "-", "-", "-", "-", "0 of 2"]
+    assert table["Warm", "Pass@1"][:3] == ["25.0", "50.0", "+25.0 [+25.0, +25.0]"]
+    assert table["Warm", "Pass@4"] == ["-", "-", "-", "-", "0", "2"]
     assert "Warm: of B's 8 rollouts 4 failed or are not sampled" in found.left_out
     told = "Warm: Pass@4 leaves out 2 of 2 questions: fewer than 4 of their rollouts are usable in A or B"
     assert told in found.left_out
@@ -71,7 +71,7 @@ def test_a_benchmark_of_one_side_alone_is_named(tmp_path: Path) -> None:
     only = Evaluation(folder=found.after.folder, manifest=found.after.manifest, results=found.after.results[1:])
     told = compare(found.before, only).left_out
     assert "Cold is in A alone" in told
-    assert {row[0] for row in comparison_table(compare(found.before, only))[1:]} == {"Warm"}
+    assert {row[0] for row in compare(found.before, only).table.lines()[1:]} == {"Warm"}
 
 
 def test_a_difference_that_unscored_answers_could_turn_has_p_one(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_difference_that_unscored_answers_could_turn_has_p_one(tmp_path: Path)
     assert (warm.delta.value, warm.delta.at_most, warm.p_value) == (-0.25, 0.25, 1.0)
     assert warm.delta.low <= -0.25
     assert warm.delta.high >= 0.25
-    assert rows(found)["Warm", "Pass@1"][:3] == ["75.0", "50.0 to 100.0", "-25.0 to +25.0"]
+    assert rows(found)["Warm", "Pass@1"][:3] == ["75.0", "50.0 to 100.0", "-25.0 to +25.0 [-25.0, +25.0]"]
     assert (
         "Warm: 4 answers of B have no verdict: they count as wrong at one end and as right at the other"
         in found.left_out
@@ -99,7 +99,7 @@ def test_an_average_leaves_no_benchmark_out_without_saying_so(tmp_path: Path) ->
     """Nothing of `cold` was usable: there is no average of two, and the report says which benchmark has no number."""
     folder = write(tmp_path, OUTCOMES | {("cold", "green"): "ffff"})
     evaluation = load_evaluation(folder)
-    table = paper_table(evaluation, summary(evaluation))
+    table = paper_table(evaluation, summary(evaluation)).lines()
     assert table[0] == ["%", "Cold", "Warm"]
     assert table[1][1] == "-"
     assert any("Cold has no usable rollout: it is in no average" in note for note in build_report(folder).notes)
@@ -107,7 +107,7 @@ def test_an_average_leaves_no_benchmark_out_without_saying_so(tmp_path: Path) ->
 
 def paper_result(name: str, **changes: object) -> Result:
     described = get(name)
-    values = {"name": name, "column": described.column, "group": described.group, "uids": ("q",), "rollouts": 1}
+    values = {"name": name, "column": described.column, "group": described.group, "questions": {"q": []}, "rollouts": 1}
     return Result(**values | {"rows": (), "judged": 0, "paper": {}} | changes)  # type: ignore[arg-type]
 
 
@@ -115,8 +115,8 @@ def paper_result(name: str, **changes: object) -> Result:
 def test_an_average_over_fewer_than_the_papers_nine_says_so_in_its_name(tmp_path: Path, missing: int) -> None:
     evaluation = load_evaluation(write(tmp_path, {("warm", "red"): "cccc"}))
     (usable,) = (result.rows for result in evaluation.results if result.name == "warm")
-    some = [paper_result(name, rows=usable, uids=("red",), rollouts=4) for name in names()[missing:]]
-    found = list(columns(Evaluation(folder=tmp_path, manifest=evaluation.manifest, results=tuple(some))))
+    some = [paper_result(name, rows=usable, questions={"red": []}, rollouts=4) for name in names()[missing:]]
+    found = list(Evaluation(folder=tmp_path, manifest=evaluation.manifest, results=tuple(some)).columns())
     groups = [name for name in found if "average" in name]
     if missing == 0:
         assert groups == ["math average", "perception average", "search average", "average"]
@@ -136,6 +136,6 @@ def test_runs_scored_by_other_rules_are_not_compared(tmp_path: Path) -> None:
 
 
 def test_the_files_say_the_k(tmp_path: Path) -> None:
-    path = write_comparison(pair(tmp_path, "cwww", "ccwwwwww"), tmp_path / "out")
+    path = files.write(pair(tmp_path, "cwww", "ccwwwwww").report(), tmp_path / "out", "compare")
     assert json.loads(path.with_suffix(".json").read_text())["k"] == 4
     assert "| Warm | Pass@4 |" in path.read_text()

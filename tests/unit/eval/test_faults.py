@@ -17,13 +17,12 @@ from verl_axpo.agent.types import Trajectory, Turn
 from verl_axpo.core.types import Status
 from verl_axpo.eval import evaluate as module
 from verl_axpo.eval.manifest import read_manifest
-from verl_axpo.eval.report import build
-from verl_axpo.eval.report.build import build_report, is_current
-from verl_axpo.eval.report.results import load_evaluation
 from verl_axpo.eval.store import Store
-from verl_axpo.report.finish import finish
+from verl_axpo.report import evaluation as build
+from verl_axpo.report.evaluation import build_report, is_current
 from verl_axpo.report.heldout import read_heldout
-from verl_axpo.report.runs import load_run
+from verl_axpo.report.results import load_evaluation
+from verl_axpo.report.runs import finish, load_run
 
 LINES = ("rollouts.jsonl", "scores.jsonl")
 
@@ -44,7 +43,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         return Answering()
 
     monkeypatch.setattr(module, "_agent", answering)
-    monkeypatch.setattr(build, "draw_all", lambda *_: {})
+    monkeypatch.setattr(build, "figures", lambda *_: [])
 
 
 def warm(folder: Path) -> None:

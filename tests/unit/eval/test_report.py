@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from tests.unit.eval import colours
@@ -20,16 +21,15 @@ from tests.unit.eval.test_store import record, turn
 from verl_axpo.core.types import Status
 from verl_axpo.eval.manifest import open_manifest
 from verl_axpo.eval.records import ResponseRecord
-from verl_axpo.eval.report.breakdown import breakdown
-from verl_axpo.eval.report.build import build_report, notes, write_comparison
-from verl_axpo.eval.report.compare import compare, comparison_table
-from verl_axpo.eval.report.page import Page, small
-from verl_axpo.eval.report.results import Evaluation, load_evaluation
-from verl_axpo.eval.report.tables import columns, paper_table, summary
 from verl_axpo.eval.settings import about
 from verl_axpo.eval.store import Store
 from verl_axpo.eval.types import Score
 from verl_axpo.image_store import store_image
+from verl_axpo.report import build as files
+from verl_axpo.report.compare import compare
+from verl_axpo.report.evaluation import breakdown, build_report, notes, paper_table, summary
+from verl_axpo.report.page import Page, small
+from verl_axpo.report.results import Evaluation, load_evaluation
 from verl_axpo.trace.records import ToolCall
 
 CHROMIUM = next(
@@ -118,7 +118,7 @@ def test_failed_rollouts_count_nowhere_and_unscored_ones_both_ways(evaluation: E
 
 
 def test_the_papers_table_with_averages_of_benchmarks(evaluation: Evaluation) -> None:
-    assert list(columns(evaluation)) == ["cold", "warm", "average of 2"]  # groups of one need no average
+    assert list(evaluation.columns()) == ["cold", "warm", "average of 2"]  # groups of one need no average
     numbers = summary(evaluation)
     assert numbers["pass_1"]["warm"].value == pytest.approx(1 / 6)
     average = {measure: some["average of 2"] for measure, some in numbers.items()}
@@ -126,7 +126,7 @@ def test_the_papers_table_with_averages_of_benchmarks(evaluation: Evaluation) ->
     assert average["pass_1"].at_most == pytest.approx((1 + 1 / 6) / 2)
     assert average["pass_k"].value == pytest.approx((1 + 0) / 2)  # green and pink
     assert average["tool_use"].value == pytest.approx((1 / 4 + 1 / 3) / 2)
-    table = paper_table(evaluation, numbers)
+    table = paper_table(evaluation, numbers).lines()
     assert table[0] == ["%", "Cold", "Warm", "average of 2"]
     assert table[1] == ["Pass@1", "75.0 to 100.0 [75.0, 100.0]", "16.7 [0.0, 33.3]", table[1][3]]
     assert table[1][3].startswith("45.8 to 58.3 [")
@@ -135,8 +135,8 @@ def test_the_papers_table_with_averages_of_benchmarks(evaluation: Evaluation) ->
 
 def test_the_papers_numbers_are_shown_only_when_asked_and_named(evaluation: Evaluation) -> None:
     numbers = summary(evaluation)
-    assert "paper" not in str(paper_table(evaluation, numbers))
-    rows = {row[0]: row[1:] for row in paper_table(evaluation, numbers, with_paper=True)}
+    assert "paper" not in str(paper_table(evaluation, numbers).lines())
+    rows = {row[0]: row[1:] for row in paper_table(evaluation, numbers, with_paper=True).lines()}
     assert rows["Pass@1, paper's SFT+AXPO (8B)"] == ["", "12.3", ""]
     assert rows["Pass@4, paper's SFT+AXPO (8B)"] == ["", "45.6", ""]
     assert rows["tool use, paper's SFT+AXPO (8B)"] == ["", "78.9", ""]
@@ -145,7 +145,7 @@ def test_the_papers_numbers_are_shown_only_when_asked_and_named(evaluation: Eval
 def test_groups_of_several_benchmarks_have_an_average(evaluation: Evaluation) -> None:
     cold, warm = evaluation.results
     third = replace(warm, name="hot", column="Hot")
-    names = columns(replace(evaluation, results=(cold, warm, third)))
+    names = replace(evaluation, results=(cold, warm, third)).columns()
     assert list(names) == ["cold", "warm", "hot", "near average of 2", "average of 3"]
     assert names["near average of 2"] == [warm, third]
 
@@ -202,12 +202,13 @@ def test_a_comparison_pairs_questions(evaluation: Evaluation, tmp_path: Path) ->
     assert average.delta.at_most == pytest.approx((1 / 4 + 7 / 12) / 2)
     assert average.questions == 3
     assert found.settings == ("sampling.temperature: there 0.7, this run 1.0",)
-    rows = {(row[0], row[1]): row[2:] for row in comparison_table(found)}
-    assert rows["Warm", "Pass@1"][:3] == ["16.7", "75.0", "+58.3"]
+    rows = {(row[0], row[1]): row[2:] for row in found.table.lines()}
+    assert rows["Warm", "Pass@1"][:2] == ["16.7", "75.0"]
+    assert rows["Warm", "Pass@1"][2].startswith("+58.3 [+16.7, +100.0]")
     ends = "75.0 to 100.0"
-    assert rows["Cold", "Pass@1"][:5] == [ends, ends, "-25.0 to +25.0", "[-25.0, +25.0]", "1.0000"]
-    path = write_comparison(found, tmp_path / "compared")
-    assert "| Warm | Pass@1 | 16.7 | 75.0 | +58.3 |" in path.read_text()
+    assert rows["Cold", "Pass@1"] == [ends, ends, "-25.0 to +25.0 [-25.0, +25.0]", "1", "1", "2"]
+    path = files.write(found.report(), tmp_path / "compared", "compare")
+    assert "| Warm | Pass@1 | 16.7 | 75.0 | +58.3 [+16.7, +100.0] |" in path.read_text()
     assert "sampling.temperature" in path.read_text()
     saved = json.loads(path.with_suffix(".json").read_text())
     assert saved["differences"]["pass_1"]["warm"]["delta"]["value"] == pytest.approx(7 / 12)
@@ -235,16 +236,47 @@ def test_the_files(report: Path) -> None:
     assert "| Pass@1 | 75.0 to 100.0 [75.0, 100.0] | 16.7 [0.0, 33.3] |" in text
     assert "not measured here" in text
     assert "5 of 16 rollouts failed" in text
-    plots = re.findall(r"\(plots/(\w+)\.png\)", text)
-    assert plots == ["accuracy", "tool_use", "statuses", "outcomes", "tools", "lengths", "turns"]
+    plots = re.findall(r"\(report/plots/(\w+)\.svg\)", text)
+    assert plots == ["accuracy", "tool_use", "statuses", "outcomes", "tools", "turns", "lengths"]
     for name in plots:
-        assert (report.parent / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    assert html.count("data:image/png;base64,") == len(plots)
+        assert b"<svg" in (report.parent / "report/plots" / f"{name}.svg").read_bytes()
+    assert html.count("data:image/svg+xml;base64,") == len(plots)
     saved = json.loads(report.with_suffix(".json").read_text())
     assert saved["measures"]["pass_1"]["warm"]["value"] == pytest.approx(1 / 6)
     assert saved["bootstrap"] == {"unit": "question", "draws": 10_000, "level": 0.95, "seed": 0}
     assert not re.search(r'(src|href)="(?!data:|#)', html)  # self-contained
     assert "owned" not in html  # what the policy wrote is compressed, never markup
+
+
+def test_every_table_is_there_as_csv_and_json(report: Path) -> None:
+    folder = report.parent / "report/tables"
+    names = ["conventions", "lengths", "measures", "outcomes", "settings", "statuses", "tools"]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(f"{name}.{kind}" for name in names
+                                                                    for kind in ("csv", "json"))  # fmt: skip
+    saved = json.loads(report.with_suffix(".json").read_text())["tables"]
+    for name in names:
+        assert json.loads((folder / f"{name}.json").read_text()) == saved[name]
+    measures = pd.read_csv(folder / "measures.csv").set_index("%")
+    assert measures.loc["Pass@1", "Warm.value"] == pytest.approx(1 / 6)  # every digit
+    assert measures.loc["Pass@1", "Cold.at_most"] == 1.0
+    assert measures.loc["Pass@1", "Warm.high"] == pytest.approx(1 / 3)
+    tools = pd.read_csv(folder / "tools.csv")
+    assert tools[["benchmark", "tool", "calls"]].to_numpy().tolist()[-2] == ["Warm", "image_zoom_in", 2]
+
+
+def test_a_report_takes_the_files_of_the_one_before_away_and_nothing_else(tmp_path: Path) -> None:
+    folder = write(tmp_path, {("warm", "red"): "cc"})
+    build_report(folder)
+    kept = folder / "report/tables/notes.txt"
+    kept.write_text("mine")
+    (folder / "report/tables/older.csv").write_text("of other benchmarks")
+    asyncio.run(_another(folder))
+    assert [path for path in (folder / "report").rglob("*") if path.is_file()] == [kept]
+
+
+async def _another(folder: Path) -> None:
+    with Store(folder) as store:
+        await store.add_rollout(record("pink", 0, benchmark="warm"))
 
 
 def test_the_page_carries_as_many_questions_in_full_as_asked(evaluation: Evaluation, folder: Path) -> None:

@@ -23,11 +23,11 @@ from tests.unit.eval.conftest import evaluate
 from verl_axpo.agent.types import Limits, Sampling
 from verl_axpo.core.types import Status
 from verl_axpo.eval.prompts import prompt_hash
-from verl_axpo.eval.report.build import build_report
-from verl_axpo.eval.report.compare import compare
-from verl_axpo.eval.report.results import load_evaluation
 from verl_axpo.eval.runner import STOP_AFTER, ServerLost
 from verl_axpo.eval.store import Store
+from verl_axpo.report.compare import compare
+from verl_axpo.report.evaluation import build_report
+from verl_axpo.report.results import load_evaluation
 from verl_axpo.tools.search.service import Search
 
 Serve = Callable[..., ScriptedServer]

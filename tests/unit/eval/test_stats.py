@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verl_axpo.eval.report.stats import difference, estimate
+from verl_axpo.report.stats import difference, estimate
 
 
 def test_a_mean_of_equal_values_has_no_width() -> None:
@@ -65,7 +65,7 @@ def test_the_p_value_of_two_benchmarks_by_hand() -> None:
 
 
 def test_draws_in_pieces_are_as_many_as_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("verl_axpo.eval.report.stats.CHUNK", 64)
+    monkeypatch.setattr("verl_axpo.report.stats.CHUNK", 64)
     # 1 / (1 + draws) is the least a p-value can be: with 30 gains no random signing comes near
     assert difference([np.ones(30)], draws=99).p_value == 0.01
 

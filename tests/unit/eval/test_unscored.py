@@ -15,13 +15,11 @@ from tests.unit.eval import colours
 from tests.unit.eval.conftest import evaluate
 from tests.unit.eval.test_report import write
 from verl_axpo.errors import InfraFailure
-from verl_axpo.eval.report.breakdown import breakdown
-from verl_axpo.eval.report.build import build_report
-from verl_axpo.eval.report.results import load_evaluation
-from verl_axpo.eval.report.tables import detail_tables, paper_table, summary
 from verl_axpo.eval.runner import JUDGE_GONE_AFTER
 from verl_axpo.eval.store import Store
 from verl_axpo.eval.types import Score
+from verl_axpo.report.evaluation import breakdown, build_report, detail_tables, paper_table, summary
+from verl_axpo.report.results import load_evaluation
 from verl_axpo.rewards.judge_prompt import Verdict
 
 Serve = Callable[..., ScriptedServer]
@@ -215,9 +213,10 @@ def test_rates_in_every_table_count_unscored_answers_as_wrong_and_then_as_right(
     assert warm.per_question("pass_1", generous=True).tolist() == [0.5, 0.75]
     numbers = summary(evaluation)["pass_1"]["warm"]
     assert (numbers.value, numbers.at_most) == (0.25, 0.625)
-    table = paper_table(evaluation, summary(evaluation))
+    table = paper_table(evaluation, summary(evaluation)).lines()
     assert table[1][table[0].index("Warm")].startswith("25.0 to 62.5 [")
-    (line,) = [row for row in detail_tables(evaluation)["Tool use and outcome"] if row[0] == "Warm"]
+    parts = {result.column: breakdown(result) for result in evaluation.results}
+    (line,) = [row for row in detail_tables(parts)["Tool use and outcome"].lines() if row[0] == "Warm"]
     assert line[-2:] == ["50.0", "16.7 to 66.7"]  # with a tool 1 of 2; without 1 of 6 and three unscored
     # a score that nobody gave counts 0 in the other conventions' means, which are all in [0, 1]
     assert breakdown(warm)["values"] == {"f1": 0.5}

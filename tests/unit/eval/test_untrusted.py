@@ -14,10 +14,10 @@ from verl_axpo.eval.benchmarks._base import BenchmarkError
 from verl_axpo.eval.benchmarks._images import encoded
 from verl_axpo.eval.manifest import read_manifest
 from verl_axpo.eval.records import ResponseRecord
-from verl_axpo.eval.report.build import build_report
-from verl_axpo.eval.report.page import Page
-from verl_axpo.eval.report.results import load_evaluation
 from verl_axpo.eval.store import Store
+from verl_axpo.report.evaluation import build_report
+from verl_axpo.report.page import Page
+from verl_axpo.report.results import load_evaluation
 from verl_axpo.trace.records import ToolCall
 
 SECRET = (250, 3, 77)

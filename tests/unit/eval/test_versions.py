@@ -12,10 +12,10 @@ from tests.unit.agent.scripted import ScriptedServer
 from tests.unit.eval.conftest import evaluate
 from verl_axpo import images, prompts, rewards
 from verl_axpo.eval import scorers, versions
-from verl_axpo.eval.report.build import build_report
-from verl_axpo.eval.report.results import load_evaluation
 from verl_axpo.eval.store import Store
 from verl_axpo.eval.types import Score
+from verl_axpo.report.evaluation import build_report
+from verl_axpo.report.results import load_evaluation
 from verl_axpo.rewards import judge_prompt
 
 Serve = Callable[..., ScriptedServer]

@@ -11,8 +11,8 @@ from PIL import Image
 from tests.unit.trace.conftest import K, make_step
 from verl_axpo.cli import FINDING
 from verl_axpo.core.config import AxpoConfig
-from verl_axpo.report.finish import merge_metrics
 from verl_axpo.report.heldout import read_heldout
+from verl_axpo.report.runs import merge_metrics
 from verl_axpo.trace import TraceWriter, store_image
 
 

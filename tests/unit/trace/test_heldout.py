@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from verl_axpo.report.build import heldout_runs_table, heldout_table
-from verl_axpo.report.finish import finish, merge_metrics
 from verl_axpo.report.heldout import evaluation_from_dump, read_heldout, write_heldout
-from verl_axpo.report.passes import in_percent, pass_at
-from verl_axpo.report.runs import load_run
+from verl_axpo.report.runs import finish, load_run, merge_metrics
+from verl_axpo.report.stats import in_percent, pass_at
+from verl_axpo.report.training import example_section, heldout_runs_table, heldout_table, read_trace
 
 
 def line(uid: str, session: int = 0, **values: Any) -> dict[str, Any]:
@@ -33,7 +32,8 @@ def test_what_a_tool_call_earns_or_costs_changes_no_rate(tmp_path: Path, right: 
         *(line("b", at, acc=0.0, score=wrong, uses_tool=1.0) for at in range(2)),
     )
     one = evaluation_from_dump(path)
-    assert (one.pass_at_1, one.pass_at_n, one.all_wrong(uses_tool=True)) == (0.5, 0.5, 0.5)
+    assert [one.estimate(measure).value for measure in ("pass_1", "pass_k")] == [0.5, 0.5]
+    assert one.all_wrong(uses_tool=True) == 0.5
 
 
 def test_a_reward_function_without_acc_is_told_so(tmp_path: Path) -> None:
@@ -51,7 +51,10 @@ def test_no_sign_that_a_policy_writes_ends_a_line(tmp_path: Path, text: str) -> 
         json.dumps({"step": 1, "data": {"m": 1.0, "t": text}}, ensure_ascii=False)
     )
     finish(tmp_path, "axpo", 0, 1)
-    assert {stage: one.pass_at_1 for stage, one in read_heldout(tmp_path).items()} == {"before": 1.0, "after": 1.0}
+    assert {stage: one.estimate("pass_1").value for stage, one in read_heldout(tmp_path).items()} == {
+        "before": 1.0,
+        "after": 1.0,
+    }
     assert load_run(tmp_path).metrics[1]["m"] == 1.0
 
 
@@ -80,16 +83,17 @@ def test_answers_without_a_verdict_widen_the_held_out_numbers(tmp_path: Path) ->
         line("c", 1, acc=0.0),
     )
     one = evaluation_from_dump(path)
-    assert (one.unscored, one.infra_failures, one.incomplete) == (1, 1, 1)
+    assert (one.undecided, one.infra_failures, one.incomplete()) == (1, 1, 1)
     # a 1 of 2, b 0 or 1 of 2, c 0 of 1, which is too few for Pass@2
-    assert (one.pass_at_1, one.generous().pass_at_1) == (pytest.approx(1 / 6), pytest.approx(2 / 6))
-    assert (one.pass_at_n, one.generous().pass_at_n) == (0.5, 1.0)
+    first, several = one.estimate("pass_1"), one.estimate("pass_k")
+    assert (first.value, first.at_most) == (pytest.approx(1 / 6), pytest.approx(2 / 6))
+    assert (several.value, several.at_most) == (0.5, 1.0)
     run = tmp_path / "axpo_seed1"
     write_heldout(run, "before", one)
-    assert read_heldout(run)["before"].unscored == 1
-    (_, row) = heldout_table([load_run(run)])
+    assert read_heldout(run)["before"].undecided == 1
+    (_, row) = heldout_table([load_run(run)]).lines()
     assert row[2:4] == ["16.7 to 33.3", "50.0 to 100.0"]
-    (_, row) = heldout_runs_table([load_run(run)])
+    (_, row) = heldout_runs_table([load_run(run)]).lines()
     assert row[-3:] == ["1", "1", "1"]
 
 
@@ -106,7 +110,6 @@ def test_no_picture_of_a_trace_from_elsewhere_leaves_its_folder(tmp_path: Path, 
     from dataclasses import replace
 
     from verl_axpo.core.config import AxpoConfig
-    from verl_axpo.report.example import find_example
     from verl_axpo.trace import TraceWriter, store_image
 
     secret = tmp_path / "secret.png"
@@ -117,6 +120,14 @@ def test_no_picture_of_a_trace_from_elsewhere_leaves_its_folder(tmp_path: Path, 
         records, summary = step_maker(1, AxpoConfig(num_continuations=2), image)
         with TraceWriter(trace) as writer:
             writer.write_step([replace(record, images=(image,)) for record in records], summary)
-        found = find_example(trace, trace / "example.png")
-        assert found is not None
-        assert bool(found.data) == (path is None)
+        assert bool(example_section(read_trace(trace)).figures) == (path is None)
+
+
+def test_a_question_keeps_its_name_where_the_dump_has_it(tmp_path: Path) -> None:
+    """verl draws a uid anew in each validation; questions that share a name keep verl's uids."""
+    first, second = "f1", "f2"
+    named = dump(tmp_path / "0.jsonl", line(first, question="vstar/0"), line(second, question="vstar/1"))
+    assert evaluation_from_dump(named).uids == ("vstar/0", "vstar/1")
+    for at, names in enumerate((("vstar/0", "vstar/0"), ("vstar/0", None))):
+        rows = [line(uid, **({"question": name} if name else {})) for uid, name in zip("ab", names, strict=True)]
+        assert evaluation_from_dump(dump(tmp_path / f"{at}.jsonl", *rows)).uids == ("a", "b")

@@ -17,11 +17,10 @@ from typing import Any
 
 from verl_axpo.core.types import Status
 from verl_axpo.eval.folder import inside
-from verl_axpo.eval.records import QuestionRecord, RolloutRecord
-from verl_axpo.eval.report.results import Evaluation, Result
+from verl_axpo.eval.records import RolloutRecord
 from verl_axpo.eval.store import Store
-from verl_axpo.eval.types import Score
 from verl_axpo.images import ImageRefused, open_image
+from verl_axpo.report.results import Evaluation, Result, Row
 
 QUESTIONS_IN_FULL = 100  # of each benchmark, spread evenly: with 4 rollouts and their pictures some MB a benchmark
 MOST_CHARACTERS = 120  # of a question in a list
@@ -54,16 +53,12 @@ class Page:
             result.name: {question.uid: question for question in store.questions(result.name)}
             for result in evaluation.results
         }
-        self._pictures: dict[str, int] = {}  # path -> number
+        self._pictures: dict[str, None] = {}  # paths, in order
 
     def index(self) -> str:
         """JSON: each benchmark's questions as [uid, words, truth, marks, blob's id or null]."""
         benchmarks = [
-            {
-                "name": result.name,
-                "column": result.column,
-                "questions": list(self._lines(result, number)),
-            }
+            {"name": result.name, "column": result.column, "questions": list(self._lines(result, number))}
             for number, result in enumerate(self.evaluation.results)
         ]
         # Inside a script element "</script" must not occur
@@ -72,78 +67,56 @@ class Page:
     def blobs(self) -> Iterator[Blob]:
         """One per question that is shown in full; rollouts are read from disk benchmark by benchmark."""
         for number, result in enumerate(self.evaluation.results):
+            wanted = {(result.name, uid, at) for uid in self.shown[result.name] for at in range(result.rollouts)}
             rollouts: dict[str, list[RolloutRecord]] = defaultdict(list)
-            shown = self.shown[result.name]
-
-            def wanted(key: tuple[str, str, int], name: str = result.name, uids: frozenset[str] = shown) -> bool:
-                return key[0] == name and key[1] in uids
-
-            for record in self.store.rollouts(wanted):
+            for record in self.store.rollouts(wanted.__contains__):
                 rollouts[record.uid].append(record)
             for place, uid in enumerate(result.uids):
-                if uid in shown:
-                    found = sorted(rollouts[uid], key=lambda one: one.rollout)
-                    yield Blob(id=_blob_id(number, place), data=_packed(self._detail(result.name, uid, found)))
+                if uid in self.shown[result.name]:
+                    records = sorted(rollouts[uid], key=lambda record: record.rollout)
+                    yield Blob(id=f"q{number}-{place}", data=_packed(self._detail(result.name, uid, records)))
 
     def pictures(self) -> Iterator[Blob]:
-        """Those that the blobs have named, each once, as JPEG."""
-        for path, number in self._pictures.items():
-            yield Blob(id=f"i{number}", data=self._picture(path))
-
-    def _picture(self, path: str) -> str:
-        try:
-            return small(inside(self.store.folder, path))
-        except ValueError:  # a folder may come from somebody else
-            return ""
+        """Those that the blobs have named, each once, as JPEG, by their paths."""
+        for path in self._pictures:
+            try:
+                data = small(inside(self.store.folder, path))
+            except ValueError:  # a folder may come from somebody else
+                data = ""
+            yield Blob(id=path, data=data)
 
     def _lines(self, result: Result, number: int) -> Iterator[list[Any]]:
-        marks: dict[str, dict[int, str]] = defaultdict(dict)
-        for row in result.rows:
-            marks[row.uid][row.rollout] = _mark(row.status, row.correct) + ("t" if row.uses_tool else "")
+        marks = {(row.uid, row.rollout): _mark(row) for row in result.rows}
         for place, uid in enumerate(result.uids):
             question = self._questions[result.name][uid]
             words = " ".join(question.prompt.replace("<image>", " ").split())[:MOST_CHARACTERS]
-            blob = _blob_id(number, place) if uid in self.shown[result.name] else None
-            some = [marks[uid].get(at, ".") for at in range(result.rollouts)]
-            yield [uid, words, question.ground_truth, some, blob]
+            blob = f"q{number}-{place}" if uid in self.shown[result.name] else None
+            yield [
+                uid,
+                words,
+                question.ground_truth,
+                [marks.get((uid, at), ".") for at in range(result.rollouts)],
+                blob,
+            ]
 
-    def _detail(self, benchmark: str, uid: str, rollouts: Sequence[RolloutRecord]) -> dict[str, Any]:
-        question: QuestionRecord = self._questions[benchmark][uid]
-        return {
-            "prompt": question.prompt,
-            "truth": question.ground_truth,
-            "type": question.answer_type,
-            "images": self._numbers(question.images),
-            "rollouts": [self._rollout(one, self.store.scores.get(one.key)) for one in rollouts],
-        }
-
-    def _rollout(self, record: RolloutRecord, score: Score | None) -> dict[str, Any]:
-        turns = [
-            {
-                "text": turn.text,
-                "calls": [asdict(call) for call in turn.calls],
-                "responses": [{"text": one.text, "images": self._numbers(one.images)} for one in turn.responses],
-                "tokens": turn.completion_tokens,
-                "finish": turn.finish_reason,
-            }
-            for turn in record.turns
-        ]
-        kept = {"rollout": record.rollout, "status": record.status.value, "answer": record.answer}
-        return {**kept, "error": record.error, "score": asdict(score) if score else None, "turns": turns}
-
-    def _numbers(self, paths: Sequence[str]) -> list[int]:
-        return [self._pictures.setdefault(path, len(self._pictures)) for path in paths]
+    def _detail(self, benchmark: str, uid: str, records: Sequence[RolloutRecord]) -> dict[str, Any]:
+        """The question's record, and under "rollouts" those of its rollouts with their scores."""
+        question = self._questions[benchmark][uid]
+        self._pictures.update(dict.fromkeys(question.images))
+        rollouts = []
+        for record in records:
+            score = self.store.scores.get(record.key)
+            rollouts.append(asdict(record) | {"status": record.status.value, "score": score and asdict(score)})
+            for turn in record.turns:
+                for response in turn.responses:
+                    self._pictures.update(dict.fromkeys(response.images))
+        return {**asdict(question), "rollouts": rollouts}
 
 
-def _blob_id(benchmark: int, place: int) -> str:
-    return f"q{benchmark}-{place}"
-
-
-def _mark(status: Status, correct: bool | None) -> str:
-    """c: correct, w: wrong, u: unscored, f: failed for no fault of the policy."""
-    if status is Status.INFRA_FAILURE:
-        return "f"
-    return "u" if correct is None else "c" if correct else "w"
+def _mark(row: Row) -> str:
+    """c: correct, w: wrong, u: unscored, f: failed for no fault of the policy; t after it: used a tool."""
+    outcome = "u" if row.correct is None else "c" if row.correct else "w"
+    return ("f" if row.status is Status.INFRA_FAILURE else outcome) + ("t" if row.uses_tool else "")
 
 
 def _spread(uids: Sequence[str], count: int) -> frozenset[str]:
@@ -158,7 +131,7 @@ def _packed(value: Any) -> str:
 
 
 def small(path: Path) -> str:
-    """A JPEG of at most `PICTURE_PX`; empty where the file is missing or no picture."""
+    """A JPEG of at most `PICTURE_PX`, in base64; empty where the file is missing or no picture."""
     try:
         picture = open_image(path, enough=PICTURE_PX)
     except ImageRefused:

@@ -1,6 +1,6 @@
-"""Rollouts on disk -> arrays: for each benchmark Q questions, and of each how many of k rollouts were right.
+"""Rollouts of an evaluation on disk -> for each benchmark its `Answers`, and one `Row` per rollout.
 
-    Store -> Row per rollout -> Result -> Pass@1, Pass@k and tool use of each question, twice: see `per_question`
+    Store -> Row per rollout -> Result -> Pass@1, Pass@k and tool use of each question (`Answers.per_question`)
 
 A rollout that failed for no fault of the policy counts nowhere. One that nobody could score is wrong in the lower of
 two numbers and right in the higher.
@@ -11,9 +11,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from verl_axpo.core.types import Status
 from verl_axpo.eval.folder import QUESTIONS
 from verl_axpo.eval.lines import file_hash
@@ -21,11 +18,8 @@ from verl_axpo.eval.manifest import JUDGE, Manifest, read_manifest
 from verl_axpo.eval.records import Key, RolloutRecord
 from verl_axpo.eval.store import Store
 from verl_axpo.eval.types import Score
-from verl_axpo.report.passes import pass_at
+from verl_axpo.report.stats import Answers, Outcome
 from verl_axpo.trace.records import ToolCall
-
-Array = npt.NDArray[np.float64]
-MEASURES = ("pass_1", "pass_k", "tool_use")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +55,10 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """One benchmark: its place in the paper's table, and its rows.
+class Result(Answers):
+    """One benchmark: its answers, its place in the paper's table, and its rows.
 
     Attributes:
-        uids: of the Q questions, in their order.
-        rollouts: k, as planned.
         judged: questions whose answers are a judge's where the rule does not call them right.
         paper: the paper's numbers in percent by model name, as the benchmark's module has them.
     """
@@ -74,55 +66,14 @@ class Result:
     name: str
     column: str
     group: str
-    uids: tuple[str, ...]
-    rollouts: int
     rows: tuple[Row, ...]
     judged: int
     paper: Mapping[str, Mapping[str, float]]
-
-    def per_question(self, measure: str, *, k: int | None = None, generous: bool = False) -> Array:
-        """(Q,): a measure of each question.
-
-        Args:
-            measure: one of `MEASURES`.
-            k: of Pass@k; None: the rollouts planned.
-            generous: whether an answer without a verdict counts as right, for the higher of the two numbers.
-
-        Returns:
-            shares in [0, 1]; NaN where no rollout is usable, for `pass_k` where fewer than k are.
-
-        Raises:
-            ValueError: not one of `MEASURES`.
-        """
-        if measure not in MEASURES:
-            raise ValueError(f"measure: got {measure!r}; choose from {list(MEASURES)}")
-        of = {uid: [row for row in some if row.usable] for uid, some in self._by_question.items()}
-        if measure == "tool_use":
-            return np.array([pass_at(1, len(some), sum(row.uses_tool for row in some)) for some in of.values()])
-        tries = 1 if measure == "pass_1" else self.rollouts if k is None else k
-        right = [sum(row.correct is True or (generous and row.undecided) for row in some) for some in of.values()]
-        return np.array([pass_at(tries, len(some), count) for some, count in zip(of.values(), right, strict=True)])
 
     @property
     def usable(self) -> bool:
         """Whether there is any number."""
         return any(row.usable for row in self.rows)
-
-    @property
-    def undecided(self) -> int:
-        """Answers that wait for a verdict."""
-        return sum(row.undecided for row in self.rows)
-
-    def incomplete(self, k: int | None = None) -> int:
-        """Questions with fewer than k usable rollouts, which Pass@k leaves out."""
-        return int(np.isnan(self.per_question("pass_k", k=k)).sum())
-
-    @property
-    def _by_question(self) -> dict[str, list[Row]]:
-        found: dict[str, list[Row]] = {uid: [] for uid in self.uids}
-        for row in self.rows:
-            found[row.uid].append(row)
-        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,12 +97,39 @@ class Evaluation:
     def rollouts(self) -> int:
         return int(self.manifest.settings["rollouts"])
 
-    def groups(self) -> dict[str, list[Result]]:
-        """The results of each group, groups in order of first appearance."""
-        found: dict[str, list[Result]] = {}
-        for result in self.results:
-            found.setdefault(result.group, []).append(result)
-        return found
+    @property
+    def rows(self) -> Iterator[Row]:
+        """Every rollout of every benchmark."""
+        return (row for result in self.results for row in result.rows)
+
+    def columns(self) -> dict[str, list[Result]]:
+        """The table's columns: each benchmark, each group of several, all of several.
+
+        A benchmark without a usable rollout is in no average. An average over fewer than the paper has says so.
+        """
+        columns = {result.name: [result] for result in self.results}
+        usable = [result for result in self.results if result.usable]
+        groups = {group: [result for result in usable if result.group == group] for group in self.groups()}
+        if len(groups) > 1:
+            columns |= {f"{name} {_average(group, name)}": group for name, group in groups.items() if len(group) > 1}
+        if len(usable) > 1:
+            columns[_average(usable)] = usable
+        return columns
+
+    def groups(self) -> list[str]:
+        """In order of first appearance."""
+        return list(dict.fromkeys(result.group for result in self.results))
+
+
+def _average(results: Sequence[Result], group: str | None = None) -> str:
+    """`average`, of the paper's benchmarks with how many of them, of others with how many."""
+    from verl_axpo.eval import benchmarks
+
+    papers = [name for name in benchmarks.names() if group in (None, benchmarks.get(name).group)]
+    names = {result.name for result in results}
+    if not names <= set(papers):
+        return f"average of {len(results)}"
+    return "average" if len(names) == len(papers) else f"average of {len(names)} of {len(papers)}"
 
 
 def load_evaluation(folder: str | Path, store: Store | None = None) -> Evaluation:
@@ -168,18 +146,18 @@ def load_evaluation(folder: str | Path, store: Store | None = None) -> Evaluatio
     store = store or Store(folder).load()
     k = int(manifest.settings["rollouts"])
     asked = {name: _uids(store, name, about) for name, about in manifest.benchmarks.items()}
-    known = {(name, uid, at) for name, uids in asked.items() for uid in uids for at in range(k)}
+    planned = {(name, uid, at) for name, uids in asked.items() for uid in uids for at in range(k)}
     rows: dict[str, list[Row]] = {name: [] for name in asked}
-    for record in store.rollouts(known.__contains__):
+    for record in store.rollouts(planned.__contains__):
         rows[record.benchmark].append(_row(record, store, manifest.settings.get(JUDGE) is not None))
-    found = {(name, row.uid, row.rollout) for name, some in rows.items() for row in some if row.usable}
-    placed = sorted(manifest.benchmarks.items(), key=lambda one: (one[1].get("place", 0), one[0]))
+    usable = {(name, row.uid, row.rollout) for name, group in rows.items() for row in group if row.usable}
+    placed = sorted(manifest.benchmarks, key=lambda name: (manifest.benchmarks[name].get("place", 0), name))
     return Evaluation(
         folder=Path(folder),
         manifest=manifest,
-        results=tuple(_result(name, about, k, asked[name], rows[name]) for name, about in placed),
-        strays=len(store.statuses.keys() - known),
-        outdated={key: version for key, version in store.outdated.items() if key in found},
+        results=tuple(_result(name, manifest.benchmarks[name], k, asked[name], rows[name]) for name in placed),
+        strays=len(store.statuses.keys() - planned),
+        outdated={key: version for key, version in store.outdated.items() if key in usable},
         damaged=tuple(store.damaged),
     )
 
@@ -197,16 +175,11 @@ def _uids(store: Store, name: str, about: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _row(record: RolloutRecord, store: Store, has_judge: bool) -> Row:
-    """What a judge has still to decide is undecided, where the evaluation has one."""
+    """Without its texts. What a judge has still to decide is undecided, where the evaluation has one."""
     score, ruled_out = store.scores.get(record.key), record.answer is not None and store.ruled_out(record.key)
     if ruled_out and has_judge and score is not None:
         reason = store.refused.get(record.key, "no judge was asked")
         score = replace(score, correct=None, by="nobody", reason=f"wrong by rule; {reason}")
-    return row_of(record, score, ruled_out)
-
-
-def row_of(record: RolloutRecord, score: Score | None, ruled_out: bool) -> Row:
-    """A rollout without its texts."""
     return Row(
         uid=record.uid,
         rollout=record.rollout,
@@ -223,20 +196,18 @@ def row_of(record: RolloutRecord, score: Score | None, ruled_out: bool) -> Row:
     )
 
 
-def _result(name: str, about: Mapping[str, Any], k: int, uids: tuple[str, ...], rows: Sequence[Row]) -> Result:
+def _result(name: str, about: Mapping[str, Any], k: int, uids: Sequence[str], rows: Sequence[Row]) -> Result:
+    questions: dict[str, list[Outcome]] = {uid: [] for uid in uids}
+    for row in rows:
+        if row.usable:
+            questions[row.uid].append(Outcome(row.correct, row.uses_tool))
     return Result(
+        questions=questions,
+        rollouts=k,
         name=name,
         column=str(about.get("column", name)),
         group=str(about.get("group", "all")),
-        uids=uids,
-        rollouts=k,
         rows=tuple(rows),
         judged=about.get("judged", 0),
         paper=about.get("paper", {}),
     )
-
-
-def all_rows(evaluation: Evaluation) -> Iterator[Row]:
-    """Every rollout of every benchmark."""
-    for result in evaluation.results:
-        yield from result.rows
