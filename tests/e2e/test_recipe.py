@@ -33,7 +33,8 @@ METRICS = (
 def test_it_leaves_a_report_metrics_plots_and_a_trace(fast_run: FastRun) -> None:
     for name in ("report.md", "report.html", "metrics.jsonl", "heldout.json", "trace/step_000002.summary.json"):
         assert (fast_run.out / name).stat().st_size > 0, name
-    assert list((fast_run.out / "plots").glob("*.png"))
+    assert list((fast_run.out / "report/plots").glob("*.svg"))
+    assert list((fast_run.out / "report/tables").glob("*.csv"))
     lines = [json.loads(line) for line in (fast_run.out / "metrics.jsonl").read_text().splitlines()]
     trained = [line["data"] for line in lines if "axpo/tool_use_rate" in line["data"]]
     assert len(trained) == 2
@@ -75,7 +76,7 @@ def test_the_prefix_is_found_in_the_engines_cache(fast_run: FastRun) -> None:
 def test_held_out_questions_are_never_resampled_and_have_four_rollouts(fast_run: FastRun) -> None:
     stages = read_heldout(fast_run.out)
     assert set(stages) == {"before", "after"}
-    assert all(len(question.rewards) == 4 for stage in stages.values() for question in stage.questions)
+    assert all(len(rollouts) == 4 for stage in stages.values() for rollouts in stage.questions.values())
 
 
 def test_it_ends_in_the_evaluations_report(fast_run: FastRun) -> None:

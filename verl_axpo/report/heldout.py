@@ -8,8 +8,9 @@ verl draws a question's uid anew in each validation. Where the dump names the qu
 workers), that name is the uid, the same in every training on these questions.
 """
 
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -45,18 +46,26 @@ def evaluation_from_dump(path: str | Path) -> HeldOut:
         ValueError: a line is damaged, or lacks one of `NEEDED`.
     """
     rows = list(_rows(Path(path)))
-    drawn = {(row["uid"].rsplit("_", 2)[0], row.get("question")) for row in rows}
-    named = len({question for _, question in drawn}) == len(drawn) and (None not in {name for _, name in drawn})
+    uids = [row["uid"].rsplit("_", 2)[0] for row in rows]
+    names = [_name(row) for row in rows]
+    pairs = set(zip(uids, names, strict=True))
+    if None not in names and len({name for _, name in pairs}) == len(pairs):  # names that tell the questions apart
+        uids = [str(name) for name in names]
     questions: dict[str, list[Outcome]] = {}
     failures = 0
-    for row in rows:
+    for uid, row in zip(uids, rows, strict=True):
         if row["infra_failure"] and row["acc"] is not None:
             failures += 1
-            continue
-        correct = None if row["acc"] is None else row["acc"] >= 1
-        uid = row["question"] if named else row["uid"].rsplit("_", 2)[0]
-        questions.setdefault(uid, []).append(Outcome(correct, bool(row["uses_tool"])))
+        else:
+            correct = None if row["acc"] is None else row["acc"] >= 1
+            questions.setdefault(uid, []).append(Outcome(correct, bool(row["uses_tool"])))
     return _held_out(questions, failures)
+
+
+def _name(row: Mapping[str, Any]) -> str | None:
+    """The question in every training on it: where the row comes from, and a hash of its right answer."""
+    digest = hashlib.sha256(json.dumps(row.get("gts"), sort_keys=True).encode()).hexdigest()[:8]
+    return f"{row['question']} {digest}" if row.get("question") else None
 
 
 def _held_out(questions: dict[str, list[Outcome]], failures: int) -> HeldOut:

@@ -139,3 +139,14 @@ def test_the_files_say_the_k(tmp_path: Path) -> None:
     path = files.write(pair(tmp_path, "cwww", "ccwwwwww").report(), tmp_path / "out", "compare")
     assert json.loads(path.with_suffix(".json").read_text())["k"] == 4
     assert "| Warm | Pass@4 |" in path.read_text()
+
+
+def test_commands_print_json(tmp_path: Path) -> None:
+    for name, marks in (("a", "cwww"), ("b", "ccww")):
+        write(tmp_path / name, dict.fromkeys(EVERY, marks))
+    done = CliRunner().invoke(app, ["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--json"])
+    row = next(row for row in json.loads(done.output)["tables"]["differences"] if row["measure"] == "Pass@1")
+    assert (row["A %"]["value"], row["B - A, points"]["value"], row["questions"]) == (0.25, 0.25, 2)
+    assert not (tmp_path / "compare.json").exists()
+    done = CliRunner().invoke(app, ["report", str(tmp_path / "a"), "--json"])
+    assert json.loads(done.output) == json.loads((tmp_path / "a/report.json").read_text())

@@ -163,3 +163,21 @@ def test_doctor_prints_each_fix_and_fails(monkeypatch: pytest.MonkeyPatch, capsy
     assert " ".join(capsys.readouterr().out.split()) == "ok python: 3.11 fix vllm: not installed install it"
     monkeypatch.setattr(doctor, "examine", lambda: iter((good,)))
     assert call(monkeypatch, "doctor") == 0
+
+
+def test_commands_that_print_tables_print_json(
+    trace_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "view", str(trace_dir), "--step", "1", "--json") == 0
+    questions = json.loads(capsys.readouterr().out)
+    assert [row["row"] for row in questions] == [1, 2, 3, 4, 5, 6]
+    assert call(monkeypatch, "view", str(trace_dir), "--step", "1", "--uid", "1", "--json") == 0
+    records = json.loads(capsys.readouterr().out)
+    assert {record["uid"] for record in records} == {questions[0]["uid"]}
+    assert call(monkeypatch, "audit", str(trace_dir), "--json") == 0
+    audited = json.loads(capsys.readouterr().out)
+    assert (audited["steps"], audited["differences"]) == (3, [])
+    assert call(monkeypatch, "report", str(trace_dir.parent), "--json") == 0
+    tables = json.loads(capsys.readouterr().out)["tables"]
+    assert tables["runs"][0]["steps"] == 3
+    assert tables == json.loads((trace_dir.parent / "report.json").read_text())["tables"]

@@ -125,9 +125,13 @@ def test_no_picture_of_a_trace_from_elsewhere_leaves_its_folder(tmp_path: Path, 
 
 def test_a_question_keeps_its_name_where_the_dump_has_it(tmp_path: Path) -> None:
     """verl draws a uid anew in each validation; questions that share a name keep verl's uids."""
-    first, second = "f1", "f2"
-    named = dump(tmp_path / "0.jsonl", line(first, question="vstar/0"), line(second, question="vstar/1"))
-    assert evaluation_from_dump(named).uids == ("vstar/0", "vstar/1")
-    for at, names in enumerate((("vstar/0", "vstar/0"), ("vstar/0", None))):
-        rows = [line(uid, **({"question": name} if name else {})) for uid, name in zip("ab", names, strict=True)]
-        assert evaluation_from_dump(dump(tmp_path / f"{at}.jsonl", *rows)).uids == ("a", "b")
+
+    def uids(*lines: dict[str, Any]) -> list[str]:
+        return list(evaluation_from_dump(dump(tmp_path / "0.jsonl", *lines)).uids)
+
+    first = uids(line("f1", question="vstar/0", gts="A"), line("f2", question="vstar/1", gts="B"))
+    assert [uid.split()[0] for uid in first] == ["vstar/0", "vstar/1"]
+    assert uids(line("g1", question="vstar/0", gts="A"), line("g2", question="vstar/1", gts="C"))[0] == first[0]
+    assert uids(line("g1", question="vstar/0", gts="A"), line("g2", question="vstar/1", gts="C"))[1] != first[1]
+    assert uids(line("a", question="vstar/0"), line("b", question="vstar/0")) == ["a", "b"]
+    assert uids(line("a", question="vstar/0"), line("b")) == ["a", "b"]
