@@ -51,7 +51,7 @@ def test_a_sound_command_has_nothing_to_change(rl: list[str], tmp_path: Path) ->
         (f"{_ROLLOUT}.pipeline_model_parallel_size=2", "not implemented", "change the keys"),
         (f"{_ROLLOUT}.multi_turn.tool_config_path=/nowhere.yaml", "/nowhere.yaml", ""),
         ("algorithm.filter_groups.enable=True", "it drops the all-wrong groups", "filter_groups.enable=False"),
-        ("data.train_files=/nowhere/rl.parquet", "data.train_files=/nowhere/rl.parquet: no such file", "existing one"),
+        ("data.train_files=/nowhere/rl.parquet", "data.train_files=/nowhere/rl.parquet: no such file", "existing path"),
         ("data.max_response_length=16384", "prompt and response may have 24576", "24576"),
     ],
 )

@@ -1,6 +1,7 @@
 """The doctor: each check where all is well and where it is not, and bounds that say what setup.py and verl say."""
 
 import importlib.util
+import json
 import re
 import runpy
 import sys
@@ -16,7 +17,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from PIL import Image
 
-from verl_axpo import doctor
+from verl_axpo import cli, doctor
+from verl_axpo.findings import fine, problem
 from verl_axpo.tools.search import local_index
 
 REPO = Path(__file__).parents[2]
@@ -144,6 +146,20 @@ def test_what_a_ray_worker_misses_is_told_as_such(monkeypatch: pytest.MonkeyPatc
     (finding,) = doctor.check_ray_worker()
     assert (finding.name, finding.ok, finding.fix) == ("trainer in Ray", False, "install it")
     assert ended == [True]
+
+
+def test_with_json_the_findings_are_one_object(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    findings = [fine("python", "3.11"), problem("vllm", "not installed", "install it")]
+    monkeypatch.setattr(doctor, "examine", lambda: iter(findings))
+    monkeypatch.setattr(sys, "argv", ["verl-axpo", "doctor", "--json"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == cli.FINDING
+    told = json.loads(capsys.readouterr().out)
+    assert told["ok"] is False
+    assert told["findings"][1] == {"name": "vllm", "found": "not installed", "ok": False, "fix": "install it"}
 
 
 # ------------------------------ tools ------------------------------

@@ -35,7 +35,7 @@ def test_called_after_the_module_has_run(module: str) -> None:
 def test_called_at_once_when_it_is_there(module: str) -> None:
     importlib.import_module(module)
     seen: list[int] = []
-    when_imported(module, lambda found: seen.append(found.value))
+    when_imported(module, lambda imported: seen.append(imported.value))
     assert seen == [1]
 
 
@@ -48,9 +48,9 @@ def test_several_callbacks_in_order(module: str) -> None:
 
 
 def test_callback_may_import_and_replace(module: str) -> None:
-    def replace(found: object) -> None:
+    def replace(imported: object) -> None:
         inner = importlib.import_module(f"{module}.inner")
-        found.value = inner.value  # type: ignore[attr-defined]
+        imported.value = inner.value  # type: ignore[attr-defined]
 
     when_imported(module, replace)
     assert importlib.import_module(module).value == 2

@@ -63,7 +63,7 @@ def listed(value: Any) -> list[Path]:
 def missing(key: str, path: Path, made: Sequence[Path]) -> Iterator[Finding]:
     """That `path` is neither here nor to be made by an earlier command."""
     if not path.exists() and not any(folder in path.absolute().parents for folder in made):
-        yield problem(f"{key}={path}", "no such file", "name an existing one, or run the recipe that makes it")
+        yield problem(f"{key}={path}", "no such file", "name an existing path, or run the recipe that makes it")
 
 
 def model_problems(config: DictConfig) -> Iterator[Finding]:
