@@ -130,6 +130,8 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
         info = output.extra_fields.setdefault("reward_extra_info", {})
         info["uses_tool"] = float(episode.prefix_len is not None)
         info["infra_failure"] = float(session.status is Status.INFRA_FAILURE)
+        if validate:  # verl draws the uid anew each time: this pairs the question with that of another training
+            info["question"] = f"{kwargs.get('data_source')}/{kwargs.get('index')}"
         return await super()._agent_loop_postprocess(output, validate, **kwargs) if validate else session
 
     def _compute_multi_modal_inputs(self, output: AgentLoopOutput, input_ids: Any) -> dict[str, Any]:

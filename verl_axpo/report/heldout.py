@@ -4,12 +4,14 @@
 
 `rewards` are the dump's `acc`, 1 for a correct answer: `score`, which is trained on, may hold what a tool call earns. A
 null is an answer that nobody could judge. Rollouts that ended in an infra failure are not in the lists, but counted.
-verl draws a question's uid anew in each validation. Where the dump names the question (`question`, from our rollout
-workers), that name is the uid, the same in every training on these questions.
+verl draws a question's uid anew in each validation. The uid here is a name that is the same in every training on the
+question: a hash of its right answer and of where it stands in the data (`question`, from our rollout workers), or else of
+its prompt. Questions that share a name keep verl's uids.
 """
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ from verl_axpo.report.stats import Answers, Outcome
 
 Stage = Literal["before", "after"]
 FILE_NAME = "heldout.json"
+NAME_CHARACTERS = 16  # 64 bits
 NEEDED = ("uid", "acc", "uses_tool", "infra_failure")  # of a line of the dump
 
 
@@ -46,26 +49,26 @@ def evaluation_from_dump(path: str | Path) -> HeldOut:
         ValueError: a line is damaged, or lacks one of `NEEDED`.
     """
     rows = list(_rows(Path(path)))
-    uids = [row["uid"].rsplit("_", 2)[0] for row in rows]
-    names = [_name(row) for row in rows]
-    pairs = set(zip(uids, names, strict=True))
-    if None not in names and len({name for _, name in pairs}) == len(pairs):  # names that tell the questions apart
-        uids = [str(name) for name in names]
+    drawn = {row["uid"].rsplit("_", 2)[0]: _name(row) for row in rows}
+    shared = Counter(drawn.values())
+    names = {uid: name if name and shared[name] == 1 else uid for uid, name in drawn.items()}
     questions: dict[str, list[Outcome]] = {}
     failures = 0
-    for uid, row in zip(uids, rows, strict=True):
+    for row in rows:
         if row["infra_failure"] and row["acc"] is not None:
             failures += 1
         else:
             correct = None if row["acc"] is None else row["acc"] >= 1
-            questions.setdefault(uid, []).append(Outcome(correct, bool(row["uses_tool"])))
+            name = names[row["uid"].rsplit("_", 2)[0]]
+            questions.setdefault(name, []).append(Outcome(correct, bool(row["uses_tool"])))
     return _held_out(questions, failures)
 
 
 def _name(row: Mapping[str, Any]) -> str | None:
-    """The question in every training on it: where the row comes from, and a hash of its right answer."""
-    digest = hashlib.sha256(json.dumps(row.get("gts"), sort_keys=True).encode()).hexdigest()[:8]
-    return f"{row['question']} {digest}" if row.get("question") else None
+    """The question in every training on it: its row in the data, or its prompt, and its right answer."""
+    asked = row.get("question") or row.get("input")
+    digest = hashlib.sha256(json.dumps([asked, row.get("gts")]).encode()).hexdigest()
+    return digest[:NAME_CHARACTERS] if asked else None
 
 
 def _held_out(questions: dict[str, list[Outcome]], failures: int) -> HeldOut:

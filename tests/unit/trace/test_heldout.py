@@ -123,15 +123,19 @@ def test_no_picture_of_a_trace_from_elsewhere_leaves_its_folder(tmp_path: Path, 
         assert bool(example_section(read_trace(trace)).figures) == (path is None)
 
 
-def test_a_question_keeps_its_name_where_the_dump_has_it(tmp_path: Path) -> None:
-    """verl draws a uid anew in each validation; questions that share a name keep verl's uids."""
+def test_a_question_has_the_same_uid_in_every_training(tmp_path: Path) -> None:
+    """verl draws a uid anew in each validation; questions that nothing tells apart keep verl's uids."""
 
     def uids(*lines: dict[str, Any]) -> list[str]:
         return list(evaluation_from_dump(dump(tmp_path / "0.jsonl", *lines)).uids)
 
-    first = uids(line("f1", question="vstar/0", gts="A"), line("f2", question="vstar/1", gts="B"))
-    assert [uid.split()[0] for uid in first] == ["vstar/0", "vstar/1"]
-    assert uids(line("g1", question="vstar/0", gts="A"), line("g2", question="vstar/1", gts="C"))[0] == first[0]
-    assert uids(line("g1", question="vstar/0", gts="A"), line("g2", question="vstar/1", gts="C"))[1] != first[1]
-    assert uids(line("a", question="vstar/0"), line("b", question="vstar/0")) == ["a", "b"]
-    assert uids(line("a", question="vstar/0"), line("b")) == ["a", "b"]
+    for key in ("question", "input"):
+        first = uids(
+            line("f1", **{key: "0"}, gts="A"), line("f2", **{key: "1"}, gts="B"), line("f2", 1, gts="B", **{key: "1"})
+        )
+        again = uids(line("g1", **{key: "0"}, gts="A"), line("g2", **{key: "1"}, gts="C"))
+        assert (len(first), len(set(first) & {"f1", "f2"})) == (2, 0)
+        assert (again[0] == first[0], again[1] == first[1]) == (True, False)  # another answer is another question
+        shared = uids(line("a", **{key: "0"}), line("b", **{key: "0"}), line("c", **{key: "1"}))
+        assert (shared[:2], shared[2] == "c") == (["a", "b"], False)
+    assert uids(line("a"), line("a", 1), line("b", question="0"))[0] == "a"
