@@ -5,8 +5,8 @@
 `rewards` are the dump's `acc`, 1 for a correct answer: `score`, which is trained on, may hold what a tool call earns. A
 null is an answer that nobody could judge. Rollouts that ended in an infra failure are not in the lists, but counted.
 verl draws a question's uid anew in each validation. The uid here is a name that is the same in every training on the
-question: a hash of its right answer and of where it stands in the data (`question`, from our rollout workers), or else of
-its prompt. Questions that share a name keep verl's uids.
+question: a hash of its right answer and of where it stands in the data (`question`, from our rollout workers), or else
+of its prompt. Questions that share a name keep verl's uids.
 """
 
 import hashlib
