@@ -77,6 +77,7 @@ def test_held_out_questions_are_never_resampled_and_have_four_rollouts(fast_run:
     stages = read_heldout(fast_run.out)
     assert set(stages) == {"before", "after"}
     assert all(len(rollouts) == 4 for stage in stages.values() for rollouts in stage.questions.values())
+    assert set(stages["before"].uids) == set(stages["after"].uids)  # so that reports can pair them
 
 
 def test_it_ends_in_the_evaluations_report(fast_run: FastRun) -> None:
