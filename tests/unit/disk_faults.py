@@ -1,11 +1,11 @@
-"""Faults of a disk and of a process, for the tests of everything that writes.
+"""Faults of a disk and of a process, for tests of code that writes files.
 
     run, folder -> killed_at_each_write() -> one copy of the folder per write, in which `run` was killed there
     run, folder -> disk_full() -> the error of `run` when only so many more bytes fit
 
-The faults happen in a forked child, at the level of system calls: a kill runs no `finally`, flushes no buffer and may
-leave half of a write; a full disk first takes a part of a write, then answers ENOSPC. Files that Python opens are seen.
-What C code writes by itself (SQLite, Arrow's own files) is seen only at its renames and removals.
+The faults happen in a forked child, at the level of system calls. A kill runs no `finally`, flushes no buffer and may
+leave half of a write. A full disk first takes a part of a write, then answers ENOSPC. Only files that Python opens are
+covered; of files that C code writes by itself (SQLite, Arrow), only renames and removals are.
 """
 
 import _pyio
@@ -32,10 +32,10 @@ def killed_at_each_write(run: Run, folder: Path, scratch: Path, at_most: int = 2
         run: what writes; it must work on the folder that it is given.
         folder: the state before; it stays as it is.
         scratch: an empty place for the copies; each copy is removed when the next one is made.
-        at_most: how many points to try; where there are more, they are spread evenly.
+        at_most: how many points to try; of more points an evenly spaced part is tried.
 
     Yields:
-        What died where, and the copy as the next process finds it.
+        Where the run died, and the copy as the next process finds it.
     """
     total = _counted(run, _fresh(folder, scratch))
     assert total > 0, f"{run} wrote nothing under the folder that it was given: nothing to test"
@@ -58,7 +58,7 @@ def disk_full(run: Run, folder: Path, free_bytes: int) -> str | None:
 
 
 class _Faults:
-    """The system calls that change `folder`, counted; one of them kills, or the bytes run out."""
+    """Counts the system calls that change `folder`; one of them kills the process, or the disk fills up."""
 
     def __init__(self, folder: Path, kill_at: int = 0, half: bool = False, free_bytes: int | None = None) -> None:
         self.root, self.kill_at, self.half, self.free_bytes = str(folder.resolve()), kill_at, half, free_bytes
@@ -66,7 +66,7 @@ class _Faults:
         self._write, self._truncate = os.write, os.ftruncate
 
     def install(self) -> None:
-        """From here on Python's own files go through `os.write`, and so through these faults."""
+        """Make all files that Python opens use `os.write`, and with it these faults."""
         builtins.open = io.open = _pyio.open  # type: ignore[assignment]
         os.write = self.write  # type: ignore[assignment]
         os.ftruncate = self.truncate  # type: ignore[assignment]
