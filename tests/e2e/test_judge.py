@@ -14,8 +14,8 @@ from examples.tiny_world.model import MAX_LENGTH
 from tests.e2e.serving import vllm_server
 from verl_axpo import prompts
 from verl_axpo.errors import InfraFailure
+from verl_axpo.rewards.config import JudgeConfig
 from verl_axpo.rewards.judge import Judge
-from verl_axpo.rewards.judge_config import JudgeConfig
 from verl_axpo.rewards.outcome import compute_score
 
 MAX_TOKENS = 600  # the question takes about 350 of the model's 1024

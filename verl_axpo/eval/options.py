@@ -87,8 +87,8 @@ def judge_of(model: str | None, url: str, key_env: str, temperature: float | Non
     """
     if model is None:
         return None
+    from verl_axpo.rewards.config import JudgeConfig
     from verl_axpo.rewards.judge import Judge
-    from verl_axpo.rewards.judge_config import JudgeConfig
 
     return Judge(
         JudgeConfig(

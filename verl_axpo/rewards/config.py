@@ -1,21 +1,104 @@
-"""`reward.custom_reward_function.reward_kwargs`: mapping -> checks -> one frozen dataclass."""
+"""The reward's settings, `reward.custom_reward_function.reward_kwargs`: mapping -> checks -> frozen dataclasses."""
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, get_args
-
-from verl_axpo.rewards.judge_config import JudgeConfig
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, ClassVar, Literal, Self, get_args
 
 OnInfraFailure = Literal["mark", "raise"]
 
 
+class _Settings:
+    """What both dataclasses share: reading a mapping, and the words of a refusal."""
+
+    _WHERE: ClassVar[str]
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
+        """Parse a mapping.
+
+        Raises:
+            ValueError: an unknown or a missing key, or a value that the constructor refuses.
+        """
+        options = {option.name: option for option in fields(cls)}  # type: ignore[arg-type]  # a dataclass
+        required = {name for name, option in options.items() if option.default is option.default_factory is MISSING}
+        unknown, missing = sorted(set(map(str, mapping)) - set(options)), sorted(required - set(mapping))
+        if unknown or missing:
+            problem = "; ".join(
+                f"{kind} keys {keys}" for kind, keys in (("missing", missing), ("unknown", unknown)) if keys
+            )
+            raise ValueError(f"{cls._WHERE}: {problem}; valid keys are {list(options)}")
+        return cls(**{str(key): value for key, value in mapping.items()})
+
+    def _require(self, condition: bool, key: str, expected: str) -> None:
+        if not condition:
+            raise ValueError(f"{self._WHERE}.{key}: got {getattr(self, key)!r}, expected {expected}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RewardConfig:
+class JudgeConfig(_Settings):
+    """Which server judges, and how it is treated. Limits are those of one `Judge`, that is of one process.
+
+    Attributes:
+        base_url: of any OpenAI-compatible server, with its version: `http://host:8000/v1`.
+        model: the name under which the server knows the judge.
+        api_key_env: the environment variable that holds the key; None for a server without keys.
+        cache_dir: verdicts are kept here between runs and shared by processes, on a local disk; None keeps none.
+        temperature: 0 as far as the server goes; None leaves it out, for models that accept no other than their own.
+        max_tokens: of a reply, thinking included; a reply that is cut off is no verdict.
+        structured: ask for the verdict's JSON schema (`response_format`); false for servers that do not know it.
+        timeout_s: of one request, in seconds.
+        attempts: requests per verdict, the first included, while the server fails in ways that may pass.
+        max_concurrency: verdicts that are waited for at the same time.
+        requests_per_minute: None for no limit but `max_concurrency`.
+
+    Raises:
+        ValueError: a value without meaning.
+    """
+
+    _WHERE = "judge"
+    base_url: str
+    model: str
+    api_key_env: str | None = "OPENAI_API_KEY"
+    cache_dir: str | None = None
+    temperature: float | None = 0.0
+    max_tokens: int = 1024
+    structured: bool = True
+    timeout_s: float = 60.0
+    attempts: int = 5
+    max_concurrency: int = 32
+    requests_per_minute: float | None = None
+
+    def __post_init__(self) -> None:
+        self._require(self.base_url.startswith(("http://", "https://")), "base_url", "http://host:port/v1")
+        self._require(bool(self.model), "model", "the name that the server knows")
+        for key in ("max_tokens", "timeout_s", "attempts", "max_concurrency"):
+            self._require(getattr(self, key) > 0, key, "a number above 0")
+        rate = self.requests_per_minute
+        self._require(rate is None or rate > 0, "requests_per_minute", "a number above 0, or null for no limit")
+
+    def api_key(self) -> str:
+        """The key from the environment; a word that no server checks where none is needed.
+
+        Raises:
+            ValueError: the variable is not set.
+        """
+        key = "none" if self.api_key_env is None else os.environ.get(self.api_key_env)
+        if not key:
+            raise ValueError(
+                f"judge: the environment variable {self.api_key_env} is not set, expected the key for {self.base_url}; "
+                "export it where Ray is started, or set judge.api_key_env=null for a server without keys"
+            )
+        return key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardConfig(_Settings):
     """How answers are graded and what a grade earns.
 
     Attributes:
         answer_types: further `data_source: answer_type` entries; they win over the built-in table.
-        judge: the server behind `judge` answers; None while no row asks for one.
+        judge: the server for `judge` answers; None while no row asks for one.
         on_infra_failure: what a reward that could not be computed does. `mark` returns `infra_failure: 1.0`, which
             AXPO's rollouts read; `raise` fails the question, which is what a run without AXPO's hook needs.
         tool_bonus: added to the reward of a rollout that used a tool, right or wrong (0 is off).
@@ -25,6 +108,7 @@ class RewardConfig:
         ValueError: a value, or a combination of values, without meaning.
     """
 
+    _WHERE = "reward_kwargs"
     answer_types: Mapping[str, str] = field(default_factory=dict)
     judge: JudgeConfig | None = None
     on_infra_failure: OnInfraFailure = "mark"
@@ -32,35 +116,11 @@ class RewardConfig:
     tool_penalty: float = 0.0
 
     def __post_init__(self) -> None:
-        names = get_args(OnInfraFailure)
-        _require(self.on_infra_failure in names, "on_infra_failure", self.on_infra_failure, f"one of {list(names)}")
+        names = list(get_args(OnInfraFailure))
+        self._require(self.on_infra_failure in names, "on_infra_failure", f"one of {names}")
         for key in ("tool_bonus", "tool_penalty"):
-            _require(getattr(self, key) >= 0, key, getattr(self, key), "a number >= 0 (0 is off)")
-        both = bool(self.tool_bonus and self.tool_penalty)
-        _require(not both, "tool_bonus", self.tool_bonus, f"0 next to tool_penalty={self.tool_penalty}: choose one")
-
-    @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any]) -> "RewardConfig":
-        """Parse `reward_kwargs`.
-
-        Raises:
-            ValueError: an unknown key, or what the constructor refuses.
-        """
-        valid = [option.name for option in fields(cls)]
-        unknown = sorted(str(key) for key in mapping if key not in valid)
-        if unknown:
-            raise ValueError(f"reward_kwargs: unknown keys {unknown}; valid keys are {valid}")
-        values = {str(key): value for key, value in mapping.items()}
-        if values.get("judge") is not None:
-            values["judge"] = JudgeConfig.from_mapping(values["judge"])
-        return cls(**values)
-
-    @property
-    def shapes_tool_use(self) -> bool:
-        """Whether a tool call changes the reward."""
-        return bool(self.tool_bonus or self.tool_penalty)
-
-
-def _require(condition: bool, key: str, got: object, expected: str) -> None:
-    if not condition:
-        raise ValueError(f"reward_kwargs.{key}: got {got!r}, expected {expected}")
+            self._require(getattr(self, key) >= 0, key, "a number >= 0 (0 is off)")
+        both = self.tool_bonus and self.tool_penalty
+        self._require(not both, "tool_bonus", f"0 next to tool_penalty={self.tool_penalty}: choose one")
+        if isinstance(self.judge, Mapping):
+            object.__setattr__(self, "judge", JudgeConfig.from_mapping(self.judge))

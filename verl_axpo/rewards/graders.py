@@ -14,9 +14,8 @@ from weakref import WeakKeyDictionary
 
 from verl_axpo.rewards import choice, short_text
 from verl_axpo.rewards.answer import normalise
-from verl_axpo.rewards.config import RewardConfig
+from verl_axpo.rewards.config import JudgeConfig, RewardConfig
 from verl_axpo.rewards.judge import Judge
-from verl_axpo.rewards.judge_config import JudgeConfig
 from verl_axpo.rewards.math import compare
 from verl_axpo.rewards.typography import MAX_CHARS
 
@@ -151,6 +150,4 @@ def judge_of(config: JudgeConfig | None) -> Judge:
             "reward_kwargs.judge.model (docs/rewards.md)"
         )
     judges = _judges.setdefault(asyncio.get_running_loop(), {})
-    if config not in judges:
-        judges[config] = Judge(config)
-    return judges[config]
+    return judges.get(config) or judges.setdefault(config, Judge(config))

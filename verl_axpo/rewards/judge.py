@@ -1,7 +1,7 @@
 """An LLM that compares an answer with the reference, over any OpenAI-compatible server.
 
-    judge() -> cache? -> asked by someone else just now? -> rate -> concurrency -> server, retried -> Verdict -> cache
-                                                                                      |_ InfraFailure, never "wrong"
+    judge() -> asked by someone else just now? -> cache? -> server, retried -> Verdict -> cache
+                                                               |_ InfraFailure, never "wrong"
 
 Used by the reward (`judge` answers) and by the evaluation alike.
 """
@@ -15,15 +15,12 @@ from pathlib import Path
 
 import openai
 from openai.types.shared_params.response_format_json_schema import ResponseFormatJSONSchema
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from verl_axpo.errors import InfraFailure
 from verl_axpo.json_files import JsonFiles, refuse
-from verl_axpo.rewards.judge_config import JudgeConfig
+from verl_axpo.rewards.config import JudgeConfig
 from verl_axpo.rewards.judge_prompt import PROMPT_VERSION, SCHEMA, Verdict, messages, parse_verdict, verdict_of
 
-MAX_WAIT_S = 60.0  # between two attempts
-PASSING_STATUS = (408, 409, 429)  # and 5xx; a wrong key, an unknown model, a bad request fail the same way again
 _RESPONSE_FORMAT: ResponseFormatJSONSchema = {
     "type": "json_schema",
     "json_schema": {"name": "verdict", "schema": SCHEMA, "strict": True},
@@ -39,8 +36,13 @@ class Judge:
 
     def __init__(self, config: JudgeConfig) -> None:
         self.config = config
+        # The client tries again what may pass (no connection, time-out, 408, 409, 429, 5xx) and heeds Retry-After
         self._client = openai.AsyncOpenAI(
-            base_url=config.base_url, api_key=config.api_key(), timeout=config.timeout_s, max_retries=0
+            base_url=config.base_url,
+            api_key=config.api_key(),
+            timeout=config.timeout_s,
+            max_retries=config.attempts - 1,
+            http_client=openai.DefaultAsyncHttpxClient(event_hooks={"request": [self._turn]}),
         )
         # Verdicts are kept for good: a rerun of an evaluation must not ask again
         self._cache = JsonFiles(Path(config.cache_dir)) if config.cache_dir else None
@@ -83,7 +85,8 @@ class Judge:
         try:
             if (known := await asyncio.to_thread(self._known, key)) is not None:
                 return known
-            verdict = parse_verdict(await self._ask(messages(question, reference, answer)))
+            async with self._slots:
+                verdict = parse_verdict(await self._request(messages(question, reference, answer)))
             if self._cache is not None:
                 await asyncio.to_thread(self._cache.put, key, asdict(verdict))
             return verdict
@@ -103,22 +106,7 @@ class Judge:
             refuse(key, str(error))
             return None
 
-    async def _ask(self, conversation: list[dict[str, str]]) -> str:
-        """The reply's text, after as many attempts as are allowed."""
-        attempts = AsyncRetrying(
-            stop=stop_after_attempt(self.config.attempts),
-            wait=_wait,
-            retry=retry_if_exception(_may_pass),
-            reraise=True,
-        )
-        async for attempt in attempts:
-            with attempt:
-                await self._turn()
-                async with self._slots:
-                    return await self._request(conversation)
-        raise AssertionError("tenacity reraises the last error")
-
-    async def _turn(self) -> None:
+    async def _turn(self, _: object) -> None:
         """Wait for the next start that the rate allows: starts are spread evenly, retries included."""
         if self.config.requests_per_minute is None:
             return
@@ -139,21 +127,3 @@ class Judge:
             return completion.choices[0].message.content or ""
         except (AttributeError, IndexError, TypeError) as error:
             raise ValueError(f"got {str(completion)[:200]!r}, expected a chat completion") from error
-
-
-def _may_pass(error: BaseException) -> bool:
-    """Whether the same request may succeed in a moment: no connection, no answer in time, an overloaded server."""
-    if isinstance(error, openai.APIStatusError):
-        return error.status_code in PASSING_STATUS or error.status_code >= 500
-    return isinstance(error, openai.APIConnectionError)
-
-
-def _wait(state: RetryCallState) -> float:
-    """Seconds until the next attempt: 1, 2, 4, ... at random below, and at least what the server asks for."""
-    waited = wait_random_exponential(multiplier=1, max=MAX_WAIT_S)(state)
-    error = state.outcome.exception() if state.outcome else None
-    asked = error.response.headers.get("retry-after", "") if isinstance(error, openai.APIStatusError) else ""
-    try:
-        return min(max(waited, float(asked)), MAX_WAIT_S)
-    except ValueError:
-        return waited

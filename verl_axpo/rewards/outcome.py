@@ -56,14 +56,21 @@ async def compute_score(
     kind = answer_type_of(data_source, row, config)
     answer = final_answer(solution_str)
     bonus = _for_tool_use(row, config)
+    grade, failed = Grade(correct=False), False
     try:
         grade = await _grade(kind, answer, ground_truth, row, config)
     except InfraFailure as failure:
         if config.on_infra_failure == "raise":
             raise
         logger.warning("no reward: %s", failure)
-        return _result(0.0, Grade(correct=False), answer, infra_failure=True)
-    return _result(float(grade.correct) + bonus, grade, answer, infra_failure=False)
+        failed = True
+    return {
+        "score": 0.0 if failed else grade.correct + bonus,
+        "acc": float(grade.correct),
+        "answered": float(answer is not None),
+        "undecided": float(grade.undecided),
+        "infra_failure": float(failed),
+    }
 
 
 async def _grade(
@@ -82,7 +89,7 @@ async def _grade(
 
 def _for_tool_use(row: Mapping[str, Any], config: RewardConfig) -> float:
     """What tool use adds to the reward: verl's tool loop lists a number for each call it answered."""
-    if not config.shapes_tool_use:
+    if config.tool_bonus == config.tool_penalty:  # both are off
         return 0.0
     answered_calls = row.get("tool_rewards")
     if answered_calls is None:
@@ -91,13 +98,3 @@ def _for_tool_use(row: Mapping[str, Any], config: RewardConfig) -> float:
             "got none: run with agent loop axpo_tool_agent or tool_agent, or set both to 0"
         )
     return config.tool_bonus - config.tool_penalty if len(answered_calls) else 0.0
-
-
-def _result(score: float, grade: Grade, answer: str | None, *, infra_failure: bool) -> dict[str, float]:
-    return {
-        "score": score,
-        "acc": float(grade.correct),
-        "answered": float(answer is not None),
-        "undecided": float(grade.undecided),
-        "infra_failure": float(infra_failure),
-    }

@@ -11,8 +11,8 @@ import pytest
 
 from tests.unit.rewards.conftest import Serve, Server, verdict
 from verl_axpo.errors import InfraFailure
+from verl_axpo.rewards.config import JudgeConfig
 from verl_axpo.rewards.judge import Judge
-from verl_axpo.rewards.judge_config import JudgeConfig
 from verl_axpo.rewards.judge_prompt import SCHEMA, Verdict, parse_verdict
 
 CASE = ("Which tower is this?", "Eiffel Tower", "la tour Eiffel")
