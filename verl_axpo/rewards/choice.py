@@ -28,30 +28,10 @@ _LABEL = re.compile(
 )
 _ANOTHER = re.compile(rf"^\W*{_LETTER}\W*$|(?:^|[\s(]){_LETTER}\s?[.):\]]", re.ASCII)
 _REASON = re.compile(r"^(?:because|since)\b", re.IGNORECASE)
-_HEDGES = [
-    "not",
-    "no",
-    "nor",
-    "neither",
-    "never",
-    "or",
-    "either",
-    "wrong",
-    "incorrect",
-    "false",
-    "except",
-    "but",
-    "isnt",
-    "arent",
-    "cannot",
-    "maybe",
-    "probably",
-    "possibly",
-    "perhaps",
-    "unsure",
-    "instead",
-    "rather",
-]
+_HEDGE = re.compile(
+    r"not?|nor|neither|never|or|either|wrong|incorrect|false|except|but|isnt|arent|cannot|maybe|probably|possibly|perhaps|"
+    r"unsure|instead|rather"
+)
 # How questions mark their options; each letter stands at the start or after white space
 _MARKS = (
     r"\(\s*({})\s*\)",
@@ -161,4 +141,4 @@ def _labelled(text: str, options: Sequence[str]) -> str | None:
 def _is_harmless(rest: str) -> bool:
     """Whether the text names no other option and takes nothing back."""
     names_another = _ANOTHER.search(rest) is not None or (_REASON.match(rest) and re.search(rf"\b[{LETTERS}]\b", rest))
-    return not names_another and not set(_HEDGES) & set(short_text.words(rest))
+    return not names_another and not any(map(_HEDGE.fullmatch, short_text.words(rest)))

@@ -89,7 +89,7 @@ async def _grade(
 
 def _for_tool_use(row: Mapping[str, Any], config: RewardConfig) -> float:
     """What tool use adds to the reward: verl's tool loop lists a number for each call it answered."""
-    if config.tool_bonus == config.tool_penalty:  # both are off
+    if config.tool_bonus == config.tool_penalty:  # both are 0
         return 0.0
     answered_calls = row.get("tool_rewards")
     if answered_calls is None:

@@ -16,78 +16,48 @@ MAX_POWER = 30  # of a unit that is converted
 Meaning = tuple[Fraction, dict[str, int]]
 
 _PREFIXES = {"p": -12, "n": -9, "μ": -6, "u": -6, "m": -3, "c": -2, "d": -1, "h": 2, "k": 3, "M": 6, "G": 9, "T": 12}
-_PREFIX_WORDS = {
-    "nano": "n",
-    "micro": "μ",
-    "milli": "m",
-    "centi": "c",
-    "deci": "d",
-    "kilo": "k",
-    "mega": "M",
-    "giga": "G",
-}
-_SI = {  # takes prefixes: name -> factor and base units
-    "m": "1 m", "g": "1/1000 kg", "s": "1 s", "A": "1 A", "K": "1 K", "mol": "1 mol", "L": "1/1000 m3",
-    "l": "1/1000 m3",
-    "N": "1 kg m s-2", "Pa": "1 kg m-1 s-2", "J": "1 kg m2 s-2", "W": "1 kg m2 s-3", "C": "1 A s", "Hz": "1 s-1",
-    "V": "1 kg m2 s-3 A-1", "Ω": "1 kg m2 s-3 A-2", "F": "1 kg-1 m-2 s4 A2", "T": "1 kg s-2 A-1",
-    "H": "1 kg m2 s-2 A-2",
-    "Wb": "1 kg m2 s-2 A-1", "eV": "1 eV", "cal": "4184/1000 kg m2 s-2", "bar": "100000 kg m-1 s-2", "B": "1 byte",
-    "M": "1000 mol m-3", "cd": "1 cd", "lm": "1 cd sr", "lx": "1 cd sr m-2", "Bq": "1 s-1", "Gy": "1 m2 s-2",
-}  # fmt: skip
-_OTHER = {
-    "min": "60 s", "h": "3600 s", "hr": "3600 s", "day": "86400 s", "week": "604800 s", "month": "1 month",
-    "year": "1 year",
-    "in": "127/5000 m", "ft": "381/1250 m", "yd": "1143/1250 m", "mi": "201168/125 m", "mph": "1397/3125 m s-1",
-    "lb": "45359237/100000000 kg", "oz": "45359237/1600000000 kg", "ton": "1000 kg", "Wh": "3600 kg m2 s-2",
-    "kWh": "3600000 kg m2 s-2", "ha": "10000 m2", "atm": "101325 kg m-1 s-2", "°": "1 °", "rad": "1 rad", "°C": "1 °C",
-    "°F": "1 °F", "%": "1/100", "$": "1 $", "¢": "1/100 $", "€": "1 €", "£": "1 £", "¥": "1 ¥", "unit": "1 unit",
-    "dB": "1 dB", "Nm": "1 kg m2 s-2", "cc": "1/1000000 m3", "ppm": "1/1000000", "rpm": "1/60 rev s-1",
-    "Å": "1/10000000000 m", "mmHg": "133322387415/1000000000 kg m-1 s-2", "t": "1000 kg", "yr": "1 year",
-}  # fmt: skip
-_WORDS = {
-    "meter": "m", "metre": "m", "gram": "g", "second": "s", "sec": "s", "ampere": "A", "amp": "A", "kelvin": "K",
-    "mole": "mol", "liter": "L", "litre": "L", "newton": "N", "pascal": "Pa", "joule": "J", "watt": "W", "coulomb": "C",
-    "hertz": "Hz", "volt": "V", "ohm": "Ω", "farad": "F", "tesla": "T", "henry": "H", "byte": "B", "calorie": "cal",
-    "minute": "min", "hour": "h", "inch": "in", "inches": "in", "hz": "Hz", "kwh": "kWh", "foot": "ft", "feet": "ft",
-    "yard": "yd", "mile": "mi", "pound": "lb",
-    "ounce": "oz", "tonne": "ton", "hectare": "ha", "degree": "°", "deg": "°", "radian": "rad", "celsius": "°C",
-    "fahrenheit": "°F", "percent": "%", "dollar": "$", "usd": "$", "cent": "¢", "euro": "€", "eur": "€", "gbp": "£",
-    "yuan": "¥", "rmb": "¥", "cny": "¥", "\u2126": "Ω", "people": "person", "children": "child", "men": "man",
-    "women": "woman",
-    "米": "m", "厘米": "cm", "毫米": "mm", "分米": "dm", "千米": "km", "公里": "km", "纳米": "nm", "微米": "μm",
-    "克": "g",
-    "千克": "kg", "公斤": "kg", "吨": "ton", "秒": "s", "分钟": "min", "小时": "h", "天": "day", "年": "year",
-    "升": "L",
-    "毫升": "mL", "度": "°", "元": "¥", "牛": "N", "牛顿": "N", "帕": "Pa", "焦": "J", "焦耳": "J", "瓦": "W",
-    "伏": "V", "安": "A",
-    "欧": "Ω", "欧姆": "Ω", "公顷": "ha",
-}  # fmt: skip
-# What may follow a number and is not what is counted: it changes the number, or takes it back
-_NUMERALS = [
-    "dozens",
-    "hundreds",
-    "thousands",
-    "millions",
-    "billions",
-    "trillions",
-    "halves",
-    "tens",
-    "scores",
-    "pairs",
-    "times",
-    "plus",
-    "minus",
-    "less",
-    "is",
-    "was",
-    "does",
-    "this",
-]
+_PREFIX_WORDS = {name: name[0] for name in ("nano", "milli", "centi", "deci", "kilo")}
+_PREFIX_WORDS |= {"micro": "μ", "mega": "M", "giga": "G"}
+
+
+def _table(text: str) -> dict[str, str]:
+    """ "name meaning; name meaning" as a mapping."""
+    return {name: meaning for name, _, meaning in (entry.strip().partition(" ") for entry in text.split(";"))}
+
+
+# Each unit: its factor and base units
+_SI = _table(  # these take prefixes
+    "m 1 m; g 1/1000 kg; s 1 s; A 1 A; K 1 K; mol 1 mol; L 1/1000 m3; l 1/1000 m3; N 1 kg m s-2; Pa 1 kg m-1 s-2;"
+    "J 1 kg m2 s-2; W 1 kg m2 s-3; C 1 A s; Hz 1 s-1; V 1 kg m2 s-3 A-1; Ω 1 kg m2 s-3 A-2; F 1 kg-1 m-2 s4 A2;"
+    "T 1 kg s-2 A-1; H 1 kg m2 s-2 A-2; Wb 1 kg m2 s-2 A-1; eV 1 eV; cal 4184/1000 kg m2 s-2; bar 100000 kg m-1 s-2;"
+    "B 1 byte; M 1000 mol m-3; cd 1 cd; lm 1 cd sr; lx 1 cd sr m-2; Bq 1 s-1; Gy 1 m2 s-2"
+)
+_OTHER = _table(
+    "min 60 s; h 3600 s; hr 3600 s; day 86400 s; week 604800 s; month 1 month; year 1 year; yr 1 year; in 127/5000 m;"
+    "ft 381/1250 m; yd 1143/1250 m; mi 201168/125 m; mph 1397/3125 m s-1; lb 45359237/100000000 kg;"
+    "oz 45359237/1600000000 kg; ton 1000 kg; t 1000 kg; Wh 3600 kg m2 s-2; kWh 3600000 kg m2 s-2; ha 10000 m2;"
+    "atm 101325 kg m-1 s-2; mmHg 133322387415/1000000000 kg m-1 s-2; ° 1 °; rad 1 rad; °C 1 °C; °F 1 °F; % 1/100;"
+    "$ 1 $; ¢ 1/100 $; € 1 €; £ 1 £; ¥ 1 ¥; unit 1 unit; dB 1 dB; Nm 1 kg m2 s-2; cc 1/1000000 m3; ppm 1/1000000;"
+    "rpm 1/60 rev s-1; Å 1/10000000000 m"
+)
+_NAMES = _table(  # each symbol's other names
+    "m meter metre 米; cm 厘米; mm 毫米; dm 分米; km 千米 公里; nm 纳米; μm 微米; g gram 克; kg 千克 公斤;"
+    "s second sec 秒; A ampere amp 安; K kelvin; mol mole; L liter litre 升; mL 毫升; N newton 牛 牛顿; Pa pascal 帕;"
+    "J joule 焦 焦耳; W watt 瓦; C coulomb; Hz hertz hz; V volt 伏; Ω ohm \u2126 欧 欧姆; F farad; T tesla; H henry;"
+    "B byte; cal calorie; min minute 分钟; h hour 小时; day 天; year 年; in inch inches; ft foot feet; yd yard;"
+    "mi mile; lb pound; oz ounce;"
+    "ton tonne 吨; kWh kwh; ha hectare 公顷; ° degree deg 度; rad radian; °C celsius; °F fahrenheit; % percent;"
+    "$ dollar usd; ¢ cent; € euro eur; £ gbp; ¥ yuan rmb cny 元; person people; child children; man men; woman women"
+)
+_WORDS = {name: symbol for symbol, names in _NAMES.items() for name in names.split()}
 _CJK_COUNTED = re.compile(r"[\u4e00-\u9fff]{1,3}")
 _CJK_NUMERAL = re.compile(r"[〇零一二三四五六七八九十百千万亿半多几余倍成分负不非或约左右以上下至]")
 _PLURAL = re.compile(r"[a-z]{2,}[a-z]s|person|child|man|woman")
-_ORDINAL = re.compile(r".*(?:th|ir|ixt|our)s$")  # "3 hundredths", "3 thirds", "3 fourths"
+# What may follow a number and is not what is counted: it changes the number ("3 dozens", "3 thirds"), or takes it back
+_NOT_COUNTED = re.compile(
+    r"(?:dozen|hundred|thousand|million|billion|trillion|halve|ten|score|pair|time)s|plus|minus|less|is|was|does|this"
+    r"|.*(?:th|ir|ixt|our)s"
+)
 _POWER = re.compile(r"([^\d-]+)(-?\d+)?")
 
 
@@ -102,7 +72,7 @@ def meaning(name: str) -> Meaning | None:
     if _CJK_COUNTED.fullmatch(word) and not _CJK_NUMERAL.search(word):
         return Fraction(1), {word: 1}
     lower = word.lower()
-    if not _PLURAL.fullmatch(lower) or lower in _NUMERALS or _ORDINAL.fullmatch(lower):
+    if not _PLURAL.fullmatch(lower) or _NOT_COUNTED.fullmatch(lower):
         return None
     return Fraction(1), {lower.removesuffix("s"): 1}
 

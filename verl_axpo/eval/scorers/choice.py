@@ -13,7 +13,7 @@ from functools import partial
 
 from verl_axpo.eval.scorers.containment import is_said, plain
 from verl_axpo.eval.scorers.denial import REACH, is_denied
-from verl_axpo.eval.scorers.wrapping import undress
+from verl_axpo.eval.scorers.tidying import undress
 
 MAX_CHARACTERS = 1000  # a longer text is no answer; somewhere it names any option
 # How DynaMath and V* carry options inside the question: "(A) red (B) blue", or lines "A. red", "A: red".

@@ -9,7 +9,7 @@ answer, option -> plain() both -> each place of the option -> what stands around
 import re
 
 from verl_axpo.eval.scorers.denial import is_denied
-from verl_axpo.eval.scorers.wrapping import spaced, undress
+from verl_axpo.eval.scorers.tidying import undress
 
 _OPERATORS = r"\\{}/^_+*<>|·÷\u00d7"  # the last is the sign of multiplication
 _MINUS = r"\-\u2212\u2013"  # Unicode's minus and the en dash, too
@@ -49,7 +49,7 @@ def is_said(answer: str, option: str) -> bool:
 
     Example: `is_said("the answer is red", "red")`, `not is_said(r"\frac{1}{2}", "1")`
     """
-    sentence, wanted = (plain(spaced(undress(text)).replace("**", " ")) for text in (answer, option))
+    sentence, wanted = (plain(text) for text in (answer, option))
     if not wanted:
         return False
     goes_on_before = _WORD_GOES_ON_BEFORE if _OPENS_WITH_WORD.match(wanted) else _MATHS_BEFORE

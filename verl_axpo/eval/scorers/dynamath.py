@@ -10,7 +10,7 @@ import re
 
 from verl_axpo.eval.scorers.mathematics import stated_value
 from verl_axpo.eval.scorers.numeric import is_number
-from verl_axpo.eval.scorers.wrapping import undress
+from verl_axpo.eval.scorers.tidying import undress
 
 TOLERANCE = 0.001  # absolute, compared in floats: 3.143 is too far from 3.142, 2.001 is not from 2
 _LEAD = 3  # characters in which a choice's letter may stand
@@ -70,5 +70,5 @@ def lenient(answer: str, truth: str, answer_type: str) -> bool:
     """
     if answer_type == "float" or (answer_type in ("int", "single answer") and is_number(truth)):
         return close(stated_value(answer), truth)
-    plain = undress(answer)
-    return official(plain, truth, answer_type) or _squashed(plain) == _squashed(truth)
+    plain, wanted = undress(answer), undress(truth)
+    return official(plain, wanted, answer_type) or _squashed(plain) == _squashed(wanted)

@@ -13,8 +13,7 @@ from collections.abc import Callable
 
 from verl_axpo.eval.scorers.numeric import value
 from verl_axpo.eval.scorers.relations import SIGN, is_equation, named, statements
-from verl_axpo.eval.scorers.tidying import FULL_WIDTH, MAX_CHARACTERS, stated, tidy, without_unit
-from verl_axpo.eval.scorers.wrapping import unboxed, undress
+from verl_axpo.eval.scorers.tidying import MAX_CHARACTERS, stated, tidy, unboxed, undress, without_unit
 
 DECIMALS = 2  # MATH-V rounds both values to so many decimals
 VLMEVALKIT_TOLERANCE = 1e-6
@@ -26,7 +25,8 @@ _OFFICIAL_PRODUCT = re.compile(r"(?<=\d)(?:\s+(?=\d)|(?=\\frac))")
 _ROUNDED = re.compile(r"≈|\\(?:approx|simeq)")
 _OTHER_SCALE = re.compile(r"°|\\circ|%")
 _TUPLE = re.compile(r"([(\[])(.+,.+)([)\]])")
-_ENUMERATOR = re.compile(r"(?:^\d\)|(?:^|(?<=[\s;,]))(?:\(\d\)|[①-⑨]|[Pp]art\s*\d\s*:))\s*", re.MULTILINE)
+_CIRCLED = {ord("①") + place: f" ({place + 1}) " for place in range(9)}
+_ENUMERATOR = re.compile(r"(?:^\d\)|(?:^|(?<=[\s;,]))(?:\(\d\)|[Pp]art\s*\d\s*:))\s*", re.MULTILINE)
 _SEPARATORS = (r"[;\n]", r",(?![^(\[{]*[)\]}])", r"\band\b")
 
 
@@ -136,7 +136,7 @@ def parts(text: str, count: int) -> list[str]:
     Split at enumerators `(1)`, `①`, `Part 1:`, else at semicolons and lines, commas outside brackets, the word "and":
     the first that gives exactly `count` parts. One part, the whole, when none does.
     """
-    plain = undress(text).translate(FULL_WIDTH)
+    plain = undress(text.translate(_CIRCLED))
     if len(plain) > MAX_CHARACTERS:
         return [plain]
     for pattern in (_ENUMERATOR, *map(re.compile, _SEPARATORS)):

@@ -11,8 +11,6 @@ that form no chain state nothing.
 import re
 from itertools import accumulate
 
-from verl_axpo.eval.scorers.wrapping import spaced
-
 SIGN = re.compile(r"=|≈|\\(?:approx|simeq)(?![a-zA-Z])")
 _INEQUALITY = re.compile(r"[<>≤≥≠]|!=|\\(?:[lg](?:eq?q?|eqslant|t)|neq?)(?![a-zA-Z])")
 _SEPARATOR = re.compile(
@@ -51,7 +49,7 @@ def statements(text: str) -> list[list[str]]:
     """
     if _INEQUALITY.search(text):
         return []
-    plain = _shielded(spaced(text))
+    plain = _shielded(text)
     several = any(_SEPARATOR.search(member) for member in SIGN.split(plain)[1:-1])
     pieces = [piece for piece in _SEPARATOR.split(plain) if piece.strip()] if several else [plain]
     found = [SIGN.split(piece) for piece in pieces]

@@ -1,14 +1,17 @@
-"""What an answer states, in one spelling: before values and texts are compared.
+r"""What an answer states, in one spelling: before values and texts are compared.
 
-"So $x$ is 7." -> stated() -> "7"      "x = 1 1/2" -> tidy() -> "1\\frac{1}{2}"      "3 cm" -> without_unit() -> "3"
+"$\\text{(B)}$" -> undress() -> "(B)"        "So x is 7." -> stated() -> "7"
+"x = 1 1/2" -> tidy() -> "1\\frac{1}{2}"     "3 cm" -> without_unit() -> "3"
 """
 
 import re
 
 from verl_axpo.eval.scorers.numeric import is_number
-from verl_axpo.eval.scorers.wrapping import unboxed, undress
+from verl_axpo.rewards.answer import boxed
+from verl_axpo.rewards.typography import plain
 
 MAX_CHARACTERS = 1000  # a longer text is no answer; it would be read for what stands after its last sign
+_MAX_BOXES = 8  # nested boxes that are opened; more is not an answer
 
 _LETTER_OF_A_SENTENCE = re.compile(r"^\(?([A-E])\)?\n| \(?([A-E])\)?\.$")  # first line, or last word
 _SPOKEN = re.compile(r"\banswer\s+(?:is|should\s+be)\s*:?\s*", re.IGNORECASE)
@@ -35,22 +38,36 @@ _WIDER: tuple[tuple[str, str], ...] = (
     (r"\\frac(\d)(\d)", r"\\frac{\1}{\2}"),
     (r"^(?:approximately|roughly|about|around)(?=\d|\\)", ""),
 )
-FULL_WIDTH = str.maketrans("\uff1b\uff0c\uff08\uff09", ";,()")  # the problems are translated from Chinese
-_SPACE = r"(?:\s|~|\\[,;:! ])"
 # MATH-V drops every space, and reads 1 1/2 as 11/2. Spaces stand in groups of three digits, and in mixed numbers; any
 # other one between two digits stays, as a sign that has no value.
-_GROUPED = re.compile(rf"(?<![\d.,])\d{{1,3}}(?:{_SPACE}+\d{{3}})+(?!\d|\s*/)")
-_MIXED = re.compile(rf"(\d){_SPACE}+(\d+)\s*/\s*(\d+)(?!\d)")
-_BETWEEN_DIGITS = re.compile(rf"(?<=\d){_SPACE}+(?=\d)")
+_GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:\s+\d{3})+(?!\d|\s*/)")
+_MIXED = re.compile(r"(\d)\s+(\d+)\s*/\s*(\d+)(?!\d)")
+_BETWEEN_DIGITS = re.compile(r"(?<=\d)\s+(?=\d)")
 _DEGREE = re.compile(r"\^\s*\{?\s*\\circ(?![a-zA-Z])\s*\}?")
-# A unit after a value, by its form: a font command without digits, or words, and what joins and raises units.
-_FONT = r"\\(?:text|mathrm|mbox|operatorname)\s*\{[^{}\d]*\}"
+# A unit after a value, by its form: words, or a single letter after a space, and what joins and raises units.
 _UNIT = re.compile(
-    rf"(?<=[\d)\]}}°π!]){_SPACE}*(?!(?:hundred|thousand|million|billion|trillion|dozen|hal(?:f|ves)|or|and|pi)s?\b)"
-    rf"(?:{_FONT}|(?<![^\W\d_\\])[^\W\d_]{{2,}}(?![^\W\d_])|(?<=[\s}}°])[mgshlLKNJWVACF](?!\w))"
-    rf"(?:{_FONT}|(?<![^\W\d_\\])[^\W\d_]+(?![^\W\d_])|\\cdot(?![a-zA-Z])|\\[,;: ]|[\s./·*]"
-    r"|\^\s*\{?\s*-?\d\s*\}?|[²³])*$"
+    r"(?<=[\d)\]}°π!])\s*(?!(?:hundred|thousand|million|billion|trillion|dozen|hal(?:f|ves)|or|and|pi)s?\b)"
+    r"(?:(?<![^\W\d_\\])[^\W\d_]{2,}(?![^\W\d_])|(?<=[\s}°])[mgshlLKNJWVACF](?!\w))"
+    r"(?:(?<![^\W\d_\\])[^\W\d_]+(?![^\W\d_])|\\cdot(?![a-zA-Z])|[\s./·*]|\^\s*\{?\s*-?\d\s*\}?)*$"
 )
+
+
+def unboxed(text: str) -> str:
+    r"""The content of the last `\boxed{}`, boxes inside it opened too; the text itself when there is none."""
+    for _ in range(_MAX_BOXES):
+        inner = boxed(text)
+        if inner is None:
+            return text
+        text = inner
+    return text
+
+
+def undress(answer: str) -> str:
+    r"""The answer in the rewards' plain spelling; of several boxes the last one counts.
+
+    Example: `undress(r"$\mathbf{C}$") == "C"`
+    """
+    return re.sub(r"[ ~]+", " ", plain(unboxed(answer))).strip('" ')
 
 
 def stated(answer: str) -> str:
@@ -74,21 +91,21 @@ def tidy(text: str, *, wider: bool = True) -> str:
 
     Example: `tidy(r"x = \dfrac12^{\circ}") == r"\frac{1}{2}"`
     """
-    plain = (_digits_apart(undress(text)) if wider else unboxed(text)).lower()
+    short = (_digits_apart(undress(text)) if wider else unboxed(text)).lower()
     for pattern, replacement in (*_REWRITES, *_WIDER) if wider else _REWRITES:
-        plain = re.sub(pattern, replacement, plain, flags=re.DOTALL)
-    return plain.rstrip(".").lstrip(":")
+        short = re.sub(pattern, replacement, short, flags=re.DOTALL)
+    return short.rstrip(".").lstrip(":")
 
 
 def _digits_apart(text: str) -> str:
     """The text without the spaces inside numbers, and with a sign for a space that stands between two."""
-    grouped = _GROUPED.sub(lambda number: re.sub(_SPACE, "", number[0]), text.translate(FULL_WIDTH))
+    grouped = _GROUPED.sub(lambda number: re.sub(r"\s", "", number[0]), text)
     return _BETWEEN_DIGITS.sub("\u2423", _MIXED.sub(r"\1\\frac{\2}{\3}", grouped))
 
 
 def without_unit(answer: str) -> str:
-    r"""The answer without a unit at its end, which no official comparison knows.
+    r"""The undressed answer without a unit at its end, which no official comparison knows.
 
     Example: `without_unit(r"3 \text{ cm}^2") == "3"`, `without_unit("2x") == "2x"`
     """
-    return answer if len(answer) > MAX_CHARACTERS else _UNIT.sub("", _DEGREE.sub("°", answer).rstrip(" ."))
+    return answer if len(answer) > MAX_CHARACTERS else _UNIT.sub("", _DEGREE.sub("°", undress(answer)).rstrip(" ."))

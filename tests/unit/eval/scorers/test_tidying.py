@@ -2,7 +2,7 @@
 
 import pytest
 
-from verl_axpo.eval.scorers.wrapping import spaced, undress
+from verl_axpo.eval.scorers.tidying import undress
 from verl_axpo.rewards.answer import final_answer
 
 
@@ -24,7 +24,12 @@ from verl_axpo.rewards.answer import final_answer
         (r"\text{B}", "B"),
         (r"$\mathbf{B}$", "B"),
         (r"\textbf{(B)} blue", "(B) blue"),
-        ("$5$ and $6$", "$5$ and $6$"),  # two formulas, no pair around the whole
+        ("$5$ and $6$", "5 and 6"),
+        (r"it is \(5\,m\)", "it is 5 m"),
+        (r"x=5,\ y=2", "x=5, y=2"),  # the command is the backslash with its space
+        ("5~m", "5 m"),
+        (r"x\\ y", r"x\\ y"),  # a line break, and then a space
+        (r"\sin 5", r"\sin 5"),
         (r"\frac{1}{2}", r"\frac{1}{2}"),
         ("$", "$"),
         ("", ""),
@@ -32,21 +37,6 @@ from verl_axpo.rewards.answer import final_answer
 )
 def test_undress(answer: str, expected: str) -> None:
     assert undress(answer) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("$5$ and $6$", " 5  and  6 "),
-        (r"it is \(5\,m\)", "it is  5 m "),
-        (r"x=5,\ y=2", "x=5, y=2"),  # the command is the backslash with its space
-        ("5~m", "5 m"),
-        (r"x\\ y", r"x\\ y"),  # a line break, and then a space
-        (r"\sin 5", r"\sin 5"),
-    ],
-)
-def test_spaced(text: str, expected: str) -> None:
-    assert spaced(text) == expected
 
 
 @pytest.mark.parametrize(
