@@ -15,6 +15,7 @@ from verl_axpo.eval.benchmarks._images import encoded
 from verl_axpo.eval.scorers import choice, dynamath
 from verl_axpo.eval.scorers.judging import Judge, missing
 from verl_axpo.eval.types import AnswerType, Question, Score
+from verl_axpo.rewards.choice import options_in
 
 _LETTERS = string.ascii_uppercase[:6]  # two questions have six options, none has more
 _KINDS: dict[str, AnswerType] = {"float": "math", "int": "math", "single answer": "math", "multiple choice": "choice"}
@@ -31,7 +32,7 @@ def to_question(row: Row, uid: str, folder: Path | None) -> Question:
         ground_truth=str(row["ground_truth"]),
         answer_type=kind,
         images=(encoded(row["decoded_image"], folder),),
-        options=choice.inline_options(text) if kind == "choice" else (),
+        options=options_in(text) if kind == "choice" else (),
         metadata={"question": text} | {key: str(row[key]) for key in ("answer_type", "subject", "knowledge_level")},
     )
 

@@ -12,14 +12,14 @@ from verl_axpo.eval import prompts
 from verl_axpo.eval.benchmarks._base import Benchmark, Row, Source, paper_8b
 from verl_axpo.eval.benchmarks._grading import checked_letter, choice_grade
 from verl_axpo.eval.benchmarks._images import encoded
-from verl_axpo.eval.scorers import choice
 from verl_axpo.eval.types import Question
+from verl_axpo.rewards.choice import options_in
 
 
 def to_question(row: Row, uid: str, folder: Path | None) -> Question:
     """The text is taken as it stands: it holds the options and its own instruction."""
     text = str(row["text"])
-    options = choice.inline_options(text)
+    options = options_in(text)
     return Question(
         benchmark="vstar",
         uid=uid,

@@ -11,14 +11,10 @@ import string
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from verl_axpo.eval.scorers.containment import is_said, plain
-from verl_axpo.eval.scorers.denial import REACH, is_denied
+from verl_axpo.eval.scorers.sentences import REACH, folded, is_denied, is_said
 from verl_axpo.eval.scorers.tidying import undress
 
 MAX_CHARACTERS = 1000  # a longer text is no answer; somewhere it names any option
-# How DynaMath and V* carry options inside the question: "(A) red (B) blue", or lines "A. red", "A: red".
-_INLINE = re.compile(r"\(([A-Z])\)\s*(.*?)(?=\s*\([A-Z]\)|\n|$)", re.DOTALL)
-_LINES = re.compile(r"^([A-Z])[.:]\s*(.*)$", re.MULTILINE)
 _ALONE = re.compile(r"[(\[{]?\s*([a-z])\s*[)\]}]?\s*[.:,;]?", re.IGNORECASE)
 _OPEN, _CLOSE = r"[(\[{*\"'$]*", r"[)\]}*\"'$]*"
 # "A red car": an article, unless the next word joins, judges or explains a choice.
@@ -39,18 +35,6 @@ _BRACKETED = re.compile(r"[(\[][A-Za-z][)\]]")
 _LABEL = re.compile(r"[).:](?:\s|$)")
 
 
-def inline_options(question: str) -> tuple[str, ...]:
-    """The texts of options written inside a question; empty unless their letters run from A upwards.
-
-    Example: `inline_options("Larger? Choices: (A) yes (B) no") == ("yes", "no")`
-    """
-    for pattern in (_INLINE, _LINES):
-        found = pattern.findall(question)
-        if found and is_lettered([mark for mark, _ in found]):
-            return tuple(text.strip() for _, text in found)
-    return ()
-
-
 def is_lettered(options: Sequence[str]) -> bool:
     """Whether the options are literally A, B, C, ...: they are drawn in the image, the text has nothing to add."""
     return list(options) == list(string.ascii_uppercase[: len(options)])
@@ -58,24 +42,21 @@ def is_lettered(options: Sequence[str]) -> bool:
 
 def _named(text: str) -> list[set[str]]:
     """The letters the text names and does not deny, the plainest way of naming first."""
-    answers, options, marked, words = (set[str]() for _ in range(4))
+    ways = answers, options, marked, words = [set[str]() for _ in range(4)]
     for group in _GROUP.finditer(text):
         before, after = text[max(0, group.start() - REACH) : group.start()], text[group.end() :]
         letters = set(re.findall(_LETTER, group[0]))
-        announced = _ANSWER.search(before) or _OPTION.search(before)
-        if is_denied(before, after) or not _is_naming(group[0], letters, bool(announced) and not after.strip(" .")):
+        is_answer, is_option = bool(_ANSWER.search(before)), bool(_OPTION.search(before))
+        is_bracketed = _BRACKETED.match(group[0]) is not None
+        # A small letter alone is a word or a variable, but in brackets, or where it closes an announcement
+        is_closing = (is_answer or is_option) and not after.strip(" .")
+        is_naming = is_bracketed or is_closing or any(map(str.isupper, letters))
+        if is_denied(before, after) or not is_naming:
             continue
-        letters = {mark.upper() for mark in letters}
-        words |= letters
-        answers |= letters if _ANSWER.search(before) else set()
-        options |= letters if _OPTION.search(before) else set()
-        marked |= letters if _BRACKETED.match(group[0]) or _LABEL.match(after) or group[0].endswith(")") else set()
-    return [answers, options, marked, words]
-
-
-def _is_naming(group: str, letters: set[str], closes: bool) -> bool:
-    """A small letter alone is a word or a variable, but in brackets, or where it closes an announcement."""
-    return any(mark.isupper() for mark in letters) or bool(_BRACKETED.match(group)) or closes
+        is_marked = is_bracketed or _LABEL.match(after) is not None or group[0].endswith(")")
+        for way, holds in ((answers, is_answer), (options, is_option), (marked, is_marked), (words, True)):
+            way.update(mark.upper() for mark in letters if holds)
+    return ways
 
 
 def _where(options: Sequence[str], holds: Callable[[str], bool]) -> set[str]:
@@ -103,7 +84,7 @@ def letter(answer: str, letters: str, options: Sequence[str] = ()) -> str | None
     if len(text) > MAX_CHARACTERS:
         return None
     alone = {found[1].upper()} if (found := _ALONE.fullmatch(text)) else set()
-    whole = _where(texts, lambda option: plain(option) == plain(text) != "")
+    whole = _where(texts, lambda option: folded(option) == folded(text) != "")
     for named in (alone, whole, *_named(text), _where(texts, partial(is_said, text))):
         if distinct := named & set(letters):
             return distinct.pop() if len(distinct) == 1 else None

@@ -9,18 +9,9 @@ from typing import Protocol
 
 from verl_axpo.errors import InfraFailure
 from verl_axpo.eval.types import Score
+from verl_axpo.rewards.judge_prompt import Verdict
 
 MISSING = "no final answer"
-
-
-class Verdict(Protocol):
-    """What a judge says: `correct`, and why in a line."""
-
-    @property
-    def correct(self) -> bool: ...
-
-    @property
-    def reason(self) -> str: ...
 
 
 class Judge(Protocol):

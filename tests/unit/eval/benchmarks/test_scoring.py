@@ -8,8 +8,8 @@ import pytest
 
 from verl_axpo.errors import InfraFailure
 from verl_axpo.eval import benchmarks
-from verl_axpo.eval.scorers import choice
 from verl_axpo.eval.types import Question, Score
+from verl_axpo.rewards.choice import options_in
 
 
 @dataclass
@@ -206,7 +206,7 @@ def test_a_denied_letter_is_wrong_whatever_the_official_code_reads(data: dict[st
 def test_a_sixth_option_can_be_right(data: dict[str, Path]) -> None:
     months = "(A) January (B) February (C) March (D) April (E) May (F) June"
     text = f"Which month? Choices: {months}"
-    options = choice.inline_options(text)
+    options = options_in(text)
     asked = replace(question(data, "dynamath", 1), ground_truth="F", options=options)
     for answer in ("F", "(F)", "F. June", "The answer is F", "June"):
         assert score(asked, answer).correct

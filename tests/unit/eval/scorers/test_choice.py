@@ -5,6 +5,7 @@ import time
 import pytest
 
 from verl_axpo.eval.scorers import choice
+from verl_axpo.rewards.choice import options_in
 
 COLOURS = ("red", "light blue", "blue", "a cat")
 LETTERED = ("A", "B", "C", "D")
@@ -236,8 +237,8 @@ def test_an_options_text_counts_where_it_is_said(answer: str, options: tuple[str
         ("No options.", ()),
     ],
 )
-def test_inline_options(question: str, expected: tuple[str, ...]) -> None:
-    assert choice.inline_options(question) == expected
+def test_options_inside_a_question(question: str, expected: tuple[str, ...]) -> None:
+    assert options_in(question) == expected
 
 
 @pytest.mark.parametrize(
