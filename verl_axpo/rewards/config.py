@@ -3,9 +3,10 @@
 import os
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 OnInfraFailure = Literal["mark", "raise"]
+_S = TypeVar("_S", bound="_Settings")
 
 
 class _Settings:
@@ -14,7 +15,7 @@ class _Settings:
     _WHERE: ClassVar[str]
 
     @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
+    def from_mapping(cls: type[_S], mapping: Mapping[str, Any]) -> _S:
         """Parse a mapping.
 
         Raises:

@@ -21,7 +21,7 @@ from verl_axpo.eval.benchmarks import _base
 from verl_axpo.eval.benchmarks._base import Benchmark, BenchmarkError, PaperRow
 from verl_axpo.eval.benchmarks._images import fault
 from verl_axpo.eval.benchmarks._reading import Table, read
-from verl_axpo.eval.scorers.judging import Judge, Verdict
+from verl_axpo.eval.scorers.judging import Judge
 from verl_axpo.eval.types import Question, Score
 
 __all__ = [
@@ -29,7 +29,6 @@ __all__ = [
     "BenchmarkError",
     "Judge",
     "PaperRow",
-    "Verdict",
     "commit_of",
     "get",
     "judged",
