@@ -26,68 +26,48 @@ _ADVICE: dict[str, str] = {
     "tavily-search": "tavily-search: when the answer is a fact that you are not sure of.",
 }
 
-# The key order is the one pydantic dumps (verl.tools.schemas), which is the order the rollout renders.
+
+def _schema(name: str, description: str, parameters: Mapping[str, tuple[str, str]], required: Sequence[str]) -> Schema:
+    """An OpenAI function schema; parameters are (type, description) by name.
+
+    The key order is the one pydantic dumps (verl.tools.schemas), which is the order the rollout renders.
+    """
+    properties = {key: {"type": kind, "description": text} for key, (kind, text) in parameters.items()}
+    schema = {"type": "object", "properties": properties, "required": list(required)}
+    return {"type": "function", "function": {"name": name, "description": description, "parameters": schema}}
+
+
 _SCHEMAS: dict[str, Schema] = {
-    "python": {
-        "type": "function",
-        "function": {
-            "name": "python",
-            "description": (
-                "Run Python code like a notebook cell: variables stay for later calls; printed text, the last "
-                "expression's value and shown figures come back. numpy, scipy, sympy, matplotlib and PIL are "
-                "installed; the conversation's images are in `_pil_images` (PIL) and `_images` (paths). No network, "
-                "no processes."
-            ),
-            "parameters": {
-                "type": "object",
-                "properties": {
-                    "code": {"type": "string", "description": "The code to run."},
-                    "timeout": {"type": "number", "description": "Seconds the code may take (default 12)."},
-                },
-                "required": ["code"],
-            },
+    "python": _schema(
+        "python",
+        "Run Python code like a notebook cell: variables stay for later calls; printed text, the last expression's "
+        "value and shown figures come back. numpy, scipy, sympy, matplotlib and PIL are installed; the conversation's "
+        "images are in `_pil_images` (PIL) and `_images` (paths). No network, no processes.",
+        {
+            "code": ("string", "The code to run."),
+            "timeout": ("number", "Seconds the code may take (default 12)."),
         },
-    },
-    "image_zoom_in": {
-        "type": "function",
-        "function": {
-            "name": "image_zoom_in",
-            "description": "Crop a box out of an image and return it magnified.",
-            "parameters": {
-                "type": "object",
-                "properties": {
-                    "bbox_2d": {
-                        "type": "array",
-                        "description": "The box as [x1, y1, x2, y2], in thousandths of width and height.",
-                    },
-                    "label": {"type": "string", "description": "What the box shows."},
-                    "img_idx": {
-                        "type": "integer",
-                        "description": "Which image of the conversation to crop, counted from 0 (the default).",
-                    },
-                },
-                "required": ["bbox_2d", "label"],
-            },
+        ["code"],
+    ),
+    "image_zoom_in": _schema(
+        "image_zoom_in",
+        "Crop a box out of an image and return it magnified.",
+        {
+            "bbox_2d": ("array", "The box as [x1, y1, x2, y2], in thousandths of width and height."),
+            "label": ("string", "What the box shows."),
+            "img_idx": ("integer", "Which image of the conversation to crop, counted from 0 (the default)."),
         },
-    },
-    "tavily-search": {
-        "type": "function",
-        "function": {
-            "name": "tavily-search",
-            "description": "Search the web and return passages with their sources.",
-            "parameters": {
-                "type": "object",
-                "properties": {
-                    "query": {"type": "string", "description": "What to search for, in a few words."},
-                    "max_results": {
-                        "type": "integer",
-                        "description": "How many results to return, 1 to 20 (5 is the default).",
-                    },
-                },
-                "required": ["query"],
-            },
+        ["bbox_2d", "label"],
+    ),
+    "tavily-search": _schema(
+        "tavily-search",
+        "Search the web and return passages with their sources.",
+        {
+            "query": ("string", "What to search for, in a few words."),
+            "max_results": ("integer", "How many results to return, 1 to 20 (5 is the default)."),
         },
-    },
+        ["query"],
+    ),
 }
 
 _SYSTEM = """You answer questions about images. You may use tools, any number of times, or none.

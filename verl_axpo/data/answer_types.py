@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from verl_axpo.eval.types import AnswerType
 from verl_axpo.rewards.algebra import is_constant
+from verl_axpo.rewards.answer import plain
 from verl_axpo.rewards.choice import chosen_letter, options_in
 from verl_axpo.rewards.math import read
 from verl_axpo.rewards.short_text import as_date, words
-from verl_axpo.rewards.typography import plain
 from verl_axpo.rewards.units import without_units
 
 _SPEAKS_MATHEMATICS = re.compile(r"[\d\\+*/^=<>≤≥√π∞]|[a-z)]\s*-|-\s*[a-z(]")

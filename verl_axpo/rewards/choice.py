@@ -11,16 +11,18 @@ import unicodedata
 from collections.abc import Sequence
 
 from verl_axpo.rewards import short_text
+from verl_axpo.rewards.answer import MAX_CHARS, plain
 from verl_axpo.rewards.math import compare
-from verl_axpo.rewards.typography import MAX_CHARS, plain
 
 LETTERS = "ABCDEFGHIJ"  # MathVision and ViRL39K have up to ten options
 
 _DRESS = '*_`$" \n'  # emphasis, quotes, math delimiters around an answer
 _LETTER = f"[{LETTERS}{LETTERS.lower()}]"
 _PREFIX = re.compile(
-    r"^(?:(?:so|thus|therefore|hence)\b,?\s*)?(?:(?:i\s+(?:would\s+)?)?(?:choose|pick|select)\s+|(?:正确)?答案[是为选]?\s*:?\s*|选\s*|(?:(?:the|my)\s+)?(?:(?:correct|right|final|best)\s+)?"
-    r"(?:answer|option|choice)\b(?:\s+(?:is|would be)\b|\s*[:=])?\s*)(?:option|choice)?\s*:?\s*(?=\W?\w)",
+    r"^(?:(?:so|thus|therefore|hence)\b,?\s*)?"
+    r"(?:(?:i\s+(?:would\s+)?)?(?:choose|pick|select)\s+|(?:正确)?答案[是为选]?\s*:?\s*|选\s*"
+    r"|(?:(?:the|my)\s+)?(?:(?:correct|right|final|best)\s+)?(?:answer|option|choice)\b"
+    r"(?:\s+(?:is|would be)\b|\s*[:=])?\s*)(?:option|choice)?\s*:?\s*(?=\W?\w)",
     re.IGNORECASE,
 )
 _LABEL = re.compile(
@@ -66,8 +68,7 @@ def chosen_letter(answer: str, options: Sequence[str] = ()) -> str | None:
     if letter is None:
         text = _PREFIX.sub("", text, count=1)
         letter = _letter_of_text(text, options) or _labelled(text, options)
-    exists = letter is not None and (not options or letter in LETTERS[: len(options)])
-    return letter if exists else None
+    return letter if letter in tuple(LETTERS[: len(options) or None]) else None
 
 
 def options_in(question: str) -> tuple[str, ...]:

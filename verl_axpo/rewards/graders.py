@@ -13,11 +13,10 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from verl_axpo.rewards import choice, short_text
-from verl_axpo.rewards.answer import normalise
+from verl_axpo.rewards.answer import MAX_CHARS, normalise
 from verl_axpo.rewards.config import JudgeConfig, RewardConfig
 from verl_axpo.rewards.judge import Judge
 from verl_axpo.rewards.math import compare
-from verl_axpo.rewards.typography import MAX_CHARS
 
 # Data sources whose rows are all of one type. A name also covers what follows it behind a slash ("tiny/perception").
 DATA_SOURCES: dict[str, str] = {

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 from verl_axpo.rewards import short_text
 from verl_axpo.rewards.algebra import Poly, TooLarge, approximate, is_constant, number
+from verl_axpo.rewards.answer import MAX_CHARS, plain
 from verl_axpo.rewards.reader import Reader
 from verl_axpo.rewards.statements import Item
 from verl_axpo.rewards.tokens import Unreadable, source, tokens
-from verl_axpo.rewards.typography import MAX_CHARS, plain
 from verl_axpo.rewards.units import in_base_units, units_of, without_units
 
 ROUNDED_DIGITS = 6  # a decimal with this many significant digits or more stands for everything that rounds to it

@@ -64,10 +64,8 @@ def _files(config: Any) -> Iterator[Path]:
     validates = trainer.get("val_before_train", True) or trainer.get("test_freq", -1) > 0
     for key in ("data.train_files", "data.val_files") if validates else ("data.train_files",):
         named = OmegaConf.select(config, key) or []
-        for one in [named] if isinstance(named, str) else named:
-            path = Path(str(one)).expanduser()
-            if path.suffix == ".parquet" and path.is_file():
-                yield path
+        paths = [Path(str(name)).expanduser() for name in ([named] if isinstance(named, str) else named)]
+        yield from (path for path in paths if path.suffix == ".parquet" and path.is_file())
 
 
 def _rows(path: Path) -> dict[tuple[str, str | None], list[int]]:
@@ -75,7 +73,7 @@ def _rows(path: Path) -> dict[tuple[str, str | None], list[int]]:
     import pyarrow.parquet as pq
 
     file = pq.ParquetFile(path)
-    leaves = {column.path for column in (file.schema.column(at) for at in range(len(file.schema)))}
+    leaves = {file.schema.column(at).path for at in range(len(file.schema))}
     wanted = [name for name in ("data_source", "extra_info.answer_type") if name in leaves]
     batches = (batch.to_pylist() for batch in file.iter_batches(columns=wanted))
     numbers: dict[tuple[str, str | None], list[int]] = {}

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import date, datetime
 
-from verl_axpo.rewards.typography import MAX_CHARS, plain
+from verl_axpo.rewards.answer import MAX_CHARS, plain
 
 _ARTICLE = re.compile(r"^(?:the|an|a(?!\s+(?:positive|negative|plus|minus|major|minor|flat|sharp)\b))\s+(?=\w\w)", re.I)
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
@@ -20,15 +20,9 @@ _EXCLAMATION = re.compile(r"(?<!\d)!")  # 5! is a number of its own
 _TOKEN = re.compile(  # a minus sign before a number or after a letter ("A-") speaks, a hyphen does not
     r"\d+(?:\.\d+)?|(?<![\w.])\.\d+|[^\W\d_]+|(?<![\w)])-(?=[\w.])|(?<=[^\W\d_])-(?!\w)|[^\w\s-]"
 )
-_SPEAKING = "#%&@/!"  # of all punctuation; mathematical signs, currencies and pictures speak too
-_DATES = (
-    "%B %d %Y",
-    "%d %B %Y",
-    "%b %d %Y",
-    "%d %b %Y",
-    "%Y %m %d",
-    "%Y %B %d",
-)  # the others leave open what is the month
+_SPEAKING = "#%&@/!-"  # of all punctuation; mathematical signs, currencies and pictures speak too
+# The other orders leave open what is the month
+_DATES = ("%B %d %Y", "%d %B %Y", "%b %d %Y", "%d %b %Y", "%Y %m %d", "%Y %B %d")
 _AROUND_DATES = frozenset(("st", "nd", "rd", "th", "of", "/", "年", "月", "日"))
 
 
@@ -73,10 +67,6 @@ def _glued(tokens: Sequence[str]) -> str:
 
 
 def _speaks(token: str) -> bool:
-    is_word = token[0].isalnum() or token[0] == "."
-    return (
-        (is_word and token != ".")
-        or token in _SPEAKING
-        or token == "-"
-        or (unicodedata.category(token[0])[0] == "S" and token != "`")
-    )
+    if token[0].isalnum() or (token[0] == "." and token != "."):
+        return True
+    return token in _SPEAKING or (unicodedata.category(token[0])[0] == "S" and token != "`")

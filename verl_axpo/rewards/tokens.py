@@ -18,20 +18,14 @@ FUNCTIONS = frozenset(f"\\{name}" for name in _FUNCTION_NAMES.split())
 GREEK = frozenset(f"\\{name}" for name in _GREEK_NAMES.split())
 ATOMS = FUNCTIONS | {"(", "[", "{", "\\{", "\\frac", "\\sqrt", "\\angle", "\\triangle"}
 
-_SIGNS = {
-    "×": "*", "·": "*", "⋅": "*", "∙": "*", "÷": "\\div", "≤": "\\le", "≥": "\\ge", "≠": "\\ne", "∞": "\\infty",
-    "∪": "\\cup",
-    "∩": "\\cap", "±": "\\pm", "√": "\\sqrt", "∈": "\\in", "≈": "\\approx", "≡": "\\equiv", "→": "\\to", "∠": "\\angle",
-    "△": "\\triangle", "∅": "\\emptyset", "or": "\\or", "and": "\\or", "infinity": "\\infty", "sqrt": "\\sqrt",
-    "\\times": "*", "\\cdot": "*", "\\dfrac": "\\frac", "\\tfrac": "\\frac", "\\cfrac": "\\frac", "\\leq": "\\le",
-    "\\leqslant": "\\le", "\\geq": "\\ge", "\\geqslant": "\\ge", "\\neq": "\\ne", "\\lt": "<", "\\gt": ">",
-    "\\degree": "°",
-    "\\rightarrow": "\\to", "\\lbrace": "\\{", "\\rbrace": "\\}", "\\lvert": "|", "\\rvert": "|", "\\vert": "|",
-    "\\varnothing": "\\emptyset", "\\exp": "\\exp", "α": "\\alpha", "β": "\\beta", "γ": "\\gamma", "δ": "\\delta",
-    "θ": "\\theta", "λ": "\\lambda", "π": "\\pi", "ρ": "\\rho", "σ": "\\sigma", "τ": "\\tau", "φ": "\\phi",
-    "ω": "\\omega",
-    "Δ": "\\Delta",
-}  # fmt: skip
+_NAMES = (  # each sign's other names
+    r"* × · ⋅ ∙ \times \cdot; \div ÷; \le ≤ \leq \leqslant; \ge ≥ \geq \geqslant; \ne ≠ \neq;"
+    r"\infty ∞ infinity; \cup ∪; \cap ∩; \pm ±; \sqrt √ sqrt; \in ∈; \approx ≈; \equiv ≡; \to → \rightarrow;"
+    r"\angle ∠; \triangle △; \emptyset ∅ \varnothing; \or or and; \frac \dfrac \tfrac \cfrac; < \lt; > \gt;"
+    r"° \degree; \{ \lbrace; \} \rbrace; | \lvert \rvert \vert; \alpha α; \beta β; \gamma γ; \delta δ;"
+    r"\theta θ; \lambda λ; \pi π; \rho ρ; \sigma σ; \tau τ; \phi φ; \omega ω; \Delta Δ"
+)
+_SIGNS = {name: sign for sign, *names in map(str.split, _NAMES.split(";")) for name in names}
 _REWRITES = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from verl_axpo.rewards.math import compare, read
-from verl_axpo.rewards.typography import MAX_CHARS
+from verl_axpo.rewards.answer import MAX_CHARS
 
 LIMIT_S = 0.5  # of processor time for a few comparisons; each takes milliseconds
 

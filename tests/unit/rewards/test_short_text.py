@@ -3,7 +3,7 @@
 import pytest
 
 from verl_axpo.rewards.short_text import as_date, matches, words
-from verl_axpo.rewards.typography import MAX_CHARS
+from verl_axpo.rewards.answer import MAX_CHARS
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,7 @@ r"""What an answer states, in one spelling: before values and texts are compared
 import re
 
 from verl_axpo.eval.scorers.numeric import is_number
-from verl_axpo.rewards.answer import boxed
-from verl_axpo.rewards.typography import plain
+from verl_axpo.rewards.answer import boxed, plain
 
 MAX_CHARACTERS = 1000  # a longer text is no answer; it would be read for what stands after its last sign
 _MAX_BOXES = 8  # nested boxes that are opened; more is not an answer
