@@ -26,7 +26,7 @@ _SIGNS = str.maketrans(
     }
 )
 _WRAPPER = re.compile(
-    r"\\(?:text|textbf|textit|textrm|mathrm|mathit|underline|rm|bf|operatorname|mbox)\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
+    r"\\(?:text|textbf|textit|textrm|mathrm|mathit|underline|rm|bf|operatorname|mbox|fbox)\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
 )
 _BOLD = re.compile(r"\\(?:mathbf|boldsymbol|bm)\s*\{([^{}]{2,}|[^a-z{}])\}")  # a small bold letter is a vector
 _TWICE = 2  # wrappers inside wrappers
@@ -36,7 +36,7 @@ _REWRITES = [
         (r"(?<!\\)\\[()\[\]]|\$\$", " "),
         (r"(?<!\\)\$([^$]+)(?<!\\)\$(?!\d)", r"\1"),
         (r"\\(?:left|right|[bB]igg?[lr]?|displaystyle)(?![a-zA-Z])\.?", ""),
-        (r"\*\*([^*]+)\*\*|`([^`]+)`", r"\1\2"),
+        (r"(?<!\w)\*\*([^*]+)\*\*(?!\w)|`([^`]+)`", r"\1\2"),  # in "2**3+5**2" they are powers
         (r"\{,\}", ","),  # a thousands separator as TeX wants it
         (r"(?<!\\)\\[,;: ]|\\q?quad(?![a-zA-Z])", " "),  # not the second half of a row break
         (r"(?<!\\)\\!", ""),

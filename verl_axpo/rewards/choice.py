@@ -28,7 +28,7 @@ _PREFIX = re.compile(
 _LABEL = re.compile(
     rf"^(?:\(\s*({_LETTER})\s*\)|\[\s*({_LETTER})\s*\]|({_LETTER})(?![\w'+#]))(?P<mark>\s*[).:\]]+|\s+-(?=\s))?\s*"
 )
-_ANOTHER = re.compile(rf"^\W*{_LETTER}\W*$|(?:^|[\s(]){_LETTER}\s?[.):\]]", re.ASCII)
+_ANOTHER = re.compile(rf"^\W*{_LETTER}\W*$|(?:^|[\s(]){_LETTER}\s?[.):\]]|[,;/&|+]\s*{_LETTER}\W*$", re.ASCII)
 _REASON = re.compile(r"^(?:because|since)\b", re.IGNORECASE)
 _HEDGE = re.compile(
     r"not?|nor|neither|never|or|either|wrong|incorrect|false|except|but|isnt|arent|cannot|maybe|probably|possibly|perhaps|"
@@ -141,5 +141,7 @@ def _labelled(text: str, options: Sequence[str]) -> str | None:
 
 def _is_harmless(rest: str) -> bool:
     """Whether the text names no other option and takes nothing back."""
+    if rest.endswith("?"):
+        return False
     names_another = _ANOTHER.search(rest) is not None or (_REASON.match(rest) and re.search(rf"\b[{LETTERS}]\b", rest))
     return not names_another and not any(map(_HEDGE.fullmatch, short_text.words(rest)))

@@ -22,6 +22,7 @@ FLOAT_DIGITS = 16  # of a binary float
 FLOAT_NOISE = 1e-14  # relative; what binary floats add to a value stays below
 _SPACE = re.compile(r"(?<!\d) | (?!\d)")  # "1 2" is not "12"
 _DATE = re.compile(r"\d{4}([-/])\d{1,2}\1\d{1,2}")  # 2021-03-05 is no subtraction
+_WORD = re.compile(r"[^\W\d_]{2}|[\u4e00-\u9fff]")  # signs alone are no text: ']1,2[' is not "1 2"
 MAX_UNORDERED = 30  # items; longer lists are compared in order
 
 
@@ -44,7 +45,10 @@ def compare(answer: str, truth: str) -> bool | None:
     except TooLarge:
         return None
     if others is None:
-        return "\\" not in ours + theirs and short_text.matches(answer, [truth])
+        is_text = _WORD.search(theirs) is not None and "\\" not in ours + theirs
+        return is_text and short_text.matches(answer, [truth])
+    if {"\\and", "\\or"} <= {*found, *wanted} and {"<", ">", "\\le", "\\ge"} & set(wanted):  # "x<1 and x>2"
+        return False
     if items is None or (":" in found and ":" in wanted):  # 3:4 and 6:8 are two scores, 3:4 is also 3/4
         return False
     margin = max(_margin(found), _margin(wanted))
@@ -82,7 +86,7 @@ def _read(found: list[str]) -> list[Item] | None:
 
 def _both_signs(found: list[str]) -> list[str]:
     r"""A statement with one \pm as the list of two."""
-    if found.count("\\pm") != 1 or any(token in (",", ";", "\\\\", "\\or") for token in found):
+    if found.count("\\pm") != 1 or any(token in (",", ";", "\\\\", "\\or", "\\and") for token in found):
         return found
     return [sign if token == "\\pm" else token for sign in "+-" for token in (*found, ",")][:-1]
 

@@ -16,7 +16,7 @@ MAX_DEPTH = 40  # factors inside factors
 MAX_TOKENS = 300  # a longer text equals only itself
 _RELATIONS = ("=", "<", ">", "\\le", "\\ge", "\\ne", "\\in", "\\approx", "\\equiv", "\\to", "\\Rightarrow", "\\sim")
 _APPLIED = tuple("fghFGHP")  # letters before a bracket that are functions, not factors
-_SEPARATORS = frozenset((",", ";", "\\\\", "\\or"))
+_SEPARATORS = frozenset((",", ";", "\\\\", "\\or", "\\and"))
 _CLOSING = {"(": ")]", "[": ")]", "\\{": ("\\}",), "{": "}"}
 
 
@@ -208,7 +208,7 @@ class Reader:
     def _bracket(self, opening: str) -> Poly:
         """A group, or a tuple, interval, set: equal when brackets and items are; a set's order does not count."""
         if opening == "\\{" and self._take("\\}"):
-            return symbol("{}")
+            return symbol("\\emptyset")
         items = self._statement()
         closing = self._take(*_CLOSING[opening])
         if not closing:
@@ -239,6 +239,6 @@ class Reader:
         items: list[Item] = []
         while self._peek() not in ("&", "\\\\", "\\end", ""):
             items.append(self._item())
-            if not self._take(",", ";", "\\or"):
+            if not self._take(",", ";", "\\or", "\\and"):
                 break
         return items

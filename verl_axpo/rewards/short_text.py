@@ -16,11 +16,16 @@ from verl_axpo.rewards.answer import MAX_CHARS, plain
 _ARTICLE = re.compile(r"^(?:the|an|a(?!\s+(?:positive|negative|plus|minus|major|minor|flat|sharp)\b))\s+(?=\w\w)", re.I)
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _APOSTROPHE = re.compile(r"(?<=[^\W\d_])'(?=[^\W\d_])")  # in "O'Brien"; 5'6" are two numbers
+_PRIME = re.compile(r"(?<=\d)(?:''|['\"])(?![^\W\d_])")  # 5' are feet or minutes, where it closes no quotation
+_PRIMES = {"'": "\u2032", '"': "\u2033", "''": "\u2033"}
+_EMPHASIS = re.compile(r"(?<![\w*])\*([^*\s](?:[^*]*[^*\s])?)\*(?![\w*])|^\*\s+")  # any other star speaks: "A*"
 _EXCLAMATION = re.compile(r"(?<!\d)!")  # 5! is a number of its own
 _TOKEN = re.compile(  # a minus sign before a number or after a letter ("A-") speaks, a hyphen does not
-    r"\d+(?:\.\d+)?|(?<![\w.])\.\d+|[^\W\d_]+|(?<![\w)])-(?=[\w.])|(?<=[^\W\d_])-(?!\w)|[^\w\s-]"
+    r"\d+(?:\.\d+)?|(?<![\w.])\.\d+|[^\W\d_]+|(?<![\w)])-(?=[\w.])|(?:(?<=[^\W\d_])|(?<=[^\W\d_]\d))-(?!\w)|[^\w\s-]"
 )
-_SPEAKING = "#%&@/!-"  # of all punctuation; mathematical signs, currencies and pictures speak too
+_SPEAKING = (
+    "#%\u2030\u2031&@/!-*\u2032\u2033"  # of all punctuation; mathematical signs, currencies and pictures speak too
+)
 # The other orders leave open what is the month
 _DATES = ("%B %d %Y", "%d %B %Y", "%b %d %Y", "%d %b %Y", "%Y %m %d", "%Y %B %d")
 _AROUND_DATES = frozenset(("st", "nd", "rd", "th", "of", "/", "年", "月", "日"))
@@ -29,15 +34,27 @@ _AROUND_DATES = frozenset(("st", "nd", "rd", "th", "of", "/", "年", "月", "日
 def matches(answer: str, truths: Sequence[str]) -> bool:
     """Whether `answer` has the words, or is the date, of one of `truths`; an answer without a word matches nothing."""
     ours = words(answer)
-    return bool(ours) and any(_same(ours, words(truth)) for truth in truths)
+    return bool(ours) and any(_same(ours, words(truth)) and _asks(answer) <= _asks(truth) for truth in truths)
+
+
+def _asks(text: str) -> bool:
+    """Whether a question mark ends the text: "blue?" takes the answer back."""
+    return plain(text).rstrip("\"'* ").endswith("?")
 
 
 def words(text: str) -> list[str]:
     """Words, numbers and signs that speak, in lower case, without an article in front."""
     if len(text) > MAX_CHARS:
         return []
-    plainer = _EXCLAMATION.sub("", _APOSTROPHE.sub("", _THOUSANDS.sub("", plain(text))))
+    plainer = _THOUSANDS.sub("", _EMPHASIS.sub(r"\1", plain(text)))
+    plainer = _PRIME.sub(lambda mark: _prime(plainer[: mark.start()], mark[0]), plainer)
+    plainer = _EXCLAMATION.sub("", _APOSTROPHE.sub("", plainer))
     return [token for token in _TOKEN.findall(_ARTICLE.sub("", plainer).casefold()) if _speaks(token)]
+
+
+def _prime(before: str, mark: str) -> str:
+    """The sign as it is where it may close a quotation, else the prime that it stands for."""
+    return mark if before.count(mark) % 2 else _PRIMES[mark]
 
 
 def as_date(tokens: Sequence[str]) -> date | None:

@@ -20,9 +20,9 @@ ATOMS = FUNCTIONS | {"(", "[", "{", "\\{", "\\frac", "\\sqrt", "\\angle", "\\tri
 
 _NAMES = (  # each sign's other names
     r"* × · ⋅ ∙ \times \cdot; \div ÷; \le ≤ \leq \leqslant; \ge ≥ \geq \geqslant; \ne ≠ \neq;"
-    r"\infty ∞ infinity; \cup ∪; \cap ∩; \pm ±; \sqrt √ sqrt; \in ∈; \approx ≈; \equiv ≡; \to → \rightarrow;"
-    r"\angle ∠; \triangle △; \emptyset ∅ \varnothing; \or or and; \frac \dfrac \tfrac \cfrac; < \lt; > \gt;"
-    r"° \degree; \{ \lbrace; \} \rbrace; | \lvert \rvert \vert; \alpha α; \beta β; \gamma γ; \delta δ;"
+    r"\infty ∞ infinity; \cup ∪; \cap ∩; \pm ±; \binom \dbinom \tbinom; \sqrt √ sqrt; \in ∈; \approx ≈;"
+    r"\equiv ≡; \to → \rightarrow; \angle ∠; \triangle △; \emptyset ∅ \varnothing; \or or; \and and; \frac \dfrac \tfrac \cfrac;"
+    r"< \lt; > \gt; ° \degree; \{ \lbrace; \} \rbrace; | \lvert \rvert \vert; \alpha α; \beta β; \gamma γ; \delta δ;"
     r"\theta θ; \lambda λ; \pi π; \rho ρ; \sigma σ; \tau τ; \phi φ; \omega ω; \Delta Δ"
 )
 _SIGNS = {name: sign for sign, *names in map(str.split, _NAMES.split(";")) for name in names}
@@ -38,11 +38,14 @@ _REWRITES = [
         (r"√\s*(\d+(?:\.\d+)?)", r"\\sqrt{\1}"),
         (r"\bper\s?cent\b", "%"),
         (r"\bper\b", "/"),
-        (r"\b(?:square|sq\.?)\s+([a-zA-Z]+)", r"\1^2"),
-        (r"\bcubic\s+([a-zA-Z]+)", r"\1^3"),
+        (r"\b(?:square|sq\.?)\s+([a-zA-Z]+)|\b([a-zA-Z]+)\s+squared\b", r"\1\2^2"),
+        (r"\bcubic\s+([a-zA-Z]+)|\b([a-zA-Z]+)\s+cubed\b", r"\1\2^3"),
         (r"平方([千厘分毫公]?[米里])", r"\1^2"),
         (r"立方([千厘分毫]?米)", r"\1^3"),
-        (r"(?<=[\w}])~|~(?=[a-zA-Z\\])", " "),
+        (r"(?<=[\w})])\s*~", " "),
+        (r">=", "≥"),
+        (r"<=", "≤"),
+        (r"(?<=[\w)}])\s*\*\*\s*(?=[\w({-])", "^"),
     )
 ]
 _TOKEN = re.compile(
@@ -63,7 +66,7 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _MATRICES = ("matrix", "pmatrix", "bmatrix", "smallmatrix", "array")
-_ITEM_ENDS = frozenset(("", ",", ";", "\\\\", "\\or", ")", "]", "}", "\\}", "&", "\\end"))
+_ITEM_ENDS = frozenset(("", ",", ";", "\\\\", "\\or", "\\and", ")", "]", "}", "\\}", "&", "\\end"))
 _IN_UNITS = frozenset(("*", "/", "^", "{", "}", "(", ")", "-"))
 _CURRENCIES = frozenset("$€£¥")
 _MIN_WORD = 3  # letters; a longer run is a word, not a product of variables

@@ -89,7 +89,25 @@ MATH_WRONG: dict[str, Pairs] = {
     ],
 }  # fmt: skip
 
+MATH_WRONG |= {
+    "and is not or": [
+        ("x<1 and x>2", "x<1 or x>2"), ("x>1 or x<2", "x>1 and x<2"), ("x\\le 1 and x\\ge 2", "x\\le 1 or x\\ge 2"),
+    ],
+    "signs of a truth that no rule reads": [
+        ("[1,2]", "]1,2["), ("(1,2)", "]1,2["), ("5", "5‰"), ("5", "5‱"), ("5", "5*"), ("5", "5-"), ("5", "5:"),
+        ("5", "5?"), ("5", "5…"), ("5", "₅"), ("5", '5"'), ("1 2", "1 ? 2"),
+    ],
+    "a tilde in front": [("~p", "p"), ("p", "~p"), ("~x+1", "x+1")],
+    "stars of a power": [("2**3+5**2", "23+52"), ("x**2", "2x"), ("2**3**", "23"), ("x**2", "x*2")],
+}  # fmt: skip
+
 MATH_RIGHT: dict[str, Pairs] = {
+    "relations and powers as on a keyboard": [
+        ("x>=3", "x\\ge 3"), ("x >= 3", "[3,\\infty)"), ("x<=3", "(-\\infty,3]"), ("x**2", "x^2"),
+        ("x**2+y**2", "x^2+y^2"), ("2**(x+1)", "2^{x+1}"), ("5 cm squared", "5 cm^2"), ("5 m cubed", "5"),
+        ("1<=x<=2", "[1,2]"), ("\\fbox{3}", "3"), ("\\{\\}", "\\emptyset"), ("\\dbinom{n}{2}", "\\binom{n}{2}"),
+        ("x<1 or x>2", "x<1, x>2"), ("12\\mathrm{~cm}", "12"), ("5~cm", "5"),
+    ],
     "mixed numbers": [
         ("10 000", "10000"), ("10\\,000", "10000"), ("3/2", "1 1/2"), ("1 1/2", "3/2"), ("1\\frac12", "1.5"),
         ("10{,}000", "10,000"), ("1 234 567", "1234567"), ("-1 1/2", "-3/2"), ("1½", "1.5"), ("2\\tfrac{3}{4}", "11/4"),
@@ -193,7 +211,21 @@ TEXT_WRONG: dict[str, Pairs] = {
     ],
 }  # fmt: skip
 
+TEXT_WRONG |= {
+    "primes": [("5'", '5"'), ("5″", "5′"), ("5''", "5'"), ("6'2'", "6'2\""), ("5", "5'"), ("5'", "5")],
+    "small signs": [
+        ("5‰", "5"), ("5‰", "5%"), ("O2", "O2-"), ("O2-", "O2+"), ("A*", "A"),
+        ("A search", "A* search"), ("a b", "a*b"),
+    ],
+    "taken back by a question mark": [("yes?", "yes"), ("Paris ?", "Paris"), ('"Paris?"', "Paris"), ("Rome?.", "Rome")],
+}  # fmt: skip
+
 TEXT_RIGHT: dict[str, Pairs] = {
+    "quotes, primes and stars": [
+        ("6' 2\"", "6'2\""), ("6′2″", "6'2\""), ("6'2''", "6'2\""), ('"Boeing 747"', "Boeing 747"),
+        ("'Boeing 747'", "Boeing 747"), ("1990's", "1990s"), ("*Paris*", "Paris"), ("* Paris", "Paris"),
+        ("A*", "A*"), ("Who am I", "Who am I?"), ("Who am I?", "Who am I?"),
+    ],
     "spelling": [
         ("\\text{Paris}", "Paris"), ("\\textbf{Paris}", "Paris"), ("$\\mathrm{Paris}$", "Paris"), ("USA", "U.S.A."),
         ("U.S.A", "USA"),
@@ -219,6 +251,8 @@ OPTIONS = ["Vitamin A", "Vitamin C", "Vitamin D", "Both A and B", "\\frac{1}{2}"
 ROMAN = ["I only", "I and II only", "Point D is closest", "None of the above"]
 
 CHOICE_WRONG: dict[str, Pairs] = {
+    "a second letter after a text": [("B. blue, C", "B"), ("B) red / d", "B"), ("(B) red & C.", "B"), ("B. x; A", "B")],
+    "an option's text taken back": [("Vitamin C?", "B"), ("B. Vitamin C?", "B"), ("not Vitamin C", "B")],
     "negations, hedges and two letters": [
         ("not B", "B"), ("anything but B", "B"), ("B is wrong", "B"), ("B or c", "B"), ("B or C", "B"), ("B, c", "B"),
         ("b and d", "B"),

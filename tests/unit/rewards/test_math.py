@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from verl_axpo.rewards.math import compare, read
 from verl_axpo.rewards.answer import MAX_CHARS
+from verl_axpo.rewards.math import compare, read
 
 LIMIT_S = 0.5  # of processor time for a few comparisons; each takes milliseconds
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from verl_axpo.rewards.short_text import as_date, matches, words
 from verl_axpo.rewards.answer import MAX_CHARS
+from verl_axpo.rewards.short_text import as_date, matches, words
 
 
 @pytest.mark.parametrize(
