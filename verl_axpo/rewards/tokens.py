@@ -21,9 +21,9 @@ ATOMS = FUNCTIONS | {"(", "[", "{", "\\{", "\\frac", "\\sqrt", "\\angle", "\\tri
 _NAMES = (  # each sign's other names
     r"* × · ⋅ ∙ \times \cdot; \div ÷; \le ≤ \leq \leqslant; \ge ≥ \geq \geqslant; \ne ≠ \neq;"
     r"\infty ∞ infinity; \cup ∪; \cap ∩; \pm ±; \binom \dbinom \tbinom; \sqrt √ sqrt; \in ∈; \approx ≈;"
-    r"\equiv ≡; \to → \rightarrow; \angle ∠; \triangle △; \emptyset ∅ \varnothing; \or or; \and and; \frac \dfrac \tfrac \cfrac;"
-    r"< \lt; > \gt; ° \degree; \{ \lbrace; \} \rbrace; | \lvert \rvert \vert; \alpha α; \beta β; \gamma γ; \delta δ;"
-    r"\theta θ; \lambda λ; \pi π; \rho ρ; \sigma σ; \tau τ; \phi φ; \omega ω; \Delta Δ"
+    r"\equiv ≡; \to → \rightarrow; \angle ∠; \triangle △; \emptyset ∅ \varnothing; \or or; \and and;"
+    r"\frac \dfrac \tfrac \cfrac; < \lt; > \gt; ° \degree; \{ \lbrace; \} \rbrace; | \lvert \rvert \vert; \alpha α; \beta β;"
+    r"\gamma γ; \delta δ; \theta θ; \lambda λ; \pi π; \rho ρ; \sigma σ; \tau τ; \phi φ; \omega ω; \Delta Δ"
 )
 _SIGNS = {name: sign for sign, *names in map(str.split, _NAMES.split(";")) for name in names}
 _REWRITES = [
