@@ -22,8 +22,8 @@ _NAMES = (  # each sign's other names
     r"* × · ⋅ ∙ \times \cdot; \div ÷; \le ≤ \leq \leqslant; \ge ≥ \geq \geqslant; \ne ≠ \neq;"
     r"\infty ∞ infinity; \cup ∪; \cap ∩; \pm ±; \binom \dbinom \tbinom; \sqrt √ sqrt; \in ∈; \approx ≈;"
     r"\equiv ≡; \to → \rightarrow; \angle ∠; \triangle △; \emptyset ∅ \varnothing; \or or; \and and;"
-    r"\frac \dfrac \tfrac \cfrac; < \lt; > \gt; ° \degree; \{ \lbrace; \} \rbrace; | \lvert \rvert \vert; \alpha α; \beta β;"
-    r"\gamma γ; \delta δ; \theta θ; \lambda λ; \pi π; \rho ρ; \sigma σ; \tau τ; \phi φ; \omega ω; \Delta Δ"
+    r"\frac \dfrac \tfrac \cfrac; < \lt; > \gt; ° \degree; \{ \lbrace; \} \rbrace; | \lvert \rvert \vert; \alpha α;"
+    r"\beta β; \gamma γ; \delta δ; \theta θ; \lambda λ; \pi π; \rho ρ; \sigma σ; \tau τ; \phi φ; \omega ω; \Delta Δ"
 )
 _SIGNS = {name: sign for sign, *names in map(str.split, _NAMES.split(";")) for name in names}
 _REWRITES = [
@@ -69,6 +69,7 @@ _MATRICES = ("matrix", "pmatrix", "bmatrix", "smallmatrix", "array")
 _ITEM_ENDS = frozenset(("", ",", ";", "\\\\", "\\or", "\\and", ")", "]", "}", "\\}", "&", "\\end"))
 _IN_UNITS = frozenset(("*", "/", "^", "{", "}", "(", ")", "-"))
 _CURRENCIES = frozenset("$€£¥")
+MAX_UNIT_TOKENS = 40  # of one unit; longer ones make the time quadratic
 _MIN_WORD = 3  # letters; a longer run is a word, not a product of variables
 _BRACED = re.compile(r"\{ (\S+) \}")
 
@@ -170,7 +171,8 @@ def _may_be_unit(token: str, gap: bool, before: str, has_letters: bool) -> bool:
 def _end_of_units(names: Sequence[str], start: int) -> int:
     """Where the units end that begin at `start`; `start` itself unless nothing but units stands there to the end."""
     depth = 0
-    for at in range(start, len(names)):
+    end = min(len(names), start + MAX_UNIT_TOKENS)
+    for at in range(start, end):
         token = names[at]
         if token in _ITEM_ENDS and not (token in ")}" and depth):
             return at
@@ -180,7 +182,7 @@ def _end_of_units(names: Sequence[str], start: int) -> int:
             token in _IN_UNITS or is_exponent or ((_is_run(token) or token[0] == "°") and meaning(token) is not None)
         ):
             return start
-    return len(names)
+    return end if end == len(names) else start
 
 
 def _letters(run: str) -> Iterator[str]:
