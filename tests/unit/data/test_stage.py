@@ -86,10 +86,10 @@ def test_a_raised_version_makes_the_stage_stale_and_later_stages_refuse_it(
     name = rules.__name__.rpartition(".")[2]
     done(tmp_path, rests_on=(name,))
     hashes([tmp_path / "o.txt"])
-    monkeypatch.setattr(rules, "VERSION", rules.VERSION + 1)
-    with pytest.raises(
-        ValueError, match=rf"o.txt: made by other rules \({name} 2 then, 3 now\); run `verl-axpo data s`"
-    ):
+    then, now = rules.VERSION, rules.VERSION + 1
+    monkeypatch.setattr(rules, "VERSION", now)
+    message = rf"o.txt: made by other rules \({name} {then} then, {now} now\); run `verl-axpo data s`"
+    with pytest.raises(ValueError, match=message):
         hashes([tmp_path / "o.txt"])
     assert done(tmp_path, "y", rests_on=(name,)) == ({"written": "y"}, False)
     hashes([tmp_path / "o.txt"])
