@@ -255,7 +255,7 @@ def detail_tables(parts: Breakdowns) -> dict[str, Table]:
             | {"incomplete questions": part["incomplete_questions"]}
         )
         counts = {
-            f"{USES[use]}, {name}": count for use, some in part["outcome"].items() for name, count in some.items()
+            f"{USES[use]}, {name}": count for use, cells in part["outcome"].items() for name, count in cells.items()
         }
         rates = {f"correct: {USES[use]} %": _correct(outcomes) for use, outcomes in part["outcome"].items()}
         rows["outcomes"].append(first | counts | rates)
