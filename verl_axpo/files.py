@@ -211,16 +211,17 @@ def naming(path: Path) -> Iterator[None]:
         raise OSError(error.errno, f"{error.strerror}{FREE_SOME if full else ''}", str(path)) from error
 
 
-def inside(root: Path, name: str) -> Path:
+def inside(root: Path, name: str, *others: Path) -> Path:
     """The place of `name` in `root`: names come from hubs, archives and rows, and may be `../../.ssh/id_rsa`.
 
     Raises:
-        ValueError: an absolute path, one with `..` or a drive, or one that a link leads out of `root`.
+        ValueError: an absolute path, one with `..` or a drive, or one that a link leads out of `root` to a place that
+            is not in `others` either.
     """
     if _LEADS_OUT.match(name):
         raise ValueError(f"got path {name!r}, expected one inside {root}")
     path = root / name
-    if not path.resolve().is_relative_to(root.resolve()):
+    if not any(path.resolve().is_relative_to(folder.resolve()) for folder in (root, *others)):
         raise ValueError(f"got path {name!r}, a link that leads out of {root}; put a copy in place of the link")
     return path
 

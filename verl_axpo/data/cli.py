@@ -73,27 +73,49 @@ def fetch(
 
 @app.command()
 def check(
-    source: SourceName,
+    source: Annotated[list[str], typer.Argument(help="One of `sources`, or parquet files.", metavar="SOURCE|FILE...")],
     work: Work = DEFAULT_WORK,
     root: Root = None,
     rows: Annotated[int, typer.Option(help="Bad rows to show.")] = 20,
     max_bad: MaxBad = 0.01,
 ) -> None:
-    """Validate every row of a source; write nothing.
+    """Validate every row; write nothing.
 
-    Images are not looked at.
+    Of a source the images are not looked at. Of your own parquet files everything is checked that training reads.
     """
     from verl_axpo.data.ingest import Ingested, check_share, read
-    from verl_axpo.data.sources import source_of
+    from verl_axpo.data.sources import SOURCES, source_of
     from verl_axpo.data.workspace import Workspace
 
-    result = Ingested(source=source)
-    sound = sum(1 for _ in read(source_of(source), root or Workspace(work).raw(source), None, result))
-    for one in result.bad[:rows]:
-        console.print(f"[red]bad[/] {escape(one.place)}: {escape(one.reason)}", soft_wrap=True)
-    numbers = result.summary(sound, 0, source_of(source).rows)
-    show({name: value for name, value in numbers.items() if name != "images"}, skipped=False)
-    check_share(result, max_bad)
+    for name in source:
+        if name not in SOURCES and name.endswith(".parquet"):
+            _check_file(Path(name), rows)
+            continue
+        result = Ingested(source=name)
+        sound = sum(1 for _ in read(source_of(name), root or Workspace(work).raw(name), None, result))
+        for row in result.bad[:rows]:
+            _tell_bad(row.place, row.reason)
+        numbers = result.summary(sound, 0, source_of(name).rows)
+        show({key: value for key, value in numbers.items() if key != "images"}, skipped=False)
+        check_share(result, max_bad)
+
+
+def _tell_bad(place: str, reason: str) -> None:
+    console.print(f"[red]bad[/] {escape(place)}: {escape(reason)}", soft_wrap=True)
+
+
+def _check_file(path: Path, most: int) -> None:
+    """Tell the first bad rows of a parquet file of one's own; raises ValueError when there are any."""
+    from verl_axpo.data.own import problems
+
+    bad: dict[int, None] = {}
+    for told, (number, reason) in enumerate(problems(path)):
+        bad[number] = None
+        if told < most:
+            _tell_bad(f"{path} row {number}", reason)
+    if bad:
+        raise ValueError(f"{path}: got {len(bad)} bad rows, expected none; --rows {len(bad)} or more shows all")
+    console.print(f"{escape(str(path))}: every row is sound", soft_wrap=True)
 
 
 @app.command()

@@ -53,15 +53,34 @@ def write(path: Path, rows: Iterable[Row], schema: Any = None) -> int:
 def iter_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[Row]:
     """The rows of a parquet file in order, `columns` alone where given.
 
+    A value that holds text which is no UTF-8 is replaced by its UnicodeDecodeError: it costs its own row, for a row
+    model takes no error, and no other row.
+
     Raises:
         ValueError: the file is truncated or damaged; says what to do.
     """
     try:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=GROUP_ROWS, columns=columns):
-                yield from batch.to_pylist()
+                yield from _rows_of(batch)
     except (pa.ArrowInvalid, OSError) as error:
         raise damaged(path, error) from error
+
+
+def _rows_of(batch: Any) -> list[Row]:
+    try:
+        rows: list[Row] = batch.to_pylist()
+        return rows
+    except UnicodeDecodeError:
+        values = [[_value(scalar) for scalar in column] for column in batch.columns]
+        return [dict(zip(batch.schema.names, row, strict=True)) for row in zip(*values, strict=True)]
+
+
+def _value(scalar: Any) -> Any:
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError as error:
+        return error
 
 
 def columns_of(path: Path) -> list[str]:

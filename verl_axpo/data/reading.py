@@ -104,6 +104,8 @@ class PictureFolder:
         self.root = root
         self.folders = folders
         self.max_bytes = max_bytes  # of one picture, before it is unpacked
+        cached = root.resolve().parent  # Hugging Face's cache: REPO/snapshots/COMMIT/file is a link into REPO/blobs
+        self._blobs = [cached.with_name("blobs")] if cached.name == "snapshots" else []
         self._archives: dict[str, tuple[zipfile.ZipFile, zipfile.ZipInfo]] | None = None
 
     def read(self, name: str) -> bytes:
@@ -113,7 +115,7 @@ class PictureFolder:
             ValueError: an unsafe path, no such picture, too large, or damaged in its archive.
         """
         try:
-            places = [inside(self.root, str(PurePosixPath(folder, name))) for folder in self.folders]
+            places = [inside(self.root, str(PurePosixPath(folder, name)), *self._blobs) for folder in self.folders]
         except ValueError as error:
             raise ValueError(f"image: {error}") from None
         try:

@@ -34,3 +34,20 @@ def test_an_index_names_only_files_of_the_store(tmp_path: Path) -> None:
     line = json.loads(index.read_text())
     index.write_text(json.dumps({**line, "file": "../../s.png"}) + "\n" + json.dumps({**line, "file": 3}) + "\n")
     assert record.sha256 not in ImageStore(tmp_path / "store").records
+
+
+def test_the_links_of_hugging_faces_cache_are_followed_into_its_own_files_only(tmp_path: Path) -> None:
+    repository = tmp_path / "hub/datasets--a--b"
+    root = repository / "snapshots/0123"
+    for folder in (root, repository / "blobs", tmp_path / "hub/datasets--c--d/blobs"):
+        folder.mkdir(parents=True)
+    (repository / "blobs/ab12").write_bytes(encoded(picture("a")))
+    (tmp_path / "hub/datasets--c--d/blobs/ab12").write_bytes(encoded(picture("b")))
+    (root / "mine.png").symlink_to("../../blobs/ab12")
+    (root / "theirs.png").symlink_to("../../../datasets--c--d/blobs/ab12")
+    pictures = PictureFolder(root, ("",), 1 << 20)
+    assert pictures.read("mine.png") == encoded(picture("a"))
+    with pytest.raises(ValueError, match="leads out"):
+        pictures.read("theirs.png")
+    with pytest.raises(ValueError, match="expected one inside"):
+        pictures.read("../../blobs/ab12")

@@ -476,3 +476,19 @@ def test_several_boxes_of_an_answer_are_a_list() -> None:
     source = source_of("virl39k")
     draft = source.draft(source.row.model_validate({**row, "PassRate_32BTrained": 0.5, "PassRate_7BBase": 0.5}))
     assert (draft.answer, draft.answer_type) == ("1, 2", "math")
+
+
+def test_text_that_is_no_utf8_costs_its_own_row_and_is_counted_with_an_example(raw: Path) -> None:
+    path = raw / "fvqa/fvqa_train.parquet"
+    table = pq.read_table(path)
+    names = [name.encode() for name in table["data_source"].to_pylist()]
+    names[1] = b"caf\xe9 of a Latin-1 file"
+    broken = pa.array(names, pa.binary()).view(pa.string())  # what a writer that does not check leaves
+    place = table.column_names.index("data_source")
+    pq.write_table(table.set_column(place, "data_source", broken), path)
+    numbers, found = run("fvqa", raw / "fvqa", max_bad=0.5)
+    assert (numbers["rows"], len(found), numbers["bad"]) == (ROWS, ROWS - 1, 1)
+    assert numbers["bad_reasons"] == {"data_source": 1}
+    assert numbers["examples"]["data_source"] == ["fvqa_train.parquet row 1"]
+    (row,) = bad_rows(raw / "fvqa", "fvqa")
+    assert "UnicodeDecodeError" in row["reason"]
