@@ -19,10 +19,11 @@ from transformers import PreTrainedTokenizerFast
 
 from examples.tiny_world import model, tables, tokenizer, world
 from examples.tiny_world.families import NAMES, families, tools_of
+from examples.tiny_world.once import once
 from examples.tiny_world.preview import preview
 from examples.tiny_world.tools import write_tools
 from verl_axpo import prompts
-from verl_axpo.data import parquet, stage
+from verl_axpo.data import parquet
 
 TOKENIZER_TEXTS = 1024  # demonstrations that the tokenizer is trained on; more find no new phrase
 
@@ -75,7 +76,7 @@ def main() -> None:
     out, seed, names = arguments["out"], arguments["seed"], arguments["families"]
     counts = {split: arguments[split] for split in sizes}
     try:
-        made = stage.once(out, {"families": names, "seed": seed, **counts}, lambda: make(out, seed, counts, names))
+        made = once(out, {"families": names, "seed": seed, **counts}, lambda: make(out, seed, counts, names))
     except ValueError as error:
         parser.error(str(error))
     if not made:

@@ -20,7 +20,7 @@ from PIL import Image
 from examples.tiny_world import world
 from examples.tiny_world.families import NAMES
 from examples.tiny_world.fixtures import MAKERS, Item
-from verl_axpo.data import stage
+from examples.tiny_world.once import once
 from verl_axpo.data.problem import PLACEHOLDER
 from verl_axpo.data.sources import SOURCES
 from verl_axpo.eval import fixtures
@@ -66,7 +66,7 @@ def main() -> None:
     arguments = parser.parse_args()
     out, rows, seed, names = arguments.out, arguments.rows, arguments.seed, arguments.families
     try:
-        made = stage.once(out, {"families": names, "seed": seed, "rows": rows}, lambda: publish(out, rows, seed, names))
+        made = once(out, {"families": names, "seed": seed, "rows": rows}, lambda: publish(out, rows, seed, names))
     except ValueError as error:
         parser.error(str(error))
     print(

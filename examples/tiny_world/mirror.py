@@ -131,7 +131,7 @@ class Mirror:
         top = PurePosixPath(request.path_params.get("path", ""))
         deep = request.query_params.get("recursive", "").lower() in ("true", "1")
         inside = (entry for entry in found.listed().values() if top in PurePosixPath(entry["path"]).parents)
-        return JSONResponse([one for one in inside if deep or PurePosixPath(one["path"]).parent == top])
+        return JSONResponse([entry for entry in inside if deep or PurePosixPath(entry["path"]).parent == top])
 
     async def paths_info(self, request: Request) -> Response:
         """Those of the paths in the request's body that exist."""
@@ -225,7 +225,7 @@ def main() -> int:
     arguments = parser.parse_args()
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     if not arguments.root.is_dir() or not command:
-        parser.error(f"got ROOT={arguments.root} and {command}, expected a folder and a command behind `--`")
+        parser.error(f"got ROOT={arguments.root} and {command}, expected a folder and a command after `--`")
     root = arguments.root.resolve()
     with serving(app(root)) as url:
         child = subprocess.Popen(command, env=environment(url, root.with_name(f"{root.name}.cache")))

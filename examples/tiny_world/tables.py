@@ -23,7 +23,7 @@ def png(image: Image.Image) -> dict[str, bytes]:
 
 
 def rl_row(example: Example) -> Row:
-    """One question for GRPO or AXPO; `extra_info` holds what the trace shows beside it."""
+    """One question for GRPO or AXPO; `extra_info` holds what the trace shows with it."""
     problem = example.problem
     return {
         "data_source": f"tiny/{example.family.NAME}",

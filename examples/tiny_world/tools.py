@@ -12,7 +12,7 @@ from verl_axpo.files import write_atomically
 
 
 def write_tools(out: Path, names: Sequence[str]) -> Path:
-    """Write `tools.yaml` with the named tools, in this order; `tavily-search` reads the corpus beside it."""
+    """Write `tools.yaml` with the named tools, in this order; `tavily-search` reads the corpus next to it."""
     corpus, path = (out / "corpus").resolve(), out / "tools.yaml"
     if search.TOOL in names:
         corpus.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """Where questions and demonstrations come from.
 
-sources/         the training data sets, one module each
+sources.py       the training data sets, declared
 hub.py           their files, from a hub or a mirror
 reading.py ingest.py images.py   rows and pictures, checked -> Problem (problem.py) and the image store
 near.py fingerprint.py dedup.py  repetitions, and what the benchmarks have

@@ -1,6 +1,7 @@
-"""Which rule scores an answer, by the reward's own rules, for sources that do not say.
+"""How an answer is scored, and whether two answers are the same, by the training reward's own rules.
 
-question, answer -> typed() -> Typed: the type, the answer as its rule wants it (a choice's letter), the options
+question, answer -> typed() -> Answer: the type, the text as its rule wants it (a choice's letter), the options
+Answer, Answer   -> same_answer() -> True where either would earn 1 against the other
 type, answer     -> with_judge() -> the type, or "judge" for a text that is too long for a rule
                  -> rule_of() -> which part of that type's rule it falls under, for the data card
 """
@@ -11,9 +12,9 @@ from dataclasses import dataclass
 from verl_axpo.eval.types import AnswerType
 from verl_axpo.rewards.algebra import is_constant
 from verl_axpo.rewards.answer import plain
-from verl_axpo.rewards.choice import chosen_letter, options_in
-from verl_axpo.rewards.math import read
-from verl_axpo.rewards.short_text import as_date, words
+from verl_axpo.rewards.choice import chosen_letter, is_chosen, options_in
+from verl_axpo.rewards.math import compare, read
+from verl_axpo.rewards.short_text import as_date, matches, words
 from verl_axpo.rewards.units import without_units
 
 _SPEAKS_MATHEMATICS = re.compile(r"[\d\\+*/^=<>≤≥√π∞]|[a-z)]\s*-|-\s*[a-z(]")
@@ -25,18 +26,19 @@ _TIME_OR_CODE = re.compile(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Typed:
-    """An answer with its type; `options` only where the type is `choice`.
+class Answer:
+    """A problem's answer and how it is scored; `options` only where the type is `choice`.
 
-    Example: `Typed(kind="choice", answer="B", options=("red", "green"))`
+    Example: `Answer(kind="choice", text="B", options=("red", "green"))`
     """
 
     kind: AnswerType
-    answer: str
+    text: str
+    aliases: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
 
 
-def typed(question: str, answer: str) -> Typed:
+def typed(question: str, answer: str) -> Answer:
     r"""The answer's type.
 
     An answer that names one of the question's options, by letter or text, is a choice. Without options in the text
@@ -46,13 +48,28 @@ def typed(question: str, answer: str) -> Typed:
     options = options_in(question)
     letter = chosen_letter(answer, options) if options else None
     if letter is not None:
-        return Typed(kind="choice", answer=letter, options=options)
-    return Typed(kind="math" if _is_mathematics(answer) else "short_text", answer=answer.strip())
+        return Answer(kind="choice", text=letter, options=options)
+    return Answer(kind="math" if _is_mathematics(answer) else "short_text", text=answer.strip())
 
 
 def infer(question: str, answer: str) -> AnswerType:
     """The answer's type alone."""
     return typed(question, answer).kind
+
+
+def same_answer(first: Answer | None, second: Answer | None) -> bool:
+    """Whether the answers are the same; an unknown answer is like any other."""
+    if first is None or second is None or first.text == second.text:
+        return True
+    return _earns(first.text, second) or _earns(second.text, first)
+
+
+def _earns(text: str, truth: Answer) -> bool:
+    if truth.kind == "math":
+        return compare(text, truth.text) is True
+    if truth.kind == "choice":
+        return is_chosen(text, truth.text, truth.options)
+    return matches(text, [truth.text, *truth.aliases])
 
 
 def with_judge(kind: AnswerType, answer: str, above_words: int | None) -> AnswerType:

@@ -1,4 +1,4 @@
-"""The data card: every number of the funnel, beside the parquet it led to, for people and for programs.
+"""The data card: every number of the funnel, next to the parquet that it led to, for people and for programs.
 
 stage.json of each stage -> collect() -> card.json and card.md
 drops of the de-duplication -> dedup_report() -> report.md
@@ -15,7 +15,7 @@ from verl_axpo.data.dedup import DedupConfig, Drop
 from verl_axpo.data.sources import SOURCES
 from verl_axpo.data.stage import Numbers, read_record
 from verl_axpo.data.workspace import Workspace
-from verl_axpo.files import replacing
+from verl_axpo.files import write_atomically
 
 EXAMPLES = 50  # drops listed in the report; dropped.jsonl has all
 # What the paper reports for the same steps (section 4); a set made from other files or models will differ.
@@ -47,10 +47,8 @@ def collect(work: Workspace) -> Numbers:
 def write(work: Workspace, out: Path) -> None:
     """Write `card.json` and `card.md` into `out`."""
     collected = collect(work)
-    with replacing(out / "card.json") as unfinished:
-        unfinished.write_bytes(orjson.dumps(collected, option=orjson.OPT_INDENT_2))
-    with replacing(out / "card.md") as unfinished:
-        unfinished.write_text(render(collected), encoding="utf-8")
+    write_atomically(out / "card.json", orjson.dumps(collected, option=orjson.OPT_INDENT_2), flush=True)
+    write_atomically(out / "card.md", render(collected).encode(), flush=True)
 
 
 def render(collected: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 sources -> fetch -> check -> ingest -> benchmarks -> dedup -> teacher, collect -> sft -> SFT model, collect -> filter
 
-Every stage says what it did or that there was nothing to do; all files lie below `--work`.
+Every stage says what it did or that there was nothing to do; all files lie in `--work`.
 """
 
 from pathlib import Path
@@ -36,8 +36,8 @@ def sources() -> None:
     from verl_axpo.data.sources import SOURCES
 
     table = Table("source", "repository", "licence", "rows", "schema known from")
-    for one in SOURCES.values():
-        table.add_row(one.name, one.repo, one.licence, f"{one.rows:,}" if one.rows else "", one.known_from)
+    for each in SOURCES.values():
+        table.add_row(each.name, each.repo, each.licence, f"{each.rows:,}" if each.rows else "", each.known_from)
     console.print(table)
 
 

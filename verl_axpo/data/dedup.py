@@ -20,11 +20,11 @@ from typing import Literal
 import numpy as np
 import orjson
 
+from verl_axpo.data.answer_types import Answer, same_answer
 from verl_axpo.data.fingerprint import distance, normalised, perceptual_hash, stem
 from verl_axpo.data.images import ImageLimits, ImageRecord, check
 from verl_axpo.data.near import MOST_DISTANCE, near_pairs, words
 from verl_axpo.data.problem import Problem
-from verl_axpo.data.same_answer import Answer, same_answer
 from verl_axpo.data.stage import outdated, versions
 from verl_axpo.data.validation import parser
 from verl_axpo.eval.types import Question

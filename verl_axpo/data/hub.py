@@ -104,10 +104,10 @@ def _first_line(error: Exception) -> str:
 
 
 def _matching(repo: str, tree: Sequence[RepoFile], patterns: Sequence[str]) -> list[RepoFile]:
-    safe = [entry for entry in tree if not any(fnmatch.fnmatch(entry.path.lower(), one) for one in NEVER)]
-    found = [entry for entry in safe if any(fnmatch.fnmatch(entry.path, one) for one in patterns)]
+    safe = [entry for entry in tree if not any(fnmatch.fnmatch(entry.path.lower(), pattern) for pattern in NEVER)]
+    found = [entry for entry in safe if any(fnmatch.fnmatch(entry.path, pattern) for pattern in patterns)]
     named = {entry.path for entry in safe}
-    missing = [one for one in patterns if "*" not in one and one not in named]
+    missing = [pattern for pattern in patterns if "*" not in pattern and pattern not in named]
     if missing or not found:
         raise ValueError(
             f"{repo}: got files {[entry.path for entry in tree][:20]}, expected {' and '.join(missing or patterns)}; "

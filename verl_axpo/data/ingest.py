@@ -18,7 +18,7 @@ from verl_axpo.data.answer_types import rule_of, with_judge
 from verl_axpo.data.images import ImageStore
 from verl_axpo.data.problem import PLACEHOLDER, Problem, write_problems
 from verl_axpo.data.reading import PictureFolder, rows
-from verl_axpo.data.sources.base import Draft, Source, Unwanted
+from verl_axpo.data.sources import Draft, Source, Unwanted
 from verl_axpo.data.stage import examples
 from verl_axpo.data.validation import reasons, shown
 from verl_axpo.files import write_lines
@@ -101,7 +101,7 @@ def ingest(
         problems.append(problem)
         images.update(problem.images)
         progress(result.rows)
-    write_lines(out / "bad_rows.jsonl", (orjson.dumps(one) for one in result.bad))
+    write_lines(out / "bad_rows.jsonl", (orjson.dumps(row) for row in result.bad))
     check_share(result, max_bad, out / "bad_rows.jsonl")
     return result.summary(write_problems(out / "problems.jsonl", problems), len(images), source.rows)
 
@@ -116,7 +116,7 @@ def check_share(result: Ingested, max_bad: float, listed: Path | None = None) ->
         raise ValueError(f"{result.source}: got no rows at all")
     share = len(result.bad) / result.rows
     if share > max_bad:
-        quoted = "\n".join(f"  {one.place}: {one.reason}" for one in result.bad[:TOLD_ROWS])
+        quoted = "\n".join(f"  {row.place}: {row.reason}" for row in result.bad[:TOLD_ROWS])
         raise ValueError(
             f"{result.source}: got {len(result.bad)} bad rows of {result.rows} ({share:.2%}), "
             f"expected at most {max_bad:.2%} (--max-bad)\n{quoted}" + (f"\nall of them: {listed}" if listed else "")
@@ -169,7 +169,7 @@ def _problem(source: Source, made: Draft, folder: PictureFolder, store: ImageSto
     if store is None:
         images = tuple("unread" for _ in made.pictures)
     else:
-        encoded = [folder.read(one) if isinstance(one, str) else one for one in made.pictures]
+        encoded = [folder.read(picture) if isinstance(picture, str) else picture for picture in made.pictures]
         images = tuple(store.add(data).sha256 for data in encoded)
     return Problem(
         id=f"{source.name}/{made.id}",

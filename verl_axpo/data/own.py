@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from verl_axpo.data import parquet
 from verl_axpo.data.problem import PLACEHOLDER
-from verl_axpo.data.sources.fields import Text
+from verl_axpo.data.sources import Text
 from verl_axpo.data.validation import reasons
 from verl_axpo.images import ImageRefused, open_image
 from verl_axpo.rewards.choice import chosen_letter, options_in

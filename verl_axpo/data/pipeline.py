@@ -26,8 +26,7 @@ from verl_axpo.data.rollouts import RolloutFiles, solve_counts
 from verl_axpo.data.rows import rl_row, rl_schema, sft_row, sft_schema
 from verl_axpo.data.select_rl import RlConfig
 from verl_axpo.data.select_sft import SftConfig
-from verl_axpo.data.sources import HARD
-from verl_axpo.data.sources.base import Source
+from verl_axpo.data.sources import HARD, Source
 from verl_axpo.data.stage import RECORD, Numbers, Stage, examples, hashes, read_record, run
 from verl_axpo.data.workspace import Workspace
 from verl_axpo.eval import benchmarks
@@ -162,10 +161,10 @@ def dedup_sources(
         drops = find_drops([entry_of(problem, records) for problem in problems], references, config)
         gone = {drop.id for drop in drops}
         kept = [problem for problem in problems if problem.id not in gone]
-        write_problems(stage.out / "problems.jsonl", (one for one in kept if one.source != HARD))
-        write_problems(stage.out / "hard.jsonl", (one for one in kept if one.source == HARD))
+        write_problems(stage.out / "problems.jsonl", (problem for problem in kept if problem.source != HARD))
+        write_problems(stage.out / "hard.jsonl", (problem for problem in kept if problem.source == HARD))
         write_lines(stage.out / "dropped.jsonl", (orjson.dumps(drop) for drop in drops))
-        numbers = _dedup_numbers(problems, drops, kept, sorted({one.source for one in references}))
+        numbers = _dedup_numbers(problems, drops, kept, sorted({entry.source for entry in references}))
         write_lines(stage.out / "report.md", card.dedup_report(numbers, drops, config).encode().splitlines())
         return numbers
 
@@ -206,14 +205,14 @@ def make_sft(
     )
 
     def work_it() -> Numbers:
-        problems, store = {one.id: one for one in read_problems(problems_path)}, work.store()
+        problems, store = {problem.id: problem for problem in read_problems(problems_path)}, work.store()
         files = RolloutFiles(rollouts)
-        known = (one for one in files.attempts() if one.model == teacher and one.problem_id in problems)
+        known = (attempt for attempt in files.attempts() if attempt.model == teacher and attempt.problem_id in problems)
         chosen = select_sft.select(known, config)
         for split, part in (("train", chosen.train), ("val", chosen.val)):
-            made = (sft_row(problems[one.problem_id], one, tools, store, embed) for one in files.read(part))
+            made = (sft_row(problems[rollout.problem_id], rollout, tools, store, embed) for rollout in files.read(part))
             parquet.write(stage.out / f"{split}.parquet", made, sft_schema(embed))
-        picked = (orjson.dumps(one.model_dump()) for one in (*chosen.train, *chosen.val))
+        picked = (orjson.dumps(attempt.model_dump()) for attempt in (*chosen.train, *chosen.val))
         write_lines(stage.out / "selected.jsonl", picked)
         return {**chosen.numbers, "examples": chosen.examples}
 
@@ -247,7 +246,7 @@ def make_rl(
         chosen = select_rl.select(
             list(read_problems(names[0])),
             list(read_problems(names[1])),
-            {one.problem_id for one in RolloutFiles([names[2]]).attempts()},
+            {attempt.problem_id for attempt in RolloutFiles([names[2]]).attempts()},
             solve_counts(attempts, teacher),
             solve_counts(attempts, student),
             config,

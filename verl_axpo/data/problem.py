@@ -43,7 +43,7 @@ class Problem:
     def __post_init__(self) -> None:
         for name in ("id", "question", "answer"):
             if not getattr(self, name).strip():
-                raise ValueError(f"{name}: got an empty text, expected one")
+                raise ValueError(f"{name}: is empty; give its text")
         placeholders = self.question.count(PLACEHOLDER)
         if placeholders != len(self.images):
             raise ValueError(

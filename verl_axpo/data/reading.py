@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import AliasChoices, BaseModel
 
 from verl_axpo.data import parquet
-from verl_axpo.data.sources.base import Source
+from verl_axpo.data.sources import Source
 from verl_axpo.files import inside
 
 Row = dict[str, Any]
@@ -41,8 +41,8 @@ def names_of(model: type[BaseModel]) -> dict[str, tuple[tuple[str, ...], bool]]:
     accepted = {}
     for name, field in model.model_fields.items():
         alias = field.validation_alias
-        choices = tuple(str(one) for one in alias.choices) if isinstance(alias, AliasChoices) else (str(alias or name),)
-        accepted[name] = choices, field.is_required()
+        choices = alias.choices if isinstance(alias, AliasChoices) else (alias or name,)
+        accepted[name] = tuple(map(str, choices)), field.is_required()
     return accepted
 
 
@@ -95,7 +95,7 @@ def _json_rows(path: Path) -> list[Any]:
 
 
 class PictureFolder:
-    """Pictures beside the tables: plain files, or members of zip archives. Nothing is extracted.
+    """Pictures next to the tables: plain files, or members of zip archives. Nothing is extracted.
 
     A path may not leave the folder: rows are data, and `../../.ssh/id_rsa` is a path too.
     """
@@ -131,7 +131,7 @@ class PictureFolder:
         raise ValueError(f"image: got path {name!r}, which is neither in {self.root} nor in its zip archives")
 
     def archives(self) -> dict[str, tuple[zipfile.ZipFile, zipfile.ZipInfo]]:
-        """Every picture of every zip archive below the folder by its name; opened once."""
+        """Every picture of every zip archive in the folder by its name; opened once."""
         if self._archives is None:
             self._archives = {}
             for path in sorted(self.root.rglob("*.zip")):

@@ -5,8 +5,8 @@ attempts -> correct ones that ended by themselves -> those that fit `max_tokens`
          -> surplus of one kind dropped until the share with tool calls is the target -> seeded order
 
 The paper keeps 64,274 correct trajectories, about 25 % of them with a tool call; how the share comes about it does not
-say. Here: a problem that was solved both ways goes to the kind that is behind its share; what is still too much of one
-kind after that is dropped at random.
+say. Here a problem that was solved both ways goes to the kind that has less than its share. What is still too much of
+one kind after that is dropped at random.
 """
 
 import random
@@ -90,13 +90,13 @@ def select(attempts: Iterable[Attempt], config: SftConfig) -> SftSelection:
         stays = {attempt.key for attempt in after}
         reasons |= {attempt.key: rule for attempt in before if attempt.key not in stays}
     rng.shuffle(steered)
-    problems = list(dict.fromkeys(one.problem_id for one in steered))
+    problems = list(dict.fromkeys(attempt.problem_id for attempt in steered))
     if len(problems) <= config.val:
         raise ValueError(f"got {len(problems)} solved problems, expected more than the {config.val} held out (--val)")
     held_out = set(problems[: config.val])  # whole problems: a trajectory of the same one would be no test
     return SftSelection(
-        train=tuple(one for one in steered if one.problem_id not in held_out),
-        val=tuple(one for one in steered if one.problem_id in held_out),
+        train=tuple(attempt for attempt in steered if attempt.problem_id not in held_out),
+        val=tuple(attempt for attempt in steered if attempt.problem_id in held_out),
         numbers={
             **_counts(reasons, len(everything)),
             **_numbers(everything, correct, steered),
@@ -127,13 +127,13 @@ def _fitting(usable: Sequence[Attempt], most: int | None) -> list[Attempt]:
     are the teacher's server's; SFT may count some tokens more (docs/data.md, "The funnel")."""
     if most is None:
         return list(usable)
-    unknown = sum(one.tokens is None for one in usable)
+    unknown = sum(attempt.tokens is None for attempt in usable)
     if unknown:
         raise ValueError(
             f"max_tokens: got {unknown} correct trajectories without a number of tokens, expected one for each; run "
             "`verl-axpo data collect` again, or go without --max-tokens"
         )
-    return [one for one in usable if one.tokens is not None and one.tokens <= most]
+    return [attempt for attempt in usable if attempt.tokens is not None and attempt.tokens <= most]
 
 
 def _uses_tool(attempt: Attempt) -> bool:
@@ -150,8 +150,8 @@ def _capped(correct: Sequence[Attempt], config: SftConfig) -> list[Attempt]:
     with_tool = 0
     for _ in range(config.per_problem):
         for pool in order:
-            behind = config.tool_share is not None and with_tool < config.tool_share * (len(chosen) + 1)
-            pick = pool[behind] or pool[not behind]
+            lacks_tools = config.tool_share is not None and with_tool < config.tool_share * (len(chosen) + 1)
+            pick = pool[lacks_tools] or pool[not lacks_tools]
             if pick:
                 chosen.append(pick.pop())
                 with_tool += _uses_tool(chosen[-1])
@@ -160,7 +160,7 @@ def _capped(correct: Sequence[Attempt], config: SftConfig) -> list[Attempt]:
 
 def _trimmed(capped: list[Attempt], share: float) -> list[Attempt]:
     """Drop from the end the surplus of one kind."""
-    kinds = [[one for one in capped if _uses_tool(one) is uses] for uses in (False, True)]
+    kinds = [[attempt for attempt in capped if _uses_tool(attempt) is uses] for uses in (False, True)]
     if not all(kinds):
         have = "no" if not kinds[1] else "every"
         raise ValueError(
@@ -178,10 +178,10 @@ def _numbers(everything: Sequence[Attempt], correct: Sequence[Attempt], steered:
         "correct_tool_share": _share(correct),
         "selected": len(steered),
         "selected_tool_share": _share(steered),
-        "selected_most_tokens": max((one.tokens for one in steered if one.tokens is not None), default=None),
-        "problems_attempted": len({one.problem_id for one in everything}),
-        "problems_solved": len({one.problem_id for one in correct}),
-        "problems_selected": len({one.problem_id for one in steered}),
+        "selected_most_tokens": max((attempt.tokens or 0 for attempt in steered), default=0) or None,
+        "problems_attempted": len({attempt.problem_id for attempt in everything}),
+        "problems_solved": len({attempt.problem_id for attempt in correct}),
+        "problems_selected": len({attempt.problem_id for attempt in steered}),
     }
 
 

@@ -16,23 +16,17 @@ from typing import Any
 import orjson
 
 from verl_axpo import data, images, prompts, rewards
-from verl_axpo.files import remove_unfinished, replacing, sha256_of
+from verl_axpo.files import remove_unfinished, sha256_of, write_atomically
 
 RECORD = "stage.json"
 EXAMPLES = 3  # of what a rule dropped, in the data card
-_FORMAT = orjson.OPT_INDENT_2
 
 Numbers = dict[str, Any]
 
 
 def versions(names: Iterable[str]) -> dict[str, int]:
     """The present versions of the rules that a result rests on; names are those of the packages that have them."""
-    rules = {
-        "data": data.VERSION,
-        "images": images.VERSION,
-        "prompts": prompts.VERSION,
-        "rewards": rewards.VERSION,
-    }
+    rules = {module.__name__.rpartition(".")[2]: module.VERSION for module in (data, images, prompts, rewards)}
     return {name: rules[name] for name in names}
 
 
@@ -77,17 +71,10 @@ class Stage:
 
     def key(self) -> Numbers:
         """What must be equal for the stage to be skipped, as JSON gives it back."""
-        made: Numbers = orjson.loads(
-            orjson.dumps(
-                {
-                    "stage": self.name,
-                    "versions": versions(self.rests_on),
-                    "inputs": dict(self.inputs),
-                    "settings": dict(self.settings),
-                }
-            )
-        )
-        return made
+        rules, inputs, settings = versions(self.rests_on), dict(self.inputs), dict(self.settings)
+        key = {"stage": self.name, "versions": rules, "inputs": inputs, "settings": settings}
+        plain: Numbers = orjson.loads(orjson.dumps(key))
+        return plain
 
 
 def run(stage: Stage, work: Callable[[], Numbers]) -> tuple[Numbers, bool]:
@@ -111,38 +98,9 @@ def run(stage: Stage, work: Callable[[], Numbers]) -> tuple[Numbers, bool]:
     for name in (RECORD, *stage.outputs):
         (stage.out / name).unlink(missing_ok=True)
     numbers = work()
-    with replacing(record) as unfinished:
-        unfinished.write_bytes(
-            orjson.dumps({**stage.key(), "outputs": _written(stage), "numbers": numbers}, option=_FORMAT)
-        )
+    made = {**stage.key(), "outputs": _written(stage), "numbers": numbers}
+    write_atomically(record, orjson.dumps(made, option=orjson.OPT_INDENT_2), flush=True)
     return numbers, False
-
-
-def once(out: Path, settings: Mapping[str, Any], work: Callable[[], object]) -> bool:
-    """Fill a folder once; it is never filled again, and never with other settings.
-
-    Returns:
-        whether the work was done now.
-
-    Raises:
-        ValueError: the folder was filled with other settings.
-    """
-    record, wanted = out / RECORD, orjson.loads(orjson.dumps(dict(settings)))
-    if record.exists():
-        made = orjson.loads(record.read_bytes())
-        if made != wanted:
-            changed = [
-                f"{key}: {made.get(key)} then, {wanted.get(key)} now" for key in wanted if made.get(key) != wanted[key]
-            ]
-            raise ValueError(
-                f"{out} was made with other settings ({'; '.join(changed)}); use another folder, or remove it"
-            )
-        return False
-    out.mkdir(parents=True, exist_ok=True)
-    work()
-    with replacing(record) as unfinished:
-        unfinished.write_bytes(orjson.dumps(wanted, option=_FORMAT))
-    return True
 
 
 def read_record(out: Path) -> Numbers | None:

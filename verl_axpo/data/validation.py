@@ -36,12 +36,12 @@ def parser(kind: type[T]) -> Callable[[bytes], T]:
 def reasons(error: ValidationError) -> str:
     """All complaints of one row, joined by "; "."""
     told = []
-    for one in error.errors():
-        name = ".".join(str(part) for part in one["loc"]) or "row"
-        if one["type"] == "missing":
+    for complaint in error.errors():
+        name = ".".join(str(part) for part in complaint["loc"]) or "row"
+        if complaint["type"] == "missing":
             told.append(f"{name}: missing")
-        elif one["type"] == "json_invalid":
-            told.append(f"got no JSON ({one['ctx']['error']})")
+        elif complaint["type"] == "json_invalid":
+            told.append(f"got no JSON ({complaint['ctx']['error']})")
         else:
-            told.append(f"{name}: got {shown(one['input'])}, expected: {one['msg']}")
+            told.append(f"{name}: got {shown(complaint['input'])}, expected: {complaint['msg']}")
     return "; ".join(told)

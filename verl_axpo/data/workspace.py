@@ -16,7 +16,7 @@ from verl_axpo.data.images import ImageLimits, ImageStore
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """The folders below `root`, and the RL set's."""
+    """The folders in `root`, and the RL set's."""
 
     root: Path
     rl_out: Path | None = None  # of the RL set, which is one SFT model's own; None: rl/

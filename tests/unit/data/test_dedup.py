@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from examples.tiny_world.fixtures import encoded, picture
+from verl_axpo.data.answer_types import Answer
 from verl_axpo.data.dedup import DedupConfig, Entry, entry_of, find_drops, read_references, write_references
 from verl_axpo.data.fingerprint import perceptual_hash
 from verl_axpo.data.images import ImageStore
 from verl_axpo.data.problem import Problem
-from verl_axpo.data.same_answer import Answer
 from verl_axpo.eval.types import Question
 
 A, B = "a" * 64, "5" * 64  # 256 bits apart: 1010 and 0101 differ everywhere

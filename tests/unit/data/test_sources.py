@@ -14,7 +14,7 @@ import pytest
 from examples.tiny_world import fixtures
 from examples.tiny_world.fixtures import encoded, picture
 from verl_axpo.data import parquet
-from verl_axpo.data.answer_types import Typed, infer, rule_of, typed
+from verl_axpo.data.answer_types import Answer, infer, rule_of, typed
 from verl_axpo.data.images import ImageLimits, ImageStore
 from verl_axpo.data.ingest import ingest
 from verl_axpo.data.problem import Problem, read_problems
@@ -180,7 +180,7 @@ def set_to(**values: Any) -> Callable[[dict[str, Any]], None]:
     ("name", "file", "edit", "told"),
     [
         ("virl39k", "39Krelease.parquet", set_to(answer="17"), "answer: got '17', expected \\boxed{...}"),
-        ("virl39k", "39Krelease.parquet", set_to(answer="\\boxed{ }"), "answer: got an empty text, expected one"),
+        ("virl39k", "39Krelease.parquet", set_to(answer="\\boxed{ }"), "answer: is empty; give its text"),
         ("virl39k", "39Krelease.parquet", set_to(qid=None), "qid: got None, expected: Input should be a valid string"),
         ("virl39k", "39Krelease.parquet", set_to(qid="fixture-0"), "id: got 'fixture-0' again, first in 39Krelease"),
         (
@@ -435,7 +435,7 @@ def test_the_answers_type(question: str, answer: str, expected: str) -> None:
 
 @pytest.mark.parametrize("question", MARKS.values(), ids=MARKS)
 def test_options_are_seen_however_they_are_marked(question: str) -> None:
-    assert typed(question, "B") == Typed(kind="choice", answer="B", options=("red", "green"))
+    assert typed(question, "B") == Answer(kind="choice", text="B", options=("red", "green"))
 
 
 @pytest.mark.parametrize("question", ["Which point? (A) is red.", "Is (A) or (B) larger?", "Find x.", ""])

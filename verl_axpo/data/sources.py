@@ -1,0 +1,285 @@
+r"""The training data's sources, each a row model and a declaration.
+
+    file on disk -> rows -> row model (pydantic, the documented schema) -> Source.draft -> Draft -> ingest
+
+ViRL39K, FVQA and PyVision-RL have the problems of SFT and RL (paper, section 4). MMFineReason has the hard set, for RL
+alone. To add a source, write its row model and its `draft`, and put a `Source` into `SOURCES`. docs/data.md says what
+is read of each and what is not verified.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import AliasChoices, BaseModel, BeforeValidator, Field
+
+from verl_axpo.data.answer_types import typed
+from verl_axpo.data.problem import with_placeholders
+from verl_axpo.eval.types import AnswerType
+from verl_axpo.rewards.answer import boxes
+
+# ------------------------------ what a source is ------------------------------
+
+
+class Unwanted(Exception):
+    """A sound row that the source's own selection leaves out; counted by its text, never among the bad ones."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A row with its pictures not yet fetched: encoded bytes, or a path inside the source."""
+
+    id: str
+    question: str
+    answer: str
+    answer_type: AnswerType
+    pictures: tuple[bytes | str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A dataset.
+
+    `files` are glob patterns of what to download, `tables` of the files with rows. `folders` are where relative picture
+    paths may begin, in the folder or in any zip archive next to the tables. `known_from` says who vouches for the
+    schema. `rows` is what the documentation counts, None where it does not.
+    """
+
+    name: str
+    repo: str
+    licence: str
+    files: tuple[str, ...]
+    tables: tuple[str, ...]
+    row: type[BaseModel]
+    draft: Callable[[Any], Draft]
+    known_from: str
+    folders: tuple[str, ...] = ("",)
+    rows: int | None = None
+
+
+def _inferred(
+    name: str, question: str, answer: str, pictures: Sequence[bytes | str], metadata: Mapping[str, Any]
+) -> Draft:
+    """A draft whose answer type the reward's own rules infer; a choice's answer is reduced to its letter."""
+    answered = typed(question, answer)
+    return Draft(
+        id=name,
+        question=with_placeholders(question, len(pictures)),
+        answer=answered.text,
+        answer_type=answered.kind,
+        options=answered.options,
+        pictures=tuple(pictures),
+        metadata=metadata,
+    )
+
+
+# ------------------------------ field types ------------------------------
+
+
+def _number_as_text(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _single_as_list(value: object) -> object:
+    return [value] if isinstance(value, dict) else value
+
+
+def _decoded(value: object) -> object:
+    # A JSON string in the parquet; the validator's message names the field when it is none
+    return orjson.loads(value) if isinstance(value, str) else value
+
+
+class Message(BaseModel):
+    """A turn of a prompt."""
+
+    role: str
+    content: str = Field(min_length=1)
+
+
+class Picture(BaseModel):
+    """An encoded image as `datasets` stores it; the `path` next to the bytes is only a name."""
+
+    data: bytes = Field(validation_alias="bytes", min_length=1)
+
+
+Text = Annotated[str, Field(min_length=1)]
+Identifier = Annotated[str, BeforeValidator(_number_as_text), Field(min_length=1)]  # a text, or a number taken as one
+Pictures = Annotated[list[Picture], BeforeValidator(_single_as_list)]  # a list, or a single picture
+
+# ------------------------------ ViRL39K ------------------------------
+
+
+class VirlRow(BaseModel):
+    """A row of `39Krelease.parquet`; `image` has paths into images.zip, a pass rate of -1 means "not measured".
+
+    `load_dataset` on the repository takes it for a folder of images because of the zip, so the parquet is read alone.
+    """
+
+    qid: Text
+    question: Text
+    answer: Text
+    image: list[str]
+    category: str
+    source: str
+    PassRate_32BTrained: float
+    PassRate_7BBase: float
+
+
+def _of_virl(row: VirlRow) -> Draft:
+    r"""The answer without its `\boxed{}`, a list where there are several; raises ValueError where none is closed."""
+    inside = ", ".join(row.answer[begin:end] for _, begin, end in boxes(row.answer))
+    if not inside:
+        raise ValueError(f"answer: got {row.answer!r}, expected \\boxed{{...}}")
+    rates = {"pass_rate_32b_trained": row.PassRate_32BTrained, "pass_rate_7b_base": row.PassRate_7BBase}
+    metadata = {"category": row.category, "from": row.source, **rates}
+    return _inferred(row.qid, row.question, inside, row.image, metadata)
+
+
+# ------------------------------ FVQA ------------------------------
+
+
+class RewardModel(BaseModel):
+    """Ground truth; `candidate_answers` is a JSON list in a string."""
+
+    ground_truth: Text
+    candidate_answers: Annotated[list[str], BeforeValidator(_decoded)]
+
+
+class FvqaRow(BaseModel):
+    """A row of `fvqa_train.parquet`; the repository's pickled search caches are never opened."""
+
+    data_id: Text
+    prompt: list[Message] = Field(min_length=1)
+    images: Pictures
+    reward_model: RewardModel
+    data_source: str
+    category: Literal["search_required", "search_free"]
+
+
+def _of_fvqa(row: FvqaRow) -> Draft:
+    """The last user turn, every candidate answer an alias."""
+    question = [message.content for message in row.prompt if message.role == "user"]
+    if not question:
+        raise ValueError(f"prompt: got roles {[message.role for message in row.prompt]}, expected a user turn")
+    truth, others = row.reward_model.ground_truth, row.reward_model.candidate_answers
+    return Draft(
+        id=row.data_id,
+        question=with_placeholders(question[-1], len(row.images)),
+        answer=truth,
+        answer_type="short_text",
+        pictures=tuple(picture.data for picture in row.images),
+        aliases=tuple(dict.fromkeys(other for other in others if other.strip() and other != truth)),
+        metadata={"category": row.category, "from": row.data_source},
+    )
+
+
+# ------------------------------ PyVision-RL ------------------------------
+
+
+class PyvisionRow(BaseModel):
+    """An object of `pyvision_image_rl_data.json`; `id` is a number or a text.
+
+    The card shows the objects but not how the pictures are packed. Its example is a row of the V* benchmark:
+    de-duplicate against the benchmarks before anything is trained on this.
+    """
+
+    id: Identifier
+    question: Text
+    answer: Text
+    ability: str
+    data_source: str
+    image_path: Text
+
+
+def _of_pyvision(row: PyvisionRow) -> Draft:
+    metadata = {"category": row.ability, "from": row.data_source}
+    # ids count from 0 in each of the sets it is made of
+    return _inferred(f"{row.data_source}/{row.id}", row.question, row.answer, [row.image_path], metadata)
+
+
+# ------------------------------ MMFineReason ------------------------------
+
+
+class MmfinereasonRow(BaseModel):
+    """The columns used of `data/train-*.parquet`; the distilled solutions are not read.
+
+    The authors' repository calls the rate `qwen3vl_4b_pass_rate`, readers of the 123K files report `pass_rate`: either
+    is taken. The picture is one struct or a list of them.
+    """
+
+    source: str
+    id: Identifier
+    question: Text
+    answer: Text
+    image: Pictures
+    pass_rate: float = Field(ge=0, le=1, validation_alias=AliasChoices("qwen3vl_4b_pass_rate", "pass_rate"))
+
+
+def _of_mmfinereason(row: MmfinereasonRow) -> Draft:
+    """Raises Unwanted where Qwen3-VL-4B solves the problem now and then: the hard set is what it never solves in 4."""
+    if row.pass_rate > 0:
+        raise Unwanted("pass rate of Qwen3-VL-4B above 0")
+    metadata = {"from": row.source, "qwen3vl_4b_pass_rate": row.pass_rate}
+    pictures = [picture.data for picture in row.image]
+    return _inferred(f"{row.source}/{row.id}", row.question, row.answer, pictures, metadata)
+
+
+# ------------------------------ all of them ------------------------------
+
+VIRL39K = Source(
+    name="virl39k",
+    repo="TIGER-Lab/ViRL39K",
+    licence="mit",
+    files=("39Krelease.parquet", "images.zip"),
+    tables=("39Krelease.parquet",),
+    row=VirlRow,
+    draft=_of_virl,
+    known_from="dataset card; column types as independent public loaders of the file read them",
+    rows=38_870,
+)
+FVQA = Source(
+    name="fvqa",
+    repo="lmms-lab/FVQA",
+    licence="apache-2.0",
+    files=("fvqa_train.parquet",),
+    tables=("fvqa_train.parquet",),
+    row=FvqaRow,
+    draft=_of_fvqa,
+    known_from="dataset card and viewer",
+    rows=4_856,
+)
+PYVISION = Source(
+    name="pyvision",
+    repo="Agents-X/PyVision-Image-RL-Data",
+    licence="apache-2.0",
+    files=("*.json", "*.zip", "*.jpg", "*.jpeg", "*.png", "*.webp"),
+    tables=("pyvision_image_rl_data.json",),
+    row=PyvisionRow,
+    draft=_of_pyvision,
+    known_from="dataset card; name of the file and folder of pictures from third parties, packing unverified",
+    folders=("", "pyvision_image_rl_data"),
+)
+MMFINEREASON = Source(
+    name="mmfinereason",
+    repo="OpenDataArena/MMFineReason-SFT-123K-Qwen3-VL-235B-Thinking",
+    licence="apache-2.0",
+    files=("data/train-*.parquet",),
+    tables=("data/train-*.parquet",),
+    row=MmfinereasonRow,
+    draft=_of_mmfinereason,
+    known_from="the authors' repository; picture type and the name of the rate from readers of the files",
+    rows=122_603,
+)
+SOURCES = {source.name: source for source in (VIRL39K, FVQA, PYVISION, MMFINEREASON)}
+HARD = MMFINEREASON.name
+
+
+def source_of(name: str) -> Source:
+    """The source called `name`; raises ValueError for an unknown one, with the names of all."""
+    if name not in SOURCES:
+        raise ValueError(f"source: got {name!r}; choose from {list(SOURCES)}")
+    return SOURCES[name]
