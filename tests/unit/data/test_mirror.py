@@ -79,7 +79,7 @@ def test_a_signal_ends_the_command_and_then_the_mirror(root: Path, tmp_path: Pat
 def test_a_wrong_command_line_says_what_is_expected(words: list[str]) -> None:
     done = subprocess.run([*COMMAND, *words], capture_output=True, text=True)
     assert done.returncode == 2
-    assert "expected a folder and a command behind `--`" in done.stderr
+    assert "expected a folder and a command after `--`" in done.stderr
 
 
 @pytest.mark.parametrize(
