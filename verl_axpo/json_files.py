@@ -9,10 +9,11 @@ names it, and the next `put` replaces it. Threads and processes may use a folder
 
 import json
 import logging
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from verl_axpo.files import write_atomically
 
 logger = logging.getLogger(__name__)
 MAX_BYTES = 2**25  # of a file; several times the largest answer that any engine or judge may give
@@ -43,14 +44,7 @@ class JsonFiles:
 
     def put(self, key: str, value: Any) -> None:
         """Store `value` in place of an older one; who reads meanwhile sees one of the two."""
-        path = self._path(key)
-        path.parent.mkdir(exist_ok=True)
-        unfinished = path.with_name(f"{key}.{uuid.uuid4().hex}.part")
-        try:
-            unfinished.write_text(json.dumps(value))
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        write_atomically(self._path(key), json.dumps(value).encode())
 
     def __iter__(self) -> Iterator[str]:
         """The keys of all files, readable or not, in order."""
