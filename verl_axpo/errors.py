@@ -18,3 +18,7 @@ class ContextFull(InfraFailure):
     In the first turn the question itself is too long, which is an infra failure. In later turns the policy wrote and
     called for what is too long, and the trajectory ends as `Status.TRUNCATED`.
     """
+
+
+class CallError(ValueError):
+    """A tool call that the policy has to correct: names the argument, what came and what to write, in its words."""

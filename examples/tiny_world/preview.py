@@ -7,7 +7,7 @@ from PIL import Image
 
 from examples.tiny_world import model
 from examples.tiny_world.families import Problem, perception
-from verl_axpo.tools.image_zoom_in import zoom
+from verl_axpo.tools.crop import zoom
 
 PANEL_PX = 512  # side of a panel: a multiple of every source, so that enlarging by whole pixels blurs nothing
 GAP_PX = 16

@@ -47,7 +47,7 @@ def _what(error: ValidationError, arguments: Mapping[str, Any]) -> str:
 def _usage(schema: Mapping[str, Any]) -> str:
     required = schema.get("required") or ()
     named = (
-        f"{name} ({one.get('type', 'any')}{'' if name in required else ', optional'})"
-        for name, one in (schema.get("properties") or {}).items()
+        f"{name} ({kind.get('type', 'any')}{'' if name in required else ', optional'})"
+        for name, kind in (schema.get("properties") or {}).items()
     )
     return ", ".join(named) or "{}"

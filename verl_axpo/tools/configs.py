@@ -1,13 +1,18 @@
-"""Tool configs by name or path, and what of one belongs to an experiment's settings; no tool is imported for it.
+"""Tool configs: their files by name or path, what of one belongs to an experiment's settings, and checked settings.
 
-"paper" or a path -> config_path() -> YAML -> settings_of() -> class name -> its options, without keys and addresses
+    "paper" or a path -> config_path() -> YAML -> settings_of() -> class name -> its options, without keys and addresses
+    a tool's `config` -> ToolConfig.parse() -> the same, checked
+
+No tool is imported for it.
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from verl_axpo.tools import CONFIG_DIR
 
@@ -20,6 +25,39 @@ _PRIVATE = re.compile(
     r"(?:^|_)(?:api)?(?:key|token|secret|password|url|host|port|endpoint|path|dir)s?(?:_|$)", re.IGNORECASE
 )
 _SETTINGS = {"max_tokens"}  # no token of that kind
+
+
+T = TypeVar("T", bound="ToolConfig")
+
+
+class ToolConfig(BaseModel):
+    """Base of a tool's settings. A subclass names its tool and declares its keys with their types and bounds.
+
+    Raises:
+        ValueError: unknown keys and bad values, all at once: what was got, and what to write.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    tool: ClassVar[str]  # how the policy calls it, for messages
+
+    def __init__(self, **given: Any) -> None:
+        try:
+            super().__init__(**given)
+        except ValidationError as error:
+            raise ValueError("; ".join(self._told(problem) for problem in error.errors())) from None
+
+    @classmethod
+    def parse(cls: type[T], config: Mapping[str, Any]) -> T:
+        """The `config` of the tool's YAML entry; keys that it leaves out take the defaults."""
+        return cls(**{str(key): value for key, value in config.items() if key not in HOST_KEYS})
+
+    @classmethod
+    def _told(cls, problem: Mapping[str, Any]) -> str:
+        key = ".".join(map(str, problem["loc"]))
+        if problem["type"] == "extra_forbidden":
+            return f"{cls.tool}: unknown key {key!r} in the tool's config; choose from {list(cls.model_fields)}"
+        said = str(problem["msg"]).removeprefix("Value error, ")
+        return f"{cls.tool}: {key}: got {problem['input']!r}: {said}" if key else f"{cls.tool}: {said}"
 
 
 def config_path(config: str | Path) -> Path:
@@ -44,14 +82,11 @@ def settings_of(config: str | Path) -> dict[str, dict[str, Any]]:
     path = config_path(config)
     content = yaml.safe_load(path.read_text())
     tools = content.get("tools") if isinstance(content, dict) else None
-    if not isinstance(tools, list) or not all(isinstance(one, dict) and "class_name" in one for one in tools):
+    if not isinstance(tools, list) or not all(isinstance(tool, dict) and "class_name" in tool for tool in tools):
         raise ValueError(f"{path}: expected `tools:`, a list of class_name and config, as in {CONFIG_DIR}/paper.yaml")
-    return {str(one["class_name"]): _public(one.get("config") or {}) for one in tools}
+    return {str(tool["class_name"]): _public(tool.get("config") or {}) for tool in tools}
 
 
-def _public(options: dict[str, Any]) -> dict[str, Any]:
-    return {str(name): value for name, value in options.items() if name in _SETTINGS or not _hidden(str(name))}
-
-
-def _hidden(name: str) -> bool:
-    return name in _BUDGET or _PRIVATE.search(name) is not None
+def _public(options: Mapping[str, Any]) -> dict[str, Any]:
+    private = {name for name in options if name in _BUDGET or _PRIVATE.search(str(name))} - _SETTINGS
+    return {str(name): value for name, value in options.items() if name not in private}

@@ -2,7 +2,7 @@
 
     arguments from the policy -> parse_arguments() -> zoom() -> RGB image
                                        |                |_ pixel_box(): the box in pixels of the original
-                                       |_ ZoomError: a message for the policy
+                                       |_ CallError: a message for the policy
 
 An image has two sizes: the one in which the conversation holds it (what the dataset handed over, perhaps already
 shrunk for the model) and that of its original. Boxes speak of the first, crops are taken from the second.
@@ -10,70 +10,44 @@ shrunk for the model) and that of its original. Boxes speak of the first, crops 
 
 import math
 from collections.abc import Mapping, Sequence
-from numbers import Real
-from typing import Any
+from typing import Any, Literal
 
 from PIL import Image
 
+from verl_axpo.errors import CallError
 from verl_axpo.images import load, upright
 from verl_axpo.tools.sandbox.inside.pixels import to_rgb
-from verl_axpo.tools.text import quoted
+from verl_axpo.tools.text import finite, quoted
 
-COORD_MODES = ("relative_1000", "pixel")
+CoordMode = Literal["relative_1000", "pixel"]
 MIN_PIXELS = 256 * 256  # area of the returned crop: below this a vision tower sees too few patches to read by
 MAX_PIXELS = 1024 * 1024  # area of the returned crop: bounds the image tokens that one call adds
 MIN_SIDE_PX = 4  # a thinner box holds nothing that magnifying could show
 MAX_ASPECT = 100.0  # Qwen's processor raises above 200; half of it leaves room for its rounding
 
 
-class ZoomError(ValueError):
-    """The call cannot be carried out; the text is written for the policy."""
-
-
-def parse_arguments(parameters: Any) -> tuple[list[float], int]:
+def parse_arguments(arguments: Mapping[str, Any]) -> tuple[list[float], int]:
     """Check the types of a call's arguments. `label` is for whoever reads the trace: nothing depends on it.
 
     Returns:
         the box as four finite numbers, and the image index.
 
     Raises:
-        ZoomError: names the argument, what was expected and what came.
+        CallError: see there.
     """
-    if not isinstance(parameters, Mapping):
-        raise ZoomError(f"arguments must be a JSON object, got {type(parameters).__name__}.")
-    box, index = parameters.get("bbox_2d"), parameters.get("img_idx", 0)
-    if not isinstance(box, list | tuple) or len(box) != 4 or not all(_is_number(value) for value in box):
-        raise ZoomError(f"bbox_2d must be four numbers [x1, y1, x2, y2], got {quoted(box)}.")
+    box, index = arguments.get("bbox_2d"), arguments.get("img_idx", 0)
+    sides = [side for value in box if (side := finite(value)) is not None] if isinstance(box, list | tuple) else []
+    if len(sides) != 4 or len(box) != 4:
+        raise CallError(f"bbox_2d must be four numbers [x1, y1, x2, y2], got {quoted(box)}.")
     if isinstance(index, bool) or not isinstance(index, int):
-        raise ZoomError(f"img_idx must be a whole number, got {quoted(index)}.")
-    return [float(value) for value in box], index
-
-
-def _is_number(value: Any) -> bool:
-    if not isinstance(value, Real) or isinstance(value, bool):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # a whole number that no float holds
-        return False
-
-
-def check_mode(coord_mode: str) -> None:
-    """Refuse an unknown `coord_mode` with a ValueError."""
-    if coord_mode not in COORD_MODES:
-        raise ValueError(f"coord_mode: got {coord_mode!r}; choose from {list(COORD_MODES)}")
-
-
-def check_limits(min_pixels: int, max_pixels: int) -> None:
-    """Refuse, with a ValueError, pixel limits that leave no size."""
-    if not 0 < min_pixels <= max_pixels:
-        raise ValueError(f"expected 0 < min_pixels <= max_pixels, got {min_pixels} and {max_pixels}")
+        raise CallError(f"img_idx must be a whole number, got {quoted(index)}.")
+    return sides, index
 
 
 def pixel_box(
     size: tuple[int, int],
     bbox_2d: Sequence[float],
-    coord_mode: str = "relative_1000",
+    coord_mode: CoordMode = "relative_1000",
     shown: tuple[int, int] | None = None,
 ) -> tuple[int, int, int, int]:
     """The box in whole pixels of an image (left, top, right, bottom; right and bottom excluded).
@@ -81,24 +55,21 @@ def pixel_box(
     Args:
         size: (width, height) of the image that is cropped.
         bbox_2d: in thousandths of width and height, or in pixels of `shown`, as `coord_mode` says.
-        coord_mode: one of COORD_MODES.
         shown: (width, height) in which the conversation holds the image; None: `size`.
 
     Raises:
-        ZoomError: reversed, outside the image, empty, too thin or too elongated.
-        ValueError: an unknown `coord_mode`.
+        CallError: reversed, outside the image, empty, too thin or too elongated.
     """
-    check_mode(coord_mode)
     limits = (1000, 1000) if coord_mode == "relative_1000" else (shown or size)
     x1, y1, x2, y2 = _ordered(bbox_2d, limits)
     scale_x, scale_y = size[0] / limits[0], size[1] / limits[1]
     box = (round(x1 * scale_x), round(y1 * scale_y), round(x2 * scale_x), round(y2 * scale_y))
     sides = (box[2] - box[0], box[3] - box[1])
     if min(sides) < MIN_SIDE_PX:
-        raise ZoomError(f"bbox_2d {list(bbox_2d)} is only {sides[0]} x {sides[1]} pixels; choose a larger box.")
+        raise CallError(f"bbox_2d {list(bbox_2d)} is only {sides[0]} x {sides[1]} pixels; choose a larger box.")
     if max(sides) > MAX_ASPECT * min(sides):
         what = f"bbox_2d {list(bbox_2d)} is {sides[0]} x {sides[1]} pixels, a mere line"
-        raise ZoomError(f"{what}; choose a larger box, at most {MAX_ASPECT:g} times as long as wide.")
+        raise CallError(f"{what}; choose a larger box, at most {MAX_ASPECT:g} times as long as wide.")
     return box
 
 
@@ -112,7 +83,7 @@ def _ordered(bbox_2d: Sequence[float], limits: tuple[int, int]) -> tuple[float, 
         advice = "the box is empty: choose a larger one"
     else:
         advice = "the box leaves the image: stay inside"
-    raise ZoomError(
+    raise CallError(
         f"bbox_2d must satisfy 0 <= x1 < x2 <= {limits[0]} and 0 <= y1 < y2 <= {limits[1]}, got {list(bbox_2d)}; "
         f"{advice}."
     )
@@ -123,7 +94,7 @@ def zoom(
     bbox_2d: Sequence[float],
     *,
     img_idx: int = 0,
-    coord_mode: str = "relative_1000",
+    coord_mode: CoordMode = "relative_1000",
     min_pixels: int = MIN_PIXELS,
     max_pixels: int = MAX_PIXELS,
     original: Image.Image | None = None,
@@ -134,8 +105,7 @@ def zoom(
     never the whole image. `original`: that image at its full resolution, to crop from instead.
 
     Raises:
-        ZoomError: a box or an index that the policy has to correct.
-        ValueError: an unknown `coord_mode` (the configuration's fault, not the policy's).
+        CallError: a box or an index that the policy has to correct.
     """
     image = images[checked_index(img_idx, len(images))]
     source = image if original is None else original
@@ -154,11 +124,11 @@ def checked_index(img_idx: int, number: int) -> int:
     """`img_idx`, if the conversation has it.
 
     Raises:
-        ZoomError: it has not.
+        CallError: it has not.
     """
     if number == 0:
-        raise ZoomError("the conversation has 0 image(s), there is nothing to zoom into; answer without this tool.")
+        raise CallError("the conversation has 0 image(s), there is nothing to zoom into; answer without this tool.")
     if not 0 <= img_idx < number:
         what = f"img_idx {quoted(img_idx)} does not exist; the conversation has {number} image(s), from 0"
-        raise ZoomError(f"{what}: use 0 to {number - 1}.")
+        raise CallError(f"{what}: use 0 to {number - 1}.")
     return img_idx

@@ -9,96 +9,77 @@ the data. A crop is taken from there when it can be told which image it is.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 from PIL import Image
-from verl.tools.base_tool import BaseTool
+from pydantic import Field, model_validator
 from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
 
 from verl_axpo import prompts
 from verl_axpo.errors import InfraFailure
 from verl_axpo.images import ImageRefused, Source, open_image
-from verl_axpo.tools.configs import HOST_KEYS
-from verl_axpo.tools.crop import (
-    COORD_MODES,
-    MAX_PIXELS,
-    MIN_PIXELS,
-    ZoomError,
-    check_limits,
-    check_mode,
-    checked_index,
-    parse_arguments,
-    pixel_box,
-    zoom,
-)
-
-__all__ = ["NAME", "ImageZoomIn", "ZoomError", "parse_arguments", "pixel_box", "zoom"]
+from verl_axpo.tools.configs import ToolConfig
+from verl_axpo.tools.crop import MAX_PIXELS, MIN_PIXELS, CoordMode, checked_index, parse_arguments, zoom
+from verl_axpo.tools.policy_tool import Answer, PolicyTool
 
 NAME = "image_zoom_in"
-DEFAULTS = {"coord_mode": COORD_MODES[0], "min_pixels": MIN_PIXELS, "max_pixels": MAX_PIXELS}
-MAX_CONCURRENCY = 4  # crops that one process makes at once: each may hold a copy of an 8K picture (130 MB)
 
 
-class ImageZoomIn(BaseTool):
-    """verl tool. Config keys: `coord_mode`, `min_pixels`, `max_pixels`, `max_concurrency` (all optional, see `zoom`).
+class ZoomConfig(ToolConfig):
+    """Keys of the tool's config.
 
-    Nothing is kept per trajectory, so `create`, `calc_reward` and `release` are verl's. What the policy wrote never
-    makes `execute` raise.
+    Attributes:
+        coord_mode: what boxes are counted in, see `crop.pixel_box`.
+        min_pixels, max_pixels: area of a returned crop.
+        max_concurrency: crops that one process makes at once: each may hold a copy of an 8K picture (130 MB).
+    """
+
+    tool: ClassVar[str] = NAME
+    coord_mode: CoordMode = "relative_1000"
+    min_pixels: Annotated[int, Field(ge=1)] = MIN_PIXELS
+    max_pixels: int = MAX_PIXELS
+    max_concurrency: Annotated[int, Field(ge=1)] = 4
+
+    @model_validator(mode="after")
+    def _check_limits(self) -> "ZoomConfig":
+        if self.min_pixels > self.max_pixels:
+            raise ValueError(f"min_pixels = {self.min_pixels} is above max_pixels = {self.max_pixels}")
+        return self
+
+
+class ImageZoomIn(PolicyTool):
+    """verl tool. Config keys: see `ZoomConfig`, all optional.
+
+    Nothing is kept per trajectory, so `create`, `calc_reward` and `release` are verl's.
 
     Raises:
         ValueError: a key or a value that makes no sense.
     """
 
-    strict_arguments = True  # see `TrajectoryTool`
-
     def __init__(self, config: dict[str, Any], tool_schema: OpenAIFunctionToolSchema | None = None) -> None:
-        mode = config.get("coord_mode", COORD_MODES[0])
-        super().__init__(config, tool_schema or OpenAIFunctionToolSchema.model_validate(prompts.zoom_schema(mode)))
-        known = [*DEFAULTS, "max_concurrency", *HOST_KEYS]
-        if unknown := sorted(set(config) - set(known)):
-            raise ValueError(f"{NAME}: unknown keys {unknown} in the tool's config; choose from {known}")
-        self.options: dict[str, Any] = {key: config.get(key, default) for key, default in DEFAULTS.items()}
-        check_mode(self.options["coord_mode"])
-        check_limits(self.options["min_pixels"], self.options["max_pixels"])
-        self._threads = ThreadPoolExecutor(config.get("max_concurrency", MAX_CONCURRENCY), thread_name_prefix=NAME)
+        settings = ZoomConfig.parse(config)
+        super().__init__(config, tool_schema, prompts.zoom_schema(settings.coord_mode))
+        self.options = settings.model_dump(include={"coord_mode", "min_pixels", "max_pixels"})
+        self._threads = ThreadPoolExecutor(settings.max_concurrency, thread_name_prefix=NAME)
 
-    async def execute(
-        self, instance_id: str, parameters: dict[str, Any], **kwargs: Any
-    ) -> tuple[ToolResponse, float, dict[str, Any]]:
-        """Carry out one call.
-
-        Args:
-            instance_id: from `create`; unused, the tool has no state.
-            parameters: the call's decoded `arguments`, of whatever type the policy wrote.
-            kwargs: `agent_data` with `image_data` and `messages`, as `ToolAgentLoop._call_tool` passes it.
-
-        Returns:
-            the crop or, for a bad call, a text for the policy; reward 0; `{"ok": bool, "error": str | None}`.
-
-        Raises:
-            InfraFailure: the original of an image can no longer be read.
-        """
-        agent_data = kwargs.get("agent_data")
+    async def call(self, instance_id: str, arguments: Mapping[str, Any], agent_data: Any) -> Answer:
+        """The crop; an `InfraFailure` if the original of an image can no longer be read."""
         images = list(getattr(agent_data, "image_data", None) or [])
-        try:
-            box, index = parse_arguments(parameters)
-            entry = original_of(getattr(agent_data, "messages", None) or [], images, index)
-            job = partial(_zoom_into, images, entry, box, img_idx=index, **self.options)
-            crop = await asyncio.get_running_loop().run_in_executor(self._threads, job)
-        except ZoomError as error:
-            text = f"Error: {error}"
-            return ToolResponse(text=text), 0.0, {"ok": False, "error": text}
-        return ToolResponse(image=[crop]), 0.0, {"ok": True, "error": None}
+        box, index = parse_arguments(arguments)
+        entry = original_of(getattr(agent_data, "messages", None) or [], images, index)
+        job = partial(_zoom_into, images, entry, box, img_idx=index, **self.options)
+        crop = await asyncio.get_running_loop().run_in_executor(self._threads, job)
+        return ToolResponse(image=[crop]), None
 
 
 def original_of(messages: Sequence[Any], images: Sequence[Image.Image], index: int) -> Source | None:
     """Where `images[index]` is at its full resolution, for `open_image`; None: nowhere better.
 
     verl keeps image entries of messages and `image_data` in one order, tool results included. Where their numbers
-    differ, some other loop does not, and nothing is guessed.
+    differ, the loop is another, and nothing is guessed.
     """
     checked_index(index, len(images))
     contents = [message["content"] for message in messages if isinstance(message.get("content"), list)]
@@ -109,7 +90,7 @@ def original_of(messages: Sequence[Any], images: Sequence[Image.Image], index: i
         return bytes(entry["bytes"])
     source = entry.get("image")
     if isinstance(source, str) and source.startswith(("http:", "https:")):
-        return None  # its download is the dataset's affair
+        return None  # the dataset has downloaded it
     return source if isinstance(source, str | Image.Image) else None
 
 

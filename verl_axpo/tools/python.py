@@ -1,83 +1,60 @@
 """`python`: run code in the trajectory's own closed interpreter (paper, section 2).
 
-    arguments from the policy -> parse_arguments() -> Session.run() -> CellResult -> ToolResponse(text, image=[...])
-                                       |_ CallError: a message for the policy     |_ InfraFailure: nobody's answer
+    arguments -> parse_arguments() -> Session.run() -> CellResult -> ToolResponse(text, image=[...])
 
 The interpreter is `verl_axpo.tools.sandbox`, usable without verl; this is the same thing as a verl tool. It sees the
 images of `agent_data.image_data`: the prompt's, then those that tools made, itself included.
 """
 
-import math
 from collections.abc import Mapping
-from numbers import Real
 from typing import Any
 from uuid import uuid4
 
-from verl.tools.base_tool import BaseTool
 from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
 
 from verl_axpo import prompts
-from verl_axpo.tools.configs import HOST_KEYS
-from verl_axpo.tools.sandbox import CellResult, SandboxConfig, SandboxPool, Session, choose
-from verl_axpo.tools.text import quoted
+from verl_axpo.errors import CallError
+from verl_axpo.tools.policy_tool import Answer, PolicyTool
+from verl_axpo.tools.sandbox import SandboxConfig, SandboxPool, Session, choose
+from verl_axpo.tools.text import finite, quoted
 
 NAME = "python"
 
 
-class CallError(ValueError):
-    """The call cannot be carried out; the text is written for the policy."""
-
-
-def parse_arguments(parameters: Any) -> tuple[str, float | None]:
+def parse_arguments(arguments: Mapping[str, Any]) -> tuple[str, float | None]:
     """Check the types of a call's arguments.
 
     Returns:
-        the code, and the time-out in seconds if one was given.
+        the code, and the time-out in seconds if the call has one.
 
     Raises:
-        CallError: names the argument, what was expected and what came.
+        CallError: see there.
     """
-    if not isinstance(parameters, Mapping):
-        raise CallError(f"arguments must be a JSON object, got {type(parameters).__name__}.")
-    unknown = sorted(str(key) for key in parameters if key not in ("code", "timeout"))
+    unknown = sorted(str(key) for key in arguments if key not in ("code", "timeout"))
     if unknown:
         raise CallError(f"unknown arguments {unknown}; the arguments are code and timeout.")
-    code, timeout = parameters.get("code"), parameters.get("timeout")
+    code, timeout = arguments.get("code"), arguments.get("timeout")
     if not isinstance(code, str) or not code.strip():
         raise CallError(f"code must be a string with Python code, got {quoted(code)}.")
-    seconds = None if timeout is None else _seconds(timeout)
-    if timeout is not None and seconds is None:
+    seconds = finite(timeout)
+    if timeout is not None and (seconds is None or seconds <= 0):
         raise CallError(f"timeout must be a number of seconds above 0, got {quoted(timeout)}.")
     return code, seconds
 
 
-def _seconds(timeout: Any) -> float | None:
-    """`timeout` as a finite number above 0; None if it is none, a whole number of 400 digits for example."""
-    if not isinstance(timeout, Real) or isinstance(timeout, bool):
-        return None
-    try:
-        seconds = float(timeout)
-    except OverflowError:
-        return None
-    return seconds if 0 < seconds < math.inf else None
-
-
-class Python(BaseTool):
+class Python(PolicyTool):
     """verl tool. Config keys: see `SandboxConfig`, all optional.
 
-    One instance serves a process; each trajectory gets a session by `create` and gives it back by `release`.
+    An instance serves a process; each trajectory gets a session by `create` and gives it back by `release`.
 
     Raises:
         RuntimeError: no sandbox works on this machine, and the configuration does not accept that.
         ValueError: a bad configuration.
     """
 
-    strict_arguments = True  # see `TrajectoryTool`
-
     def __init__(self, config: dict[str, Any], tool_schema: OpenAIFunctionToolSchema | None = None) -> None:
-        super().__init__(config, tool_schema or OpenAIFunctionToolSchema.model_validate(prompts.tool_schema(NAME)))
-        own = {key: value for key, value in config.items() if key not in HOST_KEYS}
-        self.settings = SandboxConfig.from_mapping(own)
+        super().__init__(config, tool_schema, prompts.tool_schema(NAME))
+        self.settings = SandboxConfig.parse(config)
         self.longest_call_s = self.settings.longest_call_s
         self.backend = choose(self.settings)
         self._pool: SandboxPool | None = None
@@ -91,30 +68,13 @@ class Python(BaseTool):
         self._sessions[instance_id] = Session(self._pool)
         return instance_id, ToolResponse()
 
-    async def execute(
-        self, instance_id: str, parameters: dict[str, Any], **kwargs: Any
-    ) -> tuple[ToolResponse, float, dict[str, Any]]:
-        """Carry out one call.
-
-        Args:
-            instance_id: from `create`.
-            parameters: the call's decoded `arguments`, of whatever type the policy wrote.
-            kwargs: `agent_data` with `image_data`, as `ToolAgentLoop._call_tool` passes it.
-
-        Returns:
-            output and images or, for a bad call, a text for the policy; reward 0; `{"ok": bool, "error": str | None}`.
-
-        Raises:
-            InfraFailure: the sandbox failed, and not by the code's doing.
-        """
-        images = getattr(kwargs.get("agent_data"), "image_data", None) or []
-        try:
-            code, timeout = parse_arguments(parameters)
-        except CallError as error:
-            text = f"Error: {error}"
-            return ToolResponse(text=text), 0.0, {"ok": False, "error": text}
+    async def call(self, instance_id: str, arguments: Mapping[str, Any], agent_data: Any) -> Answer:
+        """Output and images; an `InfraFailure` if the sandbox failed, and not by the code's doing."""
+        code, timeout = parse_arguments(arguments)
+        images = getattr(agent_data, "image_data", None) or []
         result = await self._sessions[instance_id].run(code, timeout_s=timeout, images=images)
-        return _response(result), 0.0, {"ok": result.status == "ok", "error": result.error}
+        pictures: dict[str, Any] = {"image": list(result.images)} if result.images else {}
+        return ToolResponse(text=result.text or None, **pictures), result.error
 
     async def release(self, instance_id: str, **kwargs: Any) -> None:
         """End the trajectory's interpreter and remove its files."""
@@ -128,8 +88,3 @@ class Python(BaseTool):
         self._sessions.clear()
         if pool is not None:
             await pool.close()
-
-
-def _response(result: CellResult) -> ToolResponse:
-    images: dict[str, Any] = {"image": list(result.images)} if result.images else {}
-    return ToolResponse(text=result.text or None, **images)

@@ -1,5 +1,6 @@
 """Text on its way into a conversation: what the policy wrote, repeated in an error, and what others wrote.
 
+    policy's argument  -> finite()      -> number, or None
     policy's argument  -> quoted()      -> error message
     web page, document -> inert()       -> tool response
     policy's answer    -> quoted_json() -> the judge's prompt
@@ -9,7 +10,9 @@ without an image, one that says `<|im_end|>` would end the turn.
 """
 
 import json
+import math
 import re
+from numbers import Real
 from typing import Any
 
 QUOTED_CHARS = 120  # of a bad argument repeated to the policy: enough to recognise it, whatever its length
@@ -51,3 +54,14 @@ def quoted(value: Any) -> str:
     except ValueError:
         return f"a huge {type(value).__name__}"
     return inert(shown if len(shown) <= QUOTED_CHARS else shown[:QUOTED_CHARS] + "...")
+
+
+def finite(value: Any) -> float | None:
+    """A policy's argument as a number; None if it is something else, a whole number of 400 digits for example."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None

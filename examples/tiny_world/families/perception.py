@@ -100,7 +100,7 @@ def think(problem: Problem) -> str:
 
 def call(problem: Problem, right: bool, rng: random.Random) -> Call:
     """Zoom on the cell or, column or row read wrong, on one beside, above or below it."""
-    from verl_axpo.tools.image_zoom_in import zoom
+    from verl_axpo.tools.crop import zoom
 
     cell = problem.facts["cell"]
     misread = [

@@ -56,8 +56,7 @@ def think(problem: Problem) -> str:
 
 def call(problem: Problem, right: bool, rng: random.Random) -> Call:
     """A search for the place or, street or stall read wrong, for one where they sell something else."""
-    from verl_axpo.tools.search.trim import render
-    from verl_axpo.tools.search.types import Hit
+    from verl_axpo.tools.search.hits import Hit, render
 
     asked = (problem.facts["street"], problem.facts["stall"])
     misread = [other for other in near_misses(asked, TRAINED) if sold_at(*other) != problem.answer]

@@ -37,7 +37,7 @@ from examples.tiny_world.tools import write_tools
 from verl_axpo import prompts
 from verl_axpo.data import parquet
 from verl_axpo.rewards.outcome import compute_score
-from verl_axpo.tools.image_zoom_in import zoom
+from verl_axpo.tools.crop import zoom
 
 TOOLS = tools_of(families())
 COUNTS = {"train": 6, "val": 3, "heldout": 3, "sft_train": 8, "sft_val": 2}

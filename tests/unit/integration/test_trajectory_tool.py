@@ -10,12 +10,12 @@ from verl.experimental.agent_loop.tool_parser import FunctionCall
 from verl.tools.base_tool import BaseTool
 from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
 
+from examples.image_search import ImageSearch
 from verl_axpo import prompts
 from verl_axpo.errors import InfraFailure
 from verl_axpo.integration.agent_loop import AxpoToolAgentLoop, BadCall
 from verl_axpo.integration.trajectory_tool import TrajectoryTool
 from verl_axpo.tools.arguments import problem_with
-from verl_axpo.tools.image_search import ImageSearch
 from verl_axpo.tools.image_zoom_in import ImageZoomIn
 from verl_axpo.tools.python import Python
 from verl_axpo.tools.sandbox import SandboxConfig

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from verl.tools.tool_registry import load_all_tools
 
+from examples.image_search import ImageSearch
 from verl_axpo.errors import InfraFailure
-from verl_axpo.tools.image_search import ImageSearch
 
 
 @pytest.fixture
@@ -72,14 +72,17 @@ def test_a_picture_that_cannot_be_had_is_nobodys_answer(config: dict[str, Any], 
         call(config, {"query": query})
 
 
-@pytest.mark.parametrize("documents", [None, "/no/such/folder"])
-def test_a_missing_folder_is_said_at_start(documents: str | None) -> None:
-    with pytest.raises(ValueError, match="expected a folder that exists"):
+@pytest.mark.parametrize(
+    ("documents", "told"), [(None, "documents: got None"), ("/no/such/folder", "expected a folder that exists")]
+)
+def test_a_missing_folder_is_said_at_start(documents: str | None, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
         ImageSearch({"type": "native", "documents": documents})
 
 
-def test_one_line_of_config_loads_it(config: dict[str, Any], tmp_path: Path) -> None:
-    line = {"class_name": "verl_axpo.tools.image_search.ImageSearch", "config": config}
+def test_one_line_of_config_loads_it(config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[3] / "examples"))
+    line = {"class_name": "image_search.ImageSearch", "config": config}
     (tmp_path / "tools.yaml").write_text(json.dumps({"tools": [line]}))
     (tool,) = load_all_tools(str(tmp_path / "tools.yaml"), None)
     assert tool.name == "image_search"

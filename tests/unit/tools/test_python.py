@@ -114,13 +114,16 @@ def test_verl_loads_the_tool_and_dumps_the_schema_that_sft_rows_carry(tmp_path: 
 @pytest.mark.parametrize(
     ("config", "told"),
     [
-        ({"memory": 5}, r"python: unknown keys \['memory'\]; valid keys are \['backend', 'timeout_s'"),
-        ({"backend": "docker"}, r"python.backend: got 'docker'; choose from \['auto', 'bubblewrap', 'sandlock'"),
-        ({"memory_mb": 0}, "python.memory_mb: got 0, expected a whole number >= 1"),
-        ({"memory_mb": 1.5}, "python.memory_mb: got 1.5, expected a whole number"),
-        ({"images": True}, "python.images: got True, expected a whole number >= 0"),
-        ({"timeout_s": 0}, "python.timeout_s: got 0, expected a number of seconds > 0"),
-        ({"timeout_s": 100}, "python.timeout_s: got 100, expected at most max_timeout_s = 60"),
+        ({"memory": 5}, r"python: unknown key 'memory' in the tool's config; choose from \['backend', 'timeout_s'"),
+        ({"backend": "docker"}, "python: backend: got 'docker': Input should be 'auto', 'bubblewrap', 'sandlock' or"),
+        ({"memory_mb": 0}, "python: memory_mb: got 0: Input should be greater than or equal to 1"),
+        ({"memory_mb": 1.5}, "python: memory_mb: got 1.5: Input should be a valid integer"),
+        ({"images": True}, "python: images: got True: Input should be a valid integer"),
+        ({"images": -1}, "python: images: got -1: Input should be greater than or equal to 0"),
+        ({"timeout_s": 0}, "python: timeout_s: got 0: Input should be greater than 0"),
+        ({"timeout_s": float("inf")}, "python: timeout_s: got inf: Input should be a finite number"),
+        ({"timeout_s": 100}, "python: timeout_s = 100 is above max_timeout_s = 60"),
+        ({"memory": 5, "threads": "2"}, "(?s)threads: got '2'.*unknown key 'memory'"),
     ],
 )
 def test_a_bad_configuration_is_refused_at_start(config: dict[str, Any], told: str) -> None:
@@ -157,7 +160,7 @@ def test_a_backend_that_leaves_something_open_is_taken_only_by_name(
     monkeypatch.setenv("PYTHON_SANDBOX", "sandlock")
     assert choose(SandboxConfig()).name == "sandlock"
     monkeypatch.setenv("PYTHON_SANDBOX", "docker")
-    with pytest.raises(ValueError, match="got 'docker'; choose from"):
+    with pytest.raises(ValueError, match="got 'docker': Input should be"):
         SandboxConfig()
 
 

@@ -21,7 +21,8 @@ from verl_axpo.errors import InfraFailure
 from verl_axpo.tools.sandbox import SandboxConfig, SandboxPool, Session
 from verl_axpo.tools.sandbox.backends import Backend
 from verl_axpo.tools.sandbox.inside import zygote as inside_zygote
-from verl_axpo.tools.sandbox.session import RESTARTED, UNUSABLE
+from verl_axpo.tools.sandbox.reply import RESTARTED
+from verl_axpo.tools.sandbox.session import UNUSABLE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

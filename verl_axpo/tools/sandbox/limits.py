@@ -1,22 +1,25 @@
-"""The sandbox's settings: a tool's `config` mapping -> checks -> one frozen dataclass.
+"""The sandbox's settings, checked when the tool is made.
 
-yaml -> SandboxConfig.from_mapping() -> pool (slots, time), worker (kernel limits), session (sizes it believes)
+a tool's `config` -> SandboxConfig.parse() -> pool (places, time), worker (kernel limits), session (sizes it believes)
 """
 
-import math
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, cast, get_args
+from typing import Annotated, ClassVar, Literal, cast
+
+from pydantic import Field, model_validator
+
+from verl_axpo.tools.configs import ToolConfig
 
 Backend = Literal["auto", "bubblewrap", "sandlock", "unconfined_i_accept_the_risk"]
 UNCONFINED = "unconfined_i_accept_the_risk"
 CHOICE = "PYTHON_SANDBOX"  # environment variable: the backend where a configuration names none
+_Positive = Annotated[int, Field(ge=1)]
+_Count = Annotated[int, Field(ge=0)]
+_Seconds = Annotated[float, Field(gt=0)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SandboxConfig:
-    """Settings of one pool of sandboxes; per trajectory unless said otherwise.
+class SandboxConfig(ToolConfig):
+    """Settings of the sandboxes; per trajectory unless said otherwise.
 
     Attributes:
         backend: `auto` takes bubblewrap, which must work here; `sandlock` needs no user namespaces, but leaves the disk
@@ -27,63 +30,49 @@ class SandboxConfig:
         max_timeout_s: what a call may ask for at most.
         memory_mb: address space on top of the pre-imported packages.
         cpu_s: processor seconds over the whole life of the interpreter.
-        threads: threads beside the main one (the sandlock backend does not count them); the code may start no process.
+        threads: threads next to the main one (the sandlock backend does not count them); the code starts no process.
         scratch_mb: size of the private scratch space, and of any file. The sandlock backend limits only single files.
         open_files: file descriptors.
         output_bytes: bytes of each of stdout, stderr, value and traceback that come back.
         images: images that come back from one call.
         image_pixels: pixels of such an image; a larger one is shrunk.
         input_pixels: pixels of a conversation image; a larger one is shrunk on its way in (default: 8K).
-        max_sandboxes: per process: interpreters alive at once; further trajectories wait.
-        max_running: per process: calls that run at once; further ones wait, and their time starts when they run.
+        max_sandboxes: per node, whatever number of worker processes is on it: interpreters alive at once; further
+            trajectories wait. Times `memory_mb` + `scratch_mb` it is the memory that all of them together can take.
+        max_running: per node: calls that run at once; further ones wait, and their time starts when they run.
             Default: the number of processors.
-        start_timeout_s: per process: for the imports of the parent, and for starting one interpreter.
-        queue_timeout_s: per process: how long a call waits for its turn before it is an infrastructure failure.
+        start_timeout_s: for the imports of the parent, and for starting one interpreter.
+        queue_timeout_s: how long a call waits for its turn before it is an infrastructure failure.
 
     Raises:
-        ValueError: a value without meaning, or a default time-out above the maximum.
+        ValueError: an unknown key, a value without meaning, or a default time-out above the maximum.
     """
 
-    backend: Backend = field(default_factory=lambda: cast("Backend", os.environ.get(CHOICE, "auto")))
-    timeout_s: float = 12.0
-    max_timeout_s: float = 60.0
-    memory_mb: int = 1024
-    cpu_s: int = 300
-    threads: int = 16
-    scratch_mb: int = 256
-    open_files: int = 64
-    output_bytes: int = 8000
-    images: int = 4
-    image_pixels: int = 1024 * 1024
-    input_pixels: int = 7680 * 4320
-    max_sandboxes: int = 256
-    max_running: int = 0
-    start_timeout_s: float = 120.0
-    queue_timeout_s: float = 600.0
+    tool: ClassVar[str] = "python"
+    backend: Backend = Field(
+        default_factory=lambda: cast("Backend", os.environ.get(CHOICE, "auto")), validate_default=True
+    )
+    timeout_s: _Seconds = 12.0
+    max_timeout_s: _Seconds = 60.0
+    memory_mb: _Positive = 1024
+    cpu_s: _Positive = 300
+    threads: _Count = 16
+    scratch_mb: _Positive = 256
+    open_files: _Positive = 64
+    output_bytes: _Positive = 8000
+    images: _Count = 4
+    image_pixels: _Positive = 1024 * 1024
+    input_pixels: _Positive = 7680 * 4320
+    max_sandboxes: _Positive = 1024
+    max_running: _Count = 0
+    start_timeout_s: _Seconds = 120.0
+    queue_timeout_s: _Seconds = 600.0
 
-    def __post_init__(self) -> None:
-        if self.backend not in get_args(Backend):
-            raise ValueError(f"python.backend: got {self.backend!r}; choose from {list(get_args(Backend))}")
-        for setting in fields(self):
-            if setting.type in (int, float):
-                _check_number(setting.name, getattr(self, setting.name), whole=setting.type is int)
+    @model_validator(mode="after")
+    def _check_timeouts(self) -> "SandboxConfig":
         if self.timeout_s > self.max_timeout_s:
-            raise ValueError(
-                f"python.timeout_s: got {self.timeout_s:g}, expected at most max_timeout_s = {self.max_timeout_s:g}"
-            )
-
-    @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any]) -> "SandboxConfig":
-        """Parse the `config` of the tool; keys left out take the defaults.
-
-        Raises:
-            ValueError: an unknown key, or what the constructor refuses.
-        """
-        valid = [setting.name for setting in fields(cls)]
-        unknown = [str(key) for key in mapping if key not in valid]
-        if unknown:
-            raise ValueError(f"python: unknown keys {unknown}; valid keys are {valid}")
-        return cls(**{str(key): value for key, value in mapping.items()})
+            raise ValueError(f"timeout_s = {self.timeout_s:g} is above max_timeout_s = {self.max_timeout_s:g}")
+        return self
 
     @property
     def running(self) -> int:
@@ -100,11 +89,3 @@ class SandboxConfig:
         """What the process inside has to know."""
         names = ("memory_mb", "cpu_s", "threads", "scratch_mb", "open_files", "output_bytes", "images", "image_pixels")
         return {name: getattr(self, name) for name in names}
-
-
-def _check_number(name: str, value: object, *, whole: bool) -> None:
-    least = 0 if name in ("max_running", "images", "threads") else 1
-    kinds, expected = ((int,), f"a whole number >= {least}") if whole else ((int, float), "a number of seconds > 0")
-    fits = isinstance(value, kinds) and not isinstance(value, bool)
-    if not fits or not (least <= value if whole else 0 < value < math.inf):  # type: ignore[operator]
-        raise ValueError(f"python.{name}: got {value!r}, expected {expected}")

@@ -17,18 +17,17 @@ from PIL import Image
 from verl_axpo.errors import InfraFailure
 from verl_axpo.tools.sandbox import reply as replies
 from verl_axpo.tools.sandbox.inside import confine, frames
-from verl_axpo.tools.sandbox.inside.pixels import to_rgb
+from verl_axpo.tools.sandbox.inside.pixels import shrunk, to_rgb
 from verl_axpo.tools.sandbox.limits import SandboxConfig
-from verl_axpo.tools.sandbox.pool import Sandbox, SandboxPool
-from verl_axpo.tools.sandbox.reply import RESTARTED, CellResult
+from verl_axpo.tools.sandbox.pool import SandboxPool
+from verl_axpo.tools.sandbox.reply import CellResult
+from verl_axpo.tools.sandbox.zygote import BROKEN, Sandbox
 
-__all__ = ["RESTARTED", "UNUSABLE", "CellResult", "Session"]
 logger = logging.getLogger(__name__)
 
 UNUSABLE = "[This code left the interpreter unusable: its variables are lost.]"
 DYING_S = 2.0  # for a worker that closed its channel to end by itself, before it is killed
 LISTENING_TIMEOUT_S = 10.0  # for a worker that has nothing to do to say so, on a busy machine
-_BROKEN = (asyncio.IncompleteReadError, ConnectionError, frames.FrameError, asyncio.TimeoutError)
 
 
 class Session:
@@ -83,7 +82,7 @@ class Session:
             try:
                 reply, _ = await asyncio.wait_for(self._sandbox.request({"op": "count"}), LISTENING_TIMEOUT_S)
                 replies.missing_part(reply, self._images_sent)
-            except _BROKEN:
+            except BROKEN:
                 await self._forget()  # only code that ran in it earlier can have broken it
         if self._sandbox is None:
             self._sandbox = await self.pool.open()
@@ -96,7 +95,7 @@ class Session:
         try:
             for image in images[self._images_sent :]:
                 notes += await self._send_image(sandbox, image)
-        except _BROKEN as error:
+        except BROKEN as error:
             if fresh:
                 raise InfraFailure(f"a fresh python sandbox did not take an image: {error!r}") from None
             return await self._died(sandbox, error, restarted)
@@ -107,7 +106,7 @@ class Session:
             await self._forget()
             text = f"Timed out after {seconds:g} s. The interpreter was stopped, its variables are lost."
             return CellResult(status="timeout", error=text, restarted=restarted)
-        except _BROKEN as error:
+        except BROKEN as error:
             return await self._died(sandbox, error, restarted)
         if reply.get("lost") is True:
             await self._forget()
@@ -124,17 +123,18 @@ class Session:
 
     async def _send_image(self, sandbox: Sandbox, image: Image.Image) -> list[str]:
         """One image of the conversation, and what the model has to know if it does not fit."""
-        picture = await asyncio.to_thread(_bounded, image, self.config.input_pixels)
+        picture = await asyncio.to_thread(lambda: shrunk(to_rgb(image), self.config.input_pixels))
         request = sandbox.request({"op": "image", "size": picture.size}, picture.tobytes())
         reply, _ = await asyncio.wait_for(request, self.config.start_timeout_s)
         number, self._images_sent = self._images_sent, self._images_sent + 1
         missing = replies.missing_part(reply, self._images_sent)
         if missing is None:
             return []
-        name = f"image {number} of the conversation ({picture.width} x {picture.height} pixels)"
-        if missing == "disk":
-            return [f"[{name} does not fit into {self.config.scratch_mb} MB of files: _images[{number}] is None]"]
-        return [f"[{name} does not fit into {self.config.memory_mb} MB of memory: _pil_images[{number}] is None]"]
+        room, name = (self.config.scratch_mb, "files: _images")
+        if missing == "memory":
+            room, name = (self.config.memory_mb, "memory: _pil_images")
+        what = f"image {number} of the conversation ({picture.width} x {picture.height} pixels)"
+        return [f"[{what} does not fit into {room} MB of {name}[{number}] is None]"]
 
     async def _forget(self) -> None:
         """End the sandbox, if there is one."""
@@ -143,15 +143,6 @@ class Session:
             return
         self._state_lost = self._state_lost or sandbox.used
         await asyncio.shield(self.pool.discard(sandbox))
-
-
-def _bounded(image: Image.Image, pixels: int) -> Image.Image:
-    """RGB, shrunk to at most `pixels`."""
-    image = to_rgb(image)
-    if image.width * image.height > pixels:
-        scale = (pixels / (image.width * image.height)) ** 0.5
-        image = image.resize((max(1, int(image.width * scale)), max(1, int(image.height * scale))))
-    return image
 
 
 def _how(ended: dict[str, Any] | None, config: SandboxConfig) -> str:
@@ -163,10 +154,7 @@ def _how(ended: dict[str, Any] | None, config: SandboxConfig) -> str:
     if -code == signal.SIGKILL:
         return f"it was killed (limits: {config.cpu_s} s of processor time, {config.memory_mb} MB of memory)"
     if code < 0 or code == confine.ABORT_STATUS:
-        return f"it was ended by {_signal_name(abs(code))}"
+        number = abs(code)
+        name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+        return f"it was ended by {name}"
     return f"it exited with status {code}"
-
-
-def _signal_name(number: int) -> str:
-    names = {known.value: known.name for known in signal.Signals}
-    return names.get(number, f"signal {number}")

@@ -1,15 +1,17 @@
-"""The pre-imported parent of a process's sandboxes, as the host sees it; what runs inside is `inside/zygote.py`.
+"""The pre-imported parent of a process's sandboxes and its workers, as the host sees them; see `inside/zygote.py`.
 
-    Zygote.start() -> ready, everything imported -> spawn(number, channel) -> exits[number] -> end(number) -> stop()
+    Zygote.start() -> ready, everything imported -> open() -> Sandbox: one worker -> request() ... close() -> stop()
 
-Messages are JSON on a control socket; a worker's own channel is handed over as a file descriptor. The parent's word is
-taken: no model's code runs in it.
+Host and parent exchange JSON over a control socket; a worker's own channel is handed over as a file descriptor. The
+parent's word is taken, for no model's code runs in it. Everything that comes from a worker is hostile.
 """
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
+import secrets
 import socket
 import subprocess
 import tempfile
@@ -27,6 +29,7 @@ from verl_axpo.tools.sandbox.limits import SandboxConfig
 
 END_TIMEOUT_S = 30.0  # for a killed process to be gone, on a machine that is busy with other things
 LOG_BYTES = 2000  # of what a parent that failed wrote, shown in the error
+BROKEN = (asyncio.IncompleteReadError, ConnectionError, frames.FrameError, asyncio.TimeoutError)  # the worker's doing
 
 
 class Zygote:
@@ -43,7 +46,8 @@ class Zygote:
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the parent)
         self.alive = True
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.exits: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self.exits: dict[int, asyncio.Future[dict[str, Any]]] = {}  # a worker's number -> how it ended
+        self._numbers = itertools.count()
         settings = {
             "limits": config.of_a_worker(),
             "preload": list(preload),
@@ -77,16 +81,33 @@ class Zygote:
             raise
         return zygote
 
-    async def spawn(self, number: int, channel: socket.socket) -> None:
-        """Ask for a worker that serves `channel`; `exits[number]` tells how it ended.
+    async def open(self) -> "Sandbox":
+        """A fresh, confined worker.
 
         Raises:
-            InfraFailure: the parent is gone.
+            InfraFailure: the parent is gone, or the worker did not start.
         """
+        number = next(self._numbers)
         self.exits[number] = asyncio.get_running_loop().create_future()
         scratch = self._scratch(number)
-        message = {"op": "spawn", "worker": number, "scratch": None if scratch is None else str(scratch)}
-        await self._send(message, channel.fileno())
+        if scratch is not None:
+            scratch.mkdir(mode=0o700)
+        ours, theirs = socket.socketpair()
+        with theirs:
+            sandbox = Sandbox(self, number, *await asyncio.open_unix_connection(sock=ours))
+            try:
+                message = {"op": "spawn", "worker": number, "scratch": None if scratch is None else str(scratch)}
+                await self._send(message, theirs.fileno())
+                theirs.close()
+                problem = await sandbox.starts()
+            except BaseException:
+                await sandbox.close()
+                raise
+        if problem is not None:
+            ended = await sandbox.close()
+            reason = f"{ended.get('error') or problem}. {self.last_words()}".strip()
+            raise InfraFailure(f"a python sandbox ({self.backend.name}) did not start: {reason}")
+        return sandbox
 
     async def end(self, number: int) -> dict[str, Any]:
         """Kill a worker, wait until it is gone, remove its files; returns how it ended.
@@ -105,7 +126,7 @@ class Zygote:
             raise InfraFailure(f"a python sandbox is still there {END_TIMEOUT_S:g} s after it was killed") from None
         finally:
             self.exits.pop(number, None)
-            scratch = self._scratch(number, create=False)
+            scratch = self._scratch(number)
             if scratch is not None:
                 await asyncio.to_thread(_remove, scratch)
 
@@ -127,13 +148,9 @@ class Zygote:
         self.log.seek(max(0, size - LOG_BYTES))
         return self.log.read().decode(errors="replace").strip()
 
-    def _scratch(self, number: int, *, create: bool = True) -> Path | None:
-        if not self.backend.keeps_scratch:
-            return None
-        folder = self.folder / SCRATCH_FOLDER / str(number)
-        if create:
-            folder.mkdir(mode=0o700)
-        return folder
+    def _scratch(self, number: int) -> Path | None:
+        """A worker's files on the host; None where the backend keeps them inside."""
+        return self.folder / SCRATCH_FOLDER / str(number) if self.backend.keeps_scratch else None
 
     async def _send(self, message: dict[str, Any], *descriptors: int) -> None:
         while self.alive:
@@ -174,7 +191,69 @@ class Zygote:
         for future in waiting:
             if not future.done():
                 future.set_exception(InfraFailure(f"python sandbox: {reason}"))
-                future.exception()  # whoever waits gets it; nobody waiting is no accident
+                future.exception()  # whoever waits gets it; without a waiter asyncio need not complain
+
+
+class Sandbox:
+    """One worker."""
+
+    def __init__(self, zygote: Zygote, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.zygote = zygote
+        self.number = number
+        self.reader = reader
+        self.writer = writer
+        self.used = False  # whether a model's code has run in it
+
+    async def starts(self) -> str | None:
+        """Wait until it is confined; returns what went wrong."""
+        try:
+            answer, _ = await asyncio.wait_for(self._read(), self.zygote.config.start_timeout_s)
+        except BROKEN as error:
+            return repr(error)
+        return None if answer.get("ready") is True else str(answer.get("error"))
+
+    async def request(self, header: dict[str, Any], blob: bytes = b"") -> tuple[dict[str, Any], bytes]:
+        """Ask, and read the one reply that belongs to it. The caller limits the time.
+
+        Raises:
+            FrameError: the reply is none, too large, or not to this request.
+            IncompleteReadError, ConnectionError: the worker is gone.
+        """
+        token = secrets.token_hex(8)
+        self.writer.write(frames.pack({"id": token, **header}, blob))
+        await self.writer.drain()
+        reply, data = await self._read()
+        if reply.get("id") != token:
+            raise frames.FrameError("a reply to no request")
+        return reply, data
+
+    async def _read(self) -> tuple[dict[str, Any], bytes]:
+        """One frame, within the sizes that a reply can have."""
+        config = self.zygote.config
+        prefix = await self.reader.readexactly(frames.PREFIX_BYTES)
+        header, blob = frames.sizes(
+            prefix,
+            max_header=frames.max_reply_header(config.output_bytes),
+            max_blob=config.images * config.image_pixels * frames.CHANNELS,
+        )
+        text = await self.reader.readexactly(header)
+        return frames.unpack(text), await self.reader.readexactly(blob)
+
+    async def ended_by_itself(self, seconds: float) -> dict[str, Any] | None:
+        """How it ended, once it has; None if it is still there after `seconds`."""
+        try:
+            return await asyncio.wait_for(asyncio.shield(self.zygote.exits[self.number]), seconds)
+        except asyncio.TimeoutError:
+            return None
+
+    async def close(self) -> dict[str, Any]:
+        """Kill it; returns how it ended (`status` of wait, or `error`).
+
+        Raises:
+            InfraFailure: see `Zygote.end`.
+        """
+        self.writer.close()
+        return await self.zygote.end(self.number)
 
 
 def _kill_tree(pid: int) -> None:

@@ -13,13 +13,14 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from filelock import AsyncFileLock
 
 from verl_axpo.json_files import JsonFiles, refuse
-from verl_axpo.tools.search.types import Hit
+from verl_axpo.tools.search.hits import Hit
 
 Request = Mapping[str, Any]
 LOCKS = 4096  # lock files; two requests that share one only wait for each other
@@ -71,8 +72,7 @@ class AnswerCache:
 
     def put(self, key: str, request: Request, hits: Sequence[Hit]) -> None:
         """Store an answer, with its request for whoever reads the cache, in place of an older one."""
-        hits_json = [hit.to_json() for hit in hits]
-        self._files.put(key, {"request": dict(request), "hits": hits_json, "stored": time.time()})
+        self._files.put(key, {"request": dict(request), "hits": [*map(asdict, hits)], "stored": time.time()})
 
     def lock(self, key: str) -> AsyncFileLock:
         """To be held while `key` is asked for; a process that dies lets go of it."""
@@ -85,7 +85,7 @@ class AnswerCache:
         total = hashlib.sha256()
         for key in self._files:
             if (answer := self._answer(key)) is not None:
-                total.update(f"{key} {_canonical([hit.to_json() for hit in answer[0]])}\n".encode())
+                total.update(f"{key} {_canonical([*map(asdict, answer[0])])}\n".encode())
         return total.hexdigest()
 
     def __len__(self) -> int:

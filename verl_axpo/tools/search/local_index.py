@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from filelock import FileLock
 
-from verl_axpo.tools.search.types import Hit
+from verl_axpo.tools.search.hits import Hit
 from verl_axpo.tools.text import utf8
 
 SUFFIXES = (".txt", ".md", ".jsonl")

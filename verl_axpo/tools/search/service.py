@@ -16,10 +16,9 @@ from typing import Any
 from verl_axpo.errors import InfraFailure
 from verl_axpo.tools.search.cache import AnswerCache, request_key
 from verl_axpo.tools.search.config import KEY_VARIABLE, SearchConfig
+from verl_axpo.tools.search.hits import Hit
 from verl_axpo.tools.search.local_index import LocalIndex
-from verl_axpo.tools.search.quota import Quota
 from verl_axpo.tools.search.tavily import PerLoop, TavilyEngine, tavily_request
-from verl_axpo.tools.search.types import Hit
 
 # What the disk under cache, quota or index may raise; none of it is the policy's doing
 STORAGE_ERRORS = (OSError, sqlite3.Error)
@@ -30,10 +29,10 @@ class ReplayMiss(LookupError):
 
 
 class Search:
-    """A search engine behind its cache, rate, budget and mode.
+    """A search engine with its cache, rate, budget and mode.
 
     Args:
-        config: see `SearchConfig`; also a mapping of its keys.
+        config: a mapping of `SearchConfig`'s keys.
 
     Raises:
         ValueError: nothing to search with, an empty recording, or a key that is wrong: here, and not at a call.
@@ -41,20 +40,20 @@ class Search:
     Example: `await Search({"documents": "corpus"}).search("capital of Norway", 3)`
     """
 
-    def __init__(self, config: SearchConfig | Mapping[str, Any]) -> None:
-        self.config = config = config if isinstance(config, SearchConfig) else SearchConfig.parse(config)
-        self._concurrency = PerLoop(lambda: asyncio.Semaphore(config.max_concurrency))
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.config = settings = SearchConfig.parse(config)
+        self._concurrency = PerLoop(lambda: asyncio.Semaphore(settings.max_concurrency))
         self._index: LocalIndex | None = None
         self._engine: TavilyEngine | None = None
-        if config.chosen_engine == "local":
-            self._index = LocalIndex(Path(str(config.documents)).expanduser(), config.folder)
+        if settings.chosen_engine == "local":
+            self._index = LocalIndex(Path(str(settings.documents)).expanduser(), settings.folder)
             return
-        self.cache = AnswerCache(config.folder)
-        if config.mode != "replay":
-            self._engine = TavilyEngine(config, os.environ[KEY_VARIABLE], _quota(config))
+        self.cache = AnswerCache(settings.folder)
+        if settings.mode != "replay":
+            self._engine = TavilyEngine(settings, os.environ[KEY_VARIABLE])
         elif not len(self.cache):
             raise ValueError(
-                f"tavily-search: mode: replay, but {config.folder} holds no recorded answer; set `cache_dir` to the "
+                f"tavily-search: mode: replay, but {settings.folder} holds no recorded answer; set `cache_dir` to the "
                 "folder of a run with `mode: record`"
             )
 
@@ -111,13 +110,3 @@ class Search:
     def _miss(self, query: str) -> Exception:
         what = f"search: no recorded answer for {query!r} in {self.config.folder} (mode: replay)"
         return ReplayMiss(what) if self.config.on_miss == "error" else InfraFailure(what)
-
-
-def _quota(config: SearchConfig) -> Quota:
-    return Quota(
-        config.folder / "quota",
-        run=config.run,
-        max_paid_calls=config.max_paid_calls,
-        calls_per_minute=config.requests_per_minute,
-        max_wait_s=config.timeout_s,
-    )

@@ -22,8 +22,8 @@ from tenacity.wait import wait_random_exponential
 from verl_axpo.errors import InfraFailure
 from verl_axpo.tools.search.cache import Request
 from verl_axpo.tools.search.config import KEY_VARIABLE, LEAKS, SearchConfig
+from verl_axpo.tools.search.hits import Hit
 from verl_axpo.tools.search.quota import Quota
-from verl_axpo.tools.search.types import Hit
 
 MAX_BODY_BYTES = 4 * 2**20  # twenty results are some 100 KB
 BACKOFF_S = wait_random_exponential(multiplier=0.5, max=20.0)
@@ -67,11 +67,17 @@ class TavilyEngine:
     Args:
         config: checked.
         api_key: sent as it is; never logged, cached or part of a request's key.
-        quota: shared by all processes.
     """
 
-    def __init__(self, config: SearchConfig, api_key: str, quota: Quota) -> None:
-        self.config, self.quota = config, quota
+    def __init__(self, config: SearchConfig, api_key: str) -> None:
+        self.config = config
+        self.quota = Quota(
+            config.folder / "quota",
+            run=config.run,
+            max_paid_calls=config.max_paid_calls,
+            calls_per_minute=config.requests_per_minute,
+            max_wait_s=config.timeout_s,
+        )
         self._client = PerLoop(lambda: AsyncTavilyClient(api_key, client=_http_client(config)))
 
     async def fetch(self, request: Request) -> list[Hit]:
@@ -96,13 +102,10 @@ class TavilyEngine:
         await asyncio.to_thread(self.quota.spend)
         try:
             return await self._send(request)
-        except Refused:
-            await asyncio.to_thread(self.quota.refund)
-            raise
-        except Passing as failure:
-            if not failure.carried_out:
+        except (Refused, Passing) as failure:
+            if isinstance(failure, Refused) or not failure.carried_out:
                 await asyncio.to_thread(self.quota.refund)
-            if failure.retry_after_s is not None:
+            if isinstance(failure, Passing) and failure.retry_after_s is not None:
                 await asyncio.to_thread(self.quota.postpone, failure.retry_after_s)
             raise
 
@@ -113,7 +116,7 @@ class TavilyEngine:
             body = await asyncio.wait_for(self._client.get().search(**request, timeout=limit), limit)
             if "query" not in body:  # Tavily repeats the query; its client adds empty `results` to any other object
                 raise ValueError(f"an object with {sorted(body)}")
-            return [Hit.from_json(one) for one in body["results"]]
+            return [Hit.from_json(result) for result in body["results"]]
         except (TavilyTimeout, asyncio.TimeoutError) as error:
             raise Passing(f"no answer within {limit:g} s", carried_out=True) from error
         except httpx.ConnectError as error:
@@ -136,7 +139,7 @@ def tavily_request(config: SearchConfig, query: str, max_results: int) -> dict[s
         "query": query,
         "max_results": max_results,
         "search_depth": config.search_depth,
-        "exclude_domains": sorted({*LEAKS, *config.exclude_domains}),
+        "exclude_domains": sorted({*LEAKS, *(config.exclude_domains or ())}),
     }
 
 

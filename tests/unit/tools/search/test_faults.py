@@ -18,9 +18,9 @@ from tests.unit.tools.search.conftest import (
     found,
 )
 from verl_axpo.errors import InfraFailure
+from verl_axpo.tools.search.hits import Hit
 from verl_axpo.tools.search.quota import Quota
 from verl_axpo.tools.search.service import Search
-from verl_axpo.tools.search.types import Hit
 
 HITS = [Hit(**one) for one in RESULTS]
 

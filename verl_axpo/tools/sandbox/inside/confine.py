@@ -2,7 +2,7 @@
 
     every backend:       own_session()
     namespaces backend:  new_namespaces() -> private_mounts()
-    landlock backend:    landlock.Rules.apply()
+    landlock backend:    LandlockRules.apply()
     every backend:       drop_capabilities() -> set_limits() -> die_with_parent() -> seccomp.install()
 
 With namespaces the parent forks the worker into a process namespace of its own (`ProcessNamespaces`), as process 1: it
@@ -14,15 +14,24 @@ import errno
 import os
 import resource
 import signal
-from collections.abc import Mapping
+import stat
+import struct
+from collections.abc import Mapping, Sequence
 
 # sandlock refuses unshare(CLONE_FILES); closing nothing has the same effect. The same number on all architectures
 _CLOSE_RANGE, _CLOSE_RANGE_UNSHARE, _LAST_DESCRIPTOR = 436, 2, 2**31 - 1
 _CLONE_NEWNS, _CLONE_NEWUSER, _CLONE_NEWPID = 0x00020000, 0x10000000, 0x20000000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_PRIVATE = 1, 2, 4, 8, 16384, 1 << 18
-_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP = 1, 24
+_PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 22, 24, 38
+_SECCOMP_MODE_FILTER = 2
 _LAST_CAP = 63
 _CAP_VERSION_3 = 0x20080522
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # linux/landlock.h, the same numbers on all architectures
+_VERSION_FLAG, _RULE_PATH_BENEATH = 1, 1
+_ABI = 6  # Linux 6.12: the first with scopes
+_ALL_FILES, _ALL_NETWORK, _ALL_SCOPES = 2**16 - 1, 2**2 - 1, 2**2 - 1  # access rights of that version
+_EXECUTE, _READ_FILE, _READ_FOLDER = 1 << 0, 1 << 2, 1 << 3
+_DEVICES, _IOCTL = sum(1 << bit for bit in (6, 9, 10, 11)), 1 << 15  # make a device, socket or pipe; talk to one
 SCRATCH_INODES = 4096  # files in a trajectory's scratch space
 ABORT_STATUS = int(signal.SIGABRT)
 PENDING_SIGNALS = 64  # queued signals: the kernel counts them for the user, not for the process
@@ -31,10 +40,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _CAP_HEADER, _NO_CAPABILITIES = (ctypes.c_uint32 * 2)(_CAP_VERSION_3, 0), (ctypes.c_uint32 * 6)()
 
 
-def _check(result: int, what: str) -> None:
+def _check(result: int, what: str) -> int:
+    """The result of a C function, unless it is an error."""
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)} ({errno.errorcode.get(number, '?')})")
+    return result
 
 
 class ProcessNamespaces:
@@ -92,6 +103,59 @@ def private_mounts(scratch: str, megabytes: int) -> None:
 def _mount(source: str, target: str, kind: str | None, flags: int, options: str | None) -> None:
     texts = [text.encode() if text is not None else None for text in (source, target, kind, options)]
     _check(_libc.mount(texts[0], texts[1], texts[2], ctypes.c_ulong(flags), texts[3]), f"mount on {target}")
+
+
+class LandlockRules:
+    """The files that all workers may read, and their own folder; nobody's signals or sockets but their own.
+
+    Around the parent `sandlock` sets the same kind of rules; here only the worker's own folder can be written. The
+    parent opens the paths, for under sandlock each open is a question to its supervisor.
+
+    Args:
+        readable: files and folders, with all below them.
+
+    Raises:
+        OSError: the kernel's Landlock is older than Linux 6.12, or a path is missing.
+    """
+
+    def __init__(self, readable: Sequence[str]) -> None:
+        version = _landlock(_CREATE_RULESET, None, 0, _VERSION_FLAG)
+        if version < _ABI:
+            raise OSError(errno.ENOSYS, f"Landlock version {version}; version {_ABI} (Linux 6.12) is needed")
+        self.readable = [os.open(path, os.O_PATH | os.O_CLOEXEC) for path in readable]
+
+    def apply(self, scratch: str) -> None:
+        """Confine this process to them and its own folder `scratch`."""
+        attributes = struct.pack("=QQQ", _ALL_FILES, _ALL_NETWORK, _ALL_SCOPES)
+        ruleset = _landlock(_CREATE_RULESET, attributes, len(attributes), 0)
+        for path in self.readable:
+            folder = stat.S_ISDIR(os.fstat(path).st_mode)
+            _allow(ruleset, path, _EXECUTE | _READ_FILE | (_READ_FOLDER if folder else 0))
+        own = os.open(scratch, os.O_PATH)
+        _allow(ruleset, own, _ALL_FILES & ~_DEVICES & ~_IOCTL)
+        no_new_privileges()
+        _landlock(_RESTRICT_SELF, ruleset, 0)
+        os.close(own)
+        os.close(ruleset)
+
+
+def _allow(ruleset: int, path: int, rights: int) -> None:
+    _landlock(_ADD_RULE, ruleset, _RULE_PATH_BENEATH, struct.pack("=Qi", rights, path), 0)
+
+
+def _landlock(number: int, *arguments: int | bytes | None) -> int:
+    return _check(int(_libc.syscall(number, *arguments)), f"landlock call {number}")
+
+
+def no_new_privileges() -> None:
+    """No program that this process starts has more rights than it has; the kernel asks for that before its filters."""
+    _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl(PR_SET_NO_NEW_PRIVS)")
+
+
+def filter_calls(program: object) -> None:
+    """Let the kernel judge each system call by a BPF program, given as a pointer to `struct sock_fprog`."""
+    no_new_privileges()
+    _check(_libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, program, 0, 0), "prctl(PR_SET_SECCOMP)")
 
 
 def drop_capabilities() -> None:

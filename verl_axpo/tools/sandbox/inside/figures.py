@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import frames
-from .pixels import to_rgb
+from .pixels import shrunk, to_rgb
 
 
 class Gallery:
@@ -29,10 +29,9 @@ class Gallery:
 
     def add(self, value: Any) -> bool:
         """Take `value` if it is a picture or a figure; False if it is something else."""
-        figure = _figure_of(value)
-        if figure is not None:
-            self._add_figure(figure)
-        elif _is_image(value):
+        if _is_a(value, "matplotlib.figure", "Figure"):
+            self._add_figure(value)
+        elif _is_a(value, "PIL.Image", "Image"):
             self._add_image(value)
         else:
             return False
@@ -66,22 +65,18 @@ class Gallery:
     def _add_image(self, image: Any) -> None:
         if self._is_full():
             return
-        if not 0 < max(image.size) <= frames.MAX_ASPECT * min(image.size):
-            self._note(f"[an image of {image.width} x {image.height} pixels left out: empty or too elongated]")
-            return
+        what = f"an image of {image.width} x {image.height} pixels"
         try:
-            image = to_rgb(image)
+            if not 0 < max(image.size) <= frames.MAX_ASPECT * min(image.size):
+                raise ValueError("empty or too elongated")
+            shown = shrunk(to_rgb(image), self.limits["image_pixels"])
         except ValueError as error:
-            self._note(f"[an image of {image.width} x {image.height} pixels left out: {error}]")
+            self._note(f"[{what} left out: {error}]")
             return
-        pixels = image.width * image.height
-        if pixels > self.limits["image_pixels"]:
-            scale = (self.limits["image_pixels"] / pixels) ** 0.5
-            size = (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
-            self._note(f"[an image of {image.width} x {image.height} pixels is shown at {size[0]} x {size[1]}]")
-            image = image.resize(size)
-        self.sizes.append(image.size)
-        self.data.append(image.tobytes())
+        if shown.size != image.size:
+            self._note(f"[{what} is shown at {shown.width} x {shown.height}]")
+        self.sizes.append(shown.size)
+        self.data.append(shown.tobytes())
 
     def _is_full(self) -> bool:
         full = len(self.data) >= self.limits["images"]
@@ -94,22 +89,10 @@ class Gallery:
             self.notes.append(text)
 
 
-def _figure_of(value: Any) -> Any:
-    """The matplotlib figure that `value` is; None otherwise."""
-    module = sys.modules.get("matplotlib.figure")
-    return value if module is not None and isinstance(value, module.Figure) else None
-
-
-def _is_image(value: Any) -> bool:
-    module = sys.modules.get("PIL.Image")
-    return module is not None and isinstance(value, module.Image)
-
-
-def to_image(blob: memoryview, width: int, height: int) -> Any:
-    """A picture from raw RGB."""
-    from PIL import Image
-
-    return Image.frombytes("RGB", (width, height), blob)
+def _is_a(value: Any, module: str, name: str) -> bool:
+    """Whether `value` is of a class whose module something has imported."""
+    loaded = sys.modules.get(module)
+    return loaded is not None and isinstance(value, getattr(loaded, name))
 
 
 def show_through(gallery: "list[Gallery]") -> None:

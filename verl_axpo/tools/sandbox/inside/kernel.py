@@ -11,6 +11,7 @@ import builtins
 import contextlib
 import linecache
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Mapping
@@ -18,15 +19,17 @@ from types import ModuleType, TracebackType
 from typing import Any
 
 from . import confine, frames
-from .figures import Gallery, show_through, to_image
+from .figures import Gallery, show_through
 from .output import Output
-from .repair import Repair
 
 Reply = dict[str, Any]
 _OWN_FOLDER = os.path.dirname(__file__)
 _MEGABYTE = 2**20
 _REHEARSALS = 20  # Python 3.11 and later rewrite code that ran some ten times
 _KEPT_FREE = 8  # an eighth of the memory is no image's: a cell needs some to say what is wrong
+_IGNORED = {signal.SIGPIPE, signal.SIGXFSZ}  # Python's own choice: they become BrokenPipeError and OSError
+_FIXED = {signal.SIGKILL, signal.SIGSTOP}
+_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 
 
 class Kernel:
@@ -50,8 +53,9 @@ class Kernel:
         self.pictures: list[Any] = []
         self.paths: list[str | None] = []
         vars(builtins).update(exit=_leave, quit=_leave, help=_sitebuiltins._Helper())  # `site`, not loaded, has them
-        self.repair = Repair()
         show_through(self.gallery)
+        self.builtins, self.stdin = dict(vars(builtins)), sys.stdin
+        self.recursion_limit, self.switch_interval = sys.getrecursionlimit(), sys.getswitchinterval()
 
     def rehearse(self) -> None:
         """Run what every first cell runs, until the interpreter has adapted to it: workers then change fewer pages."""
@@ -79,7 +83,7 @@ class Kernel:
         picture, path, problem = None, None, "memory"
         try:
             if blob is not None:
-                picture = to_image(blob, *size)
+                picture = _image(blob, *size)
                 bytearray(self.limits["memory_mb"] * _MEGABYTE // _KEPT_FREE)
                 path, problem = self._save(picture), "disk"
         except MemoryError:
@@ -137,10 +141,26 @@ class Kernel:
     def _is_usable(self) -> bool:
         """Whether the next cell will find a working interpreter, after repairs."""
         try:
-            self.repair.put_back()
+            self._put_back()
             return self._execute("1 + 1", "<cell check>", Gallery(self.limits)) == ("2", None)
         except BaseException:
             return False
+
+    def _put_back(self) -> None:
+        """Undo what would reach into the next cell. Variables, imports and the working directory are state: kept."""
+        sys.settrace(None)
+        sys.setprofile(None)
+        for timer in _TIMERS:
+            signal.setitimer(timer, 0)
+        sys.setrecursionlimit(self.recursion_limit)
+        sys.setswitchinterval(self.switch_interval)
+        sys.stdin = self.stdin
+        vars(builtins).update(self.builtins)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        for number in signal.valid_signals() - _FIXED:
+            signal.signal(number, signal.SIG_IGN if number in _IGNORED else signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        confine.report_aborts()
 
     def _display(self, *values: Any) -> None:
         """Notebook's `display`: pictures and figures as images, anything else as text."""
@@ -153,6 +173,12 @@ class Kernel:
             return None
         data = text.encode("utf-8", errors="backslashreplace")
         return frames.shorten(data, self.limits["output_bytes"]).decode("utf-8", errors="replace")
+
+
+def _image(blob: memoryview, width: int, height: int) -> Any:
+    from PIL import Image
+
+    return Image.frombytes("RGB", (width, height), blob)
 
 
 def _split(code: str, name: str) -> tuple[Any, Any]:

@@ -30,6 +30,15 @@ def to_rgb(image: Any) -> Any:
     return white
 
 
+def shrunk(image: Any, most_pixels: int) -> Any:
+    """The image itself, or a copy of about `most_pixels` pixels in the same shape if it has more."""
+    pixels = image.width * image.height
+    if pixels <= most_pixels:
+        return image
+    scale = (most_pixels / pixels) ** 0.5
+    return image.resize((max(1, int(image.width * scale)), max(1, int(image.height * scale))))
+
+
 def _eight_bit(image: Any) -> Any:
     """The high byte of each level, as Pillow takes it of 16-bit colours; a transparent level becomes an alpha channel.
 

@@ -13,6 +13,7 @@ import errno
 import platform
 import struct
 
+from . import confine
 from .syscalls import ALLOWED, ARGUMENTS, CHECKED, CLONE3, MACHINES, Check, numbers
 
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # linux/audit.h
@@ -23,7 +24,6 @@ _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _REFUSE, _UNKNOWN = _ERRNO | errno.EPERM, _ERRNO | errno.ENOSYS
 _STEP_BYTES = 8
 _SOME_PID = 0x7FFFFFFD  # in the place of the worker's; Linux has numbers up to 2**22, and no other constant is the same
-_PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _MODE_FILTER = 38, 22, 2
 
 Instruction = tuple[int, int, int, int]
 
@@ -89,9 +89,7 @@ class Filter:
     """
 
     def __init__(self) -> None:
-        steps = program(platform.machine(), _SOME_PID)
-        self.code = b"".join(struct.pack("=HBBI", *step) for step in steps)
-        self.libc = ctypes.CDLL(None, use_errno=True)
+        self.code = b"".join(struct.pack("=HBBI", *step) for step in program(platform.machine(), _SOME_PID))
 
     def install(self, pid: int) -> None:
         """Apply the filter to this process, for good; `pid` is its own number.
@@ -101,10 +99,4 @@ class Filter:
         """
         code = self.code.replace(struct.pack("=I", _SOME_PID), struct.pack("=I", pid))
         loaded = _Program(len(code) // _STEP_BYTES, code)
-        self._prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        self._prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(loaded), 0, 0)
-
-    def _prctl(self, *arguments: object) -> None:
-        if self.libc.prctl(*arguments) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, "seccomp filter refused: " + errno.errorcode.get(number, "?"))
+        confine.filter_calls(ctypes.byref(loaded))

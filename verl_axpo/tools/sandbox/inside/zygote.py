@@ -22,7 +22,7 @@ import sys
 import traceback
 from typing import Any
 
-from . import confine, frames, landlock, seccomp, worker
+from . import confine, frames, seccomp, worker
 
 _HUGE_PAGE, _MADV_COLLAPSE = 2**21, 25  # bytes; linux/mman.h
 
@@ -36,7 +36,7 @@ class Zygote:
         self.control = control
         self.settings = settings
         self.namespaces = confine.ProcessNamespaces() if settings["backend"] == "bubblewrap" else None
-        self.landlock = landlock.Rules(settings["readable"]) if settings["backend"] == "sandlock" else None
+        self.landlock = confine.LandlockRules(settings["readable"]) if settings["backend"] == "sandlock" else None
         self.workers: dict[int, int] = {}  # process id -> the host's number for it
 
     def serve(self) -> None:

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verl_axpo.tools.search.trim import _shares, estimated_tokens, render, token_counter
-from verl_axpo.tools.search.types import Hit
+from verl_axpo.tools.search.hits import Hit, _shares, estimated_tokens, render, token_counter
 from verl_axpo.tools.text import inert
 
 

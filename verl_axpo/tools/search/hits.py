@@ -1,23 +1,56 @@
-"""Hits -> one text within a token budget, every passage under its source.
+"""The hits of a search, and the one text within a token budget that the policy reads, every passage under its source.
 
     hits -> as many sources as the budget has room for -> an even share of the rest for each passage -> text
 
-A short passage leaves the rest of its share to the others, so that one long page does not push out the rest.
+A hit has the shape of Tavily's answers: `{"title", "url", "content", "score"}`. A short passage leaves the rest of its
+share to the others, so that one long page does not push out the rest.
 """
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from verl_axpo.tools.search.types import Hit
 from verl_axpo.tools.text import inert
 
 Counter = Callable[[str], int]
+MAX_SCORE = 1e9  # above every engine's; a whole number of JSON may be too large for a float
 BYTES_PER_TOKEN = 3  # UTF-8 bytes; below what large vocabularies need for English (~4) and Chinese (3 to 6)
-MIN_PASSAGE_TOKENS = 16  # a source with less text than that says nothing: rather one source fewer
+MIN_PASSAGE_TOKENS = 16  # a source with less text than that says nothing: it is left out instead
 CUT = " [...]"
 NO_RESULTS = "No results. Try other or fewer words."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """A passage and where it comes from; `score` in [0, 1], higher is better.
+
+    Example: `Hit(title="Oslo", url="https://example.org/oslo", content="Oslo is the capital ...", score=0.91)`
+    """
+
+    title: str
+    url: str
+    content: str
+    score: float
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "Hit":
+        """The hit in a cache entry or in an engine's answer; further fields are dropped.
+
+        Raises:
+            ValueError: `fields` is no object with a `url`, or a field is of another type; a missing title, content or
+                score is empty, as Tavily leaves them out for some pages.
+        """
+        match fields:
+            case {"url": str(url)}:
+                texts = fields.get("title") or "", fields.get("content") or ""
+                score = fields.get("score") or 0.0
+                is_score = isinstance(score, int | float) and abs(score) <= MAX_SCORE
+                if is_score and all(isinstance(text, str) for text in texts):
+                    return cls(title=texts[0], url=url, content=texts[1], score=float(score))
+        raise ValueError(f"a search result must be an object with a url and texts, got {str(fields)[:80]!r}")
 
 
 def estimated_tokens(text: str) -> int:
@@ -53,7 +86,7 @@ def render(hits: Sequence[Hit], max_tokens: int, count: Counter = estimated_toke
     room = max_tokens
     while True:
         text = _fit(hits, room, count)
-        # Pieces are counted one by one, and a tokenizer may need a token more for their sum
+        # Pieces are counted separately, and a tokenizer may need a token more for their sum
         excess = count(text) - max_tokens
         if excess <= 0:
             return text
@@ -67,7 +100,7 @@ def _fit(hits: Sequence[Hit], room: int, count: Counter) -> str:
     while kept > 1 and _fixed_cost(hits, kept, count) + kept * MIN_PASSAGE_TOKENS > room:
         kept -= 1
     passages = [inert(hit.content.strip()) for hit in hits[:kept]]
-    shares = _shares([count(one) for one in passages], max(0, room - _fixed_cost(hits, kept, count)))
+    shares = _shares([count(passage) for passage in passages], max(0, room - _fixed_cost(hits, kept, count)))
     blocks = [
         _header(number, hits[number]) + "\n" + _cut(passage, share, count)
         for number, (passage, share) in enumerate(zip(passages, shares, strict=True))
@@ -89,7 +122,7 @@ def _fixed_cost(hits: Sequence[Hit], kept: int, count: Counter) -> int:
 
 
 def _shares(needs: Sequence[int], room: int) -> list[int]:
-    """`room` split evenly, what one does not need going to the others: needs 2, 9, 9 and room 12 give 2, 5, 5."""
+    """`room` split evenly; what a passage does not need goes to the others: needs 2, 9, 9 and room 12 give 2, 5, 5."""
     shares = [0] * len(needs)
     order = sorted(range(len(needs)), key=lambda at: needs[at])
     for left, at in zip(range(len(needs), 0, -1), order, strict=True):
