@@ -36,8 +36,9 @@ def parse_arguments(arguments: Mapping[str, Any]) -> tuple[list[float], int]:
         CallError: see there.
     """
     box, index = arguments.get("bbox_2d"), arguments.get("img_idx", 0)
-    sides = [side for value in box if (side := finite(value)) is not None] if isinstance(box, list | tuple) else []
-    if len(sides) != 4 or len(box) != 4:
+    numbers = [finite(value) for value in box] if isinstance(box, list | tuple) else []
+    sides = [number for number in numbers if number is not None]
+    if len(numbers) != 4 or len(sides) != 4:
         raise CallError(f"bbox_2d must be four numbers [x1, y1, x2, y2], got {quoted(box)}.")
     if isinstance(index, bool) or not isinstance(index, int):
         raise CallError(f"img_idx must be a whole number, got {quoted(index)}.")
