@@ -1,6 +1,4 @@
-"""How a zygote is confined: which tools this host has, the command line of each, and which one really works.
-
-    Backend.command(settings) -> a confined `python ... zygote`; choose() -> the first whose trial run was confined
+"""How a zygote is confined: what each backend needs, and its command line.
 
 bubblewrap: new user, mount, process, network and IPC namespaces over a file system of only what `layout` lists. Run by
 root, it first becomes `nobody`, for whom the kernel's limits and file permissions count. Each worker then enters nested
@@ -80,19 +78,15 @@ def _python_arguments(python: str, settings: Settings, *folders: str) -> list[st
 # ------------------------------ bubblewrap ------------------------------
 
 
-def _bubblewrap_missing() -> str | None:
-    return None if shutil.which("bwrap") else "bwrap is not installed"
-
-
 def _bubblewrap_command(settings: Settings, folder: Path) -> list[str]:
-    found = layout.find()
+    files = layout.find()
     settings = {**settings, "backend": "bubblewrap", "scratch": layout.SCRATCH, "readable": []}
-    python = _python_arguments(found.python.target, settings, f"{layout.ROOT}/code", f"{layout.ROOT}/site")
+    python = _python_arguments(files.python.target, settings, f"{layout.ROOT}/code", f"{layout.ROOT}/site")
     if os.geteuid() != 0:
-        return [*_bubblewrap(found.mounts), *python]
+        return [*_bubblewrap(files.mounts), *python]
     # Inside the first one everything already is where it belongs; the second finds it there and does the confining.
-    moved = tuple(replace(mount, source=mount.target) for mount in found.mounts)
-    return [*_become_nobody(found.mounts), *_bubblewrap(moved), *python]
+    moved = tuple(replace(mount, source=mount.target) for mount in files.mounts)
+    return [*_become_nobody(files.mounts), *_bubblewrap(moved), *python]
 
 
 def _bubblewrap(mounts: tuple[layout.Mount, ...]) -> list[str]:
@@ -120,8 +114,9 @@ def _file_system(mounts: tuple[layout.Mount, ...]) -> list[str]:
 
 
 def _become_nobody(mounts: tuple[layout.Mount, ...]) -> list[str]:
-    """Prefix for root: the same file system, readable whoever one is, then the unprivileged user."""
-    tools = tuple(layout.Mount(source=path, target=f"/usr/bin/{Path(path).name}") for path in _tools())
+    """Prefix for root: the same file system, readable for everybody, then the unprivileged user."""
+    paths = [os.path.realpath(path) for name in ("bwrap", "setpriv") if (path := shutil.which(name))]
+    tools = tuple(layout.Mount(source=path, target=f"/usr/bin/{Path(path).name}") for path in paths)
     return [
         # A process namespace that root owns: the kernel empties it when the host is gone. Across the change of user no
         # process gets the signal that would end it with its parent.
@@ -133,26 +128,17 @@ def _become_nobody(mounts: tuple[layout.Mount, ...]) -> list[str]:
     ]
 
 
-def _tools() -> list[str]:
-    found = [shutil.which(name) for name in ("bwrap", "setpriv")]
-    return [os.path.realpath(path) for path in found if path]
-
-
 # ------------------------------ sandlock ------------------------------
 
 
-def _sandlock_missing() -> str | None:
-    return "sandlock is not installed" if importlib.util.find_spec("sandlock") is None else None
-
-
 def _sandlock_command(settings: Settings, folder: Path) -> list[str]:
-    found = layout.find()
-    site = _link_packages(found.packages, folder)
-    libraries = [mount.source for mount in found.mounts if not mount.target.startswith(f"{layout.ROOT}/site/")]
-    readable = [*libraries, *found.packages, str(site), *layout.DEVICES]
+    files = layout.find()
+    site = _link_packages(files.packages, folder)
+    libraries = [mount.source for mount in files.mounts if not mount.target.startswith(f"{layout.ROOT}/site/")]
+    readable = [*libraries, *files.packages, str(site), *layout.DEVICES]
     settings = {**settings, "backend": "sandlock", "scratch": None, "readable": readable}
     plan = {
-        "command": _python_arguments(found.python.source, settings, str(site)),
+        "command": _python_arguments(files.python.source, settings, str(site)),
         "readable": readable,
         "writable": [str(folder / SCRATCH_FOLDER)],
         "env": _environment(folder),
@@ -208,20 +194,23 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 def _unconfined_command(settings: Settings, folder: Path) -> list[str]:
-    found = layout.find()
-    site = _link_packages(found.packages, folder)
+    files = layout.find()
+    site = _link_packages(files.packages, folder)
     settings = {**settings, "backend": UNCONFINED, "scratch": None, "readable": []}
     variables = [f"{name}={value}" for name, value in _environment(folder).items()]
-    return ["env", "-i", *variables, *_python_arguments(found.python.source, settings, str(site))]
+    return ["env", "-i", *variables, *_python_arguments(files.python.source, settings, str(site))]
 
 
 BACKENDS = {
     "bubblewrap": Backend(
-        name="bubblewrap", missing=_bubblewrap_missing, command=_bubblewrap_command, keeps_scratch=False
+        name="bubblewrap",
+        missing=lambda: None if shutil.which("bwrap") else "bwrap is not installed",
+        command=_bubblewrap_command,
+        keeps_scratch=False,
     ),
     "sandlock": Backend(
         name="sandlock",
-        missing=_sandlock_missing,
+        missing=lambda: None if importlib.util.find_spec("sandlock") else "sandlock is not installed",
         command=_sandlock_command,
         keeps_scratch=True,
         leaves_open="code can fill the disk and the table of processes of this machine, and sees which files exist",

@@ -87,14 +87,14 @@ class Layout:
     packages: tuple[str, ...]
 
 
-def find(distributions: Sequence[str] = DISTRIBUTIONS) -> Layout:
+def find() -> Layout:
     """The layout for the running interpreter.
 
     Raises:
         RuntimeError: a package that the tool promises to the model is not installed.
     """
     python, libraries = _interpreter()
-    packages = tuple(sorted({str(path) for name in distributions for path in _package_paths(name, set())}))
+    packages = tuple(sorted({str(path) for name in DISTRIBUTIONS for path in _package_paths(name, set())}))
     mounts = [
         Mount(source=path, target=path, link=os.readlink(path) if os.path.islink(path) else None)
         for path in _SYSTEM
@@ -132,7 +132,7 @@ def keep_bytecode(preload: Sequence[str]) -> None:
     folders = {Path(path).name: Path(path).parent for path in find().packages}
     if not all(_is_compiled(folders[name.split(".")[0]] / name.replace(".", "/")) for name in preload):
         logger.info("python sandbox: compiling %s, once", ", ".join(DISTRIBUTIONS))
-        writing = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+        writing = os.environ | {"PYTHONDONTWRITEBYTECODE": ""}  # empty is unset
         command = [sys.executable, "-c", f"import {', '.join(preload)}"]
         subprocess.run(command, env=writing, check=False, capture_output=True)
 

@@ -1,4 +1,4 @@
-"""Which backend works here: each one that is installed confines a real process, which then tries to break out.
+"""Which backend works here: each that is installed confines a real process, which then tries to break out.
 
 choose(config) -> obstacle(), by a trial(), per candidate -> the first that held, named in the log; else RuntimeError
 """
@@ -50,15 +50,16 @@ def choose(config: SandboxConfig) -> Backend:
     if config.backend == UNCONFINED:
         logger.warning("python sandbox: UNCONFINED, as configured: the model's code can read and change what you can")
         return BACKENDS[UNCONFINED]
-    names = [name for name in BACKENDS if name != UNCONFINED and config.backend in ("auto", name)]
-    problems = {}
-    for name in names:
-        problem = obstacle(BACKENDS[name], config)
+    problems = []
+    for name, backend in BACKENDS.items():
+        if name == UNCONFINED or config.backend not in ("auto", name):
+            continue
+        problem = obstacle(backend, config)
         if problem is None:
             logger.warning("python sandbox: confined by %s", name)  # verl runs at WARNING, and this must be seen
-            return BACKENDS[name]
-        problems[name] = problem
-    tried = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
+            return backend
+        problems.append(f"{name}: {problem}")
+    tried = "; ".join(problems)
     raise RuntimeError(
         f"the python tool has no sandbox on this machine ({tried}). Fix: {INSTALL}. To run a model's code as an "
         f"ordinary process instead, which can read and change all that you can, set backend: {UNCONFINED}"

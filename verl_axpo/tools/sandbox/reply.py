@@ -53,14 +53,19 @@ def result(reply: dict[str, Any], blob: bytes, config: SandboxConfig, *, restart
     Raises:
         FrameError: a field that no honest worker sends.
     """
-    value, error = _text(reply.get("value"), config), _text(reply.get("error"), config)
+    stdout, stderr, value, error = (_text(reply.get(name), config) for name in ("stdout", "stderr", "value", "error"))
+    notes = reply.get("notes")
+    _demand(
+        isinstance(notes, list) and len(notes) <= frames.MAX_NOTES and all(isinstance(note, str) for note in notes),
+        "whose notes are none",
+    )
     return CellResult(
         status="ok" if error is None else "error",
-        stdout=_text(reply.get("stdout"), config) or "",
-        stderr=_text(reply.get("stderr"), config) or "",
+        stdout=stdout or "",
+        stderr=stderr or "",
         value=value,
         error=error,
-        notes=_notes(reply.get("notes")),
+        notes=tuple(_clean(note, NOTE_BYTES) for note in notes or ()),
         images=_pictures(reply.get("sizes"), blob, config),
         restarted=restarted,
     )
@@ -73,19 +78,19 @@ def missing_part(reply: dict[str, Any], expected_count: int) -> str | None:
         FrameError: another count of images than the host has sent, or another problem.
     """
     count, problem = reply.get("count"), reply.get("problem")
-    if type(count) is not int or count != expected_count:
-        raise frames.FrameError("a wrong count of images")
-    if problem not in (None, *frames.PROBLEMS):
-        raise frames.FrameError("an unknown problem with an image")
-    return None if problem is None else str(problem)
+    _demand(type(count) is int and count == expected_count, "with a wrong count of images")
+    _demand(problem in (None, *frames.PROBLEMS), "with an unknown problem of an image")
+    return problem
+
+
+def _demand(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise frames.FrameError(f"a reply {otherwise}")
 
 
 def _text(value: Any, config: SandboxConfig) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise frames.FrameError("a reply whose texts are none")
-    return _clean(value, config.output_bytes + MARK_BYTES)
+    _demand(value is None or isinstance(value, str), "whose texts are none")
+    return None if value is None else _clean(value, config.output_bytes + MARK_BYTES)
 
 
 def _clean(text: str, limit: int) -> str:
@@ -93,33 +98,22 @@ def _clean(text: str, limit: int) -> str:
     return frames.shorten(text.encode("utf-8", errors="replace"), limit).decode("utf-8", errors="ignore")
 
 
-def _notes(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or len(value) > frames.MAX_NOTES or not all(isinstance(note, str) for note in value):
-        raise frames.FrameError("a reply whose notes are none")
-    return tuple(_clean(note, NOTE_BYTES) for note in value)
-
-
 def _pictures(sizes: Any, blob: bytes, config: SandboxConfig) -> tuple[Image.Image, ...]:
-    if not isinstance(sizes, list) or len(sizes) > config.images:
-        raise frames.FrameError("a reply with too many images")
+    _demand(isinstance(sizes, list) and len(sizes) <= config.images, "with too many images")
     pictures, offset = [], 0
     for size in sizes:
         width, height = _sides(size, config.image_pixels)
         end = offset + width * height * frames.CHANNELS
-        if end > len(blob):
-            raise frames.FrameError("a reply with an image larger than its bytes")
+        _demand(end <= len(blob), "with an image larger than its bytes")
         pictures.append(Image.frombytes("RGB", (width, height), blob[offset:end]))
         offset = end
-    if offset != len(blob):
-        raise frames.FrameError("a reply with bytes that belong to no image")
+    _demand(offset == len(blob), "with bytes that belong to no image")
     return tuple(pictures)
 
 
 def _sides(size: Any, pixels: int) -> tuple[int, int]:
-    if not (isinstance(size, list) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)):
-        raise frames.FrameError("a reply with an image of no size")
-    if size[0] * size[1] > pixels:
-        raise frames.FrameError("a reply with an image larger than is allowed")
-    if max(size) > frames.MAX_ASPECT * min(size):
-        raise frames.FrameError("a reply with an image that is too elongated")
+    two = isinstance(size, list) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)
+    _demand(two, "with an image of no size")
+    _demand(size[0] * size[1] <= pixels, "with an image larger than is allowed")
+    _demand(max(size) <= frames.MAX_ASPECT * min(size), "with an image that is too elongated")
     return size[0], size[1]

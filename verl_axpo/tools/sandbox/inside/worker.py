@@ -75,27 +75,14 @@ def _receive(channel: socket.socket) -> tuple[dict[str, Any], memoryview | None]
     try:
         blob = _read(channel, blob_bytes)
     except MemoryError:
-        return (frames.unpack(bytes(header)), None) if _skip(channel, blob_bytes) else None
+        while blob_bytes:  # read on, so that the next request begins where it should
+            blob_bytes -= len(channel.recv(min(blob_bytes, _SKIPPED_AT_ONCE))) or blob_bytes
+        return frames.unpack(bytes(header)), None
     return None if blob is None else (frames.unpack(bytes(header)), blob)
 
 
 def _read(channel: socket.socket, size: int) -> memoryview | None:
     """`size` bytes, or None if the host closed the channel. All memory is taken before the first byte is read."""
     data = memoryview(bytearray(size))
-    filled = 0
-    while filled < size:
-        count = channel.recv_into(data[filled:])
-        if count == 0:
-            return None
-        filled += count
-    return data
-
-
-def _skip(channel: socket.socket, size: int) -> bool:
-    """Read `size` bytes without keeping them; False if the host closed the channel."""
-    while size:
-        count = len(channel.recv(min(size, _SKIPPED_AT_ONCE)))
-        if count == 0:
-            return False
-        size -= count
-    return True
+    count = channel.recv_into(data, size, socket.MSG_WAITALL) if size else 0
+    return data if count == size else None

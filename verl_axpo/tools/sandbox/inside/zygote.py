@@ -37,7 +37,8 @@ class Zygote:
         self.settings = settings
         self.namespaces = confine.ProcessNamespaces() if settings["backend"] == "bubblewrap" else None
         self.landlock = confine.LandlockRules(settings["readable"]) if settings["backend"] == "sandlock" else None
-        self.workers: dict[int, int] = {}  # process id -> the host's number for it
+        self.workers: dict[int, int] = {}  # the host's number -> process id
+        self.selector = selectors.DefaultSelector()
 
     def serve(self) -> None:
         """Until the host closes the control socket; then every worker dies."""
@@ -50,17 +51,15 @@ class Zygote:
         self.settings["limits"]["base_bytes"] = _mapped_bytes()
         _make_cheap_to_fork()
         self._send({"event": "ready"})
-        with _child_signals() as deaths, selectors.DefaultSelector() as selector:
-            selector.register(self.control, selectors.EVENT_READ)
-            selector.register(deaths, selectors.EVENT_READ)
-            while True:
-                ready = {key.fileobj for key, _ in selector.select()}
-                if deaths in ready:
-                    deaths.recv(4096)
-                    self._reap()
-                if self.control in ready and not self._obey():
-                    break
-        for pid in self.workers:
+        self.selector.register(self.control, selectors.EVENT_READ)
+        host_is_there = True
+        while host_is_there:
+            for key, _ in self.selector.select():
+                if key.fileobj is self.control:
+                    host_is_there = self._obey()
+                else:
+                    self._reap(key.fd, key.data)
+        for pid in self.workers.values():
             os.kill(pid, signal.SIGKILL)
 
     def _obey(self) -> bool:
@@ -69,32 +68,34 @@ class Zygote:
         if not text:
             return False
         message = json.loads(text)
-        if message["op"] == "spawn" and descriptors:
-            self._spawn(message, descriptors[0])
-        elif message["op"] == "spawn":
-            self._send({"event": "exit", "worker": message["worker"], "error": "too many open files in the parent"})
-        elif message["op"] == "kill":
-            for pid, number in list(self.workers.items()):
-                if number == message["worker"]:
-                    os.kill(pid, signal.SIGKILL)
+        if message["op"] == "spawn":
+            self._spawn(message, descriptors)
+        elif message["op"] == "kill" and message["worker"] in self.workers:
+            os.kill(self.workers[message["worker"]], signal.SIGKILL)
         return True
 
-    def _spawn(self, message: dict[str, Any], channel: int) -> None:
+    def _spawn(self, message: dict[str, Any], channels: list[int]) -> None:
+        number = message["worker"]
         try:
-            pid = self._fork(message, channel)
+            if not channels:
+                raise OSError("too many open files in the parent")
+            self.workers[number] = pid = self._fork(message, channels[0])
+            self.selector.register(os.pidfd_open(pid), selectors.EVENT_READ, number)
         except OSError as error:
-            self._send({"event": "exit", "worker": message["worker"], "error": str(error)})
-            return
+            if number in self.workers:  # it runs, but its end could not be seen
+                os.kill(self.workers[number], signal.SIGKILL)
+                os.waitpid(self.workers.pop(number), 0)
+            self._send({"event": "exit", "worker": number, "error": str(error)})
         finally:
-            os.close(channel)
-        self.workers[pid] = message["worker"]
+            for channel in channels:
+                os.close(channel)
 
     def _fork(self, message: dict[str, Any], channel: int) -> int:
         """Process id of the new worker."""
         while True:
             try:
                 pid = self.namespaces.fork() if self.namespaces else os.fork()
-            except InterruptedError:  # another worker ended: sandlock's supervisor hands the signal to the fork
+            except InterruptedError:  # sandlock's supervisor hands signals to the fork
                 continue
             return pid or self._become_worker(message, channel)
 
@@ -103,8 +104,6 @@ class Zygote:
         status = 1
         try:
             confine.own_session()
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             scratch = message["scratch"] or self.settings["scratch"]
             worker.serve(channel, scratch, self.kernel, lambda: self._confine(scratch, channel))
             status = 0
@@ -127,30 +126,15 @@ class Zygote:
         confine.die_with_parent()
         self.filter.install(os.getpid())
 
-    def _reap(self) -> None:
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            number = self.workers.pop(pid, None)
-            if number is not None:
-                self._send({"event": "exit", "worker": number, "status": status})
+    def _reap(self, pidfd: int, number: int) -> None:
+        self.selector.unregister(pidfd)
+        os.close(pidfd)
+        _, status = os.waitpid(self.workers.pop(number), 0)
+        self._send({"event": "exit", "worker": number, "status": status})
 
     def _send(self, message: dict[str, Any]) -> None:
         with contextlib.suppress(BrokenPipeError):  # the host is gone; `_obey` notices
             self.control.send(json.dumps(message).encode())
-
-
-def _child_signals() -> socket.socket:
-    """A socket that becomes readable whenever a child ends."""
-    reader, writer = socket.socketpair()
-    writer.setblocking(False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
-    return reader
 
 
 def _keep_only(channel: int) -> None:
