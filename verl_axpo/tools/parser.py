@@ -3,6 +3,9 @@
 Working on ids, not on text, keeps the fork of AXPO exact: a prefix ends with the very id of the opening tag. A tag
 inside `<think>` is thought, not acted; a closing tag inside a JSON string does not close. A call that cannot be decoded
 is still a call: it carries the problem, which the policy gets as the tool's response.
+
+The syntax is Qwen's: JSON between TAGS. Another syntax brings its own tags and its own `_decode`; spans stay as they
+are.
 """
 
 import json
@@ -25,14 +28,14 @@ class Tokenizer(Protocol):
 
 
 def opened_think(generation_prompt: str) -> str:
-    """What a turn's text begins with and the policy does not write: the `<think>` that the prompt leaves open."""
+    """The `<think>` that the prompt leaves open, so that a turn's text begins with it although no policy wrote it."""
     opening = generation_prompt.rfind("<think>")
     return generation_prompt[opening:] if opening > generation_prompt.rfind("</think>") else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallSpan:
-    """One call, in tokens of its turn: `[open, end)` from the opening tag through the closing one.
+    """A call in tokens of its turn: `[open, end)` from the opening tag through the closing one.
 
     Example: ids `</think> <tool_call> {...} </tool_call> <|im_end|>` give `CallSpan(open=1, end=4, closed=True)`
     """
@@ -57,24 +60,24 @@ class _TaggedText:
     """A turn's text up to its last tag, and where its tags are: characters of the text, tokens of the turn."""
 
     text: str = ""
-    behind: dict[int, int] = field(default_factory=dict)  # token of a tag -> where the text behind it begins
+    after: dict[int, int] = field(default_factory=dict)  # token of a tag -> where the text after it begins
     closings: dict[int, int] = field(default_factory=dict)  # where a closing tag begins -> its token
 
     def closing_of_whole_call(self, start: int) -> int | None:
-        """The closing tag directly behind one whole call that begins at the opening tag `start`; None: no such call.
+        """The closing tag directly after a whole call that begins at the opening tag `start`; None: no such call.
 
-        The JSON says itself where it ends, so no other closing tag need be tried: one inside a string is passed over,
-        one outside is an error there. And only one of two calls can be read beyond the end of the second: a quote that
-        opens a string for the one closes it for the other. So reading from every opening tag of a turn is linear too.
+        The JSON says itself where it ends, so no other closing tag need be tried: a tag inside a string is passed over,
+        and at a tag outside the JSON is invalid. Of two calls only one can be read beyond the end of the second, for a
+        quote that opens a string for one closes it for the other: reading from every opening tag of a turn is linear.
         """
-        begin = _behind_space(self.text, self.behind[start])
+        begin = _after_space(self.text, self.after[start])
         if not self.text.startswith("{", begin):
             return None
         try:
             call, end = _JSON.raw_decode(self.text, begin)
         except (ValueError, RecursionError):
             return None
-        return None if _problem_of(call) else self.closings.get(_behind_space(self.text, end))
+        return None if _problem_of(call) else self.closings.get(_after_space(self.text, end))
 
 
 class ToolCallParser:
@@ -85,7 +88,7 @@ class ToolCallParser:
         starts_in_think: whether the generation prompt ends inside `<think>` (Qwen3-VL-Thinking: it does).
 
     Raises:
-        ValueError: the tokenizer splits a tag, so that a prefix could not end exactly behind it.
+        ValueError: the tokenizer splits a tag, so that a prefix could not end exactly after it.
     """
 
     def __init__(self, tokenizer: Tokenizer, *, starts_in_think: bool) -> None:
@@ -94,7 +97,7 @@ class ToolCallParser:
         missing = [tag for tag, token_id in ids.items() if token_id is None or token_id == unknown]
         if missing:
             raise ValueError(
-                f"tool-call parser: the tokenizer has no single token for {missing}, expected one for each of {TAGS}; "
+                f"tool-call parser: the tokenizer has no single token for {missing}, but each of {TAGS} must be one; "
                 "use a model of the Qwen3 family or add the tags to its tokenizer"
             )
         self.tokenizer = tokenizer
@@ -126,7 +129,7 @@ class ToolCallParser:
         return _decode(raw)
 
     def _span_from(self, token_ids: Sequence[int], start: int, text: _TaggedText) -> CallSpan:
-        """Ends at the closing tag behind which the JSON is whole; failing that, at the first closing tag."""
+        """Ends at the closing tag that comes after whole JSON; failing that, at the first closing tag."""
         first = next((at for at in range(start + 1, len(token_ids)) if token_ids[at] == self._close), None)
         if first is None:
             return CallSpan(open=start, end=len(token_ids), closed=False)
@@ -145,7 +148,7 @@ class ToolCallParser:
             if tag == TAGS[3]:
                 text.closings[length] = at
             length, begin = length + len(tag), at + 1
-            text.behind[at] = length
+            text.after[at] = length
             pieces += [between, tag]
         text.text = "".join(pieces)
         return text
@@ -172,6 +175,6 @@ def _problem_of(call: Any) -> str | None:
     return None
 
 
-def _behind_space(text: str, start: int) -> int:
+def _after_space(text: str, start: int) -> int:
     space = _SPACE.match(text, start)
     return space.end() if space else start
