@@ -119,3 +119,10 @@ async def test_pools_of_several_processes_keep_the_nodes_limits(ray: str) -> Non
     assert (await third.run("3")).text == "3"
     for pool in pools:
         await pool.close()
+
+
+def test_ray_still_names_its_raylet_to_its_workers() -> None:
+    """A live Ray was seen to set it in its workers; the name is Ray's own."""
+    from ray._private import ray_constants
+
+    assert "RAY_RAYLET_PID" in ray_constants.RAY_INTERNAL_FLAGS

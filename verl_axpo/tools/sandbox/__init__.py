@@ -1,9 +1,10 @@
 """A closed, stateful Python interpreter per trajectory; needs neither verl nor torch.
 
-    limits.py    settings, parsed once           layout.py   what the inside may read
-    backends.py  bubblewrap, sandlock            probe.py    which of them really confines a process here
-    pool.py      pre-imported parent, workers    session.py  one trajectory: code in, text and images out
-    reply.py     what a worker sent, checked
+    limits.py    settings, checked               layout.py  what the inside may read
+    backends.py  bubblewrap, sandlock            probe.py   which of them really confines a process here
+    session.py   a trajectory: code in, text and images out
+    pool.py      the sandboxes of this process   places.py  the limits of the node
+    zygote.py    pre-imported parent, workers    reply.py   what a worker sent, checked
     inside/      what runs in the sandbox
 
 Example:

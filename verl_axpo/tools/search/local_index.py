@@ -3,8 +3,8 @@
     *.txt, *.md    one document each, titled by its first line    -> passages -> index-<fingerprint>.sqlite3 -> hits
     *.jsonl        one document per line: text or content, title and url optional
 
-The index is built once for each state of the folder: one process writes it beside its final place while the others
-wait, and moves it there whole. Whoever dies while building leaves nothing that is ever read.
+The index is built once for each state of the folder: one process writes it next to its final place while the
+others wait, and moves it there whole. A process that dies while it builds leaves nothing that is ever read.
 """
 
 import hashlib
@@ -89,7 +89,8 @@ class LocalIndex:
         """
         best: dict[str, Hit] = {}
         with closing(self._connect()) as connection:
-            match = _match(_selective(connection, query))
+            # An FTS5 expression for any of the words: each quoted, so that no word is an operator
+            match = " OR ".join(f'"{word}"' for word in _selective(connection, query))
             if match:
                 for row, distance in connection.execute(_SEARCH, (TITLE_WEIGHT, TEXT_WEIGHT, match)):
                     title, url, text = connection.execute(_PASSAGE, (row,)).fetchone()
@@ -102,11 +103,6 @@ class LocalIndex:
     def _connect(self) -> sqlite3.Connection:
         # A connection per query costs 0.1 ms and belongs to no thread and no fork; nobody ever writes to the file
         return sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
-
-
-def _match(words: Iterable[str]) -> str:
-    """An FTS5 expression for any of the words: each quoted, so that none is an operator."""
-    return " OR ".join(f'"{word}"' for word in words)
 
 
 def _selective(connection: sqlite3.Connection, query: str) -> list[str]:
@@ -130,8 +126,8 @@ def _counted(connection: sqlite3.Connection, query: str) -> Iterator[tuple[str, 
             tokenizer.execute("DELETE FROM word")
             tokenizer.execute("INSERT INTO word VALUES (?)", (utf8(word),))
             terms = [term for (term,) in tokenizer.execute("SELECT term FROM terms")]
-            found = "SELECT passages FROM frequencies WHERE term = ?"
-            counts = [connection.execute(found, (term,)).fetchone() for term in terms]
+            counted = "SELECT passages FROM frequencies WHERE term = ?"
+            counts = [connection.execute(counted, (term,)).fetchone() for term in terms]
             yield word, min((count[0] if count else 0 for count in counts), default=0)
 
 
@@ -195,8 +191,11 @@ def _lines(path: Path, name: str) -> Iterator[Document]:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
-            fields = _fields(line)
-            text = fields.get("text") or fields.get("content")
+            try:
+                fields = json.loads(line)
+            except (ValueError, RecursionError):
+                fields = None
+            text = (fields.get("text") or fields.get("content")) if isinstance(fields, dict) else None
             if not isinstance(text, str):
                 raise ValueError(
                     f"documents: {path}, line {number}: expected a JSON object with a string `text` or "
@@ -204,11 +203,3 @@ def _lines(path: Path, name: str) -> Iterator[Document]:
                 )
             url = str(fields.get("url") or f"{name}#{number}")
             yield Document(*map(utf8, (str(fields.get("title") or url), url, text)))
-
-
-def _fields(line: str) -> dict[str, object]:
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}

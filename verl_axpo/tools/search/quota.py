@@ -1,4 +1,4 @@
-"""One rate and one budget of paid calls for all processes of a machine, kept in a JSON file under a lock.
+"""A rate and a budget of paid calls for all processes of a machine, kept in a JSON file under a lock.
 
     wait_for_turn() -> seconds to sleep -> spend() -> the request -> refund(), if the server did not carry it out
                                                                   -> postpone(), if it said "too many"
@@ -18,10 +18,8 @@ from filelock import FileLock
 from verl_axpo.errors import InfraFailure
 
 _NEXT_TURN = "next_turn"
-MAX_COUNT = 1e12
+MAX_COUNT = 1e12  # above any time in seconds and any number of calls
 POLL_S = 0.002  # between two looks at a taken lock, which is held for less than that
-
-
 Counters = dict[str, float]
 
 
@@ -105,7 +103,7 @@ class Quota:
 
     @contextmanager
     def _counters(self) -> Iterator[Counters]:
-        """The counters, for nobody else meanwhile; kept when the block ends without an error."""
+        """The counters, locked for other processes; stored when the block ends without an error."""
         with self._lock:
             counters = self._read()
             yield counters
@@ -121,14 +119,11 @@ class Quota:
             return {}
         except (ValueError, RecursionError):
             counters = None
-        if isinstance(counters, dict) and all(map(_is_count, counters.values())):
+        if isinstance(counters, dict) and all(
+            isinstance(count, int | float) and 0 <= count < MAX_COUNT for count in counters.values()
+        ):  # NaN and infinity are no count
             return counters
         raise InfraFailure(
             f"search: {self._path} is damaged, so nobody knows how many calls were paid for; write "
             f'{{"{self._paid}": NUMBER}} into it, or delete it to count from zero'
         )
-
-
-def _is_count(value: object) -> bool:
-    """A time in seconds or a number of calls: neither of them nears the limit, NaN and infinity are no count."""
-    return isinstance(value, int | float) and 0 <= value < MAX_COUNT

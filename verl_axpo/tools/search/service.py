@@ -1,4 +1,4 @@
-"""`Search`: one question to its hits, whichever engine and mode. Needs no verl; one object per process.
+"""`Search`: a question to its hits, whichever engine and mode. Needs no verl; one object per process.
 
 query -> local engine -> hits
       -> cache -> hit: done

@@ -1,4 +1,4 @@
-"""Tavily through its own client: one request to its hits, over whatever may pass.
+"""Tavily through its own client: a request to its hits, through failures that may pass.
 
     request -> turn (quota) -> budget (quota) -> AsyncTavilyClient -> hits
                   ^---------------- back-off -------- Passing: 429, 408, 5xx, time-out, dropped, broken JSON
@@ -159,7 +159,7 @@ def _status_failure(response: httpx.Response) -> Exception:
 def _http_client(config: SearchConfig) -> httpx.AsyncClient:
     """A client that bounds what a server may send, and sees the Retry-After that Tavily's client drops.
 
-    `Accept-Encoding: identity`, for the bound must hold for what is kept in memory and not for its compressed form.
+    `Accept-Encoding: identity`: the bound must hold for what is kept in memory, and not for its compressed form.
     """
     return httpx.AsyncClient(
         base_url=config.base_url or "https://api.tavily.com",

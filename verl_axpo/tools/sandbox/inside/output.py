@@ -63,9 +63,7 @@ class Output:
 
     def _leave_other_threads_behind(self) -> None:
         """Threads of earlier cells keep their descriptors 1 and 2, and with them the files of those cells."""
-        with contextlib.suppress(
-            OSError
-        ):  # the scratch space is full: nobody reads more than its part of the old files
+        with contextlib.suppress(OSError):  # the scratch space is full; then the old files stay
             files = [_unlinked_file(self.scratch) for _ in range(2)]
             confine.own_descriptors()
             for file in self.files:
@@ -73,7 +71,7 @@ class Output:
             self.files = files
 
     def _hear_only_this_thread(self) -> None:
-        """And those that it starts from now on."""
+        """Ignore what other threads write, but for those that this thread starts from now on."""
         others = frozenset(sys._current_frames()) - {threading.get_ident()}
         for stream in self.streams:
             stream.unheard = others

@@ -82,26 +82,19 @@ _PRIO_PROCESS, _IOPRIO_WHO_PROCESS = 0, 1
 # duplicate, flags of descriptor and file, size of a pipe: neither locks, which reach the host's processes, nor owners,
 # whom the kernel sends signals
 _FCNTL = (0, 1, 2, 3, 4, 1030, 1032)
-_IOCTL = (
-    0x5401,
-    0x5413,
-    0x541B,
-    0x5421,
-    0x5450,
-    0x5451,
-)  # terminal or not, its size, bytes waiting, blocking, inherited
+# terminal or not, its size, bytes waiting, blocking, inherited
+_IOCTL = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 _PRCTL = (15, 16)  # the thread's name
 
+_OWN_SECOND = Check(argument=1, own_process=True)
 ARGUMENTS: dict[str, tuple[Check, ...]] = {
     "mmap": (Check(argument=3, lacks=_MAP_HUGETLB),),  # huge pages come from a store that limits do not count
     "clone": (Check(argument=0, has=_CLONE_THREAD),),  # no process
     "fcntl": (Check(argument=1, among=_FCNTL),),
     "ioctl": (Check(argument=1, among=_IOCTL),),
     "prctl": (Check(argument=0, among=_PRCTL),),
-    "getpriority": (Check(argument=0, among=(_PRIO_PROCESS,)), Check(argument=1, own_process=True)),
-    "setpriority": (Check(argument=0, among=(_PRIO_PROCESS,)), Check(argument=1, own_process=True)),
-    "ioprio_get": (Check(argument=0, among=(_IOPRIO_WHO_PROCESS,)), Check(argument=1, own_process=True)),
-    "ioprio_set": (Check(argument=0, among=(_IOPRIO_WHO_PROCESS,)), Check(argument=1, own_process=True)),
+    **dict.fromkeys(("getpriority", "setpriority"), (Check(argument=0, among=(_PRIO_PROCESS,)), _OWN_SECOND)),
+    **dict.fromkeys(("ioprio_get", "ioprio_set"), (Check(argument=0, among=(_IOPRIO_WHO_PROCESS,)), _OWN_SECOND)),
 } | {word.split(":")[0]: (Check(argument=0, own_process=True),) for word in _FIRST_NAMES_A_PROCESS.split()}
 CHECKED = " ".join((_WITH_ARGUMENTS, _FIRST_NAMES_A_PROCESS, _SECOND_NAMES_A_PROCESS))
 
