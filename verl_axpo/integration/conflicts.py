@@ -3,7 +3,8 @@
 docs/design/settings.md has every setting that was looked at.
 """
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -12,6 +13,7 @@ from verl_axpo.core.budget import max_prefixes
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.findings import Finding, problem
 
+Get = Callable[[str], Any]  # a dotted key of the config -> its value, None where there is none
 _ACTOR, _ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
 LOGITS = ("raw_logits", "processed_logits")  # of rollout.logprobs_mode: no log-probabilities
 OVER_THE_BATCH = ("clip_cov", "kl_cov")  # of policy_loss.loss_mode: they pick tokens by a rank among all of a batch
@@ -38,7 +40,7 @@ def conflicts(config: DictConfig, axpo: AxpoConfig | None) -> Iterator[Finding]:
         config: verl's, whole; a key that is not there breaks no rule.
         axpo: its parsed `algorithm.axpo`; None if that is bad itself, so that no rule looks at it.
     """
-    get = _Getter(config)
+    get = functools.partial(OmegaConf.select, config, throw_on_missing=False)
     for rules in (_rollout_rules, _trainer_rules, _loss_rules):
         yield from rules(get)
     if axpo is not None:
@@ -46,27 +48,18 @@ def conflicts(config: DictConfig, axpo: AxpoConfig | None) -> Iterator[Finding]:
             yield from of_axpo(get, axpo)
 
 
-class _Getter:
-    """`get("a.b")`: the value, or None where there is none."""
-
-    def __init__(self, config: DictConfig) -> None:
-        self._config = config
-
-    def __call__(self, key: str) -> Any:
-        return OmegaConf.select(self._config, key, throw_on_missing=False)
-
-    def has(self, key: str) -> bool:
-        """Whether the key is there, be it null or still to be set."""
-        parent, _, name = key.rpartition(".")
-        node = self(parent)
-        return isinstance(node, DictConfig) and name in list(node)
+def _is_off(get: Get, key: str) -> bool:
+    """Whether the key is there, and is null, false or still to be set."""
+    parent, _, name = key.rpartition(".")
+    node = get(parent)
+    return isinstance(node, DictConfig) and name in list(node) and not get(key)
 
 
-def _trainer_rules(get: _Getter) -> Iterator[Finding]:
+def _trainer_rules(get: Get) -> Iterator[Finding]:
     for key, why in OFF.items():
         if get(key):
             yield problem(f"{key}=True", why, f"set {key}=False")
-    if get.has("trainer.use_v1") and not get("trainer.use_v1"):
+    if _is_off(get, "trainer.use_v1"):
         yield problem("trainer.use_v1=False", "AXPO is built on verl's V1 trainer", "set trainer.use_v1=True")
     bypass = "algorithm.rollout_correction.bypass_mode"
     if get(bypass) and get("algorithm.axpo.trace_dir"):
@@ -78,7 +71,7 @@ def _trainer_rules(get: _Getter) -> Iterator[Finding]:
         yield problem(f"{model}=True", why, f"set {pool}=True")
 
 
-def _loss_rules(get: _Getter) -> Iterator[Finding]:
+def _loss_rules(get: Get) -> Iterator[Finding]:
     """What would change the weight of an ordinary row, or hand the updates unlike shares."""
     mtp, factor = "actor_rollout_ref.model.mtp.enable", f"{_ACTOR}.loss_scale_factor"
     if get(f"{_ACTOR}.strategy") == "megatron" and get(mtp):
@@ -94,7 +87,7 @@ def _loss_rules(get: _Getter) -> Iterator[Finding]:
         yield problem(f"{key}={get(key)}", why, f"set {key}=vanilla, the paper's")
 
 
-def _rollout_rules(get: _Getter) -> Iterator[Finding]:
+def _rollout_rules(get: Get) -> Iterator[Finding]:
     """What would leave nothing to compare, to measure or to call."""
     group, turns, mode = f"{_ROLLOUT}.n", f"{_ROLLOUT}.multi_turn.max_assistant_turns", f"{_ROLLOUT}.logprobs_mode"
     if (get(group) or 1) < 2:
@@ -113,12 +106,12 @@ def _rollout_rules(get: _Getter) -> Iterator[Finding]:
         why = "a tool would be called and its response never read, so that every tool call is wrong"
         yield problem(f"{turns}=1", why, f"set {turns}=3, the paper's")
     tools, functions = f"{_ROLLOUT}.multi_turn.tool_config_path", f"{_ROLLOUT}.multi_turn.function_tool_path"
-    if get.has(tools) and not get(tools) and not get(functions):
+    if _is_off(get, tools) and not get(functions):
         fix = "set it to a YAML of tools, such as '${verl_axpo:tools/config/paper.yaml}'"
         yield problem(f"{tools}=null", "there is no tool to call, so this would be GRPO", fix)
 
 
-def _engine_rules(get: _Getter, axpo: AxpoConfig) -> Iterator[Finding]:
+def _engine_rules(get: Get, axpo: AxpoConfig) -> Iterator[Finding]:
     """What the rollout engines other than vLLM cannot do."""
     engine = f"{_ROLLOUT}.name={get(f'{_ROLLOUT}.name')}"
     other = f"set {_ROLLOUT}.name=vllm"
@@ -137,7 +130,7 @@ def _engine_rules(get: _Getter, axpo: AxpoConfig) -> Iterator[Finding]:
         yield problem(f"algorithm.axpo.uncertainty=entropy with {engine}", why, fix)
 
 
-def _threshold_rules(get: _Getter, axpo: AxpoConfig) -> Iterator[Finding]:
+def _threshold_rules(get: Get, axpo: AxpoConfig) -> Iterator[Finding]:
     """A right answer must reach `correct_threshold`, and a wrong one must not."""
     threshold, overlong = axpo.correct_threshold, "reward.reward_kwargs.overlong_buffer_cfg"
     penalty = float(get(f"{overlong}.penalty_factor") or 0.0)
@@ -161,7 +154,7 @@ def _threshold_rules(get: _Getter, axpo: AxpoConfig) -> Iterator[Finding]:
         )
 
 
-def _budget_rules(get: _Getter, axpo: AxpoConfig) -> Iterator[Finding]:
+def _budget_rules(get: Get, axpo: AxpoConfig) -> Iterator[Finding]:
     questions, rollouts, replay = get("data.train_batch_size"), get(f"{_ROLLOUT}.n"), "skip.rollout_tq.enable"
     if not questions or not rollouts or not axpo.budget:
         return
