@@ -227,17 +227,28 @@ def test_completion_replaces_verls_defaults_and_nothing_else(verl_defaults: Dict
 OF_REWARDS = ("reward.reward_kwargs.", "reward.custom_reward_function.reward_kwargs.", "algorithm.axpo.")
 
 
+# Values with which a rule goes on to its second key
+DEEPER = {
+    "actor_rollout_ref.actor.strategy": "megatron",
+    "actor_rollout_ref.actor.loss_agg_mode": "seq-mean-token-sum-norm",
+    "algorithm.rollout_correction.bypass_mode": True,
+    "reward.reward_model.enable": True,
+    "reward.custom_reward_function.path": conflicts.OUR_REWARDS[0],
+}
+
+
 def test_every_key_that_a_rule_reads_is_verls(verl_defaults: DictConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """A key that verl renames would switch its rule off without a word."""
+    config, select = verl_defaults.copy(), OmegaConf.select
+    for key, value in DEEPER.items():
+        OmegaConf.update(config, key, value)
     asked: list[str] = []
-    answer = conflicts._Getter.__call__
-    monkeypatch.setattr(conflicts._Getter, "__call__", lambda get, key: (asked.append(key), answer(get, key))[1])
-    config = verl_defaults.copy()
-    config.reward.custom_reward_function.path = conflicts.OUR_REWARDS[0]
-    conflicts.conflicts(config, AxpoConfig())
+    monkeypatch.setattr(OmegaConf, "select", lambda node, key, **how: (asked.append(key), select(node, key, **how))[1])
+    list(conflicts.conflicts(config, AxpoConfig()))
     assert len(asked) > 30
-    get = conflicts._Getter(verl_defaults)
-    assert [key for key in asked if not key.startswith(OF_REWARDS) and "." in key and not get.has(key)] == []
+    read = [key.rpartition(".") for key in asked if not key.startswith(OF_REWARDS)]
+    parents = {parent: select(verl_defaults, parent) if parent else verl_defaults for parent, _, _ in read}
+    assert [(parent, name) for parent, _, name in read if name not in list(parents[parent] or ())] == []
 
 
 def test_vllm_reads_a_long_prompt_in_parts_of_the_size_that_is_set() -> None:
