@@ -210,7 +210,7 @@ def test_an_sqlite_without_fts5_cannot_search(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_search_that_finds_nothing_does_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_index, "_match", lambda query: '"absent"')
+    monkeypatch.setattr(local_index, "_selective", lambda connection, query: ["absent"])
     finding = doctor.check_search()
     assert (finding.ok, finding.found) == (False, "SQLite: found [], expected ['norway.txt']")
 
