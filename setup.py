@@ -48,6 +48,7 @@ setup(
         "jinja2",  # the HTML reports
         "jsonschema",  # a call's arguments against its tool's schema
         "matplotlib",  # plots of the reports
+        "msgspec",  # kept rollouts and verdicts, each value held to its type when it is read back
         "numpy>=2.0",  # near image hashes (bitwise_count)
         "openai",  # the client of judge, teacher and evaluated model: any server that speaks its protocol
         "pandas",  # the reports; verl has it too

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import openai
 
-from verl_axpo.eval.records import RolloutRecord
 from verl_axpo.eval.store import Store
+from verl_axpo.eval.types import RolloutRecord
 
 TOKEN_IDS = range(100, 400)  # valid in any vocabulary, no special token in Qwen's
 

@@ -71,8 +71,7 @@ _SCHEMAS: dict[str, Schema] = {
 }
 
 _SYSTEM = """You answer questions about images. You may use tools, any number of times, or none.
-{advice}
-Think and plan before each call. Give the final answer as <answer>\\boxed{{...}}</answer>."""
+{advice}Think and plan before each call. Give the final answer as <answer>\\boxed{{...}}</answer>."""
 
 # Evaluation without tools must not speak of any
 _SYSTEM_WITHOUT_TOOLS = """You answer questions about images.
@@ -86,15 +85,19 @@ def _known(tools: Sequence[str]) -> Sequence[str]:
     return tools
 
 
-def system_prompt(tools: Sequence[str]) -> str:
+def system_prompt(tools: Sequence[str], *, strict: bool = True) -> str:
     """The system turn: names each tool, when to prefer it, and the answer format; without tools only the last.
 
+    Args:
+        strict: refuse the name of a tool that is not ours; else only its schema speaks of it.
+
     Raises:
-        ValueError: a tool without a schema here.
+        ValueError: a tool without a schema here, if `strict`.
     """
     if not tools:
         return _SYSTEM_WITHOUT_TOOLS
-    return _SYSTEM.format(advice="\n".join(_ADVICE[name] for name in _known(tools)))
+    advice = [_ADVICE[name] for name in (_known(tools) if strict else tools) if name in _ADVICE]
+    return _SYSTEM.format(advice="".join(f"{line}\n" for line in advice))
 
 
 def tool_schema(name: str) -> Schema:
@@ -116,9 +119,9 @@ def tool_schemas(tools: Sequence[str]) -> list[Schema]:
     return [tool_schema(name) for name in tools]
 
 
-def prompt_messages(question: str, tools: Sequence[str]) -> list[Message]:
+def prompt_messages(question: str, tools: Sequence[str], *, strict: bool = True) -> list[Message]:
     """System and user turn of one question; `<image>` in `question` stands for the next image of the row."""
-    return [{"role": "system", "content": system_prompt(tools)}, {"role": "user", "content": question}]
+    return [{"role": "system", "content": system_prompt(tools, strict=strict)}, {"role": "user", "content": question}]
 
 
 def tool_call(name: str, arguments: Mapping[str, Any]) -> str:

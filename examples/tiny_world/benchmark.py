@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from examples.tiny_world import tables, world
 from examples.tiny_world.families import NAMES
-from verl_axpo.eval.settings import PaperRow
+from verl_axpo.eval.registry import PaperRow
 from verl_axpo.eval.types import Question, Score
 from verl_axpo.rewards.answer import normalise
 

@@ -17,14 +17,14 @@ from pathlib import Path
 
 from PIL import Image
 
+from examples import benchmark_rows
+from examples.benchmark_rows.rows import VSTAR_FILES, vstar
 from examples.tiny_world import world
 from examples.tiny_world.families import NAMES
 from examples.tiny_world.fixtures import MAKERS, Item
 from examples.tiny_world.once import once
 from verl_axpo.data.problem import PLACEHOLDER
 from verl_axpo.data.sources import SOURCES
-from verl_axpo.eval import fixtures
-from verl_axpo.eval.fixtures.rows import VSTAR_FILES, vstar
 
 
 def publish(out: Path, rows: int, seed: int, families: Sequence[str] = NAMES) -> None:
@@ -41,7 +41,7 @@ def publish(out: Path, rows: int, seed: int, families: Sequence[str] = NAMES) ->
     dealt["pyvision"][-1] = _of_a_benchmark()
     for name, maker in MAKERS.items():
         maker(out / SOURCES[name].repo, dealt[name])
-    fixtures.write(out, hub=True)
+    benchmark_rows.write(out, hub=True)
 
 
 def _item(example: world.Example) -> Item:

@@ -25,10 +25,9 @@ from examples.tiny_world import model, world
 from examples.tiny_world.__main__ import make_tokenizer
 from tests.unit.agent.scripted import MODEL, ZOOM_TOOLS, ScriptedServer
 from verl_axpo import integration, prompts
-from verl_axpo.agent.loop import Agent
-from verl_axpo.agent.server import ChatServer
-from verl_axpo.agent.toolbox import Toolbox, load_tools, schema_of
-from verl_axpo.agent.types import Limits, Sampling, Trajectory
+from verl_axpo.agent.client import ChatClient
+from verl_axpo.agent.loop import Agent, Toolbox, load_tools, schema_of
+from verl_axpo.eval.types import Limits, Trajectory
 from verl_axpo.integration.agent_loop import AXPO_FIELD, PARSER_NAME, AxpoToolAgentLoop
 from verl_axpo.integration.lineage import Episode
 
@@ -108,12 +107,12 @@ async def by_training(
 
 
 async def by_runner(url: str, question: str, image: bytes) -> Trajectory:
-    server = ChatServer(url, MODEL, retries=0)
+    client = ChatClient(url, MODEL, retries=0)
     try:
-        agent = Agent(server=server, tools=load_tools(ZOOM_TOOLS), sampling=Sampling(), limits=LIMITS)
+        agent = Agent(client=client, keep=lambda picture: "", tools=load_tools(ZOOM_TOOLS), limits=LIMITS)
         return await agent.run(question, [image])
     finally:
-        await server.close()
+        await client.close()
 
 
 def rendered(request: dict[str, Any], tokenizer: PreTrainedTokenizerFast) -> list[int]:

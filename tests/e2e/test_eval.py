@@ -16,12 +16,12 @@ from examples.tiny_world import benchmark
 from tests.e2e.conftest import FastRun
 from tests.e2e.serving import vllm_server
 from verl_axpo import prompts
+from verl_axpo.agent.client import ChatClient
 from verl_axpo.agent.conversation import TextConversation
-from verl_axpo.agent.server import ChatServer
-from verl_axpo.agent.types import Sampling
 from verl_axpo.core.types import Status
 from verl_axpo.eval.manifest import read_manifest
 from verl_axpo.eval.store import Store
+from verl_axpo.eval.types import Sampling
 from verl_axpo.tools.configs import settings_of
 
 RUN_TIMEOUT_S = 600.0
@@ -61,7 +61,7 @@ def test_the_prompt_that_vllm_renders_is_the_one_of_training(server: str, fast_r
     conversation = TextConversation(question.prompt, question.images, prompts.tool_schemas(["image_zoom_in"]))
 
     async def ask() -> list[int]:
-        client = ChatServer(server, "tiny", retries=0)
+        client = ChatClient(server, "tiny", retries=0)
         try:
             sampling = Sampling(temperature=0.0, top_p=None, top_k=None, presence_penalty=None)
             completion = await client.complete(
@@ -119,7 +119,7 @@ def test_the_non_agent_mode_takes_one_turn(server: str, fast_run: FastRun, tmp_p
 def test_all_nine_benchmarks_run_end_to_end_on_their_fixtures(server: str, fast_run: FastRun, tmp_path: Path) -> None:
     out = tmp_path / "nine"
     tools = ["--tools", f"{fast_run.world}/tools.yaml"]
-    done = run_eval(server, out, "--registry", "verl_axpo.eval.fixtures.registry", *tools, "--paper")
+    done = run_eval(server, out, "--registry", "examples.benchmark_rows.registry", *tools, "--paper")
     assert done.returncode == 0, done.stdout + done.stderr
     # The paper's three tools are described to the policy and can be called
     manifest = read_manifest(out)

@@ -18,7 +18,7 @@ from tests.unit.trace.real import Step, follow
 from tests.unit.trace.test_mutations import KINDS
 from verl_axpo.audit import audit
 from verl_axpo.core.types import Kind
-from verl_axpo.eval.weights import weights_hash
+from verl_axpo.eval.settings import weights_hash
 from verl_axpo.report.heldout import read_heldout
 from verl_axpo.trace.reader import list_steps, read_step
 

@@ -1,11 +1,9 @@
 """Trajectories from any OpenAI-compatible server, with training's tools, prompt, parser, limits and statuses.
 
-    types.py         Sampling and Limits go in, a Trajectory of Turns comes out
-    server.py        one request: messages -> Completion; what a service does wrong is an InfraFailure
-    conversation.py  how turns, calls and tool responses are written as messages, and read back
-    calls.py         tool calls in text, by the rules that training applies to token ids
-    toolbox.py       the tools of one trajectory
-    loop.py          the turns: run_trajectory()
+    client.py        one request: messages -> Completion; what a service does wrong is an InfraFailure
+    conversation.py  turns, calls and tool responses as messages, and read back
+    loop.py          the turns of one trajectory and its tools: Agent.run
 
-docs/design/agent_runner.md says what is and what is not the same as in training.
+docs/design/agent_runner.md says what is and what is not the same as in training, and why training's own loop does not
+run evaluations.
 """

@@ -1,98 +1,102 @@
-"""How a trajectory is written as messages: question -> messages; Completion -> text and calls -> messages again.
+"""A trajectory as messages: question -> messages -> Completion -> text and calls -> messages again.
 
     TextConversation    the server returns raw text, tool calls in it: a checkpoint sees what it saw in training
     ServerConversation  the server parses and renders tool calls itself: hosted models
 
-Both send the thinking of every turn.
+Both send the thinking of every turn. Calls in text are read by the rules that training applies to token ids.
 """
 
 import base64
 import json
 import re
 import threading
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
+from PIL import Image
+
 from verl_axpo import prompts
-from verl_axpo.agent.calls import calls_in
-from verl_axpo.agent.server import Completion, Message
-from verl_axpo.agent.types import Response
+from verl_axpo.agent.client import Completion, Message
 from verl_axpo.errors import InfraFailure
 from verl_axpo.images import ImageRefused, plain_file, png, size_of
-from verl_axpo.tools.parser import ParsedCall, opened_think
+from verl_axpo.tools.parser import TAGS, ParsedCall, ToolCallParser, opened_think
 
 Dialect = Literal["text", "server"]
 Schema = dict[str, Any]
+Answered = tuple[str, Sequence[Image.Image]]  # what a call returned: text, pictures
 
 THINK = "<think>\n"  # what a thinking model's generation prompt ends with
 TEMPLATE_TOKENS = 32  # more than a chat template puts around a message
-_ENCODING = threading.Lock()  # the k rollouts of a question begin together, each in a thread: one of them encodes
 CACHED_IMAGES = 64  # of questions in flight; an image of 8,000 pixels a side may have 20 MB
+_ENCODING = threading.Lock()  # the k rollouts of a question begin together, each in a thread: one of them encodes
+_PIECES = re.compile("(" + "|".join(re.escape(tag) for tag in TAGS) + ")")
 
 
-class Conversation(ABC):
-    """The messages of one trajectory."""
+class TextConversation:
+    """Raw text both ways: training's rules find the calls in it, whatever parsers the server could offer.
 
-    def __init__(self, question: str, images: Sequence[bytes], schemas: Sequence[Schema]) -> None:
+    Args:
+        question: the user turn; `<image>` stands for the next of `images`.
+        images: encoded files.
+        schemas: of the tools.
+        template: kwargs of the server's chat template; {} sends none.
+
+    Raises:
+        ValueError: another number of images than `<image>`.
+        InfraFailure: a file that is no picture.
+    """
+
+    def __init__(
+        self,
+        question: str,
+        images: Sequence[bytes],
+        schemas: Sequence[Schema],
+        template: Mapping[str, Any] | None = None,
+    ) -> None:
         names = [schema["function"]["name"] for schema in schemas]
-        system, user = prompts.prompt_messages(question, names)
-        self.schemas = list(schemas)
+        system, user = prompts.prompt_messages(question, names, strict=False)
+        self.schemas, self.template = list(schemas), dict(template or {})
         self.messages: list[Message] = [system, {**user, "content": _parts(user["content"], images)}]
-        # At most so many tokens have come since the last request
-        self.unseen = _token_bound(json.dumps(self.schemas), system["content"], user["content"])
-        self.unseen += sum(_image_bound(size_of(image)) for image in images)
-
-    @abstractmethod
-    def options(self) -> dict[str, Any]:
-        """Further fields of the next request."""
-
-    @abstractmethod
-    def read(self, completion: Completion) -> tuple[str, list[ParsedCall]]:
-        """The turn's complete text, and its calls."""
-
-    def add(self, completion: Completion, text: str, responses: Sequence[Response]) -> None:
-        """Append the turn and what its first `len(responses)` calls returned."""
-        self._add(completion, text, responses)
-        self.unseen = _token_bound(*(response.text for response in responses))
-        self.unseen += sum(_image_bound(image.size) for response in responses for image in response.images)
-
-    @abstractmethod
-    def _add(self, completion: Completion, text: str, responses: Sequence[Response]) -> None: ...
-
-
-class TextConversation(Conversation):
-    """Raw text both ways; the calls in it are found by training's rules, whatever parsers the server could offer."""
-
-    def __init__(self, question: str, images: Sequence[bytes], schemas: Sequence[Schema]) -> None:
-        super().__init__(question, images, schemas)
+        # An upper bound of the tokens that have come since the last request
+        texts = (json.dumps(self.schemas), system["content"], user["content"])
+        self.unseen = _token_bound(texts, map(size_of, images))
         self._opens_think: bool | None = None
 
     def options(self) -> dict[str, Any]:
-        """Tools are rendered, not parsed; ids show whether a re-rendered conversation is what the policy wrote."""
+        """Further fields of the next request. Tools are rendered, not parsed; ids show whether a conversation that is
+        rendered again is what the policy wrote."""
         tools = {"tools": self.schemas, "tool_choice": "none"} if self.schemas else {}
-        return {**tools, "return_token_ids": True, "return_prompt_text": True if self._opens_think is None else None}
+        prompt = {"return_prompt_text": True if self._opens_think is None else None}
+        return {**tools, **self._kwargs(), **prompt, "return_token_ids": True}
 
     def read(self, completion: Completion) -> tuple[str, list[ParsedCall]]:
-        text = completion.message.get("content") or ""
-        thinking = _thinking(completion.message)
+        """The turn's complete text, and its calls."""
+        text, thinking = completion.message.get("content") or "", _thinking(completion.message)
         if thinking is not None:  # the server has a reasoning parser: undo it
             text = f"{THINK}{thinking}\n</think>\n\n{text}"
         elif self._starts_in_think(completion, text):
             text = THINK + text
         return text, calls_in(text)
 
-    def _add(self, completion: Completion, text: str, responses: Sequence[Response]) -> None:
+    def add(self, completion: Completion, text: str, answers: Sequence[Answered]) -> None:
+        """Append the turn and what its first `len(answers)` calls returned."""
+        self._add(completion, text, answers)
+        sizes = (picture.size for _, pictures in answers for picture in pictures)
+        self.unseen = _token_bound((words for words, _ in answers), sizes)
+
+    def _add(self, completion: Completion, text: str, answers: Sequence[Answered]) -> None:
         self.messages.append({"role": "assistant", "content": text})
-        for response in responses:
-            pictures = [image_part(png(image)) for image in response.images]
-            words = [{"type": "text", "text": response.text}] if response.text else []
-            content = [*pictures, *words] if pictures else response.text
+        for words, pictures in answers:
+            parts = [image_part(png(picture)) for picture in pictures]
+            content = [*parts, *([{"type": "text", "text": words}] if words else [])] if parts else words
             self.messages.append({"role": "tool", "content": content})
 
+    def _kwargs(self) -> dict[str, Any]:
+        return {"chat_template_kwargs": self.template} if self.template else {}
+
     def _starts_in_think(self, completion: Completion, text: str) -> bool:
-        """Whether the generation prompt leaves `<think>` open: asked of the prompt, else read off the text."""
+        """Whether the generation prompt leaves `<think>` open: the prompt says it, else the text."""
         if completion.prompt_text is not None:
             self._opens_think = bool(opened_think(completion.prompt_text))
         if self._opens_think is not None:
@@ -101,13 +105,15 @@ class TextConversation(Conversation):
         return closing >= 0 and "<think>" not in text[:closing]
 
 
-class ServerConversation(Conversation):
+class ServerConversation(TextConversation):
     """The API's own tool calls. Pictures follow in a user message: hosted models take none in a tool message."""
 
     def options(self) -> dict[str, Any]:
-        return {"tools": self.schemas, "tool_choice": "auto"} if self.schemas else {}
+        """Further fields of the next request."""
+        return {**({"tools": self.schemas, "tool_choice": "auto"} if self.schemas else {}), **self._kwargs()}
 
     def read(self, completion: Completion) -> tuple[str, list[ParsedCall]]:
+        """The turn's complete text, and its calls."""
         thinking = _thinking(completion.message)
         text = "" if thinking is None else f"{THINK}{thinking}\n</think>\n\n"
         text += completion.message.get("content") or ""
@@ -115,21 +121,49 @@ class ServerConversation(Conversation):
         written = [f"<tool_call>\n{call.raw}\n</tool_call>" for call in calls]
         return "\n".join(filter(None, [text, *written])), calls
 
-    def _add(self, completion: Completion, text: str, responses: Sequence[Response]) -> None:
-        calls = list(completion.message.get("tool_calls") or ())[: len(responses)]
+    def _add(self, completion: Completion, text: str, answers: Sequence[Answered]) -> None:
+        calls = list(completion.message.get("tool_calls") or ())[: len(answers)]
         kept = ("content", "reasoning", "reasoning_content")
         said = {name: value for name, value in completion.message.items() if name in kept and value is not None}
         self.messages.append({"role": "assistant", **said, "tool_calls": calls})
-        pictures: list[Message] = []
-        for call, response in zip(calls, responses, strict=True):
-            words = response.text or "The picture follows."
-            self.messages.append({"role": "tool", "tool_call_id": call["id"], "content": words})
-            pictures.extend(image_part(png(image)) for image in response.images)
-        if pictures:
-            self.messages.append({"role": "user", "content": pictures})
+        for call, (words, _) in zip(calls, answers, strict=True):
+            content = words or "The picture follows."
+            self.messages.append({"role": "tool", "tool_call_id": call["id"], "content": content})
+        parts = [image_part(png(picture)) for _, pictures in answers for picture in pictures]
+        if parts:
+            self.messages.append({"role": "user", "content": parts})
 
 
-CONVERSATIONS: Mapping[str, type[Conversation]] = {"text": TextConversation, "server": ServerConversation}
+CONVERSATIONS: Mapping[str, type[TextConversation]] = {"text": TextConversation, "server": ServerConversation}
+
+
+class TaggedText:
+    """The tokenizer of one text: ids 0 to 3 are the tags, higher ids number the stretches between them.
+
+    `ToolCallParser` reads ids, and only asks where tags are and what stands between them: made of the text itself they
+    lead to the same calls as the policy's own.
+    """
+
+    def __init__(self, text: str) -> None:
+        pieces = [piece for piece in _PIECES.split(text) if piece]
+        self._pieces = [*TAGS, *(piece for piece in pieces if piece not in TAGS)]
+        numbers = iter(range(len(TAGS), len(self._pieces)))
+        self.ids = [TAGS.index(piece) if piece in TAGS else next(numbers) for piece in pieces]
+
+    def convert_tokens_to_ids(self, tokens: str) -> int | None:
+        """As a Hugging Face tokenizer's, for the tags."""
+        return TAGS.index(tokens) if tokens in TAGS else None
+
+    def decode(self, token_ids: list[int]) -> str:
+        """The text of the ids."""
+        return "".join(self._pieces[token_id] for token_id in token_ids)
+
+
+def calls_in(text: str) -> list[ParsedCall]:
+    """The calls of one complete assistant turn, in order; an undecodable call carries its problem."""
+    tokens = TaggedText(text)
+    parser = ToolCallParser(tokens, starts_in_think=False)
+    return [parser.parse(tokens.ids, span) for span in parser.spans(tokens.ids)]
 
 
 def image_part(data: bytes) -> Message:
@@ -152,14 +186,11 @@ def _data_uri(data: bytes) -> str:
     return f"data:{plain.mime};base64,{base64.b64encode(plain.data).decode()}"
 
 
-def _token_bound(*texts: str) -> int:
-    """No byte-level tokenizer makes more tokens than bytes; the template adds some around each message."""
-    return sum(len(text.encode(errors="replace")) + TEMPLATE_TOKENS for text in texts)
-
-
-def _image_bound(size: tuple[int, int]) -> int:
-    """At most so many tokens for an image of Qwen's families: one per 28 x 28 pixels and fewer in later ones."""
-    return (size[0] // 28 + 1) * (size[1] // 28 + 1) + TEMPLATE_TOKENS
+def _token_bound(texts: Iterable[str], sizes: Iterable[tuple[int, int]]) -> int:
+    """An upper bound of the tokens of texts, and of images of Qwen's families (a token per 28 x 28 pixels, fewer in
+    later ones). No byte-level tokenizer makes more tokens than bytes; the template adds some around each message."""
+    words = sum(len(text.encode(errors="replace")) + TEMPLATE_TOKENS for text in texts)
+    return words + sum((width // 28 + 1) * (height // 28 + 1) + TEMPLATE_TOKENS for width, height in sizes)
 
 
 def _parts(text: str, images: Sequence[bytes]) -> str | list[Message]:
@@ -176,8 +207,8 @@ def _parts(text: str, images: Sequence[bytes]) -> str | list[Message]:
 
 def _thinking(message: Mapping[str, Any]) -> str | None:
     """What a reasoning parser has taken out of the text: vLLM calls it `reasoning`, others `reasoning_content`."""
-    found = message.get("reasoning") or message.get("reasoning_content")
-    return str(found).strip("\n") if found else None
+    thought = message.get("reasoning") or message.get("reasoning_content")
+    return str(thought).strip("\n") if thought else None
 
 
 def _parsed(function: Mapping[str, Any]) -> ParsedCall:

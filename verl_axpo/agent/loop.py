@@ -1,50 +1,70 @@
 """One trajectory: question -> assistant turn -> tool calls -> tool responses -> ... -> final answer or a limit.
 
-    Conversation.messages -> ChatServer -> text -> calls -> Toolbox -> Conversation.add -> ChatServer -> ...
+    Conversation.messages -> ChatClient -> text -> calls -> Toolbox -> Conversation.add -> ChatClient -> ...
 
 The rules of ending are those of `verl_axpo.integration.agent_loop`: no call is carried out on the last turn that the
 limits allow, and calls left unanswered or a turn cut by its length make the trajectory `truncated`. So does a server
-that refuses a later request as too long: training ends where the response is full, too.
+that refuses a later request as too long: training ends where the response is full, too. Calls are carried out by verl's
+own `ToolAgentLoop._call_tool`, so that an unknown or failing tool is answered in the words of training.
 """
 
 import asyncio
+import contextlib
+import io
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
+from PIL import Image
+from verl.experimental.agent_loop.tool_agent_loop import AgentData, ToolAgentLoop
 from verl.tools.base_tool import BaseTool
+from verl.tools.schemas import ToolResponse
+from verl.tools.tool_registry import initialize_tools_from_config
 
-from verl_axpo.agent.conversation import CONVERSATIONS, Conversation, Dialect
-from verl_axpo.agent.server import ChatServer, Completion
-from verl_axpo.agent.toolbox import Toolbox, schema_of
-from verl_axpo.agent.types import Limits, Response, Sampling, Trajectory, Turn, used_tokens
+from verl_axpo.agent.client import ChatClient, Completion
+from verl_axpo.agent.conversation import CONVERSATIONS, Answered, Dialect, TextConversation
 from verl_axpo.core.types import Status
 from verl_axpo.errors import ContextFull, InfraFailure
+from verl_axpo.eval.types import Limits, Response, Sampling, Trajectory, Turn, used_tokens
+from verl_axpo.images import ImageRefused, open_image
+from verl_axpo.integration.agent_loop import BadCall, call_record, disarmed, function_call
+from verl_axpo.integration.trajectory_tool import TrajectoryTool
+from verl_axpo.tools.configs import config_path
+from verl_axpo.tools.parser import ParsedCall
 from verl_axpo.trace.records import ToolCall
 
 Seed = Callable[[int], int | None]  # turn -> the request's seed
+DECODED_IMAGES = 16  # kept for the other rollouts of their questions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
-    """What all trajectories of a run share. Without tools it is the non-agent mode: one turn, nothing to call.
+    """What all trajectories of a run share. Without tools there is a single turn, and nothing to call.
 
     Attributes:
-        server: the model.
+        client: of the model's server.
+        keep: stores a tool's picture and returns its path, for the record of the trajectory.
         tools: verl tools, as `load_tools` gives them.
         dialect: "text" parses the server's raw text by training's rules, "server" leaves calls to the server.
         context: tokens of the server's longest context, where it is known.
+        chat_template_kwargs: for the server's chat template, as verl's `data.apply_chat_template_kwargs`.
     """
 
-    server: ChatServer
+    client: ChatClient
+    keep: Callable[[Image.Image], str]
     tools: Sequence[BaseTool] = ()
     sampling: Sampling = field(default_factory=Sampling)
     limits: Limits = field(default_factory=Limits)
     dialect: Dialect = "text"
     context: int | None = None
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     async def run(self, question: str, images: Sequence[bytes] = (), seed: Seed = lambda turn: None) -> Trajectory:
-        """One trajectory; a failing service ends it as `infra_failure`, with the turns that it had, and a request that
+        """One trajectory. A failing service ends it as `infra_failure`, with the turns that it had, and a request that
         the turns made too long for the server as `truncated`.
 
         Args:
@@ -55,10 +75,9 @@ class Agent:
         Raises:
             ServerRefused: the server does not know the key or the model.
             ValueError: the question has another number of images.
+            OSError: `keep` cannot store a picture.
         """
-        started = time.time()
-        run = _Run(self, seed)
-        failure = None
+        started, run, failure = time.time(), _Run(self, seed), None
         try:
             await run.to_the_end(question, images)
         except InfraFailure as raised:
@@ -67,7 +86,6 @@ class Agent:
             status=run.status(failure),
             turns=tuple(run.turns),
             error=str(failure) if failure is not None else run.tool_failure(),
-            over_limit=run.over_limit,
             token_exact=run.token_exact,
             started=started,
             finished=time.time(),
@@ -84,18 +102,20 @@ class _Run:
         self._seen: list[int] | None = None  # the tokens that the next prompt has to begin with
 
     async def to_the_end(self, question: str, images: Sequence[bytes]) -> None:
+        agent, schemas = self.agent, [schema_of(tool) for tool in self.agent.tools]
         # In a thread, for a large picture takes a while to encode
-        conversation = await asyncio.to_thread(_conversation, self.agent, question, images)
-        toolbox = Toolbox(self.agent.tools, images, self.limits)
+        begin = CONVERSATIONS[agent.dialect]
+        conversation = await asyncio.to_thread(begin, question, images, schemas, agent.chat_template_kwargs)
+        toolbox = Toolbox(agent.tools, images, self.limits)
         try:
             while await self._turn(conversation, toolbox):
                 pass
         finally:
             await toolbox.close()
 
-    async def _turn(self, conversation: Conversation, toolbox: Toolbox) -> bool:
-        """One assistant turn and its calls; whether another one follows."""
-        completion = await self.agent.server.complete(
+    async def _turn(self, conversation: TextConversation, toolbox: "Toolbox") -> bool:
+        """One assistant turn and its calls; whether another turn follows."""
+        completion = await self.agent.client.complete(
             conversation.messages,
             max_tokens=self._max_tokens(conversation),
             sampling=self.agent.sampling,
@@ -104,45 +124,44 @@ class _Run:
         )
         self._compare_tokens(completion)
         text, calls = conversation.read(completion)
-        self.turns.append(_turn(completion, text, unanswered=len(calls)))
+        self.turns.append(_turn(completion, text=text, unanswered=len(calls)))
         if not calls or self._at_a_limit():
             return False
         done = await asyncio.gather(*(toolbox.call(call) for call in calls[: self.limits.parallel_calls]))
-        responses, records = [one for one, _ in done], [one for _, one in done]
-        self.turns[-1] = _turn(completion, text, calls=records, responses=responses)
+        answers, records = [answer for answer, _ in done], tuple(record for _, record in done)
+        responses = await asyncio.to_thread(self._kept, answers)
+        self.turns[-1] = _turn(completion, text=text, calls=records, responses=responses)
         if self.tool_failure():
             return False
-        toolbox.add_images([image for response in responses for image in response.images])
-        await asyncio.to_thread(conversation.add, completion, text, responses)
+        toolbox.images.extend(picture for _, pictures in answers for picture in pictures)
+        await asyncio.to_thread(conversation.add, completion, text, answers)
         return True
 
-    def _max_tokens(self, conversation: Conversation) -> int | None:
-        """What the response has left. Where that might not fit into the server's context it would refuse the request:
-        then the answer may fill the context, and what is beyond the limit is seen afterwards."""
+    def _kept(self, answers: Sequence[Answered]) -> tuple[Response, ...]:
+        return tuple(Response(text=text, images=tuple(map(self.agent.keep, pictures))) for text, pictures in answers)
+
+    def _max_tokens(self, conversation: TextConversation) -> int | None:
+        """What the response has left. Where that might not fit into the server's context, the server would refuse the
+        request: then the answer may fill the context, and what is beyond the limit is seen afterwards."""
         left = self.limits.response_tokens - used_tokens(self.turns)
         before = self.turns[-1].prompt_tokens + self.turns[-1].completion_tokens if self.turns else 0
         longest = before + conversation.unseen + left
         return left if self.agent.context is None or longest <= self.agent.context else None
-
-    @property
-    def over_limit(self) -> bool:
-        return used_tokens(self.turns) > self.limits.response_tokens
 
     def status(self, failure: InfraFailure | None) -> Status:
         """As `AxpoToolAgentLoop._status`; `failure` is what ended the turns, None where the policy did."""
         full = isinstance(failure, ContextFull) and bool(self.turns)  # the question alone is not the policy's doing
         if (failure is not None and not full) or self.tool_failure():
             return Status.INFRA_FAILURE
-        last = self.turns[-1]
-        cut = full or last.finish_reason == "length" or self.over_limit or last.unanswered
-        return Status.TRUNCATED if cut else Status.OK
+        last, over_limit = self.turns[-1], used_tokens(self.turns) > self.limits.response_tokens
+        return Status.TRUNCATED if full or over_limit or _is_cut(last) or last.unanswered else Status.OK
 
     def tool_failure(self) -> str | None:
         """The reason of the first call whose service failed."""
         return next((call.error for turn in self.turns for call in turn.calls if call.infra), None)
 
     def _at_a_limit(self) -> bool:
-        full = used_tokens(self.turns) >= self.limits.response_tokens or self.turns[-1].finish_reason == "length"
+        full = used_tokens(self.turns) >= self.limits.response_tokens or _is_cut(self.turns[-1])
         return full or len(self.turns) >= self.limits.max_turns
 
     def _compare_tokens(self, completion: Completion) -> None:
@@ -154,25 +173,86 @@ class _Run:
         self._seen = [*completion.prompt_ids, *completion.token_ids]
 
 
-def _turn(
-    completion: Completion,
-    text: str,
-    *,
-    calls: Sequence[ToolCall] = (),
-    responses: Sequence[Response] = (),
-    unanswered: int = 0,
-) -> Turn:
-    return Turn(
-        text=text,
-        calls=tuple(calls),
-        responses=tuple(responses),
-        unanswered=unanswered,
-        prompt_tokens=completion.prompt_tokens,
-        completion_tokens=completion.completion_tokens,
-        finish_reason=completion.finish_reason,
-        seconds=completion.seconds,
-    )
+def _turn(completion: Completion, **of_turn: Any) -> Turn:
+    names = ("prompt_tokens", "completion_tokens", "finish_reason", "seconds")
+    return Turn(**of_turn, **{name: getattr(completion, name) for name in names})
 
 
-def _conversation(agent: Agent, question: str, images: Sequence[bytes]) -> Conversation:
-    return CONVERSATIONS[agent.dialect](question, images, [schema_of(tool) for tool in agent.tools])
+def _is_cut(turn: Turn) -> bool:
+    return turn.finish_reason == "length"
+
+
+class Toolbox:
+    """The tools of one trajectory, which live until `close`, and the conversation's images that they see.
+
+    Args:
+        tools: shared by all trajectories.
+        images: the question's, encoded. They are decoded when the first tool is called: an image may take 100 MB, and
+            many trajectories call no tool. The caller appends to `images` what tools returned.
+    """
+
+    # verl's method, unbound: it reads the three attributes below and nothing else (tests/contract)
+    _carry_out = ToolAgentLoop._call_tool
+
+    def __init__(self, tools: Sequence[BaseTool], images: Sequence[bytes], limits: Limits) -> None:
+        self.tools = {tool.name: TrajectoryTool(tool) for tool in tools}
+        self.max_tool_response_length = limits.tool_response_chars
+        self.tool_response_truncate_side = limits.truncate_side
+        self.images: list[Image.Image] = []
+        self._undecoded, self._decoding = list(images), asyncio.Lock()
+        nothing = dict.fromkeys(("video_data", "audio_data", "mm_processor_kwargs"))
+        self._agent_data = AgentData(
+            messages=[], image_data=self.images, metrics={}, request_id=uuid4().hex, tools_kwargs={}, **nothing
+        )
+
+    async def call(self, parsed: ParsedCall) -> tuple[Answered, ToolCall]:
+        """Carry out one call; whatever goes wrong is in the record, and what the policy may know in the answer.
+
+        Raises:
+            InfraFailure: an image of the question cannot be read.
+        """
+        async with self._decoding:
+            waiting, self._undecoded = self._undecoded, []
+            self.images.extend([await asyncio.to_thread(decode, image) for image in waiting])
+        started, wanted = time.monotonic(), function_call(parsed)
+        if isinstance(wanted, BadCall):
+            response, metrics = ToolResponse(text=wanted.problem), {"ok": False}
+        else:
+            response, _, metrics = await self._carry_out(wanted, {}, self._agent_data)
+        response = disarmed(response)
+        record = call_record(wanted, response, metrics, time.monotonic() - started)
+        return (response.text or "", response.image or ()), record
+
+    async def close(self) -> None:
+        """Release every tool that was used."""
+        await asyncio.gather(*(tool.close() for tool in self.tools.values()))
+
+
+@lru_cache(maxsize=DECODED_IMAGES)
+def decode(data: bytes) -> Image.Image:
+    """The picture as tools see it: RGB, at its own size; shared by the rollouts of a question, so not to be changed.
+
+    Raises:
+        InfraFailure: the file is damaged.
+    """
+    try:
+        return open_image(data)
+    except ImageRefused as error:
+        raise InfraFailure(f"an image of the question cannot be read: {error}") from error
+
+
+def load_tools(config: str | Path) -> list[BaseTool]:
+    """The tools of a config, see `config_path`.
+
+    Raises:
+        ValueError: no such config.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):  # verl prints the schema of every tool that it makes
+        tools: list[BaseTool] = initialize_tools_from_config(str(config_path(config)))
+    return tools
+
+
+def schema_of(tool: BaseTool) -> dict[str, Any]:
+    """A tool's schema as verl's loop hands it to the chat template."""
+    schema: dict[str, Any] = tool.tool_schema.model_dump(exclude_unset=True, exclude_none=True)
+    return schema

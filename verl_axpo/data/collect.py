@@ -23,7 +23,7 @@ from verl_axpo.data.rollouts import Rollout, Turn
 from verl_axpo.data.stage import Numbers
 from verl_axpo.data.validation import parser
 from verl_axpo.eval import versions
-from verl_axpo.eval.records import bytes_hash
+from verl_axpo.eval.types import bytes_hash
 from verl_axpo.files import Line, inside, read_lines, write_lines
 
 BAD_LINES = "bad_lines"

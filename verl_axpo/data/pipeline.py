@@ -30,7 +30,7 @@ from verl_axpo.data.sources import HARD, Source
 from verl_axpo.data.stage import RECORD, Numbers, Stage, examples, hashes, read_record, run
 from verl_axpo.data.workspace import Workspace
 from verl_axpo.eval import benchmarks
-from verl_axpo.eval.loading import load, pairs
+from verl_axpo.eval.registry import load, pairs
 from verl_axpo.files import sha256_of, write_lines
 
 RULES = ("data", "images", "rewards")  # what a problem rests on: hashes of pictures, types of answers

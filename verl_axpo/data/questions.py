@@ -17,7 +17,7 @@ from verl_axpo.data.problem import PLACEHOLDER, Problem, read_problems
 from verl_axpo.data.rows import ingest_of
 from verl_axpo.data.workspace import Workspace
 from verl_axpo.errors import InfraFailure
-from verl_axpo.eval.settings import PaperRow
+from verl_axpo.eval.registry import PaperRow
 from verl_axpo.eval.types import Question, Score
 from verl_axpo.rewards.config import RewardConfig
 from verl_axpo.rewards.graders import GRADERS, Case

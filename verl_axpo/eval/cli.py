@@ -4,7 +4,7 @@ Exit statuses as in `verl_axpo.cli`: 2 for a mistake of the user's, 1 where serv
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -14,14 +14,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from verl_axpo.errors import InfraFailure
-from verl_axpo.eval.options import REGISTRY, count, judge_of, key_in, number, registry_named, tools_of
+from verl_axpo.eval.options import count, judge_of, key_in, number, template_kwargs, tools_of
 
 if TYPE_CHECKING:  # they import what takes seconds
-    from verl_axpo.eval.evaluate import Done
-    from verl_axpo.eval.loading import Loaded
-    from verl_axpo.eval.settings import Registry
+    from verl_axpo.eval.plan import Leftover
     from verl_axpo.rewards.judge import Judge
 
+REGISTRY = "verl_axpo.eval.benchmarks"
 UNFINISHED = 1  # exit status: services failed, the same command goes on from here
 IN_FULL = 100  # questions of each benchmark whose rollouts the page carries; the rest is in its lists
 
@@ -35,6 +34,11 @@ Count = Annotated[int | None, typer.Option(parser=count, metavar="INTEGER|none",
 Temperature = Annotated[
     float | None, typer.Option(parser=number, metavar="NUMBER|none", help="none, below 0: not sent.")
 ]
+Names = Annotated[list[str] | None, typer.Option(help="Take this one; all without it. Repeat for more.")]
+Sources = Annotated[list[str] | None, typer.Option(help="NAME=PATH: a local copy. Repeat for more.")]
+Revisions = Annotated[list[str] | None, typer.Option(help="NAME=COMMIT on the hub. Repeat for more.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only the first questions of each benchmark.")]
+Module = Annotated[str, typer.Option(help="A module with names, get, load, score (docs/add_a_benchmark.md).")]
 Served = Annotated[bool, typer.Option("--serve", help="Start vLLM's server for the model, instead of --base-url.")]
 Json = Annotated[bool, typer.Option("--json", help="Print every number as JSON, instead of the tables.")]
 Paper = Annotated[bool, typer.Option("--paper", help="Put the paper's numbers below ours, labelled as the paper's.")]
@@ -49,9 +53,9 @@ def run(
     gpus: Annotated[int, typer.Option(help="With --serve: GPUs of all replicas; 0 for the CPU build.")] = 8,
     tp: Annotated[int, typer.Option(help="With --serve: GPUs of one replica.")] = 1,
     window: Annotated[int, typer.Option(help="With --serve: tokens of prompt and response.")] = 65_536,
-    benchmark: Annotated[list[str] | None, typer.Option(help="One of them; all without it. Repeat for more.")] = None,
-    source: Annotated[list[str] | None, typer.Option(help="NAME=PATH: a local copy. Repeat for more.")] = None,
-    revision: Annotated[list[str] | None, typer.Option(help="NAME=COMMIT on the hub. Repeat for more.")] = None,
+    benchmark: Names = None,
+    source: Sources = None,
+    revision: Revisions = None,
     tools: Annotated[str | None, typer.Option(help="A tool config, or one of ours by name; needed with tools.")] = None,
     agent: Annotated[bool, typer.Option("--agent/--no-agent", help="With tools, or one turn without.")] = True,
     rollouts: Annotated[int, typer.Option(help="Of each question: the k of Pass@k.")] = 4,
@@ -60,6 +64,9 @@ def run(
     top_k: Count = 20,
     presence_penalty: Number = 1.5,
     seed: Annotated[int | None, typer.Option(help="Seeds every request; none by default.")] = None,
+    chat_template_kwargs: Annotated[
+        str | None, typer.Option(help="JSON for the server's chat template, as data.apply_chat_template_kwargs.")
+    ] = None,
     max_turns: Annotated[int, typer.Option()] = 5,
     response_tokens: Annotated[int, typer.Option(help="After the prompt, tool responses included.")] = 32_768,
     parallel_calls: Annotated[int, typer.Option(help="As in training: multi_turn.max_parallel_calls.")] = 1,
@@ -73,8 +80,8 @@ def run(
     judge_key_env: Annotated[str, typer.Option(help="The variable with its key; '' for none.")] = "OPENAI_API_KEY",
     judge_temperature: Temperature = 0.0,
     max_failed: Annotated[float, typer.Option(help="Share of rollouts that may stay failed or unscored.")] = 0.0,
-    limit: Annotated[int | None, typer.Option(help="Only the first questions of each benchmark.")] = None,
-    registry: Annotated[str, typer.Option(help="A module with names, get, load and score.")] = REGISTRY,
+    limit: Limit = None,
+    registry: Module = REGISTRY,
     paper: Paper = False,
     in_full: InFull = IN_FULL,
 ) -> None:
@@ -82,28 +89,45 @@ def run(
 
     What is on disk already is not done again.
     """
-    from verl_axpo.agent.types import Limits, Sampling
     from verl_axpo.eval.settings import Settings
+    from verl_axpo.eval.types import Limits, Sampling
 
-    sampling = Sampling(temperature=temperature, top_p=top_p, top_k=top_k, presence_penalty=presence_penalty, seed=seed)
-    limits = Limits(
-        max_turns=max_turns if agent else 1, response_tokens=response_tokens,
-        parallel_calls=parallel_calls, tool_response_chars=tool_response_chars,
-    )  # fmt: skip
-    kind = {"agent": agent, "dialect": cast(Any, dialect), "judge": judge_model}
-    settings = Settings(model=model, rollouts=rollouts, sampling=sampling, limits=limits, **kind)
+    settings = Settings(
+        model=model,
+        rollouts=rollouts,
+        agent=agent,
+        dialect=cast(Any, dialect),
+        sampling=Sampling(
+            temperature=temperature, top_p=top_p, top_k=top_k, presence_penalty=presence_penalty, seed=seed
+        ),
+        limits=Limits(
+            max_turns=max_turns if agent else 1,
+            response_tokens=response_tokens,
+            parallel_calls=parallel_calls,
+            tool_response_chars=tool_response_chars,
+        ),
+        judge=judge_model,
+        chat_template_kwargs=template_kwargs(chat_template_kwargs),
+    )
     if not 0 <= max_failed < 1:
         raise ValueError(f"max-failed: got {max_failed}, expected a share from 0 to below 1")
+    from verl_axpo.eval.registry import load, pairs, pinned, registry_named
+
     benchmarks, api_key, tools = registry_named(registry), key_in(key_env), tools_of(tools, agent)
-    loaded = _load(benchmarks, benchmark, source or (), revision or (), limit, out)
+    names = benchmark or list(benchmarks.names())
+    copies = pairs(source or (), names, "source")
+    begun = {name: commit for name, commit in pinned(out).items() if name not in copies}
+    commits = {**begun, **pairs(revision or (), names, "revision")}
+    with console.status("reading questions"):
+        loaded = {name: load(benchmarks, name, copies.get(name), commits.get(name), limit) for name in names}
     from verl_axpo.eval.evaluate import evaluate
     from verl_axpo.eval.server import Serve
 
     whole = partial(
         evaluate,
         settings,
-        {name: one.questions for name, one in loaded.items()},
-        revisions={name: one.revision for name, one in loaded.items() if one.revision is not None},
+        {name: data.questions for name, data in loaded.items()},
+        revisions={name: data.revision for name, data in loaded.items() if data.revision is not None},
         registry=benchmarks,
         out=out,
         base_url=base_url,
@@ -114,11 +138,10 @@ def run(
         console=console,
         serve=Serve(model=model, gpus=gpus, tensor_parallel=tp, window=window) if serve else None,
     )
-    judge = partial(judge_of, judge_model, judge_url, judge_key_env, judge_temperature, out)
-    done = _run(whole, judge)
+    left = _run(whole, partial(judge_of, judge_model, judge_url, judge_key_env, judge_temperature, out))
     _finish(out, paper, in_full)
-    if not done.complete:
-        _tell(done, max_failed)
+    if left.share:
+        _tell(left, max_failed)
 
 
 def _finish(out: Path, paper: bool, in_full: int) -> None:
@@ -131,38 +154,20 @@ def _finish(out: Path, paper: bool, in_full: int) -> None:
         console.print(f"nothing to do; the report is {out / 'report.md'}", soft_wrap=True)
 
 
-def _load(
-    registry: "Registry",
-    chosen: list[str] | None,
-    sources: Sequence[str],
-    revisions: Sequence[str],
-    limit: int | None,
-    out: Path,
-) -> "dict[str, Loaded]":
-    from verl_axpo.eval.loading import load, pairs, pinned
-
-    names = chosen or list(registry.names())
-    copies = pairs(sources, names, "source")
-    begun = {name: commit for name, commit in pinned(out).items() if name not in copies}
-    commits = {**begun, **pairs(revisions, names, "revision")}
-    with console.status("reading questions"):
-        return {name: load(registry, name, copies.get(name), commits.get(name), limit) for name in names}
-
-
-def _tell(done: "Done", max_failed: float) -> None:
+def _tell(left: "Leftover", max_failed: float) -> None:
     """What is left although everything was tried, and whether that is too much."""
-    for line in done.left.lines():
+    for line in left.lines():
         console.print(escape(line), soft_wrap=True)
-    if done.left.share > max_failed:
+    if left.share > max_failed:
         console.print(f"not finished: at most {max_failed:.2%} may be left (--max-failed); run the same command again")
         raise typer.Exit(UNFINISHED)
     console.print(f"finished: up to {max_failed:.2%} may be left (--max-failed); the same command tries them again")
 
 
-def _run(evaluation: "Callable[..., Awaitable[Done]]", open_judge: "Callable[[], Judge | None]") -> "Done":
+def _run(evaluation: "Callable[..., Awaitable[Leftover]]", open_judge: "Callable[[], Judge | None]") -> "Leftover":
     """To the end, or to the failure that stops it; the judge lives as long as its event loop."""
 
-    async def whole() -> "Done":
+    async def whole() -> "Leftover":
         judge = open_judge()
         try:
             return await evaluation(judge=judge)
@@ -220,27 +225,29 @@ def compare(
 def export(
     tools: Annotated[str, typer.Option(help="The run's tool config, or one of ours by name.")],
     out: Annotated[Path, typer.Option(help="The file, FILE.parquet.")],
-    benchmark: Annotated[list[str] | None, typer.Option(help="One of them; all without it. Repeat for more.")] = None,
-    source: Annotated[list[str] | None, typer.Option(help="NAME=PATH: a local copy. Repeat for more.")] = None,
-    revision: Annotated[list[str] | None, typer.Option(help="NAME=COMMIT on the hub. Repeat for more.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first questions of each benchmark.")] = None,
-    embed: Annotated[bool, typer.Option(help="Images inside the file, instead of in FILE.images beside it.")] = False,
-    registry: Annotated[str, typer.Option(help="A module with names, get, load and score.")] = REGISTRY,
+    benchmark: Names = None,
+    source: Sources = None,
+    revision: Revisions = None,
+    limit: Limit = None,
+    embed: Annotated[bool, typer.Option(help="Images inside the file, instead of in the folder FILE.images.")] = False,
+    registry: Module = REGISTRY,
 ) -> None:
     """Write benchmarks as rows for verl's validation.
 
     The file goes into data.val_files of a training.
     """
     from verl_axpo.eval.export import tool_names, write
-    from verl_axpo.eval.loading import load, pairs
+    from verl_axpo.eval.registry import load, pairs, registry_named
 
     benchmarks = registry_named(registry)
     names = benchmark or list(benchmarks.names())
     copies, commits = pairs(source or (), names, "source"), pairs(revision or (), names, "revision")
     with console.status("reading questions"):
         questions = (load(benchmarks, name, copies.get(name), commits.get(name), limit).questions for name in names)
-        count = write(out, questions, tool_names(tools), embed=embed)
-    console.print(f"wrote {count} questions to {out}; their reward is pkg://verl_axpo.eval.reward", soft_wrap=True)
+        written = write(out, questions, tool_names(tools), benchmarks, embed=embed)
+    console.print(f"wrote {written} questions to {out}; their reward is pkg://verl_axpo.eval.reward", soft_wrap=True)
+    if registry != REGISTRY:
+        console.print(f"  with +reward.custom_reward_function.reward_kwargs.registry={registry}", soft_wrap=True)
 
 
 def _report(folder: Path, paper: bool, in_full: int, title: str = "Evaluation", as_json: bool = False) -> None:

@@ -5,45 +5,37 @@
 Verl and the tools are imported when there is something to sample: running a finished evaluation again takes seconds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from verl_axpo.agent.server import ChatServer
-from verl_axpo.eval.leftover import Leftover
+from verl_axpo.agent.client import ChatClient
 from verl_axpo.eval.live import Live
 from verl_axpo.eval.manifest import note_tool_data, of_other_versions, open_manifest, pin_prompt
-from verl_axpo.eval.plan import Job, Plan
-from verl_axpo.eval.runner import Runner, Runs
+from verl_axpo.eval.plan import Job, Leftover, Plan
+from verl_axpo.eval.registry import Registry, about, judged
+from verl_axpo.eval.runner import Runner
 from verl_axpo.eval.server import Serve, serving
-from verl_axpo.eval.settings import Registry, Settings, about, count_judged, judged
+from verl_axpo.eval.settings import Settings
 from verl_axpo.eval.store import Store
 from verl_axpo.eval.types import Question, Score
+from verl_axpo.image_store import store_image
 from verl_axpo.rewards.answer import final_answer
 
-if TYPE_CHECKING:  # verl and torch behind it
+if TYPE_CHECKING:  # imports verl and torch
     from verl_axpo.agent.loop import Agent
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
-    """`left`: what failed, for the next run to try again."""
-
-    left: Leftover
-
-    @property
-    def complete(self) -> bool:
-        """Whether every rollout is there and scored."""
-        return self.left.share == 0
+Questions = Mapping[str, Sequence[Question]]  # of each benchmark
 
 
 async def evaluate(
     settings: Settings,
-    questions: Mapping[str, Sequence[Question]],
+    questions: Questions,
     *,
     registry: Registry,
     revisions: Mapping[str, str] | None = None,
@@ -56,7 +48,7 @@ async def evaluate(
     retries: int,
     console: Console,
     serve: Serve | None = None,
-) -> Done:
+) -> Leftover:
     """Sample and score what `out` does not have yet.
 
     Args:
@@ -67,17 +59,20 @@ async def evaluate(
         base_url, api_key: of the server.
         tools: a tool config, or one of ours by name; None without tools.
         judge: handed to the registry's `score`; None: rules alone. Where the folder's runs had none so far, it decides
-            what the rules found wrong. One that keeps failing is not asked any more.
+            what the rules called wrong. A judge that keeps failing is not asked any more.
         concurrency: trajectories at a time.
         retries: of a request, with growing pauses, before its rollout counts as failed.
         console: shows the progress.
         serve: start vLLM's server for this model while there is something to sample, instead of `base_url`.
 
+    Returns:
+        what failed, for the next run to try again.
+
     Raises:
         ServerLost: too many failures in a row.
         ValueError: other settings than those that the folder was made with, a server that refuses, a question with
-            too few or too many images, or one that only a judge can score and no judge; more to sample in a folder
-            whose rollouts rest on other rules, after what is there was scored.
+            too few or too many images, or a question that only a judge can score and no judge; more to sample in a
+            folder whose rollouts rest on other rules, after what is there was scored.
     """
     decides = judged(registry) or (lambda question: True)
 
@@ -90,19 +85,21 @@ async def evaluate(
     waiting = _checked(registry, questions, judge, console)
     async with AsyncExitStack() as stack:
         store = stack.enter_context(Store(out))
-        noted, described = settings.for_manifest(tools), about(registry, list(questions), revisions, judged=waiting)
-        manifest = open_manifest(out, noted, questions, described)
-        for name, some in questions.items():
-            store.add_questions(name, some, manifest.benchmarks[name]["file"])
-        plan, refusal = _allowed(plan_of(), out)
-        agent: Runs = _Nobody()
-        loaded: list[Any] = []
+        described = about(registry, questions, revision=revisions or {}, judged=waiting)
+        manifest = open_manifest(out, settings.for_manifest(tools), questions, described)
+        for name, asked in questions.items():
+            store.add_questions(name, asked, manifest.benchmarks[name]["file"])
+        plan = plan_of()
+        refusal = of_other_versions(out) if plan.sample else None
+        if refusal is not None:
+            plan = replace(plan, sample=())
+        agent, loaded = None, list[Any]()
         if plan.sample:
             url = base_url if serve is None else stack.enter_context(serving(serve, out / "server.log"))
-            server = ChatServer(url, settings.model, api_key=api_key, retries=retries)
-            stack.push_async_callback(server.close)
+            client = ChatClient(url, settings.model, api_key=api_key, retries=retries)
+            stack.push_async_callback(client.close)
             loaded = _tools(out, tools)
-            agent = await _agent(settings, server, loaded)
+            agent = await _agent(settings, client, loaded, out)
         runner = Runner(
             agent=agent,
             scorer=scorer,
@@ -113,117 +110,91 @@ async def evaluate(
             store=store,
             concurrency=concurrency,
             seed=_seeds(settings.sampling.seed),
-            watcher=stack.enter_context(Live(console)),
+            live=stack.enter_context(Live(console)),
         )
         await runner.run(plan)
         if refusal is not None:
             raise ValueError(refusal)
         note_tool_data(out, {tool.name: tool.content_hash() for tool in loaded if hasattr(tool, "content_hash")})
-        return Done(left=Leftover.of(plan_of(), store))
+        return Leftover.of(plan_of(), store)
 
 
-def _allowed(plan: Plan, out: Path) -> tuple[Plan, str | None]:
-    """The plan, or what may be scored of it, and why nothing may be sampled."""
-    refusal = of_other_versions(out) if plan.sample else None
-    return (plan if refusal is None else replace(plan, sample=())), refusal
-
-
-def _checked(
-    registry: Registry, questions: Mapping[str, Sequence[Question]], judge: Any, console: Console
-) -> dict[str, int]:
+def _checked(registry: Registry, questions: Questions, judge: Any, console: Console) -> dict[str, int]:
     """Before anything is asked: every `<image>` has its image, and somebody can score every answer.
 
     Returns:
-        how many questions of each benchmark a judge decides.
+        how many questions of each benchmark a judge decides; {} if the registry does not say.
     """
-    _check_images(questions)
-    waiting = count_judged(registry, questions)
-    if judge is None:
-        _check_without_judge(registry, questions)
-        _tell_lower_bounds(waiting, questions, console)
+    for question in (each for asked in questions.values() for each in asked):
+        wanted = question.prompt.count("<image>")
+        if wanted != len(question.images):
+            raise ValueError(
+                f"question {question.uid} of {question.benchmark}: got {len(question.images)} images for {wanted} "
+                "<image> in its prompt, expected as many; correct its benchmark's module"
+            )
+    decides, needs = judged(registry), getattr(registry, "needs_judge", None)
+    waiting = {} if decides is None else _counts(decides, questions)
+    if judge is not None:
+        return waiting
+    refused = {} if needs is None else _counts(needs, questions)
+    for name, count in refused.items():
+        if count:
+            raise ValueError(
+                f"{name}: got no judge for {count} of {len(questions[name])} questions, whose answers no rule decides; "
+                "expected --judge-model and --judge-url"
+            )
+    told = [f"{count} of {len(questions[name])} questions of {name}" for name, count in waiting.items() if count]
+    if told:
+        console.print(
+            f"no judge: rules alone decide on {', '.join(told)}; these columns are lower bounds. The same command with "
+            "--judge-model, now or later, asks a judge about what the rules called wrong, without sampling again",
+            soft_wrap=True,
+        )
     return waiting
 
 
-def _check_images(questions: Mapping[str, Sequence[Question]]) -> None:
-    for one in (one for some in questions.values() for one in some):
-        wanted = one.prompt.count("<image>")
-        if wanted != len(one.images):
-            raise ValueError(
-                f"question {one.uid} of {one.benchmark}: got {len(one.images)} images for {wanted} <image> in its "
-                "prompt, expected as many; correct its benchmark's module"
-            )
-
-
-def _check_without_judge(registry: Registry, questions: Mapping[str, Sequence[Question]]) -> None:
-    """A registry that cannot do without a judge says so by `needs_judge(question)`."""
-    needs = getattr(registry, "needs_judge", None)
-    if needs is None:
-        return
-    for name, some in questions.items():
-        waiting = sum(map(needs, some))
-        if waiting:
-            raise ValueError(
-                f"{name}: got no judge for {waiting} of {len(some)} questions, whose answers no rule decides; expected "
-                "--judge-model and --judge-url"
-            )
-
-
-def _tell_lower_bounds(
-    waiting: Mapping[str, int], questions: Mapping[str, Sequence[Question]], console: Console
-) -> None:
-    """Which columns a judge would raise, before hours are spent."""
-    some = [f"{count} of {len(questions[name])} questions of {name}" for name, count in waiting.items() if count]
-    if some:
-        console.print(
-            f"no judge: rules alone decide on {', '.join(some)}; these columns are lower bounds. The same command with "
-            "--judge-model, now or later, asks a judge about what the rules found wrong, without sampling again",
-            soft_wrap=True,
-        )
+def _counts(holds: Callable[[Question], bool], questions: Questions) -> dict[str, int]:
+    return {name: sum(map(holds, asked)) for name, asked in questions.items()}
 
 
 def _tools(out: Path, config: str | None) -> list[Any]:
-    from verl_axpo.agent.toolbox import load_tools, schema_of
+    from verl_axpo.agent.loop import load_tools, schema_of
 
     loaded = load_tools(config) if config is not None else []
     pin_prompt(out, [schema_of(tool) for tool in loaded])
     return loaded
 
 
-async def _agent(settings: Settings, server: ChatServer, tools: Sequence[Any]) -> "Agent":
+async def _agent(settings: Settings, client: ChatClient, tools: Sequence[Any], out: Path) -> "Agent":
     from verl_axpo.agent.loop import Agent
 
-    context = await server.context_length()
+    context = await client.context_length()
     if context is not None and context <= settings.limits.response_tokens:
         raise ValueError(
-            f"{server.base_url}: its context is {context} tokens, expected more than response_tokens="
-            f"{settings.limits.response_tokens}; serve it with a longer one (vLLM: --max-model-len), room for the "
+            f"{client.base_url}: its context is {context} tokens, expected more than response_tokens="
+            f"{settings.limits.response_tokens}; serve it with a longer context (vLLM: --max-model-len), room for the "
             "prompt's images included, or lower --response-tokens"
         )
     return Agent(
-        server=server,
+        client=client,
+        keep=partial(store_image, out),
         tools=tuple(tools),
         sampling=settings.sampling,
         limits=settings.limits,
         dialect=settings.dialect,
         context=context,
+        chat_template_kwargs=settings.chat_template_kwargs,
     )
 
 
-def _seeds(run_seed: int | None) -> Any:
+def _seeds(run_seed: int | None) -> Callable[[Job, int], int | None]:
     """(job, turn) -> seed of a request: a function of what is asked, not of when."""
-    if run_seed is None:
-        return lambda job, turn: None
 
     def seed(job: Job, turn: int) -> int | None:
+        if run_seed is None:
+            return None
         from verl_axpo.integration.agent_loop import request_seed
 
         return request_seed(run_seed, 0, f"{job.question.benchmark}/{job.question.uid}", job.rollout, turn)
 
     return seed
-
-
-class _Nobody:
-    """The agent of a plan that samples nothing."""
-
-    async def run(self, *_: Any) -> Any:
-        raise AssertionError("nothing was planned")

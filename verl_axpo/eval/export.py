@@ -7,7 +7,7 @@ The columns are those of our RL data (`verl_axpo.data.rows`), so that both can s
 """
 
 import importlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from verl_axpo.data.images import ImageStore
 from verl_axpo.data.rows import rl_schema
 from verl_axpo.eval import benchmarks
 from verl_axpo.eval.prompts import IMAGE
+from verl_axpo.eval.registry import Registry
 from verl_axpo.eval.types import Question
 from verl_axpo.images import plain_file
 from verl_axpo.tools.configs import config_path, settings_of
@@ -27,14 +28,22 @@ from verl_axpo.tools.configs import config_path, settings_of
 PREFIX = "benchmark/"  # of a row's data_source; the benchmark's name follows
 
 
-def write(path: Path, questions: Iterable[Sequence[Question]], tools: Sequence[str], *, embed: bool = False) -> int:
+def write(
+    path: Path,
+    questions: Iterable[Sequence[Question]],
+    tools: Sequence[str],
+    registry: Registry = benchmarks,
+    *,
+    embed: bool = False,
+) -> int:
     """Write benchmarks into one parquet file, whole or not at all.
 
     Args:
         path: ends in `.parquet`, or verl would not read it.
         questions: of each benchmark; an iterator keeps the images of one benchmark in memory at a time.
         tools: names of the tools, in the order of the run's tool config.
-        embed: images inside the file, instead of paths into a folder beside it that is named after it.
+        registry: describes the benchmarks.
+        embed: images inside the file, instead of paths into a folder that is named after it.
 
     Returns:
         the number of rows.
@@ -46,20 +55,15 @@ def write(path: Path, questions: Iterable[Sequence[Question]], tools: Sequence[s
     if path.suffix != ".parquet":
         raise ValueError(f"out: got {path}, expected a name that ends in .parquet")
     store = None if embed else ImageStore(path.with_suffix(".images"))
-    return parquet.write(path, _rows(questions, tools, store), rl_schema(embed))
+    everything = (question for group in questions for question in group)
+    # The seed of a validation request depends on the index: no two rows of a file share it
+    rows = (row(question, index, tools, store, registry) for index, question in enumerate(everything))
+    return parquet.write(path, rows, rl_schema(embed))
 
 
-def _rows(
-    questions: Iterable[Sequence[Question]], tools: Sequence[str], store: ImageStore | None
-) -> Iterator[parquet.Row]:
-    index = 0  # the seed of a validation request depends on it: no two rows of a file share one
-    for some in questions:
-        for question in some:
-            yield row(question, index, tools, store)
-            index += 1
-
-
-def row(question: Question, index: int, tools: Sequence[str], store: ImageStore | None) -> parquet.Row:
+def row(
+    question: Question, index: int, tools: Sequence[str], store: ImageStore | None, registry: Registry = benchmarks
+) -> parquet.Row:
     """One question: the system turn of these tools, the user turn that `verl-axpo eval run` sends.
 
     `extra_info.metadata` holds, as JSON, what the other columns do not say of the question. Its images go into `store`
@@ -77,9 +81,9 @@ def row(question: Question, index: int, tools: Sequence[str], store: ImageStore 
     rest = {"prompt": question.prompt, "options": question.options, "metadata": question.metadata}
     return {
         "data_source": PREFIX + question.benchmark,
-        "prompt": prompts.prompt_messages(question.prompt, tools),
+        "prompt": prompts.prompt_messages(question.prompt, tools, strict=False),
         "images": [_cell(image, store) for image in question.images],
-        "ability": benchmarks.get(question.benchmark).group,
+        "ability": registry.get(question.benchmark).group,
         "reward_model": {"style": "rule", "ground_truth": question.ground_truth},
         "extra_info": {
             "index": index,
@@ -125,10 +129,10 @@ def question_of(data_source: str, ground_truth: str, extra_info: Mapping[str, An
 
 
 def tool_names(config: str | Path) -> list[str]:
-    """The names of a config's tools, in its order. No tool is started: writing a file needs no search key.
+    """The names of a config's tools, in its order. None of ours is started: writing a file needs no search key.
 
     Raises:
-        ValueError: no such config, or a tool that does not say its name.
+        ValueError: no such config, or a tool that cannot be made.
     """
     settings_of(config)  # a tool config at all?
     entries = yaml.safe_load(config_path(config).read_text())["tools"]
@@ -136,14 +140,16 @@ def tool_names(config: str | Path) -> list[str]:
 
 
 def _name_of(entry: Mapping[str, Any]) -> str:
-    """By the config's own schema, as verl reads it, else by the `NAME` beside the tool's class."""
+    """By the config's own schema, as verl reads it, or by the `NAME` of the tool's module; else the tool is made."""
     if entry.get("tool_schema"):
         return str(entry["tool_schema"]["function"]["name"])
-    class_name = str(entry["class_name"])
+    module_name, _, class_name = str(entry["class_name"]).rpartition(".")
     try:
-        return str(importlib.import_module(class_name.rpartition(".")[0]).NAME)
-    except (ImportError, AttributeError) as error:
+        module = importlib.import_module(module_name)
+        name = getattr(module, "NAME", None)
+        return str(name or getattr(module, class_name)(entry.get("config") or {}, None).name)
+    except Exception as error:  # whatever a tool of one's own raises
         raise ValueError(
-            f"tools: {class_name} does not say its name ({error}), expected a module with NAME, or a tool_schema in "
-            "the config"
+            f"tools: {entry['class_name']} does not say its name: {error!r}; expected a class of an installed "
+            "module or of the current folder, or a tool_schema in the config"
         ) from error

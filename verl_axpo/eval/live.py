@@ -12,15 +12,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from verl_axpo.core.types import Status
 from verl_axpo.eval.plan import Plan
-from verl_axpo.eval.records import RolloutRecord
-from verl_axpo.eval.types import Score
+from verl_axpo.eval.types import RolloutRecord, Score
 
 LINE_EVERY_S = 60.0
 RATE_OVER_S = 300.0  # long rollouts finish in bursts: a shorter window would make the estimate jump
 
 
 class Live:
-    """A `verl_axpo.eval.runner.Watcher`; a context, so that the terminal is left as it was."""
+    """Is told by the runner what is finished; a context, so that the terminal is left as it was."""
 
     def __init__(self, console: Console) -> None:
         self.console = console

@@ -1,10 +1,10 @@
-"""The settings of an evaluation: what may not change between two runs into the same folder.
+"""The settings of an evaluation on disk: what may not change between two runs into the same folder.
 
     settings of this run -> open_manifest(folder) -> written, or compared with what is there: differences by name
 
-Benchmarks may be added later; each is held to the questions that it was first sampled with. So may a judge, where there
-was none: what the rules alone found wrong is scored again. Where the server listens and how many requests it gets at a
-time may change freely.
+Benchmarks may be added later; each is held to the questions that it was first sampled with. A judge may come later
+where there was none: what the rules alone called wrong is scored again. Where the server listens and how many requests
+it gets at a time may change freely.
 """
 
 import hashlib
@@ -19,16 +19,14 @@ import orjson
 
 from verl_axpo import prompts
 from verl_axpo.eval import versions
-from verl_axpo.eval.folder import MANIFEST, QUESTIONS, ROLLOUTS, drop_report
-from verl_axpo.eval.records import bytes_hash, question_record, to_line
-from verl_axpo.eval.types import Question
+from verl_axpo.eval.store import MANIFEST, QUESTIONS, ROLLOUTS, drop_report
+from verl_axpo.eval.types import Question, bytes_hash, to_line, with_paths
 from verl_axpo.files import write_atomically
 
-FILE_NAME = MANIFEST
 JUDGE = "judge"  # the setting that may come later
 HASH_CHARACTERS = 16
-_BENCHMARK = re.compile(rb'"benchmark": ?("(?:[^"\\]|\\.)*")')  # the first key of a rollout's line
 NOT_SENT = "not sent"  # of a field of `sampling`: the server samples by its own value
+_BENCHMARK = re.compile(rb'"benchmark": ?("(?:[^"\\]|\\.)*")')  # the first key of a rollout's line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +55,9 @@ def read_manifest(folder: str | Path) -> Manifest:
     Raises:
         ValueError: the folder holds no evaluation, or a damaged one.
     """
-    path = Path(folder) / FILE_NAME
+    path = Path(folder) / MANIFEST
     if not path.exists():
-        raise ValueError(f"{folder}: no {FILE_NAME} there; expected the --out folder of `verl-axpo eval run`")
+        raise ValueError(f"{folder}: no {MANIFEST} there; expected the --out folder of `verl-axpo eval run`")
     try:
         manifest = Manifest(**orjson.loads(path.read_bytes()))
         _check(manifest)
@@ -72,10 +70,10 @@ def read_manifest(folder: str | Path) -> Manifest:
 def _check(manifest: Manifest) -> None:
     """Raises ValueError or AttributeError for what a reader could not go on with."""
     manifest.settings.items()
-    for name, known in manifest.benchmarks.items():
+    for name, entries in manifest.benchmarks.items():
         if not name or "/" in name or "\0" in name:
             raise ValueError(f"{name!r} is no name of a benchmark: a file in {QUESTIONS}/ is named after it")
-        known.items()
+        entries.items()
 
 
 def in_words(sampling: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,14 +99,14 @@ def open_manifest(
         ValueError: it was made with other settings or questions, each difference named, or nobody knows with which.
     """
     plain = orjson.loads(orjson.dumps(settings))
-    ours = {name: {**about.get(name, {}), **fingerprint(some)} for name, some in questions.items()}
+    ours = {name: {**about.get(name, {}), **fingerprint(asked)} for name, asked in questions.items()}
     there = Manifest(settings=plain)
     fixed = _sampled(folder)
     if fixed:
         there = read_manifest(folder)
         before = {**there.settings, JUDGE: plain.get(JUDGE)} if judge_comes(folder, settings) else there.settings
-        known = {name: one for name, one in there.benchmarks.items() if name in fixed}
-        problems = [*differences(before, plain), *_changed(known, ours)]
+        held = {name: entries for name, entries in there.benchmarks.items() if name in fixed}
+        problems = [*differences(before, plain), *_changed(held, ours)]
         if problems:
             told = "\n".join(f"- {problem}" for problem in problems)
             raise ValueError(f"{folder} was made with other settings; set them back or use another --out:\n{told}")
@@ -127,13 +125,13 @@ def _sampled(folder: Path) -> set[str]:
     if not path.exists():
         return set()
     with path.open("rb") as file:
-        found = (_BENCHMARK.search(line) for line in file)
-        return {json.loads(match[1]) if match else "" for match in found}
+        named = (_BENCHMARK.search(line) for line in file)
+        return {json.loads(match[1]) if match else "" for match in named}
 
 
 def judge_comes(folder: Path, settings: Mapping[str, Any]) -> bool:
     """Whether the evaluation of the folder had no judge so far, and has one in these settings."""
-    if settings.get(JUDGE) is None or not (folder / FILE_NAME).exists():
+    if settings.get(JUDGE) is None or not (folder / MANIFEST).exists():
         return False
     return read_manifest(folder).settings.get(JUDGE) is None
 
@@ -144,7 +142,7 @@ def pin_prompt(folder: Path, schemas: Sequence[Mapping[str, Any]]) -> None:
     Raises:
         ValueError: they are not those of the rollouts that are there.
     """
-    system = prompts.system_prompt([schema["function"]["name"] for schema in schemas])
+    system = prompts.system_prompt([schema["function"]["name"] for schema in schemas], strict=False)
     digest = text_hash(system + orjson.dumps(schemas, option=orjson.OPT_SORT_KEYS).decode())
     there = read_manifest(folder)
     if there.prompt is None:
@@ -169,7 +167,7 @@ def of_other_versions(folder: Path) -> str | None:
 
 
 def note_tool_data(folder: Path, hashes: Mapping[str, str]) -> None:
-    """Keep what the tools answered from; a recording grows, so that the last run's hash is the one to name."""
+    """Keep what the tools answered from. A recording grows, so the last run's hash is the one to name."""
     there = read_manifest(folder)
     _write(folder, replace(there, tool_data={**there.tool_data, **hashes}))
 
@@ -177,10 +175,9 @@ def note_tool_data(folder: Path, hashes: Mapping[str, str]) -> None:
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """One line for each setting that differs, by its dotted name."""
     before, now = dict(_flat(there)), dict(_flat(here))
-    names = [*before, *(name for name in now if name not in before)]
     return [
         f"{name}: there {_shown(before, name)}, this run {_shown(now, name)}"
-        for name in names
+        for name in {**before, **now}
         if before.get(name) != now.get(name) or (name in before) != (name in now)
     ]
 
@@ -188,11 +185,11 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
 def fingerprint(questions: Sequence[Question]) -> dict[str, Any]:
     """How many, a hash of all that the policy or the scorer sees of them, and that of their file in the folder."""
     digest, lines = hashlib.sha256(), []
-    for one in questions:
-        images = [hashlib.sha256(image).hexdigest() for image in one.images]
-        seen = [one.uid, one.prompt, one.ground_truth, one.answer_type, one.options, images, dict(one.metadata)]
+    for each in questions:
+        images = [hashlib.sha256(image).hexdigest() for image in each.images]
+        seen = [each.uid, each.prompt, each.ground_truth, each.answer_type, each.options, images, dict(each.metadata)]
         digest.update(_plain(seen))
-        lines.append(to_line(question_record(one, images)) + b"\n")
+        lines.append(to_line(with_paths(each)) + b"\n")
     short = digest.hexdigest()[:HASH_CHARACTERS]
     return {"questions": len(questions), "sha256": short, "file": bytes_hash(b"".join(lines))}
 
@@ -205,7 +202,7 @@ def _plain(value: Any) -> bytes:
 
 
 def _write(folder: Path, manifest: Manifest) -> None:
-    path, content = folder / FILE_NAME, orjson.dumps(manifest, option=orjson.OPT_INDENT_2) + b"\n"
+    path, content = folder / MANIFEST, orjson.dumps(manifest, option=orjson.OPT_INDENT_2) + b"\n"
     if not path.exists() or path.read_bytes() != content:
         drop_report(folder)
         write_atomically(path, content)
@@ -216,12 +213,12 @@ def text_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:HASH_CHARACTERS]
 
 
-def _changed(known: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
-    shared = [name for name in ours if name in known and known[name]["sha256"] != ours[name]["sha256"]]
+def _changed(there: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
     return [
-        f"questions of {name}: there {known[name]['questions']} ({known[name]['sha256']}), "
+        f"questions of {name}: there {there[name]['questions']} ({there[name]['sha256']}), "
         f"this run {ours[name]['questions']} ({ours[name]['sha256']})"
-        for name in shared
+        for name in ours
+        if name in there and there[name]["sha256"] != ours[name]["sha256"]
     ]
 
 

@@ -1,24 +1,24 @@
-"""What the options of the command line name: text -> number, key, judge, tool config, module of benchmarks.
+"""What options of the command line name: text -> number, JSON, key, judge, tool config.
 
-Numbers may be left to the server: `none`, not a number, stands for "not sent", as a presence penalty may be negative.
-0 for `--top-k` and a negative `--judge-temperature`, which are no values of these, mean the same.
+A number may be left to the server: `none` stands for "not sent", as a presence penalty may be negative. 0 for `--top-k`
+and a negative `--judge-temperature`, which are no values of these, mean the same.
 """
 
-import importlib
+import json
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
 from verl_axpo.tools.configs import config_path
 
-if TYPE_CHECKING:  # both import what takes seconds
-    from verl_axpo.eval.settings import Registry
+if TYPE_CHECKING:  # imports what takes seconds
     from verl_axpo.rewards.judge import Judge
 
 NONE = "none"
-REGISTRY = "verl_axpo.eval.benchmarks"
+NumberT = TypeVar("NumberT", int, float)
 
 
 def number(text: str | float) -> float | None:
@@ -27,12 +27,7 @@ def number(text: str | float) -> float | None:
     Raises:
         typer.BadParameter: neither.
     """
-    if text == NONE:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        raise typer.BadParameter(f"got {text!r}, expected a number, or {NONE}: not sent") from None
+    return _parsed(text, float, "a number")
 
 
 def count(text: str | int) -> int | None:
@@ -41,19 +36,38 @@ def count(text: str | int) -> int | None:
     Raises:
         typer.BadParameter: neither.
     """
+    return _parsed(text, int, "a whole number") or None
+
+
+def _parsed(text: str | float, kind: Callable[[str | float], NumberT], what: str) -> NumberT | None:
     if text == NONE:
         return None
     try:
-        return int(text) or None
+        return kind(text)
     except ValueError:
-        raise typer.BadParameter(f"got {text!r}, expected a whole number, or {NONE}: not sent") from None
+        raise typer.BadParameter(f"got {text!r}, expected {what}, or {NONE}: not sent") from None
+
+
+def template_kwargs(text: str | None) -> dict[str, Any]:
+    """The chat template's kwargs, written as a JSON object; {} for None.
+
+    Raises:
+        typer.BadParameter: no JSON object.
+    """
+    try:
+        kwargs = json.loads(text or "{}")
+    except ValueError:
+        kwargs = None
+    if not isinstance(kwargs, dict):
+        raise typer.BadParameter(f"got {text!r}, expected a JSON object such as '{{\"enable_thinking\": false}}'")
+    return kwargs
 
 
 def tools_of(config: str | None, agent: bool) -> str | None:
     """The tool config of an agent, checked before gigabytes are read; None for one turn without tools.
 
     Raises:
-        ValueError: an agent without a config, or one that is not there.
+        ValueError: an agent without a config, or a config that is not there.
     """
     if not agent:
         return None
@@ -77,41 +91,18 @@ def key_in(variable: str | None) -> str:
 
 
 def judge_of(model: str | None, url: str, key_env: str, temperature: float | None, out: Path) -> "Judge | None":
-    """The reward's own judge, its verdicts kept beside the evaluation in `out`; None: rules alone.
+    """The reward's own judge, its verdicts kept in the evaluation's folder `out`; None: rules alone.
 
     Args:
         model, url: as its server knows it, and where.
         key_env: the variable with its key; empty for none.
         temperature: None or below 0: not sent.
-        out: the evaluation's folder.
     """
     if model is None:
         return None
     from verl_axpo.rewards.config import JudgeConfig
     from verl_axpo.rewards.judge import Judge
 
-    return Judge(
-        JudgeConfig(
-            base_url=url,
-            model=model,
-            api_key_env=key_env or None,
-            temperature=None if temperature is None or temperature < 0 else temperature,
-            cache_dir=str(out / "judge"),
-        )
-    )
-
-
-def registry_named(name: str) -> "Registry":
-    """The module of benchmarks.
-
-    Raises:
-        ValueError: it cannot be imported, or is none.
-    """
-    try:
-        module = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise ValueError(f"registry: got {name!r}, which cannot be imported: {error}") from error
-    missing = [one for one in ("names", "get", "load", "score") if not hasattr(module, one)]
-    if missing:
-        raise ValueError(f"registry: {name} has no {missing}; expected what {REGISTRY} has")
-    return cast("Registry", module)
+    sent = None if temperature is None or temperature < 0 else temperature
+    cache = str(out / "judge")
+    return Judge(JudgeConfig(base_url=url, model=model, api_key_env=key_env or None, temperature=sent, cache_dir=cache))

@@ -1,12 +1,20 @@
-"""What an evaluation has still to do: questions, k, what is on disk -> jobs to sample, jobs to score."""
+"""What an evaluation has still to do, and what it could not finish although it tried everything.
 
-from collections.abc import Callable, Mapping, Sequence
+questions, k, Store -> Plan: jobs to sample, jobs to score
+Plan made after the run, Store -> Leftover -> lines for the terminal, and the share that `--max-failed` bounds
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from verl_axpo.core.types import Status
-from verl_axpo.eval.records import Key
 from verl_axpo.eval.store import Store
-from verl_axpo.eval.types import Question
+from verl_axpo.eval.types import Key, Question
+
+SHOWN_REASONS = 3
+SHOWN_CHARACTERS = 200  # of a reason: enough for a server's message, and one line of a log
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,10 +38,6 @@ class Plan:
     sample: tuple[Job, ...]
     score: tuple[Job, ...]
 
-    @property
-    def empty(self) -> bool:
-        return not self.sample and not self.score
-
     @classmethod
     def of(
         cls,
@@ -42,7 +46,7 @@ class Plan:
         store: Store,
         judged: Callable[[Question], bool] = lambda question: False,
     ) -> "Plan":
-        """Question by question, so that the k rollouts of one find its prompt in the server's prefix cache.
+        """Question by question, so that the k rollouts of a question find its prompt in the server's prefix cache.
 
         Args:
             questions: of each benchmark.
@@ -53,19 +57,72 @@ class Plan:
         Raises:
             ValueError: two questions of a benchmark share a uid, so that their rollouts could not be told apart.
         """
-        jobs = [Job(question=one, rollout=at) for some in questions.values() for one in some for at in range(rollouts)]
+        everything = (question for group in questions.values() for question in group)
+        jobs = [Job(question=question, rollout=at) for question in everything for at in range(rollouts)]
         keys = {job.key for job in jobs}
         if len(keys) != len(jobs):
             raise ValueError(f"questions: got {len(jobs)} rollouts but {len(keys)} names; each uid must be unique")
-        unusable = (None, Status.INFRA_FAILURE)
-        missing = (job for job in jobs if store.statuses.get(job.key) in unusable)
-        sample = tuple(replace(job, again=job.key in store.statuses) for job in missing)
-        kept = [job for job in jobs if store.statuses.get(job.key) not in unusable]
-        score = tuple(
-            job for job in kept if _unscored(job, store) or (store.ruled_out(job.key) and judged(job.question))
+        usable = {key for key, status in store.statuses.items() if status is not Status.INFRA_FAILURE}
+        missing = (job for job in jobs if job.key not in usable)
+
+        def waits(job: Job) -> bool:
+            unscored = job.key not in store.scores or store.scores[job.key].correct is None
+            return unscored or (store.ruled_out(job.key) and judged(job.question))
+
+        return cls(
+            total=len(jobs),
+            sample=tuple(replace(job, again=job.key in store.statuses) for job in missing),
+            score=tuple(job for job in jobs if job.key in usable and waits(job)),
         )
-        return cls(total=len(jobs), sample=sample, score=score)
 
 
-def _unscored(job: Job, store: Store) -> bool:
-    return job.key not in store.scores or store.scores[job.key].correct is None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leftover:
+    """What counts nowhere: a prompt over the server's window, a picture that it cannot read, a judge that fails.
+
+    Attributes:
+        failed: rollouts without a usable trajectory.
+        unscored: rollouts that were sampled and have no verdict.
+        reasons: the most frequent reasons, with their numbers.
+    """
+
+    planned: int
+    failed: int
+    unscored: int
+    reasons: tuple[tuple[str, int], ...] = ()
+
+    @classmethod
+    def of(cls, plan: Plan, store: Store) -> "Leftover":
+        """Of a plan made after the run."""
+        reasons = tuple(_most_frequent(_reasons(plan, store)))
+        return cls(planned=plan.total, failed=len(plan.sample), unscored=len(plan.score), reasons=reasons)
+
+    @property
+    def share(self) -> float:
+        """Of the planned rollouts, in [0, 1]."""
+        return (self.failed + self.unscored) / max(self.planned, 1)
+
+    def lines(self) -> list[str]:
+        """How many, and why."""
+        counts = f"{self.failed} of {self.planned} rollouts failed, {self.unscored} have no verdict ({self.share:.2%})"
+        return [counts, *(f"  {count} x {reason}" for reason, count in self.reasons)]
+
+
+def _reasons(plan: Plan, store: Store) -> Iterator[str]:
+    failed = {job.key for job in plan.sample}
+    for record in store.rollouts(lambda key: key in failed):
+        yield record.error or "no reason given"
+    for job in plan.score:
+        yield store.refused.get(job.key, "the judge was not asked any more")
+
+
+def _most_frequent(reasons: Iterable[str]) -> Iterator[tuple[str, int]]:
+    """Reasons that differ in their numbers alone (tokens, addresses) count together, told by the first of them."""
+    examples: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for reason in reasons:
+        text = " ".join(reason.split())[:SHOWN_CHARACTERS]
+        kind = re.sub(r"\d+", "#", text)
+        examples.setdefault(kind, text)
+        counts[kind] += 1
+    return ((examples[kind], count) for kind, count in counts.most_common(SHOWN_REASONS))

@@ -1,11 +1,11 @@
 """The reward of a run that validates on benchmarks: their scorers for their rows, the outcome reward for all others.
 
-    data_source "benchmark/NAME" -> question_of() -> benchmarks.score() -> Score -> the outcome reward's keys
+    data_source "benchmark/NAME" -> question_of() -> registry.score() -> Score -> the outcome reward's keys
     any other                    -> verl_axpo.rewards.outcome.compute_score()
 
 `reward.custom_reward_function.path=pkg://verl_axpo.eval.reward`, `name=compute_score`; `reward_kwargs` are those of the
-outcome reward. A benchmark's row reads `judge` and `on_infra_failure` of them; what a tool call earns in training
-changes no score here. The files: `verl-axpo eval export`.
+outcome reward, and `registry`, the module of one's own benchmarks (`verl-axpo eval export --registry`). A benchmark's
+row reads `registry`, `judge` and `on_infra_failure`; what a tool call earns in training changes no score here.
 """
 
 import logging
@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from verl_axpo.errors import InfraFailure
-from verl_axpo.eval import benchmarks
 from verl_axpo.eval.export import PREFIX, question_of
+from verl_axpo.eval.registry import OURS, Registry, registry_named
 from verl_axpo.eval.types import Question, Score
 from verl_axpo.rewards import graders, outcome
 from verl_axpo.rewards.answer import final_answer
@@ -31,6 +31,7 @@ async def compute_score(
     *,
     reward_router_address: str | None = None,
     reward_model_tokenizer: Any = None,
+    registry: str = OURS,
     **reward_kwargs: Any,
 ) -> Mapping[str, float | None]:
     """Score one response; arguments and keys are those of `verl_axpo.rewards.outcome.compute_score`.
@@ -48,7 +49,7 @@ async def compute_score(
     config = RewardConfig.from_mapping(reward_kwargs)
     question = question_of(data_source, ground_truth, extra_info or {})
     answer = final_answer(solution_str)
-    score = await _score(question, answer, config)
+    score = await _score(registry_named(registry), question, answer, config)
     if score.correct is None:
         if config.on_infra_failure == "raise":
             raise InfraFailure(f"{data_source}, question {question.uid}: {score.reason}")
@@ -56,11 +57,11 @@ async def compute_score(
     return _result(score, answer)
 
 
-async def _score(question: Question, answer: str | None, config: RewardConfig) -> Score:
+async def _score(registry: Registry, question: Question, answer: str | None, config: RewardConfig) -> Score:
     """As the stand-alone runner scores; a process has one judge for these rows and the outcome reward's."""
     judge = graders.judge_of(config.judge) if config.judge is not None else None
     try:
-        return await benchmarks.score(question, answer, judge)
+        return await registry.score(question, answer, judge)
     except Exception as failure:  # one answer must not stop a validation, whatever its scorer raises
         return Score(correct=None, by="nobody", reason=f"no verdict: {failure!r:.500}")
 

@@ -12,23 +12,20 @@ breaks the agent or the scorer costs itself.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from verl_axpo.agent.types import Trajectory
 from verl_axpo.core.types import Status
 from verl_axpo.errors import InfraFailure, ServerRefused
-from verl_axpo.eval.kept import broken, to_record
+from verl_axpo.eval.live import Live
 from verl_axpo.eval.plan import Job, Plan
-from verl_axpo.eval.records import RolloutRecord
 from verl_axpo.eval.store import Store
-from verl_axpo.eval.types import Question, Score
+from verl_axpo.eval.types import Question, RolloutRecord, Score, Trajectory
 
 STOP_AFTER = 16  # failures in a row, or a full round of workers: then the server is gone, and trying on helps nobody
 JUDGE_GONE_AFTER = 16  # answers in a row that the judge failed on, each after its own retries
 
 Scorer = Callable[[Question, str | None, bool], Awaitable[Score]]
-ReadAnswer = Callable[[str], str | None]
 
 
 class Runs(Protocol):
@@ -39,56 +36,44 @@ class Runs(Protocol):
     ) -> Trajectory: ...
 
 
-class Watcher(Protocol):
-    """Told of everything that is finished; `verl_axpo.eval.live` shows it."""
-
-    def planned(self, plan: Plan) -> None: ...
-    def rolled_out(self, record: RolloutRecord) -> None: ...
-    def scored(self, score: Score) -> None: ...
-    def judge_lost(self, failures: int, reason: str) -> None: ...
-
-
 class ServerLost(InfraFailure):
     """Nothing but failures: the run is stopped, and what it has finished stays."""
 
 
+@dataclass(kw_only=True)
 class Runner:
     """Works off a plan.
 
-    Args:
-        agent: gives the trajectories.
+    Attributes:
+        agent: gives the trajectories; None for a plan that samples nothing.
         scorer: (question, answer, whether to ask a judge) -> verdict.
         judge: whether there is a judge to ask.
-        judged: questions that a judge decides where a rule does not say right; their other verdicts wait for one.
+        judged: questions that a judge decides where a rule does not say right; their other verdicts wait for it.
         read_answer: last turn's text -> what the scorer is asked about.
         response_tokens: the limit; a turn that ends after it has no answer.
         store: open for writing.
         concurrency: trajectories at a time.
         seed: (job, turn) -> the request's seed.
-        watcher: is told what is finished.
+        live: is told what is finished.
     """
 
-    def __init__(
-        self,
-        *,
-        agent: Runs,
-        scorer: Scorer,
-        judge: bool,
-        judged: Callable[[Question], bool],
-        read_answer: ReadAnswer,
-        response_tokens: int,
-        store: Store,
-        concurrency: int,
-        seed: Callable[[Job, int], int | None],
-        watcher: Watcher,
-    ) -> None:
-        if concurrency < 1:
-            raise ValueError(f"concurrency: got {concurrency}, expected at least 1")
-        self.agent, self.scorer, self.read_answer, self.store = agent, scorer, read_answer, store
-        self.judge, self.judged, self.response_tokens = judge, judged, response_tokens
-        self.concurrency, self.seed, self.watcher = concurrency, seed, watcher
-        self._failures = self._judge_failures = 0  # in a row
-        self._verdicts: set[asyncio.Task[None]] = set()
+    agent: Runs | None
+    scorer: Scorer
+    judge: bool
+    judged: Callable[[Question], bool]
+    read_answer: Callable[[str], str | None]
+    response_tokens: int
+    store: Store
+    concurrency: int
+    seed: Callable[[Job, int], int | None]
+    live: Live
+    _failures: int = 0  # in a row
+    _judge_failures: int = 0  # in a row
+    _verdicts: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        if self.concurrency < 1:
+            raise ValueError(f"concurrency: got {self.concurrency}, expected at least 1")
 
     async def run(self, plan: Plan) -> None:
         """Do all of it.
@@ -98,7 +83,7 @@ class Runner:
             ServerRefused: it does not know the key or the model.
             OSError: the disk is full; what is finished stays.
         """
-        self.watcher.planned(plan)
+        self.live.planned(plan)
         jobs = iter(plan.sample)
         old = asyncio.create_task(self._score_old(plan.score))
         workers = [asyncio.create_task(self._work(jobs)) for _ in range(min(self.concurrency, len(plan.sample)))]
@@ -113,7 +98,7 @@ class Runner:
         for job in jobs:
             record = await self._sample(job)
             await self.store.add_rollout(record)
-            self.watcher.rolled_out(record)
+            self.live.rolled_out(record)
             if record.status is Status.INFRA_FAILURE:
                 if not job.again:  # what fails every time says nothing about the server
                     self._count_failure(record)
@@ -124,17 +109,21 @@ class Runner:
             verdict.add_done_callback(self._verdict_given)
 
     async def _sample(self, job: Job) -> RolloutRecord:
-        one, started = job.question, time.time()
+        assert self.agent is not None
+        question, started = job.question, time.time()
         try:
-            trajectory = await self.agent.run(one.prompt, one.images, lambda turn: self.seed(job, turn))
-        except ServerRefused:
+            trajectory = await self.agent.run(question.prompt, question.images, lambda turn: self.seed(job, turn))
+        except (ServerRefused, OSError):  # OSError: the disk takes no picture
             raise
         except Exception as error:  # of this question alone: nothing that it holds may stop the others
-            trajectory = broken(error, started)
-        return await asyncio.to_thread(self._record, job, trajectory)
-
-    def _record(self, job: Job, trajectory: Trajectory) -> RolloutRecord:
-        record = to_record(job, trajectory, None, self.store.folder)
+            trajectory = Trajectory(
+                status=Status.INFRA_FAILURE,
+                turns=(),
+                error=f"the agent failed: {error!r:.500}",
+                started=started,
+                finished=time.time(),
+            )
+        record = RolloutRecord.of(job.key, trajectory)
         try:
             return replace(record, answer=self._answer(record))
         except Exception:  # the scorer meets it again, and leaves the rollout unscored
@@ -169,7 +158,7 @@ class Runner:
         ask = self.judge and self._judge_failures < JUDGE_GONE_AFTER
         score = await self._verdict(job.question, record, ask)
         await self.store.add_score(job.key, score, judge=ask or not self.judged(job.question))
-        self.watcher.scored(score)
+        self.live.scored(score)
 
     async def _verdict(self, question: Question, record: RolloutRecord, ask: bool) -> Score:
         try:
@@ -191,7 +180,7 @@ class Runner:
         elif score.by == "nobody" and self._judge_failures < JUDGE_GONE_AFTER:
             self._judge_failures += 1
             if self._judge_failures == JUDGE_GONE_AFTER:
-                self.watcher.judge_lost(JUDGE_GONE_AFTER, score.reason)
+                self.live.judge_lost(JUDGE_GONE_AFTER, score.reason)
 
     def _verdict_given(self, verdict: asyncio.Task[None]) -> None:
         # One that failed stays, for `run` to raise what it raised

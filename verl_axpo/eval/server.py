@@ -60,16 +60,29 @@ class Serve:
             )
 
     def command(self, port: int) -> list[str]:
-        """The module behind `vllm serve`, which does not start with the CPU build (it asks for the package `vllm`)."""
-        replicas = max(1, self.gpus // self.tensor_parallel)
-        parallel = ("--tensor-parallel-size", str(self.tensor_parallel), "--data-parallel-size", str(replicas))
+        """vLLM's server: an engine per replica and, on GPUs, an API process per engine, for each turn of a rollout
+        sends its pictures again and a single process would decode all of them.
+
+        The CPU build starts by the module: `vllm serve` asks for the package `vllm`, which has another name there.
+        """
+        replicas = str(max(1, self.gpus // self.tensor_parallel))
+        if self.gpus:
+            program: tuple[str, ...] = (
+                "vllm.entrypoints.cli.main",
+                "serve",
+                self.model,
+                "--api-server-count",
+                replicas,
+            )
+        else:
+            program = ("vllm.entrypoints.openai.api_server", "--model", self.model, *ON_CPU)
         return [
-            *(sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", self.model),
-            *("--host", "127.0.0.1", "--port", str(port), "--max-model-len", str(self.window), *parallel),
+            *(sys.executable, "-m", *program),
+            *("--tensor-parallel-size", str(self.tensor_parallel), "--data-parallel-size", replicas),
+            *("--host", "127.0.0.1", "--port", str(port), "--max-model-len", str(self.window)),
             *("--limit-mm-per-prompt", f'{{"image": {IMAGES}, "video": 0}}', "--enable-prefix-caching"),
             # No sampling setting of the checkpoint's own without the caller's knowledge
             *("--generation-config", "vllm"),
-            *(() if self.gpus else ON_CPU),
         ]
 
 
@@ -85,17 +98,17 @@ def serving(serve: Serve, log: Path) -> Iterator[str]:
     with log.open("wb") as output:
         # Its own process group: Ctrl-C reaches the evaluation, which then stops the server
         process = subprocess.Popen(
-            serve.command(port), stdout=output, stderr=subprocess.STDOUT, start_new_session=True, env=_environment()
+            serve.command(port),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={**os.environ, "VLLM_NO_USAGE_STATS": "1"},
         )
     try:
         _wait(process, f"http://127.0.0.1:{port}/health", log)
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         _stop(process)
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "VLLM_NO_USAGE_STATS": "1"}
 
 
 def _free_port() -> int:

@@ -1,56 +1,18 @@
-"""What an evaluation is asked to do, and the benchmarks that it is asked with.
+"""What an evaluation is asked to do: options -> Settings -> the manifest's values."""
 
-options -> Settings -> the manifest's values
-Registry (names, get, load, score): `verl_axpo.eval.benchmarks`, or any module that has the same four; what a judge
-decides it may say by `judged(question)`
-"""
-
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from verl_axpo.agent.conversation import CONVERSATIONS, Dialect
-from verl_axpo.agent.types import Limits, Sampling
 from verl_axpo.eval.manifest import in_words
 from verl_axpo.eval.prompts import prompt_hash
-from verl_axpo.eval.types import Question, Score
-from verl_axpo.eval.weights import weights_hash
+from verl_axpo.eval.types import Limits, Sampling
 from verl_axpo.tools.configs import settings_of
 
-
-class PaperRow(Protocol):
-    """The paper's numbers for one model on one benchmark, in percent."""
-
-    @property
-    def pass_1(self) -> float: ...
-    @property
-    def pass_4(self) -> float: ...
-    @property
-    def tool_use(self) -> float: ...
-
-
-class Described(Protocol):
-    """A benchmark's place in the report: its column, the group that averages are taken over, its order, the paper's
-    numbers by model name."""
-
-    @property
-    def column(self) -> str: ...
-    @property
-    def group(self) -> str: ...
-    @property
-    def place(self) -> int: ...
-    @property
-    def paper(self) -> Mapping[str, PaperRow]: ...
-
-
-class Registry(Protocol):
-    """The benchmarks, as `verl_axpo.eval.benchmarks` has them."""
-
-    def names(self) -> Sequence[str]: ...
-    def get(self, name: str) -> Described: ...
-    def load(self, name: str, source: str | Path | None = None, *, limit: int | None = None) -> list[Question]: ...
-    async def score(self, question: Question, answer: str | None, judge: Any) -> Score: ...
+SAMPLES, SAMPLE_BYTES = 64, 1 << 16  # of a file: 4 MB say as much as all of its 5 GB, and take no minute to read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +23,10 @@ class Settings:
     Attributes:
         model: the name that the server has it under.
         rollouts: of each question (Pass@k's k).
-        agent: with tools; False is the non-agent mode.
+        agent: with tools; False asks for one turn without.
         dialect: see `verl_axpo.agent.conversation`.
         judge: the judge's model; None: rules alone.
+        chat_template_kwargs: for the server's chat template; {} sends none.
     """
 
     model: str
@@ -73,6 +36,7 @@ class Settings:
     sampling: Sampling = field(default_factory=Sampling)
     limits: Limits = field(default_factory=Limits)
     judge: str | None = None
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.rollouts < 1:
@@ -92,42 +56,20 @@ class Settings:
         }
 
 
-def judged(registry: Registry) -> Callable[[Question], bool] | None:
-    """Question -> whether a judge decides on an answer to it that no rule calls right; None where the registry does not
-    say: then it may."""
-    found: Callable[[Question], bool] | None = getattr(registry, "judged", None) or getattr(
-        registry, "needs_judge", None
-    )
-    return found
+def weights_hash(model: str | Path) -> str | None:
+    """Which weights a local checkpoint holds, in 16 hex digits; None for a hub id or a server's own name.
 
-
-def count_judged(registry: Registry, questions: Mapping[str, Sequence[Question]]) -> dict[str, int]:
-    """How many questions of each benchmark are a judge's where the rule does not say right; {} if nothing says so."""
-    decides = judged(registry)
-    return {} if decides is None else {name: sum(map(decides, some)) for name, some in questions.items()}
-
-
-def about(
-    registry: Registry, names: Sequence[str], revisions: Mapping[str, str] | None = None, **more: Mapping[str, Any]
-) -> dict[str, dict[str, Any]]:
-    """What the manifest keeps of each benchmark, so that a report needs no registry.
-
-    Args:
-        registry: describes them.
-        names: of the benchmarks.
-        revisions: as they were read, by benchmark.
-        more: further entries, each by benchmark.
+    A file of at most 4 MB counts whole, a larger file by 64 stretches of 64 KiB, evenly spread.
     """
-    entries = {"revision": revisions or {}, **more}
-    return {
-        name: _about(registry.get(name)) | {entry: known[name] for entry, known in entries.items() if name in known}
-        for name in names
-    }
-
-
-def _about(one: Described) -> dict[str, Any]:
-    paper = {
-        model: {"pass_1": row.pass_1, "pass_4": row.pass_4, "tool_use": row.tool_use}
-        for model, row in one.paper.items()
-    }
-    return {"column": one.column, "group": one.group, "place": one.place, "paper": paper}
+    files = sorted(path for kind in ("*.safetensors", "*.bin") for path in Path(model).glob(kind))
+    if not files:
+        return None
+    digest = hashlib.sha256()
+    for path in files:
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}\n".encode())
+        with path.open("rb") as file:
+            for at in range(0, size, max(SAMPLE_BYTES, size // SAMPLES)):
+                file.seek(at)
+                digest.update(file.read(SAMPLE_BYTES))
+    return digest.hexdigest()[:16]

@@ -1,40 +1,60 @@
-"""An evaluation's folder: every rollout and score a line on disk the moment it is there.
+"""An evaluation's folder: every rollout and score is a line on disk as soon as it exists.
 
     manifest.json            the settings (manifest.py)
     questions/<name>.jsonl   the questions of each benchmark; the manifest has the file's hash
     rollouts.jsonl           a line per rollout; a later line of the same rollout replaces an earlier one
-    scores.jsonl             a line per verdict on a line of rollouts.jsonl; the last one that decides counts
+    scores.jsonl             a line per verdict on a line of rollouts.jsonl; the last that decides counts
     images/                  pictures of questions and tools, each stored once
+    report.*                 what the lines say; whoever changes a line or a setting takes the report away first
 
-A killed run leaves at most one torn last line in each file, which the next one removes. A damaged line costs itself:
+A killed run leaves at most one torn last line in each file, which the next run removes. A damaged line costs itself:
 readers leave it out and say so, and what it held is sampled or scored again. One process writes at a time.
 """
 
 import asyncio
 import fcntl
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
 from verl_axpo.core.types import Status
 from verl_axpo.eval import versions
-from verl_axpo.eval.folder import QUESTIONS, ROLLOUTS, SCORES, drop_report, inside
-from verl_axpo.eval.lines import append_line, file_hash, read_lines, repair
-from verl_axpo.eval.records import (
+from verl_axpo.eval.types import (
     Key,
-    QuestionRecord,
+    Question,
+    RecordT,
     RolloutRecord,
+    Score,
     ScoreRecord,
     bytes_hash,
     from_line,
-    question_record,
     to_line,
+    with_paths,
 )
-from verl_axpo.eval.types import Question, Score
-from verl_axpo.files import write_atomically
+from verl_axpo.files import Line, append_lines, inside, mend_end, read_lines, write_atomically
+from verl_axpo.image_store import store_encoded
+
+MANIFEST, ROLLOUTS, SCORES, QUESTIONS = "manifest.json", "rollouts.jsonl", "scores.jsonl", "questions"
+REPORT = ("report.md", "report.json", "report.html")  # the first is written last: where it is, the others are
+
+
+def drop_report(folder: Path, name: str = "report") -> None:
+    """Take the report away before what it rests on changes, with its files in NAME/tables and NAME/plots: a run that
+    dies in between leaves no old report."""
+    for file in REPORT:
+        (folder / f"{name}{Path(file).suffix}").unlink(missing_ok=True)
+    if (folder / name).is_dir():  # only what a report writes: the folder may hold something else
+        for kind in ("tables/*.csv", "tables/*.json", "plots/*.svg", "plots/*.png"):
+            for path in (folder / name).glob(kind):
+                path.unlink()
+
+
+def file_hash(path: Path) -> str | None:
+    """Names what a small file holds; None if it is not there."""
+    return bytes_hash(path.read_bytes()) if path.exists() else None
 
 
 class Store:
@@ -42,8 +62,8 @@ class Store:
 
     Attributes:
         statuses: how each rollout on disk ended; an `infra_failure` is to be tried again.
-        scores: on each rollout the last verdict of today's rules; one that nobody could give hides none.
-        unjudged: those that a judge may still turn: a rule gave them without a judge to ask.
+        scores: on each rollout the last verdict of today's rules; a verdict that nobody could give hides none.
+        unjudged: rollouts whose verdict a judge may still turn: a rule gave it without a judge to ask.
         refused: of the rollouts that a judge or scorer failed on last, why.
         outdated: rollouts whose verdicts are all of other rules.
         damaged: one sentence for each line that no reader understands.
@@ -58,8 +78,7 @@ class Store:
         self.refused: dict[Key, str] = {}
         self.outdated: dict[Key, str] = {}
         self.damaged: list[str] = []
-        self._offsets: dict[Key, int] = {}  # of the rollout's line
-        self._hashes: dict[Key, str] = {}  # likewise
+        self._lines: dict[Key, tuple[int, str]] = {}  # where the rollout's line begins, and its hash
         self._lock: BinaryIO | None = None
         self._disk: ThreadPoolExecutor | None = None  # one thread: lines do not mix, the event loop does not wait
 
@@ -76,7 +95,7 @@ class Store:
             ) from None
         self._lock, self._disk = lock, ThreadPoolExecutor(max_workers=1, thread_name_prefix="rollouts")
         for name in (ROLLOUTS, SCORES):
-            repair(self.folder / name)
+            mend_end(self.folder / name)
         return self.load()
 
     def __exit__(
@@ -90,10 +109,10 @@ class Store:
 
     def load(self) -> "Store":
         """Read what is there; for readers, a torn last line (a run in progress) is not there yet."""
-        for offset, line, rollout in read_lines(self.folder / ROLLOUTS, RolloutRecord, self.damaged):
-            self._note(rollout, offset, bytes_hash(line.rstrip(b"\n")))
-        for _, _, score in read_lines(self.folder / SCORES, ScoreRecord, self.damaged):
-            self._note_score(score)
+        for line in _whole_lines(self.folder / ROLLOUTS, RolloutRecord, self.damaged):
+            self._note(line.value, line.offset, line.data)
+        for verdict in _whole_lines(self.folder / SCORES, ScoreRecord, self.damaged):
+            self._note_score(verdict.value)
         return self
 
     # ------------------------------ writing ------------------------------
@@ -101,19 +120,14 @@ class Store:
     async def add_rollout(self, record: RolloutRecord) -> None:
         """Append; on disk when this returns."""
         line = to_line(record)
-        self._note(record, await self._append(ROLLOUTS, line), bytes_hash(line))
+        self._note(record, await self._append(ROLLOUTS, line), line)
 
     async def add_score(self, key: Key, score: Score, *, judge: bool = False) -> None:
         """Append; on disk when this returns. `judge`: no judge may come later and say otherwise."""
-        benchmark, uid, rollout = key
+        of = self._lines[key][1] if key in self._lines else None
+        name, uid, rollout = key
         record = ScoreRecord(
-            benchmark=benchmark,
-            uid=uid,
-            rollout=rollout,
-            score=score,
-            judge=judge,
-            version=self.version,
-            of=self._hashes.get(key),
+            benchmark=name, uid=uid, rollout=rollout, score=score, judge=judge, version=self.version, of=of
         )
         await self._append(SCORES, to_line(record))
         self._note_score(record)
@@ -130,34 +144,30 @@ class Store:
         if digest is not None and file_hash(path) == digest:
             return
         drop_report(self.folder)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lines = []
-        for question in questions:
-            record = question_record(question, [hashlib.sha256(image).hexdigest() for image in question.images])
-            for image, relative in zip(question.images, record.images, strict=True):
-                self._keep(image, self.folder / relative)
-            lines.append(to_line(record) + b"\n")
-        write_atomically(path, b"".join(lines))
+        for image in (image for question in questions for image in question.images):
+            store_encoded(self.folder, image)
+        records = (with_paths(question) for question in questions)
+        write_atomically(path, b"".join(to_line(record) + b"\n" for record in records))
 
     async def _append(self, name: str, line: bytes) -> int:
+        """Append a line after any older report is gone; returns where the line begins."""
+
+        def append() -> int:
+            drop_report(self.folder)
+            return append_lines(self.folder / name, [line], flush=True)
+
         # A rollout whose run is being stopped is still worth its line
-        loop = asyncio.get_running_loop()
-        writing = loop.run_in_executor(self._disk, append_line, self.folder / name, line)
+        writing = asyncio.get_running_loop().run_in_executor(self._disk, append)
         written = asyncio.shield(writing)
         for future in (writing, written):
             # A full disk fails several writes at once; the first ends the run, the others must not print a traceback
             future.add_done_callback(lambda done: done.cancelled() or done.exception())
         return await written
 
-    def _keep(self, image: bytes, path: Path) -> None:
-        if not path.exists() or path.stat().st_size != len(image):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, image)
-
-    def _note(self, record: RolloutRecord, offset: int, name: str) -> None:
+    def _note(self, record: RolloutRecord, offset: int, line: bytes) -> None:
         self.scores.pop(record.key, None)  # was of an earlier line
         self.statuses[record.key] = record.status
-        self._offsets[record.key], self._hashes[record.key] = offset, name
+        self._lines[record.key] = offset, bytes_hash(line)
 
     def _note_score(self, record: ScoreRecord) -> None:
         key, score = record.key, record.score
@@ -165,7 +175,7 @@ class Store:
             if key not in self.scores:
                 self.outdated[key] = record.version
             return
-        if record.of != self._hashes.get(key):
+        if record.of != (self._lines[key][1] if key in self._lines else None):
             return  # of a line that is not there any more
         self.outdated.pop(key, None)
         if score.correct is None:
@@ -177,14 +187,14 @@ class Store:
         self.scores[key] = score
         (self.unjudged.discard if record.judge else self.unjudged.add)(key)
 
+    # ------------------------------ reading ------------------------------
+
     def ruled_out(self, key: Key) -> bool:
-        """Whether a rule alone has found the answer wrong, and a judge may still say otherwise."""
+        """Whether a rule alone calls the answer wrong, and a judge may still say otherwise."""
         score = self.scores.get(key)
         return key in self.unjudged and score is not None and score.by == "rule" and score.correct is False
 
-    # ------------------------------ reading ------------------------------
-
-    def questions(self, benchmark: str) -> list[QuestionRecord]:
+    def questions(self, benchmark: str) -> list[Question]:
         """A benchmark's questions, in its order.
 
         Raises:
@@ -192,17 +202,21 @@ class Store:
         """
         damaged: list[str] = []
         path = inside(self.folder, f"{QUESTIONS}/{benchmark}.jsonl")
-        found = [record for _, _, record in read_lines(path, QuestionRecord, damaged)]
+        questions = [line.value for line in _whole_lines(path, Question, damaged)]
         if damaged:
             raise ValueError(f"{self.folder}: {damaged[0]}; run the same `verl-axpo eval run` again")
-        return found
+        return questions
 
     def rollouts(self, wanted: Callable[[Key], bool] = lambda key: True) -> Iterator[RolloutRecord]:
         """The last line of each rollout, one at a time: an evaluation's texts need not fit into memory."""
-        ordered = sorted((offset, key) for key, offset in self._offsets.items() if wanted(key))
-        if not ordered:
+        offsets = sorted(offset for key, (offset, _) in self._lines.items() if wanted(key))
+        if not offsets:
             return
         with (self.folder / ROLLOUTS).open("rb") as file:
-            for offset, _ in ordered:
+            for offset in offsets:
                 file.seek(offset)
                 yield from_line(RolloutRecord, file.readline())
+
+
+def _whole_lines(path: Path, kind: type[RecordT], damaged: list[str]) -> Iterator[Line[RecordT]]:
+    return read_lines(path, partial(from_line, kind), damaged) if path.exists() else iter(())

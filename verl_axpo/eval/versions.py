@@ -8,9 +8,9 @@ Each part counts its own version (`VERSION` next to the rules) and raises it whe
 
 from verl_axpo import images, prompts, rewards
 from verl_axpo.eval import scorers
+from verl_axpo.eval.types import FIRST_SCORING as FIRST_SCORING
 from verl_axpo.rewards import judge_prompt
 
-FIRST_SCORING = "scorers 1, answer rules 1, judge prompt 1"  # of lines from before they said so
 FIRST_SAMPLING = "prompts 1, images 1"
 
 

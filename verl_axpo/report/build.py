@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 import orjson
 
-from verl_axpo.eval.folder import drop_report
+from verl_axpo.eval.store import drop_report
 from verl_axpo.files import write_atomically
 from verl_axpo.report.table import Table, markdown_cell
 

@@ -17,10 +17,8 @@ import pandas as pd
 
 from verl_axpo.core.types import Status
 from verl_axpo.eval import versions
-from verl_axpo.eval.folder import MANIFEST, REPORT, ROLLOUTS, SCORES
-from verl_axpo.eval.lines import file_hash
 from verl_axpo.eval.manifest import read_manifest
-from verl_axpo.eval.store import Store
+from verl_axpo.eval.store import MANIFEST, REPORT, ROLLOUTS, SCORES, Store, file_hash
 from verl_axpo.report import plots
 from verl_axpo.report.build import Figure, Report, Section, write
 from verl_axpo.report.compare import measure_words

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from verl_axpo.core.types import Status
-from verl_axpo.eval.folder import inside
-from verl_axpo.eval.records import RolloutRecord
 from verl_axpo.eval.store import Store
+from verl_axpo.eval.types import RolloutRecord
+from verl_axpo.files import inside
 from verl_axpo.images import ImageRefused, open_image
 from verl_axpo.report.results import Evaluation, Result, Row
 
@@ -102,7 +102,7 @@ class Page:
     def _detail(self, benchmark: str, uid: str, records: Sequence[RolloutRecord]) -> dict[str, Any]:
         """The question's record, and under "rollouts" those of its rollouts with their scores."""
         question = self._questions[benchmark][uid]
-        self._pictures.update(dict.fromkeys(question.images))
+        self._pictures.update(dict.fromkeys(question.image_paths))
         rollouts = []
         for record in records:
             score = self.store.scores.get(record.key)
@@ -110,7 +110,7 @@ class Page:
             for turn in record.turns:
                 for response in turn.responses:
                     self._pictures.update(dict.fromkeys(response.images))
-        return {**asdict(question), "rollouts": rollouts}
+        return {**asdict(question), "images": question.image_paths, "rollouts": rollouts}
 
 
 def _mark(row: Row) -> str:

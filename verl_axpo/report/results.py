@@ -12,12 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from verl_axpo.core.types import Status
-from verl_axpo.eval.folder import QUESTIONS
-from verl_axpo.eval.lines import file_hash
 from verl_axpo.eval.manifest import JUDGE, Manifest, read_manifest
-from verl_axpo.eval.records import Key, RolloutRecord
-from verl_axpo.eval.store import Store
-from verl_axpo.eval.types import Score
+from verl_axpo.eval.store import QUESTIONS, Store, file_hash
+from verl_axpo.eval.types import Key, RolloutRecord, Score
 from verl_axpo.report.stats import Answers, Outcome
 from verl_axpo.trace.records import ToolCall
 

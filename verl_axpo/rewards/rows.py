@@ -35,7 +35,10 @@ def check_rows(config: Any) -> None:
     from verl_axpo.rewards.graders import answer_type_of
 
     kwargs = OmegaConf.select(config, f"{_FUNCTION}.reward_kwargs")
-    settings = RewardConfig.from_mapping({} if kwargs is None else OmegaConf.to_container(kwargs, resolve=True))
+    kwargs = {} if kwargs is None else OmegaConf.to_container(kwargs, resolve=True)
+    if function == WITH_BENCHMARKS:
+        kwargs.pop("registry", None)  # the module of one's own benchmarks
+    settings = RewardConfig.from_mapping(kwargs)
     for path in _files(config):
         kinds: Counter[str] = Counter()
         for (source, kind), numbers in _rows(path).items():

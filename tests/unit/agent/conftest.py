@@ -10,12 +10,17 @@ import pytest
 from PIL import Image
 
 from tests.unit.agent.scripted import MODEL, ZOOM_TOOLS, ScriptedServer, Scripts
-from verl_axpo.agent.loop import Agent
-from verl_axpo.agent.server import ChatServer
-from verl_axpo.agent.toolbox import load_tools
-from verl_axpo.agent.types import Trajectory
+from verl_axpo.agent.client import ChatClient
+from verl_axpo.agent.loop import Agent, load_tools
+from verl_axpo.eval.types import Trajectory
 
 Ask = Callable[..., Trajectory]
+KEPT: dict[str, Image.Image] = {}
+
+
+def keep(picture: Image.Image) -> str:
+    KEPT[path := f"images/{len(KEPT)}.png"] = picture
+    return path
 
 
 def png(size: tuple[int, int] = (256, 256), colour: str = "red") -> bytes:
@@ -41,12 +46,12 @@ def serve(tmp_path: Path) -> Any:
 def ask(
     server: ScriptedServer, script: str, *, tools: Any = True, image: bytes = b"", retries: int = 0, **agent: Any
 ) -> Trajectory:
-    """One trajectory of the question `script:NAME` about a red picture."""
+    """One trajectory of the question `script:NAME` about a red picture; its crops are in `KEPT`, by their paths."""
 
     async def run() -> Trajectory:
-        chat = ChatServer(server.url, agent.pop("model", MODEL), retries=retries, timeout_s=agent.pop("timeout_s", 10))
+        chat = ChatClient(server.url, agent.pop("model", MODEL), retries=retries, timeout_s=agent.pop("timeout_s", 10))
         try:
-            one = Agent(server=chat, tools=load_tools(ZOOM_TOOLS) if tools is True else tools or (), **agent)
+            one = Agent(client=chat, keep=keep, tools=load_tools(ZOOM_TOOLS) if tools is True else tools or (), **agent)
             return await one.run(f"<image>script:{script}", [image or png()], lambda turn: 7 + turn)
         finally:
             await chat.close()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from verl_axpo.agent.calls import TaggedText, calls_in
+from verl_axpo.agent.conversation import TaggedText, calls_in
 
 CALL = '<tool_call>\n{"name": "zoom", "arguments": {"x": 1}}\n</tool_call>'
 

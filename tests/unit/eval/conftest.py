@@ -11,10 +11,9 @@ from rich.console import Console
 
 from tests.unit.agent.scripted import MODEL, ZOOM_TOOLS, ScriptedServer
 from tests.unit.eval import colours
-from verl_axpo.agent.types import Limits
 from verl_axpo.eval import evaluate as module
 from verl_axpo.eval.settings import Settings
-from verl_axpo.eval.types import Question
+from verl_axpo.eval.types import Limits, Question
 
 Evaluate = Callable[..., bool]
 
@@ -55,18 +54,21 @@ def evaluate(
 ) -> bool:
     """One run of `verl-axpo eval run`, in this process; whether everything is done."""
     questions = questions or {name: colours.load(name, source) for name in benchmarks}
-    return asyncio.run(
-        module.evaluate(
-            settings(judge=judge_name, **changes),
-            questions,
-            registry=registry,
-            out=out,
-            base_url=url,
-            api_key="none",
-            tools=tools,
-            judge=judge,
-            concurrency=concurrency,
-            retries=0,
-            console=console or Console(file=io.StringIO()),
-        )
-    ).complete
+    return (
+        asyncio.run(
+            module.evaluate(
+                settings(judge=judge_name, **changes),
+                questions,
+                registry=registry,
+                out=out,
+                base_url=url,
+                api_key="none",
+                tools=tools,
+                judge=judge,
+                concurrency=concurrency,
+                retries=0,
+                console=console or Console(file=io.StringIO()),
+            )
+        ).share
+        == 0
+    )

@@ -16,7 +16,7 @@ from tests.unit.eval.test_cli import run
 from tests.unit.eval.test_report import OUTCOMES, write
 from tests.unit.eval.test_store import record
 from verl_axpo.eval.manifest import open_manifest, read_manifest
-from verl_axpo.eval.settings import about
+from verl_axpo.eval.registry import about
 from verl_axpo.eval.store import Store
 from verl_axpo.eval.types import Score
 from verl_axpo.report import evaluation as build

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from examples.benchmark_rows import registry
 from tests.unit.agent.scripted import MODEL, ZOOM_TOOLS, ScriptedServer
 from tests.unit.eval import colours
 from verl_axpo.eval.cli import app
-from verl_axpo.eval.fixtures import registry
 
 Serve = Callable[..., ScriptedServer]
 REGISTRY = colours.__name__
@@ -59,7 +59,7 @@ def test_run_report_compare(serve: Serve, tmp_path: Path) -> None:
 def test_all_nine_benchmarks_end_to_end_on_their_fixtures(serve: Serve, tmp_path: Path) -> None:
     server = serve(any=[{"text": colours.THINKS + colours.ZOOM}, {"text": colours.says("A")}])
     fixed = ["--model", MODEL, "--base-url", server.url, "--out", str(tmp_path), "--response-tokens", "1000"]
-    options = ["--registry", "verl_axpo.eval.fixtures.registry", "--tools", ZOOM_TOOLS, "--rollouts", "4", "--paper"]
+    options = ["--registry", "examples.benchmark_rows.registry", "--tools", ZOOM_TOOLS, "--rollouts", "4", "--paper"]
     status, output = cli("run", *fixed, *options)
     assert status == 0, output
     text = (tmp_path / "report.md").read_text()
@@ -80,7 +80,7 @@ def test_the_columns_that_a_judge_would_raise_are_named_and_a_later_judge_raises
     verdict = {"text": '{"reason": "close enough", "correct": true}'}
     server = serve(any=[{"text": colours.says("maybe script:verdict")}], verdict=[verdict])
     fixed = ["--model", MODEL, "--base-url", server.url, "--out", str(tmp_path), "--response-tokens", "1000"]
-    options = ["--registry", "verl_axpo.eval.fixtures.registry", "--no-agent", "--rollouts", "1"]
+    options = ["--registry", "examples.benchmark_rows.registry", "--no-agent", "--rollouts", "1"]
     names = ("math_vr", "visualprobe", "hr_mmsearch", "mmsearch")
     status, output = cli("run", *fixed, *options)
     assert status == 0, output

@@ -23,27 +23,27 @@ from verl.trainer.ppo.reward import get_custom_reward_fn
 from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.workers.config import SamplingConfig
 
+from examples import benchmark_rows
 from examples.tiny_world import model
 from examples.tiny_world.__main__ import make_tokenizer
 from tests.unit.agent.scripted import MODEL, ZOOM_TOOLS
 from tests.unit.eval.test_cli import Serve, cli
 from verl_axpo import integration, prompts
 from verl_axpo.agent.conversation import TextConversation
-from verl_axpo.agent.toolbox import load_tools, schema_of
-from verl_axpo.agent.types import Limits, Sampling
+from verl_axpo.agent.loop import load_tools, schema_of
 from verl_axpo.data import parquet
 from verl_axpo.data.rows import rl_schema
 from verl_axpo.errors import InfraFailure
-from verl_axpo.eval import benchmarks, fixtures
+from verl_axpo.eval import benchmarks
 from verl_axpo.eval.export import question_of, row, tool_names, write
 from verl_axpo.eval.reward import compute_score
-from verl_axpo.eval.types import Question
+from verl_axpo.eval.types import Limits, Question, Sampling
 from verl_axpo.rewards import outcome
 
 AXPO_TRAINER = Path(integration.__file__).parent / "config/axpo_trainer.yaml"
 TOOLS = ["python", "image_zoom_in", "tavily-search"]
 JUDGED = ("math_vr", "visualprobe", "hr_mmsearch", "mmsearch")
-# The right answer to each fixture question, read off verl_axpo/eval/fixtures/rows.py
+# The right answer to each fixture question, read off examples/benchmark_rows/rows.py
 RIGHT = {
     "mathvision": ("C", "B", "6.28"),
     "dynamath": ("3.1416", "B", "blue", "5"),
@@ -63,7 +63,7 @@ def questions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Questi
     """The fixtures' questions of all nine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-        data = fixtures.write(tmp_path_factory.mktemp("benchmarks"))
+        data = benchmark_rows.write(tmp_path_factory.mktemp("benchmarks"))
         return {name: benchmarks.load(name, data[name], check_count=False) for name in benchmarks.names()}
 
 
@@ -184,7 +184,7 @@ def test_tools_are_named_in_the_configs_order_without_being_started(
 
 def test_the_command_writes_what_was_asked_for(tmp_path: Path) -> None:
     out = tmp_path / "some.parquet"
-    options = ["--registry", "verl_axpo.eval.fixtures.registry", "--tools", "paper", "--out", str(out)]
+    options = ["--registry", "examples.benchmark_rows.registry", "--tools", "paper", "--out", str(out)]
     status, output = cli("export", *options, "--benchmark", "mmsearch", "--benchmark", "vstar", "--limit", "1")
     assert status == 0
     assert "wrote 2 questions" in output

@@ -13,11 +13,11 @@ from rich.console import Console
 from tests.unit.disk_faults import disk_full, killed_at_each_write
 from tests.unit.eval import colours
 from tests.unit.eval.conftest import evaluate
-from verl_axpo.agent.types import Trajectory, Turn
 from verl_axpo.core.types import Status
 from verl_axpo.eval import evaluate as module
 from verl_axpo.eval.manifest import read_manifest
 from verl_axpo.eval.store import Store
+from verl_axpo.eval.types import Trajectory, Turn
 from verl_axpo.report import evaluation as build
 from verl_axpo.report.evaluation import build_report, is_current
 from verl_axpo.report.heldout import read_heldout

@@ -20,10 +20,9 @@ from tests.unit.eval import colours
 from tests.unit.eval.test_store import record, turn
 from verl_axpo.core.types import Status
 from verl_axpo.eval.manifest import open_manifest
-from verl_axpo.eval.records import ResponseRecord
-from verl_axpo.eval.settings import about
+from verl_axpo.eval.registry import about
 from verl_axpo.eval.store import Store
-from verl_axpo.eval.types import Score
+from verl_axpo.eval.types import Response, Score
 from verl_axpo.image_store import store_image
 from verl_axpo.report import build as files
 from verl_axpo.report.compare import compare
@@ -68,7 +67,7 @@ def write(folder: Path, outcomes: dict[tuple[str, str], str], **settings: Any) -
 
 async def add(store: Store, benchmark: str, uid: str, at: int, mark: str, picture: str) -> None:
     calls = (ZOOM, BAD) if mark.isupper() else ()
-    responses = tuple(ResponseRecord(text="seen", images=(picture,) if call.ok else ()) for call in calls)
+    responses = tuple(Response(text="seen", images=(picture,) if call.ok else ()) for call in calls)
     one = record(
         uid,
         at,

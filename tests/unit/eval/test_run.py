@@ -20,11 +20,11 @@ from rich.console import Console
 from tests.unit.agent.scripted import MODEL, ZOOM_TOOLS, ScriptedServer
 from tests.unit.eval import colours
 from tests.unit.eval.conftest import evaluate
-from verl_axpo.agent.types import Limits, Sampling
 from verl_axpo.core.types import Status
 from verl_axpo.eval.prompts import prompt_hash
 from verl_axpo.eval.runner import STOP_AFTER, ServerLost
 from verl_axpo.eval.store import Store
+from verl_axpo.eval.types import Limits, Sampling
 from verl_axpo.report.compare import compare
 from verl_axpo.report.evaluation import build_report
 from verl_axpo.report.results import load_evaluation
@@ -50,7 +50,7 @@ def test_every_rollout_is_sampled_scored_and_kept(serve: Serve, tmp_path: Path) 
     assert (green.status, green.answer, green.uses_tool, len(green.turns)) == (Status.OK, "green", True, 2)
     assert (tmp_path / "out" / green.turns[0].responses[0].images[0]).exists()
     (question,) = store.questions("warm")
-    assert (tmp_path / "out" / question.images[0]).read_bytes() == colours.question("warm", "red").images[0]
+    assert (tmp_path / "out" / question.image_paths[0]).read_bytes() == colours.question("warm", "red").images[0]
     assert len(server.requests()) == 2 + 2 * 2 + 2  # red once, green twice, blue once; two rollouts each
 
 

@@ -7,10 +7,8 @@ from typing import Any
 import pytest
 
 from verl_axpo.core.types import Status
-from verl_axpo.eval.lines import repair
-from verl_axpo.eval.records import RolloutRecord, TurnRecord, from_line, to_line
 from verl_axpo.eval.store import Store
-from verl_axpo.eval.types import Score
+from verl_axpo.eval.types import RolloutRecord, Score, Turn, from_line, to_line
 from verl_axpo.trace.records import ToolCall
 
 
@@ -30,7 +28,7 @@ def record(uid: str = "q", rollout: int = 0, **changes: Any) -> RolloutRecord:
     return RolloutRecord(**values | changes)
 
 
-def turn(**changes: Any) -> TurnRecord:
+def turn(**changes: Any) -> Turn:
     values: dict[str, Any] = {
         "text": "t",
         "calls": (),
@@ -41,7 +39,7 @@ def turn(**changes: Any) -> TurnRecord:
         "finish_reason": "stop",
         "seconds": 0.5,
     }
-    return TurnRecord(**values | changes)
+    return Turn(**values | changes)
 
 
 def add(folder: Path, *records: RolloutRecord) -> None:
@@ -88,11 +86,11 @@ def test_a_torn_last_line_is_cut_by_a_writer_and_overlooked_by_a_reader(tmp_path
 
 
 def test_a_file_that_is_one_torn_line_becomes_empty(tmp_path: Path) -> None:
-    path = tmp_path / "x.jsonl"
+    path = tmp_path / "rollouts.jsonl"
     path.write_bytes(b"{")
-    assert repair(path) == 1
-    assert path.read_bytes() == b""
-    assert repair(tmp_path / "missing") == 0
+    with Store(tmp_path):
+        assert path.read_bytes() == b""
+    assert not (tmp_path / "scores.jsonl").exists()
 
 
 POISON: list[tuple[bytes, bytes]] = [
@@ -116,7 +114,7 @@ def test_a_damaged_line_in_the_middle_is_named_and_costs_itself(tmp_path: Path, 
     store = Store(tmp_path).load()
     assert list(store.rollouts()) == [record("b")]
     (told,) = store.damaged
-    assert told.startswith("rollouts.jsonl, line 1, is damaged and left out: ")
+    assert told.startswith("rollouts.jsonl line 1 is damaged and left out: ")
     add(tmp_path, record("a"))  # it is sampled again
     assert sorted(key[1] for key in Store(tmp_path).load().statuses) == ["a", "b"]
 

@@ -10,11 +10,11 @@ from PIL import Image
 
 from tests.unit.eval.test_report import OUTCOMES, write
 from tests.unit.eval.test_store import record, turn
-from verl_axpo.eval.benchmarks._base import BenchmarkError
-from verl_axpo.eval.benchmarks._images import encoded
+from verl_axpo.eval.benchmarks.base import BenchmarkError
+from verl_axpo.eval.benchmarks.reading import encoded
 from verl_axpo.eval.manifest import read_manifest
-from verl_axpo.eval.records import ResponseRecord
 from verl_axpo.eval.store import Store
+from verl_axpo.eval.types import Response
 from verl_axpo.report.evaluation import build_report
 from verl_axpo.report.page import Page
 from verl_axpo.report.results import load_evaluation
@@ -44,9 +44,7 @@ def test_no_path_of_a_rollout_leaves_the_folder(tmp_path: Path, secret: Path, wa
     path = {"parent": "../outside/secret.png", "absolute": str(secret), "link": "images/link.png"}[way]
 
     async def add() -> None:
-        one = turn(
-            responses=(ResponseRecord(text="x", images=(path,)),), calls=(ToolCall(name="z", arguments={}, ok=True),)
-        )
+        one = turn(responses=(Response(text="x", images=(path,)),), calls=(ToolCall(name="z", arguments={}, ok=True),))
         with Store(folder) as store:
             await store.add_rollout(record("red", benchmark="warm", turns=(one,)))
 
@@ -84,7 +82,7 @@ def test_whatever_a_tool_or_a_benchmark_is_called_the_report_is_made(tmp_path: P
 
     async def add() -> None:
         calls = tuple(ToolCall(name=name, arguments={}, ok=False, error="unknown") for name in NAMES)
-        one = turn(calls=calls, responses=(ResponseRecord(text="no"),) * len(calls))
+        one = turn(calls=calls, responses=(Response(text="no"),) * len(calls))
         with Store(folder) as store:
             await store.add_rollout(record("pink", benchmark="warm", uses_tool=True, turns=(one,)))
 

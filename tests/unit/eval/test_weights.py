@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from verl_axpo.eval.manifest import open_manifest
-from verl_axpo.eval.settings import Settings
-from verl_axpo.eval.weights import SAMPLE_BYTES, SAMPLES, weights_hash
+from verl_axpo.eval.settings import SAMPLE_BYTES, SAMPLES, Settings, weights_hash
 
 WHOLE = SAMPLES * SAMPLE_BYTES
 

@@ -1,26 +1,21 @@
 """The paper's nine benchmarks: loading their questions and scoring answers to them.
 
-    names() -> load(name, source) -> [Question] ... final answer -> score(question, answer, judge) -> Score
+names() -> load(name, source) -> [Question] ... final answer -> score(question, answer, judge) -> Score
 
-Every module here whose name has no leading underscore is a benchmark (or two that share their data) and says so in
-`BENCHMARKS`; adding one is adding such a module.
-
-_base.py      what a benchmark is
-_reading.py   rows from the hub or a local copy, columns checked
-_images.py    encoded images out of their columns, checked for being decodable
+table.py    the nine declarations, and what a row of each asks
+grading.py  how answers are graded, of the parts in `verl_axpo.eval.scorers`
+base.py     what a benchmark is
+reading.py  rows and images from the hub or a local copy, columns checked
 """
 
-import importlib
-import pkgutil
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 
-from verl_axpo.eval.benchmarks import _base
-from verl_axpo.eval.benchmarks._base import Benchmark, BenchmarkError, PaperRow
-from verl_axpo.eval.benchmarks._images import fault
-from verl_axpo.eval.benchmarks._reading import Table, read
+from verl_axpo.eval.benchmarks.base import Benchmark, BenchmarkError
+from verl_axpo.eval.benchmarks.reading import Table, fault, read
+from verl_axpo.eval.benchmarks.table import BENCHMARKS
+from verl_axpo.eval.registry import PaperRow
 from verl_axpo.eval.scorers.judging import Judge
 from verl_axpo.eval.types import Question, Score
 
@@ -38,21 +33,12 @@ __all__ = [
 ]
 
 _LISTED_FAULTS = 20  # rows of corrupt images that a message spells out
-
-
-@lru_cache(maxsize=1)
-def _registry() -> dict[str, Benchmark]:
-    modules = [module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")]
-    found: list[Benchmark] = []
-    for module in modules:
-        found.extend(importlib.import_module(f"{__name__}.{module}").BENCHMARKS)
-    assert len({one.name for one in found}) == len(found), f"two benchmarks of one name: {[one.name for one in found]}"
-    return {one.name: one for one in sorted(found, key=lambda one: (one.place, one.name))}
+_BY_NAME = {benchmark.name: benchmark for benchmark in BENCHMARKS}
 
 
 def names() -> tuple[str, ...]:
     """The benchmarks' names, in the order of the paper's columns."""
-    return tuple(_registry())
+    return tuple(_BY_NAME)
 
 
 def get(name: str) -> Benchmark:
@@ -62,7 +48,7 @@ def get(name: str) -> Benchmark:
         BenchmarkError: no such benchmark.
     """
     try:
-        return _registry()[name]
+        return _BY_NAME[name]
     except KeyError:
         raise BenchmarkError(f"unknown benchmark {name!r}; choose from {list(names())}") from None
 
@@ -80,7 +66,7 @@ def commit_of(name: str, revision: str | None = None) -> str:
     Raises:
         BenchmarkError: unknown name.
     """
-    return _base.commit_of(get(name).source, revision)
+    return get(name).source.commit(revision)
 
 
 def load(
@@ -112,7 +98,7 @@ def load(
         raise BenchmarkError(
             f"{name}: {len(kept)} questions, documented are {benchmark.count} ({benchmark.source.repo}, split "
             f"{benchmark.source.split}, {len(table.rows)} rows read). Another revision, or part of the data? "
-            "Take the documented one, or load with check_count=False and say so beside the numbers."
+            "Take the documented one, or load with check_count=False and say so next to the numbers."
         )
     questions = list(_questions(benchmark, table, kept[:limit]))
     _check_uids(name, [question.uid for question in questions])
@@ -132,7 +118,7 @@ def _questions(benchmark: Benchmark, table: Table, kept: Iterable[int]) -> Itera
         row = table.rows[index]
         uid = str(row[benchmark.id_column])
         try:
-            question = benchmark.to_question(row, uid, table.folder)
+            question = benchmark.question(row, uid, table.folder)
         except ValueError as error:
             faults.append(f"row {index} (id {uid}): {error}")
             continue

@@ -1,17 +1,17 @@
-"""The fixtures of `verl_axpo.eval.fixtures`, written once, and a dataset cache that goes away with the tests."""
+"""The fixtures of `examples.benchmark_rows`, written once, and a dataset cache that goes away with the tests."""
 
 from pathlib import Path
 
 import datasets
 import pytest
 
-from verl_axpo.eval import fixtures
+from examples import benchmark_rows
 
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The folder of each benchmark's fixture rows."""
-    return fixtures.write(tmp_path_factory.mktemp("benchmarks"))
+    return benchmark_rows.write(tmp_path_factory.mktemp("benchmarks"))
 
 
 @pytest.fixture(autouse=True)

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from examples.benchmark_rows import registry
 from verl_axpo.eval import benchmarks
 from verl_axpo.eval.benchmarks import BenchmarkError
-from verl_axpo.eval.fixtures import registry
 
 
 def test_the_command_writes_a_folder_for_each_benchmark(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "verl_axpo.eval.fixtures", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "examples.benchmark_rows", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     told = dict(line.split(": ", 1) for line in done.stdout.splitlines())
     assert told == {name: str(tmp_path / name) for name in benchmarks.names()}

@@ -29,10 +29,11 @@ _RESOLVE = """
 import sys
 from functools import partial
 from types import SimpleNamespace
-from verl_axpo.eval import benchmarks, loading
+from verl_axpo.eval import benchmarks
+from verl_axpo.eval.registry import load
 registry = SimpleNamespace(load=partial(benchmarks.load, check_count=False), commit_of=benchmarks.commit_of)
 for name, _, revision in (one.partition("@") for one in sys.argv[1:]):
-    loaded = loading.load(registry, name, None, revision or None)
+    loaded = load(registry, name, None, revision or None)
     print(len(loaded.questions), loaded.revision)
 """
 

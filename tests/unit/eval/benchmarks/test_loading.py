@@ -11,9 +11,9 @@ import datasets
 import pytest
 from PIL import Image
 
+from examples.benchmark_rows.rows import picture
 from verl_axpo.eval import benchmarks
 from verl_axpo.eval.benchmarks import BenchmarkError
-from verl_axpo.eval.fixtures.rows import picture
 from verl_axpo.eval.types import Question
 
 Rows = list[dict[str, Any]]

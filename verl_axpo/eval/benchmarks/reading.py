@@ -1,11 +1,14 @@
-"""Rows of a benchmark, from the hub or from a local copy.
+"""Rows and images of a benchmark, from the hub or from a local copy.
 
     repository name -> datasets / huggingface_hub \\
     folder, .parquet, .json(l)                     -> Table: rows, folder of image files -> columns checked
+    {"bytes", "path"} | base64 text | path in the copy -> encoded() -> bytes -> fault() -> None or the reason
 
 Images stay encoded: the `Image` columns of a table are read without decoding.
 """
 
+import base64
+import binascii
 import json
 import logging
 from collections.abc import Iterable, Sequence
@@ -13,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from verl_axpo.eval.benchmarks._base import BenchmarkError, Row, Source
+from verl_axpo.eval.benchmarks.base import BenchmarkError, Row, Source
+from verl_axpo.images import ImageRefused, open_image
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -86,7 +90,7 @@ def _tabular(source: Source, local: Path | None) -> Table:
 
 
 def _annotated(source: Source, local: Path | None) -> Table:
-    """A JSON or JSON lines file beside image files: the repository as files, through `huggingface_hub`."""
+    """A JSON or JSON lines file next to image files: the repository as files, through `huggingface_hub`."""
     if local is None:
         from huggingface_hub import snapshot_download
 
@@ -106,3 +110,49 @@ def _parse(text: str, file: Path) -> list[dict[str, Any]]:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise BenchmarkError(f"{file} must hold a list of objects, it holds {type(rows).__name__}")
     return rows
+
+
+def encoded(value: Any, folder: Path | None = None) -> bytes:
+    """The image file as it came.
+
+    Args:
+        value: bytes; an undecoded `datasets` image (`{"bytes": ..., "path": ...}`); base64 text when `folder` is None,
+            else a path inside `folder`.
+        folder: the copy of the repository that paths are relative to.
+
+    Raises:
+        BenchmarkError: nothing there to read; the reason in the message.
+    """
+    if isinstance(value, dict):
+        value = value.get("bytes") or _file(folder, str(value.get("path")))
+    if isinstance(value, str):
+        value = _file(folder, value) if folder is not None else _decoded(value)
+    if not isinstance(value, bytes):
+        raise BenchmarkError(f"no image: got {type(value).__name__}")
+    return value
+
+
+def _file(folder: Path | None, path: str) -> bytes:
+    """By its words alone: in a copy of the hub the files themselves are links into the hub's store."""
+    if folder is None or Path(path).is_absolute() or ".." in Path(path).parts:
+        raise BenchmarkError(f"image {path!r} is outside of the copy ({folder}); expected a path inside it")
+    try:
+        return (folder / path).read_bytes()
+    except OSError as error:
+        raise BenchmarkError(f"{folder / path}: {error.strerror}") from error
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise BenchmarkError(f"not base64: {error}") from error
+
+
+def fault(image: bytes) -> str | None:
+    """Why an image cannot be shown; None when it can. JPEGs are decoded at an eighth: enough to see a cut file."""
+    try:
+        open_image(image, enough=1)
+    except ImageRefused as error:
+        return str(error).removeprefix("image: ")
+    return None

@@ -1,26 +1,24 @@
-"""One request to an OpenAI-compatible server: messages -> Completion; a failing service -> InfraFailure.
+"""One request to an OpenAI-compatible server: messages -> ChatClient.complete -> Completion.
 
-    messages, Sampling, max_tokens -> ChatServer.complete -> openai's client (retries) -> Completion
-
-Overload, timeouts, dropped connections and 5xx are retried with growing pauses before they count as a failure. What no
-retry can mend (a wrong key, an unknown model) is the user's to fix and stops the run as `ServerRefused`.
+Overload, timeouts, dropped connections and 5xx are retried with growing pauses before they count as an `InfraFailure`.
+A wrong key or an unknown model is the user's to fix and stops the run (`ServerRefused`).
 """
 
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import openai
 
-from verl_axpo.agent.types import Sampling
 from verl_axpo.errors import ContextFull, InfraFailure, ServerRefused
+from verl_axpo.eval.types import Sampling
 
 Message = dict[str, Any]
 
-RETRIES = 6  # pauses of 0.5, 1, 2, 4, 8, 8 s: a hiccup is bridged, a server that restarts is left to the next run
-TIMEOUT_S = 3600.0  # of one request: 32,768 tokens beside a hundred others take many minutes
+RETRIES = 6  # pauses of 0.5, 1, 2, 4, 8, 8 s: enough for a hiccup; a server that restarts is left to the next run
+TIMEOUT_S = 3600.0  # of one request: 32,768 tokens next to a hundred other requests take many minutes
 MOST_ERROR_CHARACTERS = 500  # of a server's own words
 # How a 400 says that a request is too long, or has too many pictures: vLLM, SGLang, OpenAI, Anthropic, Gemini
 TOO_LONG = re.compile(
@@ -35,7 +33,7 @@ class Completion:
     """One answer, as the server gave it; what only vLLM returns is None elsewhere.
 
     Attributes:
-        message: the assistant message with every field the server put there.
+        message: the assistant message with every field that the server put there.
         prompt_text: the rendered prompt.
         prompt_ids, token_ids: of the prompt with its images, and of what was generated, end-of-turn token included.
     """
@@ -50,24 +48,18 @@ class Completion:
     seconds: float
 
 
-class ChatServer:
-    """A model behind an OpenAI-compatible server; one instance serves all trajectories of a run.
+class ChatClient:
+    """A model on an OpenAI-compatible server; one client serves all trajectories of a run.
 
     Args:
         base_url: up to and including `/v1`.
         model: the name under which the server has it.
-        api_key: what a local server does not ask for, any text.
+        api_key: any text for a local server, which asks for none.
         retries, timeout_s: per request.
     """
 
     def __init__(
-        self,
-        base_url: str,
-        model: str,
-        *,
-        api_key: str = "none",
-        retries: int = RETRIES,
-        timeout_s: float = TIMEOUT_S,
+        self, base_url: str, model: str, *, api_key: str = "none", retries: int = RETRIES, timeout_s: float = TIMEOUT_S
     ) -> None:
         self.base_url, self.model = base_url, model
         self._client = openai.AsyncOpenAI(base_url=base_url, api_key=api_key, max_retries=retries, timeout=timeout_s)
@@ -90,27 +82,18 @@ class ChatServer:
             options: further fields of the request (`tools`, `tool_choice`, a server's own).
 
         Raises:
-            InfraFailure: no answer, even after retries, or one that is none; `ContextFull` where the request is too
+            InfraFailure: no answer even after retries, or an unreadable answer; `ContextFull` where the request is too
                 long for the server's window, or has too many pictures.
             ServerRefused: the server does not know the key or the model.
         """
-        fields = {
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "top_k": sampling.top_k,
-            "presence_penalty": sampling.presence_penalty,
-            "seed": seed,
-            "max_completion_tokens": max_tokens,
-            **(options or {}),
-        }
-        body = {name: value for name, value in fields.items() if value is not None}
+        fields = {**asdict(sampling), "seed": seed, "max_completion_tokens": max_tokens, **(options or {})}
         started = time.monotonic()
         try:
             # In `extra_body`: the client then sends what we say, standard or not, and needs no type for it
             reply = await self._client.chat.completions.create(
                 model=self.model,
                 messages=list(messages),  # type: ignore[arg-type] # the client's unions of TypedDicts
-                extra_body=body,
+                extra_body={name: value for name, value in fields.items() if value is not None},
             )
         except openai.OpenAIError as error:
             raise self._explained(error) from error
@@ -126,19 +109,18 @@ class ChatServer:
             ServerRefused: the server does not have the model.
         """
         try:
-            cards = [card async for card in self._client.models.list()]
+            cards = {card.id: card async for card in self._client.models.list()}
         except openai.NotFoundError:
             return None  # a gateway without a list of its models
         except openai.OpenAIError as error:
             raise self._explained(error) from error
         except ValueError as error:
             raise InfraFailure(f"{self.base_url}: a list of models that cannot be read: {error}") from error
-        known = {card.id: card for card in cards}
-        if self.model not in known:
+        if self.model not in cards:
             raise ServerRefused(
-                f"model: got {self.model!r}, but {self.base_url} serves {sorted(known)}; name one of these"
+                f"model: got {self.model!r}, but {self.base_url} serves {sorted(cards)}; name one of these"
             )
-        length = getattr(known[self.model], "max_model_len", None)
+        length = getattr(cards[self.model], "max_model_len", None)
         return int(length) if length is not None else None
 
     async def close(self) -> None:
