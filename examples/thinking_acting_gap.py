@@ -11,6 +11,7 @@ import argparse
 import asyncio
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, product
 
 import matplotlib.pyplot as plt
@@ -20,7 +21,7 @@ from verl_axpo.core.advantage import row_advantages
 from verl_axpo.core.budget import allocate, max_prefixes
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.core.step import explore
-from verl_axpo.core.types import Candidate, Group, Kind, Rollout, Row
+from verl_axpo.core.types import Candidate, Rollout, continuations_of
 
 QUESTIONS, TOPICS, ARGUMENTS, STEPS = 16, 8, 24, 300  # B; 2 questions per topic; argument 0 is the right one; updates
 TOOL_USE, RIGHT_ARGUMENT = 0.29, 0.15  # of the initial policy
@@ -59,15 +60,15 @@ class Policy:
         weights = np.exp(self.calls)
         return 1 / (1 + float(np.exp(-self.gate))), weights / weights.sum(axis=1, keepdims=True)
 
-    def update(self, rows: list[Row], argument_of: dict[tuple[str, int], int], arm: Arm) -> None:
+    def update(self, rows: list[Rollout], argument_of: dict[tuple[str, int], int], arm: Arm) -> None:
         """Ascend the mean of A * log pi over the ordinary rollouts, AXPO's rows added, each row on its own tokens."""
         step_R = LEARNING_RATE / (QUESTIONS * arm.rollouts) * row_advantages(rows, arm.config).numpy()
         use, probabilities = self.probabilities()
         topics = np.array([int(row.uid) % TOPICS for row in rows])
         arguments = np.array([argument_of[row.uid, row.session] for row in rows])
-        split = arm.config.splits_rollouts
-        has_prefix = np.array([row.kind is Kind.ROLLOUT or not split for row in rows])
-        has_call = (arguments >= 0) & ~np.array([row.selected and split for row in rows])
+        split, sources = arm.config.splits_rollouts, continuations_of(rows).keys()
+        has_prefix = np.array([row.source is None or not split for row in rows])
+        has_call = (arguments >= 0) & ~np.array([(row.uid, row.session) in sources and split for row in rows])
         self.gate += float(step_R @ (has_prefix * ((arguments >= 0) - use)))
         np.add.at(self.calls, topics, -(step_R * has_call)[:, None] * probabilities[topics])
         np.add.at(self.calls, (topics, arguments), step_R * has_call)
@@ -80,14 +81,21 @@ async def train_step(policy: Policy, arm: Arm, rng: np.random.Generator) -> None
     ranked: dict[str, tuple[Candidate, ...]] = {}
     shares: asyncio.Future[dict[str, tuple[Candidate, ...]]] = asyncio.get_running_loop().create_future()
 
-    def sample(uid: str, size: int, use: float) -> tuple[Rollout, ...]:
+    def sample(uid: str, size: int, use: float, source: int | None = None) -> tuple[Rollout, ...]:
         sessions = range(len(argument_of), len(argument_of) + size)  # sessions need only be distinct
         sure = probabilities[int(uid) % TOPICS]
         arguments = np.where(rng.random(size) < use, rng.choice(ARGUMENTS, size, p=sure), -1)
         right = np.where(arguments < 0, rng.random(size) < arm.answer_success, arguments == 0)
         argument_of.update({(uid, session): a for session, a in zip(sessions, arguments.tolist(), strict=True)})
         return tuple(
-            Rollout(session=session, reward=float(r), uses_tool=bool(a >= 0), confidence=float(sure[a]))
+            Rollout(
+                uid=uid,
+                session=session,
+                reward=float(r),
+                uses_tool=bool(a >= 0),
+                confidence=float(sure[a]),
+                source=source,
+            )
             for session, a, r in zip(sessions, arguments, right, strict=True)
         )
 
@@ -98,17 +106,11 @@ async def train_step(policy: Policy, arm: Arm, rng: np.random.Generator) -> None
         return (await shares)[uid]
 
     async def resample(source: Candidate) -> tuple[Rollout, ...]:
-        return sample(source.uid, arm.config.num_continuations, use=1.0)
+        return sample(source.uid, arm.config.num_continuations, use=1.0, source=source.session)
 
-    async def question(uid: str) -> list[Row]:
-        group = Group(uid=uid, rollouts=sample(uid, arm.rollouts, use))
-        resampled = await explore(group, arm.config, allocate=share, resample=resample)
-        cut = {one.candidate.session for one in resampled}
-        rows = [Row(uid=uid, session=r.session, reward=r.reward, selected=r.session in cut) for r in group.rollouts]
-        for one in resampled:
-            source = {"kind": Kind.RESAMPLE, "source_session": one.candidate.session}
-            rows += [Row(uid=uid, session=k.session, reward=k.reward, **source) for k in one.continuations]
-        return rows
+    async def question(uid: str) -> list[Rollout]:
+        group = sample(uid, arm.rollouts, use)
+        return [*group, *await explore(group, arm.config, allocate=partial(share, uid), resample=resample)]
 
     groups = await asyncio.gather(*(question(str(number)) for number in range(QUESTIONS)))
     policy.update(list(chain.from_iterable(groups)), argument_of, arm)

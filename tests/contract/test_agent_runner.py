@@ -28,8 +28,8 @@ from verl_axpo import integration, prompts
 from verl_axpo.agent.client import ChatClient
 from verl_axpo.agent.loop import Agent, Toolbox, load_tools, schema_of
 from verl_axpo.eval.types import Limits, Trajectory
-from verl_axpo.integration.agent_loop import AXPO_FIELD, PARSER_NAME, AxpoToolAgentLoop
-from verl_axpo.integration.lineage import Episode
+from verl_axpo.integration.agent_loop import PARSER_NAME, AxpoToolAgentLoop
+from verl_axpo.integration.trajectory import Trajectory as Trained
 
 AXPO_TRAINER = Path(integration.__file__).parent / "config/axpo_trainer.yaml"
 LIMITS = Limits(max_turns=3, response_tokens=400)
@@ -78,7 +78,7 @@ class Replay:
 
 async def by_training(
     turns: list[list[int]], tokenizer: PreTrainedTokenizerFast, question: str, image: Image.Image
-) -> tuple[list[list[int]], Episode]:
+) -> tuple[list[list[int]], Trained]:
     multi_turn = {
         "max_user_turns": None,
         "max_assistant_turns": LIMITS.max_turns,
@@ -103,7 +103,7 @@ async def by_training(
     system, user = prompts.prompt_messages(question, ["image_zoom_in"])
     content = [{"type": "image", "image": image}, {"type": "text", "text": user["content"].removeprefix("<image>")}]
     output = await loop.run({}, raw_prompt=[system, {**user, "content": content}])
-    return replay.prompts, output.extra_fields[AXPO_FIELD]
+    return replay.prompts, output
 
 
 async def by_runner(url: str, question: str, image: bytes) -> Trajectory:
@@ -141,7 +141,7 @@ def test_both_ways_give_the_same_trajectory(name: str, tokenizer: PreTrainedToke
     question = "<image>" + problem.question.removeprefix("<image>") + " script:turns"
     end_of_turn = tokenizer.eos_token_id
     ids = [[*tokenizer.encode(turn, add_special_tokens=False), end_of_turn] for turn in TURNS[name]]
-    tokens, episode = asyncio.run(by_training(ids, tokenizer, question, problem.images[0]))
+    tokens, trained = asyncio.run(by_training(ids, tokenizer, question, problem.images[0]))
 
     buffer = io.BytesIO()
     problem.images[0].save(buffer, format="PNG")
@@ -151,12 +151,12 @@ def test_both_ways_give_the_same_trajectory(name: str, tokenizer: PreTrainedToke
         requests = server.requests()
 
     assert [rendered(request, tokenizer) for request in requests] == tokens
-    assert trajectory.status is episode.status
+    assert trajectory.status is trained.status
     calls = [call for turn in trajectory.turns for call in turn.calls]
     ours = [(call.name, call.arguments, call.ok, call.error) for call in calls]
-    theirs = [(call.name, call.arguments, call.ok, call.error) for call in episode.tool_calls]
+    theirs = [(call.name, call.arguments, call.ok, call.error) for call in trained.tool_calls]
     assert ours == theirs
-    assert trajectory.uses_tool is (episode.prefix_len is not None)
+    assert trajectory.uses_tool is (trained.prefix_len is not None)
 
 
 def test_verls_call_reads_what_the_toolbox_has() -> None:

@@ -1,7 +1,7 @@
 """Equations 2-4 once more, in NumPy and double precision: rows of a step -> their advantages, and how exact those are.
 
-The trainer's are `core.advantage.row_advantages`, in torch. Two versions that agree are evidence; the same one called
-twice is not. And an audit that loads no torch needs half a gigabyte less.
+The trainer's are `core.advantage.row_advantages`, in torch. Two versions that agree are evidence; one version called
+twice is none. And an audit that loads no torch needs half a gigabyte less.
 """
 
 from collections import defaultdict
@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from verl_axpo.core.config import AxpoConfig
-from verl_axpo.core.recovery import recovery
-from verl_axpo.core.types import Kind, Row, Status
+from verl_axpo.core.step import recovery
+from verl_axpo.core.types import Rollout, Status, continuations_of
 
 EPSILON = 1e-6  # added to a group's std, as in verl
 TOLERANCE = 1e-6  # relative and absolute: a few units in the last place of the trainer's float32
@@ -21,23 +21,22 @@ ROUNDING = 2.0**-23  # of float32
 Advantage = tuple[float, float]  # value, absolute tolerance
 
 
-def advantages(rows: Sequence[Row], config: AxpoConfig, *, normalize_std: bool) -> list[Advantage]:
+def advantages(rows: Sequence[Rollout], config: AxpoConfig, *, normalize_std: bool) -> list[Advantage]:
     """One advantage per row; 0 for infra failures and for a row without a peer to be better or worse than."""
     groups: dict[tuple[str, int | None], list[int]] = defaultdict(list)
-    continuations: dict[tuple[str, int | None], list[Row]] = defaultdict(list)
+    continuations = continuations_of(rows)
     for index, row in enumerate(rows):
         if row.status is not Status.INFRA_FAILURE:
-            groups[row.uid, row.source_session if config.advantage_group == "separate" else None].append(index)
-        if row.kind is Kind.RESAMPLE:
-            continuations[row.uid, row.source_session].append(row)
+            groups[row.uid, row.source if config.advantage_group == "separate" else None].append(index)
     values: list[Advantage] = [(0.0, TOLERANCE)] * len(rows)
     for members in groups.values():
         rewards = [rows[index].reward for index in members]
         for place, index in enumerate(members):
             values[index] = _normalized(rewards, place, normalize_std)
-            if not (rows[index].selected and config.splits_rollouts):
+            resampled = continuations.get((rows[index].uid, rows[index].session))
+            if resampled is None or rows[index].source is not None or not config.splits_rollouts:
                 continue
-            recovered = recovery(continuations[rows[index].uid, rows[index].session], config)
+            recovered = recovery(resampled, config)
             if not config.credits_prefix:
                 values[index] = (0.0, TOLERANCE) if recovered is not None else values[index]
             elif recovered is not None:

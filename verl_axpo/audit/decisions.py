@@ -5,12 +5,11 @@ from collections.abc import Iterator, Sequence
 
 from verl_axpo.audit.advantages import advantages
 from verl_axpo.audit.view import Found, View, close, where
-from verl_axpo.core.budget import allocate, max_prefixes
+from verl_axpo.core.budget import max_prefixes, ranked_order
 from verl_axpo.core.metrics import complete
 from verl_axpo.core.ranking import rank
-from verl_axpo.core.recovery import recovery
-from verl_axpo.core.types import Candidate, Kind
-from verl_axpo.trace import ranked_order
+from verl_axpo.core.step import recovery
+from verl_axpo.core.types import Candidate
 
 
 def check_rows(view: View) -> Iterator[Found]:
@@ -27,12 +26,12 @@ def check_rows(view: View) -> Iterator[Found]:
     for record in view.records:
         if record.step != summary.step or record.uid not in summary.questions:
             yield where(record), f"a question of step {summary.step}", f"step {record.step}"
-        if record.kind is Kind.RESAMPLE and record.session < summary.rollouts_per_question:
+        if record.source_session is not None and record.session < summary.rollouts_per_question:
             yield where(record), f"a session from {summary.rollouts_per_question} on", str(record.session)
-    for group in view.groups:
-        sessions = sorted(rollout.session for rollout in group.rollouts)
+    for uid, group in view.groups.items():
+        sessions = [rollout.session for rollout in group]
         if not set(sessions) <= set(range(summary.rollouts_per_question)):
-            yield group.uid, f"rollouts 0 to {summary.rollouts_per_question - 1}", str(sessions)
+            yield uid, f"rollouts 0 to {summary.rollouts_per_question - 1}", str(sessions)
 
 
 def check_budget(view: View) -> Iterator[Found]:
@@ -41,7 +40,7 @@ def check_budget(view: View) -> Iterator[Found]:
     limit = max_prefixes(len(summary.questions), summary.rollouts_per_question, summary.config)
     if summary.budget != limit:
         yield "summary", f"{limit} prefixes", str(summary.budget)
-    extra = sum(record.kind is Kind.RESAMPLE for record in view.records)
+    extra = sum(record.source_session is not None for record in view.records)
     if extra > limit * summary.config.num_continuations:
         yield "step", f"at most {limit * summary.config.num_continuations} continuations", str(extra)
 
@@ -54,10 +53,7 @@ def check_ranking(view: View) -> Iterator[Found]:
 def check_allocation(view: View) -> Iterator[Found]:
     """Breadth-first within the budget: the first `limit` candidates, with the scores that they have there."""
     limit = max_prefixes(len(view.summary.questions), view.summary.rollouts_per_question, view.summary.config)
-    ranked = _ranked(view)
-    chosen = {candidate for group in allocate(ranked, limit).values() for candidate in group}
-    expected = [candidate for candidate in ranked_order(ranked) if candidate in chosen]
-    yield from _unequal_lists(expected, view.summary.selected, "selected")
+    yield from _unequal_lists(ranked_order(_ranked(view))[:limit], view.summary.selected, "selected")
 
 
 def check_resamples(view: View) -> Iterator[Found]:
@@ -79,15 +75,15 @@ def check_resamples(view: View) -> Iterator[Found]:
 def check_recovery(view: View) -> Iterator[Found]:
     """R of a selected source: whether any usable continuation is correct."""
     for key, record in view.at.items():
-        expected = recovery(view.continuations.get(key, ()), view.summary.config) if record.selected else None
+        continuations = (continuation.as_rollout() for continuation in view.continuations.get(key, ()))
+        expected = recovery(continuations, view.summary.config) if record.selected else None
         if record.recovery != expected:
             yield where(record), str(expected), str(record.recovery)
 
 
 def check_advantages(view: View) -> Iterator[Found]:
     """Equations 2-4, every row."""
-    rows = [record.as_row() for record in view.records]
-    expected = advantages(rows, view.summary.config, normalize_std=view.summary.normalize_std)
+    expected = advantages(view.rollouts, view.summary.config, normalize_std=view.summary.normalize_std)
     for record, (advantage, tolerance) in zip(view.records, expected, strict=True):
         credited = record.selected and view.summary.config.credits_prefix
         if not abs(record.advantage - advantage) <= tolerance:
@@ -99,7 +95,7 @@ def check_advantages(view: View) -> Iterator[Found]:
 
 def _ranked(view: View) -> dict[str, tuple[Candidate, ...]]:
     groups = complete(view.groups, view.summary.rollouts_per_question)
-    return {group.uid: rank(group, view.summary.config) for group in groups}
+    return {uid: rank(group, view.summary.config) for uid, group in groups.items()}
 
 
 def _unequal_lists(expected: Sequence[Candidate], found: Sequence[Candidate], name: str) -> Iterator[Found]:

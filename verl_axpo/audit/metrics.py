@@ -7,8 +7,6 @@ from verl_axpo.audit.row import TracedRow
 from verl_axpo.audit.view import Found, View, close
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.core.metrics import PREFIX, step_metrics
-from verl_axpo.core.step import Resampled
-from verl_axpo.core.types import Candidate, Kind
 from verl_axpo.trace.metrics import token_metrics, tool_metrics
 
 # What may be in a summary with any value, or not be there. All else that begins with `axpo/` is recomputed
@@ -21,7 +19,7 @@ _YOUNGER = re.compile(f"{PREFIX}(tool/.*/infra_failures|failed_sessions)")
 
 
 def check_metrics(view: View) -> Iterator[Found]:
-    """All that follows from rewards, tool use, resampling, tool calls and tokens, and nothing beside it."""
+    """All that follows from rewards, tool use, resampling, tool calls and tokens, and nothing else."""
     expected = recomputed(view)
     found = {name: value for name, value in view.summary.metrics.items() if name.startswith(PREFIX)}
     for name, value in expected.items():
@@ -39,22 +37,16 @@ def _same(found: object, value: float) -> bool:
 
 def recomputed(view: View) -> dict[str, float]:
     """Every `axpo/` metric of the step that its records determine."""
-    resampled = [
-        Resampled(
-            candidate=Candidate(uid=uid, session=session, score=0.0),  # metrics do not look at the score
-            continuations=tuple(record.as_rollout() for record in records),
-        )
-        for (uid, session), records in view.continuations.items()
-    ]
-    config = view.summary.config
+    summary, config = view.summary, view.summary.config
+    number = summary.rollouts_per_question
     return {
-        **step_metrics(view.groups, resampled, config, rollouts_per_question=view.summary.rollouts_per_question),
-        **token_metrics((row.record.kind, _generated(row, config)) for row in view.rows),
+        **step_metrics(view.rollouts, config, questions=summary.questions, rollouts_per_question=number),
+        **token_metrics((row.record.source_session is not None, _generated(row, config)) for row in view.rows),
         **tool_metrics(call for record in view.records for call in record.tool_calls),
     }
 
 
 def _generated(row: TracedRow, config: AxpoConfig) -> int:
-    """Tokens that were generated for this row: those with a log-prob, less the prefix that a resample was given."""
-    given = (row.record.prefix_len or 0) if row.record.kind is Kind.RESAMPLE and config.prefix == "fixed" else 0
-    return row.generated - given
+    """Tokens generated for this row: those with a log-prob, without the prefix that a continuation was given."""
+    continues = row.record.source_session is not None and config.prefix == "fixed"
+    return row.generated - (row.record.prefix_len or 0 if continues else 0)

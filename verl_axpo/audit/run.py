@@ -12,7 +12,7 @@ from verl_axpo.audit.row import TracedRow, tokens_of, traced_row
 from verl_axpo.audit.tags import Tags, tags_of
 from verl_axpo.audit.tokens import ROW_CHECKS, RowView
 from verl_axpo.audit.view import Check, Found, View, view_of, where
-from verl_axpo.core.types import Kind, Status
+from verl_axpo.core.types import Status
 from verl_axpo.trace import StepSummary, TracedStep, TrajectoryRecord, iter_records, list_steps
 from verl_axpo.trace.reader import lost_steps, read_summary, summary_path
 
@@ -210,14 +210,14 @@ def _overlap(view: View, run: _Run) -> Iterator[Difference]:
 def _lost_rollouts(view: View) -> Iterator[Difference]:
     """Rollouts of failed sessions and infra failures are no difference each, but most of a step is."""
     planned = len(view.summary.questions) * view.summary.rollouts_per_question
-    usable = sum(record.kind is Kind.ROLLOUT and record.status is not Status.INFRA_FAILURE for record in view.records)
+    usable = sum(record.source_session is None and record.status is not Status.INFRA_FAILURE for record in view.records)
     if planned - usable > MOST_FAILED * planned:
         rule = f"most of the step's {planned} rollouts"
         yield _difference(view.summary.step, "rows", ("step", rule, f"{usable} that did not fail"))
 
 
 def _failed_sessions(view: View) -> Iterator[str]:
-    found = Counter(record.uid for record in view.records if record.kind is Kind.ROLLOUT)
+    found = Counter(record.uid for record in view.records if record.source_session is None)
     for uid in view.summary.questions:
         if found[uid] < view.summary.rollouts_per_question:
             rollouts = f"{found[uid]} of {view.summary.rollouts_per_question} rollouts"

@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterator, Sequence
 
 from verl_axpo.audit.row import TracedRow
 from verl_axpo.audit.view import Found, View, where
-from verl_axpo.core.types import Kind, Status
+from verl_axpo.core.types import Status
 from verl_axpo.trace import TrajectoryRecord
 
 CLOCK_TOLERANCE = 1.0  # seconds by which the system's clock may be set back while a call runs
@@ -103,14 +103,14 @@ def check_times(view: View) -> Iterator[Found]:
         return  # no clock: a trace that was made by hand
     settled: dict[str, float] = {}
     for record in view.records:
-        if record.kind is Kind.ROLLOUT:
+        if record.source_session is None:
             settled[record.uid] = max(settled.get(record.uid, 0.0), record.finished)
     for record in view.records:
         took = record.finished - record.started
         least = max((call.seconds for call in record.tool_calls), default=0.0)
         if record.started <= 0 or took < 0 or took < least - CLOCK_TOLERANCE:
             yield where(record), f"an end at least {least:.3f} s after the start", f"{took:.3f} s"
-        if record.kind is Kind.RESAMPLE and record.started < settled.get(record.uid, 0.0):
+        if record.source_session is not None and record.started < settled.get(record.uid, 0.0):
             rule = f"a start after the group's rollouts have ended, at {settled[record.uid]}"
             yield where(record), rule, str(record.started)
 
@@ -129,7 +129,7 @@ def check_groups(view: View) -> Iterator[Found]:
         yield from _unlike(records, "images of the question", [tuple(record.images[:shared]) for record in records])
         if len(set(without)) > 1:
             yield records[0].uid, "as many images in all rows without a tool call", str(sorted(set(without)))
-    asked = list(dict.fromkeys(record.uid for record in view.records if record.kind is Kind.ROLLOUT))
+    asked = list(dict.fromkeys(record.uid for record in view.records if record.source_session is None))
     expected = [uid for uid in view.summary.questions if uid in set(asked)]
     if expected != [uid for uid in asked if uid in set(expected)]:
         yield "summary", "questions in the order of the rows", "another order"

@@ -19,7 +19,7 @@ import orjson
 from verl_axpo.audit.row import Tokens
 from verl_axpo.audit.tags import CLOSE, END_THINK, OPEN, Tags
 from verl_axpo.audit.view import Found, where
-from verl_axpo.core.types import Kind, Status
+from verl_axpo.core.types import Status
 from verl_axpo.trace import StepSummary, TrajectoryRecord
 
 CONFIDENCE_TOLERANCE = 1e-4  # relative: log-probs are float32, and their mean may have been taken in either precision
@@ -59,7 +59,7 @@ def _trained_range(record: TrajectoryRecord, summary: StepSummary) -> range:
     length, prefix = len(record.response_ids), record.prefix_len or 0
     if not summary.config.splits_rollouts:
         return range(length)
-    if record.kind is Kind.RESAMPLE:
+    if record.source_session is not None:
         return range(prefix, length)
     if record.selected:
         return range(prefix if summary.config.credits_prefix else 0)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from verl_axpo.audit.row import TracedRow
 from verl_axpo.audit.tags import Tags
-from verl_axpo.core.types import Group, Kind, Rollout
+from verl_axpo.core.types import Rollout, groups_of
 from verl_axpo.trace import StepSummary, TrajectoryRecord
 
 TOLERANCE = 1e-6  # relative and absolute: a few units in the last place of the float32 that advantages are computed in
@@ -20,7 +20,8 @@ class View:
     tags: Tags
     rows: tuple[TracedRow, ...]
     records: tuple[TrajectoryRecord, ...]
-    groups: tuple[Group, ...]  # one per question, in batch order; of fewer than N rollouts where a session failed
+    rollouts: tuple[Rollout, ...]  # the same rows, as the algorithm sees them
+    groups: dict[str, list[Rollout]]  # by question, in batch order; of fewer than N where a session failed
     at: dict[tuple[str, int], TrajectoryRecord]  # (uid, session) -> its row
     rows_at: dict[tuple[str, int], TracedRow]
     continuations: dict[tuple[str, int], list[TrajectoryRecord]]  # (uid, source session) -> its resampled rows
@@ -32,20 +33,19 @@ Check = Callable[[View], Iterator[Found]]
 
 def view_of(rows: Sequence[TracedRow], summary: StepSummary, tags: Tags) -> View:
     """Sort a step's rows by what the rules ask for."""
-    rollouts: dict[str, list[Rollout]] = {uid: [] for uid in summary.questions}
+    records = tuple(row.record for row in rows)
     continuations: dict[tuple[str, int], list[TrajectoryRecord]] = {}
-    for row in rows:
-        record = row.record
-        if record.kind is Kind.ROLLOUT and record.uid in rollouts:
-            rollouts[record.uid].append(record.as_rollout())
+    for record in records:
         if record.source_session is not None:
             continuations.setdefault((record.uid, record.source_session), []).append(record)
+    rollouts = tuple(record.as_rollout() for record in records)
     return View(
         summary=summary,
         tags=tags,
         rows=tuple(rows),
-        records=tuple(row.record for row in rows),
-        groups=tuple(Group(uid=uid, rollouts=tuple(group)) for uid, group in rollouts.items()),
+        records=records,
+        rollouts=rollouts,
+        groups=groups_of(rollouts, summary.questions),
         at={(row.record.uid, row.record.session): row.record for row in rows},
         rows_at={(row.record.uid, row.record.session): row for row in rows},
         continuations=continuations,

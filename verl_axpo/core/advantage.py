@@ -4,8 +4,8 @@
     2. prefix of a source:        the recovery reward R, in place of the source's own, among the N of its group
     3. any other rollout:         GRPO on the original rewards
 
-Which tokens an advantage reaches is the response mask's affair: a selected source is cut at its prefix, a continuation
-has its prefix masked, so every token is updated from exactly one stream.
+The response mask decides which tokens an advantage reaches: a source is cut at its prefix, a continuation has its
+prefix masked, so every token is updated from exactly one stream.
 """
 
 from collections import defaultdict
@@ -14,23 +14,22 @@ from collections.abc import Sequence
 import torch
 
 from verl_axpo.core.config import AxpoConfig
-from verl_axpo.core.recovery import recovery
-from verl_axpo.core.types import Kind, Row, Status
-
-__all__ = ["recovery", "row_advantages"]
+from verl_axpo.core.step import recovery
+from verl_axpo.core.types import Rollout, Status, continuations_of
 
 
 def row_advantages(
-    rows: Sequence[Row], config: AxpoConfig, *, normalize_std: bool = True, epsilon: float = 1e-6
+    rows: Sequence[Rollout], config: AxpoConfig, *, normalize_std: bool = True, epsilon: float = 1e-6
 ) -> torch.Tensor:
     """One advantage per row, for the row's trained tokens.
 
-    With nothing selected it is verl's `compute_grpo_outcome_advantage` bit for bit: the same torch operations on each
+    With nothing resampled it is verl's `compute_grpo_outcome_advantage` bit for bit: the same torch operations on each
     group's float32 rewards in row order, unbiased std. Only a row without a peer differs: it gets 0, where verl takes
-    its reward for an advantage. In AXPO it is the one that is left of a group whose other rollouts were lost.
+    its reward for an advantage. In AXPO such a row is what is left of a group whose other rollouts were lost.
 
     Args:
-        rows: R rows, those of a group in any order; infra failures get 0 and stand outside every mean and std.
+        rows: R rollouts and continuations, those of a group in any order; infra failures get 0 and stand outside every
+            mean and std.
         config: the algorithm's settings.
         normalize_std: divide by the group's std; False as in Dr. GRPO (verl's `norm_adv_by_std_in_grpo`).
         epsilon: added to the std.
@@ -47,11 +46,11 @@ def row_advantages(
         centered = rewards - rewards.mean()
         return centered / (rewards.std() + epsilon) if normalize_std else centered
 
-    # Streams 1 and 3: every row among its own kind
-    groups = _groups(rows, config)
+    # Streams 1 and 3: every continuation among those of its prefix, every rollout among those of its group
+    groups = _normalized_together(rows, config)
     for members in groups.values():
         advantages_R[members] = normalize(rewards_R[members])
-    # Stream 2: a selected source, with R in place of its own reward and every other reward as it was
+    # Stream 2: a source, with R in place of its own reward and every other reward as it was
     for index, recovered in _recovered(rows, config).items():
         if not config.credits_prefix:
             advantages_R[index] = 0
@@ -64,24 +63,23 @@ def row_advantages(
     return advantages_R
 
 
-def _groups(rows: Sequence[Row], config: AxpoConfig) -> dict[tuple[str, int | None], list[int]]:
-    """Indices of the usable rows that are normalised together, by (uid, source of a continuation or None)."""
+def _normalized_together(rows: Sequence[Rollout], config: AxpoConfig) -> dict[tuple[str, int | None], list[int]]:
+    """Indices of the usable rows that share a mean and a std, by (uid, source of a continuation or None)."""
     groups: dict[tuple[str, int | None], list[int]] = defaultdict(list)
     for index, row in enumerate(rows):
         if row.status is not Status.INFRA_FAILURE:
-            groups[row.uid, row.source_session if config.advantage_group == "separate" else None].append(index)
+            groups[row.uid, row.source if config.advantage_group == "separate" else None].append(index)
     return groups
 
 
-def _recovered(rows: Sequence[Row], config: AxpoConfig) -> dict[int, int]:
+def _recovered(rows: Sequence[Rollout], config: AxpoConfig) -> dict[int, int]:
     """Index of each source that is trained by stream 2 -> its R."""
-    continuations: dict[tuple[str, int | None], list[Row]] = defaultdict(list)
-    for row in rows:
-        if row.kind is Kind.RESAMPLE:
-            continuations[row.uid, row.source_session].append(row)
-    outcomes = {
-        index: recovery(continuations[row.uid, row.session], config)
+    if not config.splits_rollouts:
+        return {}
+    outcomes = {source: recovery(group, config) for source, group in continuations_of(rows).items()}
+    return {
+        index: outcome
         for index, row in enumerate(rows)
-        if row.selected and config.splits_rollouts and row.status is not Status.INFRA_FAILURE
+        if row.source is None and row.status is not Status.INFRA_FAILURE
+        if (outcome := outcomes.get((row.uid, row.session))) is not None
     }
-    return {index: outcome for index, outcome in outcomes.items() if outcome is not None}

@@ -20,17 +20,23 @@ def max_prefixes(num_questions: int, rollouts_per_question: int, config: AxpoCon
     return int(extra // config.num_continuations)
 
 
-def allocate(ranked: Mapping[str, Sequence[Candidate]], limit: int) -> dict[str, tuple[Candidate, ...]]:
-    """The first `limit` candidates, level by level; every question of `ranked` is a key of the result.
+def ranked_order(ranked: Mapping[str, Sequence[Candidate]]) -> tuple[Candidate, ...]:
+    """The candidates of all questions in the order in which the budget reaches them.
 
-    Inside a level the lowest score goes first; ties go to the question that comes first in `ranked`,
-    which the host keeps in batch order, so that the result does not depend on who reported first.
+    All first-ranked candidates come first, then all second-ranked ones, and so on. Inside a level the lowest score goes
+    first; ties go to the question that comes first in `ranked`, which the host keeps in batch order, so that the result
+    does not depend on who reported first.
     """
-    order = {uid: position for position, uid in enumerate(ranked)}
     levels = zip_longest(*ranked.values())
-    in_order = chain.from_iterable(
-        sorted((one for one in level if one is not None), key=lambda one: (one.score, order[one.uid], one.session))
-        for level in levels
+    return tuple(
+        chain.from_iterable(
+            sorted((candidate for candidate in level if candidate is not None), key=lambda candidate: candidate.score)
+            for level in levels
+        )
     )
-    selected = list(in_order)[: max(limit, 0)]
-    return {uid: tuple(one for one in selected if one.uid == uid) for uid in ranked}
+
+
+def allocate(ranked: Mapping[str, Sequence[Candidate]], limit: int) -> dict[str, tuple[Candidate, ...]]:
+    """The first `limit` candidates in ranked order; every question of `ranked` is a key of the result."""
+    selected = ranked_order(ranked)[: max(limit, 0)]
+    return {uid: tuple(candidate for candidate in selected if candidate.uid == uid) for uid in ranked}

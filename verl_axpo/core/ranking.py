@@ -6,35 +6,41 @@ likely to be a different tool call (paper, section 3: Pearson 0.843 between nega
 
 import hashlib
 import math
+from collections.abc import Iterable
 
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.core.trigger import is_triggered, subgroup
-from verl_axpo.core.types import Candidate, Group, Rollout
+from verl_axpo.core.types import Candidate, Rollout
 
 
-def rank(group: Group, config: AxpoConfig) -> tuple[Candidate, ...]:
+def rank(group: Iterable[Rollout], config: AxpoConfig) -> tuple[Candidate, ...]:
     """Every rollout of a triggered subgroup as a candidate, lowest score first, ties by session; () if not triggered.
+
+    Args:
+        group: the N rollouts of one question.
+        config: the algorithm's settings.
 
     Raises:
         ValueError: a candidate lacks the score that `config.uncertainty` asks for.
     """
+    group = list(group)
     if not is_triggered(group, config):
         return ()
     candidates = (
-        Candidate(uid=group.uid, session=rollout.session, score=_score(group.uid, rollout, config))
+        Candidate(uid=rollout.uid, session=rollout.session, score=_score(rollout, config))
         for rollout in subgroup(group, config)
     )
     return tuple(sorted(candidates, key=lambda candidate: (candidate.score, candidate.session)))
 
 
-def _score(uid: str, rollout: Rollout, config: AxpoConfig) -> float:
+def _score(rollout: Rollout, config: AxpoConfig) -> float:
     if config.uncertainty == "random":
-        return _uniform(f"{config.seed}/{uid}/{rollout.session}")
+        return _uniform(f"{config.seed}/{rollout.uid}/{rollout.session}")
     measured = rollout.confidence if config.uncertainty == "confidence" else rollout.entropy
     if measured is None or not math.isfinite(measured):
         raise ValueError(
-            f"question {uid}, session {rollout.session}: got {config.uncertainty}={measured}, expected a finite number "
-            f"for every tool-using rollout; have the rollout engine return log-probabilities"
+            f"question {rollout.uid}, session {rollout.session}: got {config.uncertainty}={measured}, expected a "
+            f"finite number for every tool-using rollout; have the rollout engine return log-probabilities"
             f"{' and entropies' if config.uncertainty == 'entropy' else ''}, or set algorithm.axpo.uncertainty=random"
         )
     return measured if config.uncertainty == "confidence" else -measured

@@ -1,48 +1,39 @@
 """AXPO's step for one question, as the paper tells it: group of N -> trigger -> rank -> allocate -> resample.
 
-The host injects the two things that need it: `allocate`, which shares one budget among all questions of the step, and
-`resample`, which draws, runs and scores K continuations. What comes back becomes rows of the batch (`types.Row`), whose
+The host passes in the two parts that need it: `allocate`, which shares one budget among all questions of the step, and
+`resample`, which draws, runs and scores K continuations. Rollouts and continuations become the rows of the batch, whose
 advantages `advantage.row_advantages` computes.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.core.ranking import rank
-from verl_axpo.core.types import Candidate, Group, Rollout, usable
+from verl_axpo.core.types import Candidate, Rollout, usable
 
 logger = logging.getLogger(__name__)
 
-Allocate = Callable[[str, tuple[Candidate, ...]], Awaitable[tuple[Candidate, ...]]]
+Allocate = Callable[[tuple[Candidate, ...]], Awaitable[tuple[Candidate, ...]]]
 Resample = Callable[[Candidate], Awaitable[Sequence[Rollout] | None]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resampled:
-    """A prefix and its scored continuations, of which at least one is usable.
-
-    Example: `Resampled(candidate=Candidate(uid="q7", session=3, score=0.62), continuations=(Rollout(...), ...))`
-    """
-
-    candidate: Candidate
-    continuations: tuple[Rollout, ...]
-
-
-async def explore(group: Group, config: AxpoConfig, *, allocate: Allocate, resample: Resample) -> tuple[Resampled, ...]:
+async def explore(
+    group: Sequence[Rollout], config: AxpoConfig, *, allocate: Allocate, resample: Resample
+) -> tuple[Rollout, ...]:
     """Resample the most uncertain prefixes of a group whose tool-using subgroup failed.
 
     Args:
         group: the N scored rollouts of one question.
         config: the algorithm's settings.
-        allocate: (uid, ranked candidates) -> those that the step's budget allows. Awaited for every group, with `()`
-            for one that is not triggered, so that it can be a barrier over all groups of the step.
+        allocate: ranked candidates -> those that the step's budget allows. Awaited for every group, with `()` for a
+            group that is not triggered, so that it can be a barrier over all groups of the step.
         resample: candidate -> its K scored continuations; None, or an exception, when that failed.
 
     Returns:
-        The prefixes that were resampled. A failed one is left out: its group stays as GRPO would have it.
+        The continuations of all prefixes that were resampled, at least one of each prefix usable. A prefix whose
+        resampling failed has none here: its group stays as GRPO would have it.
 
     Raises:
         ValueError: see `ranking.rank`; `allocate` has then not been called.
@@ -50,14 +41,10 @@ async def explore(group: Group, config: AxpoConfig, *, allocate: Allocate, resam
     # 1. trigger and rank: () unless the tool-using subgroup is non-empty and entirely wrong
     candidates = rank(group, config)
     # 2. allocate: what the budget of the whole step leaves to this question
-    selected = await allocate(group.uid, candidates)
+    selected = await allocate(candidates)
     # 3. resample: K continuations of each selected prefix, all at once
     outcomes = await asyncio.gather(*(_attempt(resample, candidate) for candidate in selected))
-    return tuple(
-        Resampled(candidate=candidate, continuations=continuations)
-        for candidate, continuations in zip(selected, outcomes, strict=True)
-        if usable(continuations)
-    )
+    return tuple(rollout for continuations in outcomes if usable(continuations) for rollout in continuations)
 
 
 async def _attempt(resample: Resample, candidate: Candidate) -> tuple[Rollout, ...]:
@@ -67,3 +54,12 @@ async def _attempt(resample: Resample, candidate: Candidate) -> tuple[Rollout, .
     except Exception:
         logger.warning("question %s, session %d: resample failed", candidate.uid, candidate.session, exc_info=True)
         return ()
+
+
+def recovery(continuations: Iterable[Rollout], config: AxpoConfig) -> int | None:
+    """R of a prefix (equation 3): 1 if a usable continuation is correct, else 0; None if none is usable.
+
+    None means that nothing was learned: the group stays as GRPO would have it.
+    """
+    kept = usable(continuations)
+    return int(any(config.is_correct(continuation.reward) for continuation in kept)) if kept else None

@@ -1,6 +1,6 @@
-"""One trajectory: verl's tool loop, watched, limited, seeded, and able to resume from a prefix.
+"""A trajectory: verl's tool loop, watched, limited, seeded, and able to start from a prefix.
 
-    prompt (+ prefix) -> TurnClient -> assistant turn -> ToolCallParser -> TrajectoryTool -> ... -> output + Episode
+    prompt (+ prefix) -> TurnClient -> assistant turn -> ToolCallParser -> TrajectoryTool -> ... -> Trajectory
 
 verl's `ToolAgentLoop` does the turns. Ours adds what AXPO needs and verl lacks: calls are found in token ids and
 outside thinking, a tool lives as long as its trajectory, every end has a status, and the first request may start from
@@ -24,8 +24,8 @@ from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
 from verl_axpo.core.types import Status
 from verl_axpo.integration.dataset import opened
 from verl_axpo.integration.generation_prompt import starts_in_think
-from verl_axpo.integration.lineage import AXPO_FIELD, Episode
-from verl_axpo.integration.shared import LoopContext, Once
+from verl_axpo.integration.shared import SharedWork, loop_context
+from verl_axpo.integration.trajectory import Trajectory
 from verl_axpo.integration.trajectory_tool import TrajectoryTool
 from verl_axpo.integration.turn_client import TurnClient
 from verl_axpo.tools.parser import ParsedCall, ToolCallParser
@@ -81,7 +81,7 @@ def request_seed(run_seed: int | None, step: int, uid: str, session: int, turn: 
 
 @register(LOOP_NAME)
 class AxpoToolAgentLoop(ToolAgentLoop):
-    """verl's `ToolAgentLoop` plus an `Episode` in `extra_fields[AXPO_FIELD]`; one instance runs one trajectory."""
+    """verl's `ToolAgentLoop`, whose output is a `Trajectory`; an instance runs a single trajectory."""
 
     tools: dict[str, Any]
     server_manager: Any
@@ -102,27 +102,24 @@ class AxpoToolAgentLoop(ToolAgentLoop):
         }
         self.calls: list[ToolCall] = []
         self.prompt_images = 0
-        self.shared = Once()
+        self.shared = SharedWork()
 
-    async def run(
-        self, sampling_params: dict[str, Any], axpo_context: LoopContext | None = None, **kwargs: Any
-    ) -> AgentLoopOutput:
-        """One trajectory from `kwargs["raw_prompt"]`, or its continuation from `axpo_context.resume`."""
-        started, context = time.time(), axpo_context or LoopContext()
-        self.shared = context.shared
+    async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> Trajectory:
+        """A trajectory from `kwargs["raw_prompt"]`, or from a prefix of its response if the worker gave one."""
+        started, context = time.time(), loop_context()
+        self.shared = context.shared if context else self.shared
         self.server_manager = client = TurnClient(
             self.server_manager,
             response_length=self.response_length,
             # verl draws a validation question's uid anew each time; its row in the dataset is what stays the same
-            seed=lambda turn: self._seed(turn, kwargs, question="index" if axpo_context is None else "uid"),
-            resume=context.resume,
+            seed=lambda turn: self._seed(turn, kwargs, question="uid" if context else "index"),
+            prefix=context.prefix if context else None,
         )
         try:
             output = await super().run(sampling_params, **kwargs)
         finally:
             await asyncio.gather(*(tool.close() for tool in self.tools.values() if isinstance(tool, TrajectoryTool)))
-        output.extra_fields[AXPO_FIELD] = self._episode(output, client, started)
-        return output
+        return self._trajectory(output, client, kwargs, started)
 
     def _seed(self, turn: int, kwargs: dict[str, Any], question: str) -> int | None:
         run_seed = (self.config.algorithm.get("axpo") or {}).get("seed")
@@ -140,7 +137,7 @@ class AxpoToolAgentLoop(ToolAgentLoop):
             media: dict[str, Any] = await super(AxpoToolAgentLoop, self).process_multi_modal_info(shown)
             return media
 
-        media = await self.shared("media", process)
+        media = await self.shared.result("media", process)
         return {kind: list(items) for kind, items in media.items()}
 
     async def ct_build_initial_tokens(self, messages: list[dict[str, Any]], **kwargs: Any) -> list[int]:
@@ -150,7 +147,7 @@ class AxpoToolAgentLoop(ToolAgentLoop):
             tokens: list[int] = await super(AxpoToolAgentLoop, self).ct_build_initial_tokens(messages, **kwargs)
             return tokens
 
-        return list(await build() if kwargs.get("videos") else await self.shared("prompt", build))
+        return list(await build() if kwargs.get("videos") else await self.shared.result("prompt", build))
 
     async def _handle_pending_state(self, agent_data: AgentData, sampling_params: dict[str, Any]) -> AgentState:
         self.prompt_images = len(agent_data.image_data or ())
@@ -172,30 +169,35 @@ class AxpoToolAgentLoop(ToolAgentLoop):
         self.calls.append(call_record(tool_call, response, metrics, time.monotonic() - started))
         return response, reward, metrics
 
-    # ------------------------------ the episode ------------------------------
+    # ------------------------------ what the loop saw ------------------------------
 
-    def _episode(self, output: AgentLoopOutput, client: TurnClient, started: float) -> Episode:
+    def _trajectory(
+        self, output: AgentLoopOutput, client: TurnClient, sample: dict[str, Any], started: float
+    ) -> Trajectory:
         span = self._first_call(output, client)
-        return Episode(
-            request_id=client.request_id,
-            status=self._status(output, client),
-            prefix_len=span[0] if span else None,
-            tool_call_span=span,
-            prefix_images=self.prompt_images,
-            confidence=_mean_probability(output.response_logprobs, span),
-            tool_calls=tuple(self.calls),
-            num_generated=sum(output.response_mask) - client.prefix_length,
-            prompt_tokens=client.prompt_tokens,
-            cached_tokens=client.cached_tokens,
-            started=started,
-            finished=time.time(),
-            turn_lengths=tuple(client.turn_lengths),
-        )
+        seen: dict[str, Any] = {
+            "sample": sample,
+            "request_id": client.request_id,
+            "status": self._status(output, client),
+            "prefix_len": span[0] if span else None,
+            "tool_call_span": span,
+            "prefix_images": self.prompt_images,
+            "confidence": _mean_probability(output.response_logprobs, span),
+            "tool_calls": tuple(self.calls),
+            "given": client.given,
+            "prompt_tokens": client.prompt_tokens,
+            "cached_tokens": client.cached_tokens,
+            "turn_lengths": tuple(client.turn_lengths),
+            "started": started,
+            "finished": time.time(),
+        }
+        return Trajectory.of(output, seen)
 
     def _first_call(self, output: AgentLoopOutput, client: TurnClient) -> tuple[int, int] | None:
-        """`[start, end)` of the first call behind its opening tag; it is in the first turn: one without is the last.
+        """`[start, end)` of the first call after its opening tag.
 
-        An opening tag with nothing behind it, cut off by the length limit, calls nothing.
+        It is in the first turn, for a turn without a call is the last. An opening tag with nothing after it, cut off
+        by the length limit, calls nothing.
         """
         spans = self.tool_parser.calls.spans(output.response_ids[: client.turn_lengths[0]])
         called = bool(spans) and spans[0].end > spans[0].open + 1

@@ -1,4 +1,4 @@
-"""One budget for all rollout workers of a step: every group reports its candidates, and learns which it may resample.
+"""One budget for all rollout workers of a step: every group reports its candidates and learns which it may resample.
 
     manager.begin(uids) -> workers: allocate(uid, candidates) ... -> barrier -> core.budget -> the selected ones
 
@@ -66,9 +66,9 @@ class BudgetCoordinator:
 
     async def begin(self, uids: Sequence[str]) -> None:
         """Open a round for the B questions `uids`, in batch order; earlier rounds that are over are forgotten."""
-        self._rounds = {uid: one for uid, one in self._rounds.items() if one.selected is None}
-        this = Round(uids=tuple(uids), limit=max_prefixes(len(uids), self._num_rollouts, self._config))
-        self._rounds.update(dict.fromkeys(uids, this))
+        self._rounds = {uid: earlier for uid, earlier in self._rounds.items() if earlier.selected is None}
+        opened = Round(uids=tuple(uids), limit=max_prefixes(len(uids), self._num_rollouts, self._config))
+        self._rounds.update(dict.fromkeys(uids, opened))
 
     async def allocate(self, uid: str, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
         """Report a group's ranked candidates and wait for its share; with nothing to resample there is no wait.
@@ -78,24 +78,24 @@ class BudgetCoordinator:
         """
         if uid not in self._rounds:
             raise ValueError(f"coordinator: got uid {uid!r}, expected one of the {len(self._rounds)} of this round")
-        this = self._rounds[uid]
-        if this.selected is not None:
+        its_round = self._rounds[uid]
+        if its_round.selected is not None:
             logger.warning("question %s reported after its round was closed; it resamples nothing", uid)
             return ()
-        this.ranked[uid] = tuple(candidates)
-        this.reported.set()
-        if this.complete:
-            this.close()
-        while candidates and this.selected is None:
-            await self._wait(this)
-        return this.selected.get(uid, ()) if this.selected is not None else ()
+        its_round.ranked[uid] = tuple(candidates)
+        its_round.reported.set()
+        if its_round.complete:
+            its_round.close()
+        while candidates and its_round.selected is None:
+            await self._wait(its_round)
+        return its_round.selected.get(uid, ()) if its_round.selected is not None else ()
 
     async def decisions(self, uids: Sequence[str]) -> Decisions:
         """What was reported and decided, for the step's summary."""
-        known = {uid: self._rounds[uid] for uid in uids if uid in self._rounds}
+        rounds = {uid: self._rounds[uid] for uid in uids if uid in self._rounds}
         return Decisions(
-            ranked={uid: one.ranked.get(uid, ()) for uid, one in known.items()},
-            selected={uid: (one.selected or {}).get(uid, ()) for uid, one in known.items()},
+            ranked={uid: its_round.ranked.get(uid, ()) for uid, its_round in rounds.items()},
+            selected={uid: (its_round.selected or {}).get(uid, ()) for uid, its_round in rounds.items()},
         )
 
     async def failed(self, error: str) -> None:
@@ -107,17 +107,17 @@ class BudgetCoordinator:
         told, self._errors = self._errors, Counter()
         return told
 
-    async def _wait(self, this: Round) -> None:
+    async def _wait(self, open_round: Round) -> None:
         """Until the next report; close the round when none comes."""
-        this.reported.clear()
+        open_round.reported.clear()
         try:
-            await asyncio.wait_for(this.reported.wait(), self._patience)
+            await asyncio.wait_for(open_round.reported.wait(), self._patience)
         except asyncio.TimeoutError:
-            if this.selected is None:
-                missing = [uid for uid in this.uids if uid not in this.ranked]
+            if open_round.selected is None:
+                missing = [uid for uid in open_round.uids if uid not in open_round.ranked]
                 logger.error(
                     "no group has reported for %.0f s; sharing the budget without %d groups: %s",
                     self._patience, len(missing), missing,
                 )  # fmt: skip
-                this.close()
-                this.reported.set()
+                open_round.close()
+                open_round.reported.set()

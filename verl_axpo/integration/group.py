@@ -1,62 +1,59 @@
-"""A group while its sessions run: what they share, what they leave, and how the hook waits for them.
+"""A group while its sessions run: what they share, what they leave, and how the worker waits for them.
 
-sessions settle -> GroupRun.sessions -> (rollout.py: explore) -> GroupRun.continuations -> rows
+sessions end -> RunningGroup.trajectories -> (rollout.py: explore) -> RunningGroup.continuations -> rows
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from verl.experimental.agent_loop import AgentLoopOutput
-
-from verl_axpo.core.types import Group
-from verl_axpo.integration.lineage import BatchRow, Episode, Session
-from verl_axpo.integration.shared import FeatureMemo, Once
+from verl_axpo.core.types import Rollout
+from verl_axpo.integration.batch_row import BatchRow
+from verl_axpo.integration.shared import FeatureCache, SharedWork
+from verl_axpo.integration.trajectory import Trajectory
 
 T = TypeVar("T")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadyRow:
-    """A row that only has to be put into verl's queue: what is trained on, the sample's fields, what AXPO knows."""
-
-    output: AgentLoopOutput
-    kwargs: Mapping[str, Any]
-    row: BatchRow
+Row = tuple[Trajectory, BatchRow]  # what is published of a trajectory, and what AXPO knows of it
 
 
 @dataclass(slots=True, kw_only=True)
-class GroupRun:
-    """A group while its sessions run. The last one to settle explores and publishes; the others wait for that."""
+class RunningGroup:
+    """A group while its sessions run. The last session to end explores and publishes; the others wait for that."""
 
+    uid: str
     size: int
-    settled: int = 0
-    shared: Once = field(default_factory=Once)
-    sessions: dict[int, Session] = field(default_factory=dict)
-    continuations: dict[int, list[ReadyRow]] = field(default_factory=dict)  # by source session
+    ended: int = 0  # sessions, those that raised included
+    shared: SharedWork = field(default_factory=SharedWork)
+    trajectories: dict[int, Trajectory] = field(default_factory=dict)  # by session
+    continuations: dict[int, list[Row]] = field(default_factory=dict)  # by source session
     published: asyncio.Event = field(default_factory=asyncio.Event)
-    reported: bool = False
-    features: ExitStack | None = None  # open while the memo keeps those of the question's images
+    reported: bool = False  # to the coordinator
+    features: ExitStack | None = None  # open while the cache keeps those of the question's images
 
-    def as_rollouts(self, uid: str) -> Group:
+    def rollouts(self) -> list[Rollout]:
         """What the trigger and the ranking see, in the order of sessions."""
-        return Group(uid=uid, rollouts=tuple(self.sessions[at].as_rollout() for at in sorted(self.sessions)))
+        return [self.trajectories[session].as_rollout() for session in sorted(self.trajectories)]
 
-    def keep_features(self, memo: FeatureMemo, output: AgentLoopOutput, episode: Episode) -> None:
+    def keep_features(self, cache: FeatureCache, trajectory: Trajectory) -> None:
         """From the first scored session on: the question's own images, the same objects in all (`shared`)."""
         if self.features is None:
             self.features = ExitStack()
-            images = (output.multi_modal_data or {}).get("images") or []
-            self.features.enter_context(memo.keeping(images[: episode.prefix_images]))
+            self.features.enter_context(cache.keeping(trajectory.images[: trajectory.prefix_images]))
+
+    def close(self) -> None:
+        """Let the features go."""
+        if self.features is not None:
+            self.features.close()
 
 
-async def settled(work: Iterable[Awaitable[T]]) -> list[T]:
+async def gather_all(work: Iterable[Awaitable[T]]) -> list[T]:
     """All results, in order, or the first error once all have ended.
 
-    With a bare `gather` the others would go on behind a group that verl has already marked as failed: rows that nobody
-    trains or clears, requests to servers that are being put to sleep.
+    With a bare `gather` the others would go on after verl has marked their group as failed: rows that nobody trains or
+    clears, requests to servers that are being put to sleep.
     """
     results = await asyncio.gather(*work, return_exceptions=True)
     for result in results:

@@ -15,7 +15,7 @@ import transfer_queue as tq
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 
-from verl_axpo.integration.lineage import BatchRow
+from verl_axpo.integration.batch_row import BatchRow
 
 Vertex = tuple[str, int]
 Edge = tuple[Vertex, Vertex]
@@ -27,16 +27,16 @@ def session_of(key: str) -> int:
 
 
 def dealt(keys: Sequence[str], num_rollouts: int, num_ranks: int, num_updates: int) -> list[int]:
-    """The order in which every update gets as many ordinary rows, resamples and padding rows as the others.
+    """The order in which every update gets as many ordinary rows, continuations and padding rows as the others.
 
     verl cuts each rank's part of the batch, in its order, into the updates' mini-batches. That order is one of arrival,
-    and a group that was resampled arrives last: uncut, the first updates would have none of AXPO's rows and the last
-    ones most. Here rows of each kind go round-robin over the updates, continuing across ranks: over all ranks the
-    updates' numbers of rows of a kind differ by one at most.
+    and a group that was resampled arrives last: left alone, the first updates would have none of AXPO's rows and the
+    last most of them. Here rows of each kind go round-robin over the updates, continuing across ranks: over all ranks
+    the updates' numbers of rows of a kind differ by one at most.
 
     Args:
         keys: of the balanced batch, R of them; R is a multiple of `num_ranks * num_updates`.
-        num_rollouts: N; sessions from N on are resamples.
+        num_rollouts: N; sessions from N on are continuations.
         num_ranks: parts of the batch, one after the other.
         num_updates: mini-batches of each part.
 
@@ -107,7 +107,7 @@ def count_grpo_tokens(batch: KVBatchMeta, rows: Sequence[BatchRow | None]) -> No
 
     In mode `token-mean` verl divides by the batch's sum of `loss_mask`, and reads nothing else from it (the loss itself
     is masked by `response_mask`). So each row is made to count the tokens that GRPO would have trained in its place:
-    none for a resample and for padding, the uncut rollout's for a source. They were counted at the rollout, because
+    none for a continuation and for padding, the uncut rollout's for a source. They were counted at the rollout, because
     `rollout_correction.rollout_rs` takes tokens out of `response_mask` that verl goes on counting.
     """
     data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["response_mask"])

@@ -1,17 +1,17 @@
-"""The rollout hook: a group of N sessions settles, is explored, and is published, before verl sees it as finished.
+"""The rollouts of a step: the N sessions of a group end, the group is explored, and its rows are published.
 
     manager: begin the step's budget, hand prompts to the workers
     worker:  N sessions, scored but unpublished -> core.explore (trigger, rank, allocate, resample) -> rows of the batch
 
 verl calls a worker's `_run_prompt`, which runs `_run_agent_loop` for each session, publishes each in
-`_agent_loop_postprocess`, and marks the prompt finished when all sessions have returned. Ours keeps that order, but a
-session hands its scored output to the group instead of publishing, and returns when the last one has published for all.
+`_agent_loop_postprocess`, and marks the prompt as finished when all sessions have returned. Ours keeps that order, but
+a session's `_agent_loop_postprocess` scores it and returns it, and a session ends when the last one has published for
+all.
 """
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -22,16 +22,16 @@ from verl.experimental.agent_loop import AgentLoopOutput
 from verl.trainer.ppo.v1 import AgentLoopManagerTQ, AgentLoopWorkerTQ
 
 from verl_axpo.core.config import AxpoConfig
-from verl_axpo.core.step import Resampled, explore
+from verl_axpo.core.step import explore
 from verl_axpo.core.trigger import is_triggered, subgroup
-from verl_axpo.core.types import Candidate, Kind, Rollout, Row, Status, usable
+from verl_axpo.core.types import Candidate, Rollout, Status
 from verl_axpo.integration import agent_loop
+from verl_axpo.integration.batch_row import AXPO_FIELD, batch_row
 from verl_axpo.integration.coordinator import BudgetCoordinator
-from verl_axpo.integration.group import GroupRun, ReadyRow, check_image_features, settled
-from verl_axpo.integration.lineage import AXPO_FIELD, BatchRow, Session, publishable
-from verl_axpo.integration.sampling import continuation_of, mean_entropy
-from verl_axpo.integration.shared import CONTEXT, FeatureMemo, LoopContext
-from verl_axpo.integration.transcript import transcribe
+from verl_axpo.integration.entropy import mean_entropy
+from verl_axpo.integration.group import Row, RunningGroup, check_image_features, gather_all
+from verl_axpo.integration.shared import FeatureCache, LoopContext, running_in
+from verl_axpo.integration.trajectory import Trajectory, prefix_of, trained_part
 
 logger = logging.getLogger(__name__)
 
@@ -41,14 +41,14 @@ HOST_LOOP = "tool_agent"  # verl's own loop, which a dataset may name per sample
 
 
 class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
-    """verl's TransferQueue worker (the class behind its `@ray.remote`), which explores a group before publishing it."""
+    """verl's TransferQueue worker (the class inside its `@ray.remote`), which explores a group before publishing it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.axpo = AxpoConfig.from_mapping(self.config.algorithm.get("axpo") or {})
-        self.groups: dict[str, GroupRun] = {}
+        self.groups: dict[str, RunningGroup] = {}
         self.coordinator: Any = None
-        self.features = FeatureMemo()
+        self.features = FeatureCache()
 
     async def set_coordinator(self, coordinator: Any) -> None:
         """Called once by the manager, before any prompt."""
@@ -62,26 +62,16 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
         if trajectory["validate"]:
             return await super()._run_prompt(prompt, sampling_params, trajectory, trace)
         uid = prompt["uid"]
-        group = self.groups[uid] = GroupRun(size=prompt.get("__rollout_n__", self.rollout_config.n))
+        group = self.groups[uid] = RunningGroup(uid=uid, size=prompt.get("__rollout_n__", self.rollout_config.n))
         try:
             await super()._run_prompt(prompt, sampling_params, trajectory, trace)
         finally:
             del self.groups[uid]
-            if group.features is not None:
-                group.features.close()
+            group.close()
             if not group.reported:  # the other groups of the step must not wait for this one
-                await self._allocate(group, uid, ())
+                await self._allocate(group, ())
 
-    async def _run_agent_loop(self, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return await self._run_session(*args, **kwargs)
-        except Exception as error:  # verl logs it and goes on without the session
-            # Not awaited: nobody could do anything about a report that fails
-            told = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            self.coordinator.failed.remote(told[:ERROR_CHARACTERS])
-            raise
-
-    async def _run_session(
+    async def _run_agent_loop(
         self,
         sampling_params: dict[str, Any],
         trajectory: dict[str, Any],
@@ -92,47 +82,64 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
     ) -> Any:
         agent_name = agent_loop.LOOP_NAME if agent_name == HOST_LOOP else agent_name
         run = partial(super()._run_agent_loop, sampling_params, trajectory, agent_name=agent_name, trace=trace)
-        if trajectory["validate"]:
-            return await run(**kwargs)
-        group = self.groups[kwargs["uid"]]
         try:
-            context = LoopContext(shared=group.shared)
-            group.sessions[kwargs["session_id"]] = await run(**kwargs, **{CONTEXT: context})
-        finally:
-            group.settled += 1
-            if group.settled == group.size:
-                await self._finish(group, kwargs["uid"], run)
-        await group.published.wait()
+            if trajectory["validate"]:
+                return await run(**kwargs)
+            await self._run_session(self.groups[kwargs["uid"]], run, kwargs)
+        except Exception as error:  # verl logs it and goes on without the session
+            # Not awaited: nobody could do anything about a report that fails
+            told = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            self.coordinator.failed.remote(told[:ERROR_CHARACTERS])
+            raise
 
     async def _agent_loop_postprocess(
         self, output: AgentLoopOutput | list[AgentLoopOutput], validate: bool, **kwargs: Any
-    ) -> Session | None:
-        """Score, and hand back instead of publishing. Validation publishes at once: AXPO never resamples there."""
-        context: LoopContext = kwargs.pop(CONTEXT, None) or LoopContext()
-        if isinstance(output, list) or AXPO_FIELD not in output.extra_fields:
+    ) -> Trajectory | None:
+        """Score the trajectory and return it; `_publish` puts it into the batch once its group has been explored.
+
+        In validation it is published at once: AXPO never resamples there.
+        """
+        if not isinstance(output, Trajectory):
             if validate:
                 return await super()._agent_loop_postprocess(output, validate, **kwargs)
             raise ValueError(
-                f"AXPO: got an agent loop without an AXPO episode, expected {agent_loop.LOOP_NAME} or a subclass; "
+                f"AXPO: got the output of another agent loop, expected {agent_loop.LOOP_NAME} or a subclass; "
                 f"set actor_rollout_ref.rollout.agent.default_agent_loop={agent_loop.LOOP_NAME} and drop other agent "
                 "names from the dataset's agent_name column"
             )
-        episode = output.extra_fields.pop(AXPO_FIELD)
+        await self._score(output, validate, kwargs)
+        return await super()._agent_loop_postprocess(output, validate, **kwargs) if validate else output
+
+    # ------------------------------ a session ------------------------------
+
+    async def _run_session(self, group: RunningGroup, run: Any, sample: dict[str, Any]) -> None:
+        """Sample and score; the last session of the group to end publishes all of them."""
+        try:
+            with running_in(LoopContext(shared=group.shared)):
+                group.trajectories[sample["session_id"]] = await run(**sample)
+        finally:
+            group.ended += 1
+            if group.ended == group.size:
+                await self._finish(group, run)
+        await group.published.wait()
+
+    async def _score(self, output: Trajectory, validate: bool, sample: dict[str, Any]) -> None:
+        """The reward. What cannot become a row fails here, where it costs a session or a prefix, and not later, while
+        its group is published."""
         if not validate:
-            self.groups[kwargs["uid"]].keep_features(self.features, output, episode)
-        # What cannot become a row fails here, where it costs a session or a prefix, not while its group is published.
-        # verl's scoring computes the row's features and positions; a loop that scores itself goes past it
-        if output.reward_score is not None and not validate:
-            self._compute_row(output)
-        await self._compute_score([output], kwargs=kwargs)
-        session = Session(output=output, kwargs=kwargs, episode=episode, resume=context.resume)
-        # verl's own validation reports what stands here beside the score
+            self.groups[sample["uid"]].keep_features(self.features, output)
+            # verl's scoring computes the row's features and positions; a loop that scores itself goes past it
+            if output.reward_score is not None:
+                self._compute_row(output)
+        await self._compute_score([output], kwargs=sample)
         info = output.extra_fields.setdefault("reward_extra_info", {})
-        info["uses_tool"] = float(episode.prefix_len is not None)
-        info["infra_failure"] = float(session.status is Status.INFRA_FAILURE)
+        if info.get("infra_failure", False):  # the reward could not be computed: that is no fault of the policy
+            output.status = Status.INFRA_FAILURE
+        # verl's own validation reports what stands here next to the score
+        info["uses_tool"] = float(output.prefix_len is not None)
+        info["infra_failure"] = float(output.status is Status.INFRA_FAILURE)
         if validate:  # verl draws the uid anew each time: this pairs the question with that of another training
-            info["question"] = f"{kwargs.get('data_source')}/{kwargs.get('index')}"
-        return await super()._agent_loop_postprocess(output, validate, **kwargs) if validate else session
+            info["question"] = f"{sample.get('data_source')}/{sample.get('index')}"
 
     def _compute_multi_modal_inputs(self, output: AgentLoopOutput, input_ids: Any) -> dict[str, Any]:
         """verl's, once for the rows that have the question's images only, and checked: features that do not match the
@@ -141,7 +148,7 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
         compute = partial(super()._compute_multi_modal_inputs, output, input_ids)
         media = output.multi_modal_data or {}
         only_images = media.get("images") and not media.get("videos") and not media.get("audios")
-        inputs: dict[str, Any] = self.features(media["images"], compute) if only_images else compute()
+        inputs: dict[str, Any] = self.features.features(media["images"], compute) if only_images else compute()
         check_image_features(self.processor, inputs, input_ids)
         return inputs
 
@@ -151,86 +158,74 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
         inputs = self._compute_multi_modal_inputs(output, input_ids)
         self._compute_position_ids(input_ids.unsqueeze(0), torch.ones_like(input_ids).unsqueeze(0), inputs)
 
-    # ------------------------------ a settled group ------------------------------
+    # ------------------------------ a group whose sessions have ended ------------------------------
 
-    async def _finish(self, group: GroupRun, uid: str, run: Any) -> None:
+    async def _finish(self, group: RunningGroup, run: Any) -> None:
         """Explore the group if all of it is there, then publish what there is."""
-        resampled: tuple[Resampled, ...] = ()
+        continuations: tuple[Rollout, ...] = ()
         try:
-            if len(group.sessions) == group.size:
-                await self._measure_entropies(group, uid)
-                resampled = await explore(
-                    group.as_rollouts(uid),
+            if len(group.trajectories) == group.size:
+                await self._measure_entropies(group)
+                continuations = await explore(
+                    group.rollouts(),
                     self.axpo,
                     allocate=partial(self._allocate, group),
                     resample=partial(self._resample, group, run),
                 )
-            await self._publish(group, resampled)
+            await self._publish(group, {rollout.source for rollout in continuations})
         finally:
             group.published.set()
 
-    async def _allocate(self, group: GroupRun, uid: str, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    async def _allocate(self, group: RunningGroup, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
         group.reported = True
-        return tuple(await self.coordinator.allocate.remote(uid, candidates))
+        return tuple(await self.coordinator.allocate.remote(group.uid, candidates))
 
-    async def _resample(self, group: GroupRun, run: Any, candidate: Candidate) -> list[Rollout]:
+    async def _resample(self, group: RunningGroup, run: Any, candidate: Candidate) -> list[Rollout]:
         """K scored continuations of a candidate; raises if any of them does, which drops the candidate."""
-        source, count = group.sessions[candidate.session], self.axpo.num_continuations
-        context = LoopContext(resume=continuation_of(source, self.axpo), shared=group.shared)
-        # Session ids behind the ordinary ones, a function of source and k alone: keys and seeds do not depend on timing
+        source, count = group.trajectories[candidate.session], self.axpo.num_continuations
+        # Session ids after the ordinary ones, a function of source and k alone: keys and seeds do not depend on timing
         first = group.size + candidate.session * count
-        sessions = await settled(
-            run(**{**source.kwargs, "session_id": first + k, CONTEXT: context}) for k in range(count)
-        )
+        with running_in(LoopContext(prefix=prefix_of(source, self.axpo), shared=group.shared)):
+            sampled = await gather_all(run(**{**source.sample, "session_id": first + k}) for k in range(count))
         # All that can fail about their rows fails here, where it costs the prefix; publishing is for the whole group
-        group.continuations[candidate.session] = await settled(
-            self._ready(session, candidate.session) for session in sessions
-        )
-        return [session.as_rollout() for session in sessions]
+        rows = await gather_all(self._row(continuation, source=candidate.session) for continuation in sampled)
+        group.continuations[candidate.session] = rows
+        return [row.rollout for _, row in rows]
 
-    async def _measure_entropies(self, group: GroupRun, uid: str) -> None:
-        """Those of the candidates and no others: each costs the server a pass over the context."""
-        rollouts = group.as_rollouts(uid)
+    async def _measure_entropies(self, group: RunningGroup) -> None:
+        """Of the candidates and no others: each costs the server a pass over the context."""
+        rollouts = group.rollouts()
         if self.axpo.uncertainty != "entropy" or not is_triggered(rollouts, self.axpo):
             return
-        candidates = [group.sessions[rollout.session] for rollout in subgroup(rollouts, self.axpo)]
-        entropies = await settled(mean_entropy(self.llm_client, candidate) for candidate in candidates)
+        candidates = [group.trajectories[rollout.session] for rollout in subgroup(rollouts, self.axpo)]
+        entropies = await gather_all(mean_entropy(self.llm_client, candidate) for candidate in candidates)
         for candidate, entropy in zip(candidates, entropies, strict=True):
-            group.sessions[candidate.session_id] = replace(candidate, entropy=entropy)
+            candidate.entropy = entropy
 
-    async def _publish(self, group: GroupRun, resampled: Sequence[Resampled]) -> None:
-        selected = {one.candidate.session for one in resampled}
-        extra = [self._put(row) for source in selected for row in group.continuations[source]]
-        await settled([*(self._publish_rollout(one, selected) for one in group.sessions.values()), *extra])
+    async def _publish(self, group: RunningGroup, sources: set[int | None]) -> None:
+        async def put_rollout(trajectory: Trajectory) -> None:
+            await self._put(await self._row(trajectory, selected=trajectory.session in sources))
 
-    async def _publish_rollout(self, session: Session, selected: Collection[int]) -> None:
-        await self._put(await self._ready(session, selected=session.session_id in selected))
+        resampled = [row for source in sources if source is not None for row in group.continuations[source]]
+        await gather_all([*map(put_rollout, group.trajectories.values()), *map(self._put, resampled)])
 
-    async def _ready(self, session: Session, source: int | None = None, *, selected: bool = False) -> ReadyRow:
-        """The row of an ordinary rollout, or of a continuation of session `source`."""
-        rollout = session.as_rollout()
-        row = Row(
-            uid=session.kwargs["uid"],
-            session=session.session_id,
-            reward=rollout.reward,
-            kind=Kind.ROLLOUT if source is None else Kind.RESAMPLE,
-            source_session=source,
-            status=rollout.status,
+    async def _row(self, trajectory: Trajectory, source: int | None = None, *, selected: bool = False) -> Row:
+        """The row of a rollout, or of a continuation of session `source`."""
+        trained = trained_part(trajectory, self.axpo, selected=selected, continues=source is not None)
+        return trained, await batch_row(
+            trajectory,
+            trained,
+            source=source,
             selected=selected,
+            tokenizer=self.tokenizer,
+            trace_dir=self.axpo.trace_dir,
         )
-        output = publishable(session, row, self.axpo)
-        batch_row = BatchRow(
-            row=row,
-            rollout=rollout,
-            episode=session.episode,
-            grpo_tokens=sum(session.output.response_mask) if source is None and usable([rollout]) else 0,
-            response_len=len(session.output.response_ids),
-            transcript=await transcribe(session, output, self.tokenizer, self.axpo.trace_dir),
-        )
-        return ReadyRow(output=output, kwargs=session.kwargs, row=batch_row)
 
-    async def _put(self, ready: ReadyRow) -> None:
-        await super()._agent_loop_postprocess(ready.output, False, **ready.kwargs, **{AXPO_FIELD: ready.row.pack()})
+    async def _put(self, row: Row) -> None:
+        """Into verl's batch, as verl publishes a session."""
+        trained, known = row
+        fields = {**trained.sample, AXPO_FIELD: known.pack()}
+        await super()._agent_loop_postprocess(trained, False, **fields)
 
 
 class AxpoAgentLoopManager(AgentLoopManagerTQ):
@@ -245,7 +240,7 @@ class AxpoAgentLoopManager(AgentLoopManagerTQ):
 
     async def _init_agent_loop_workers(self) -> None:
         await super()._init_agent_loop_workers()
-        await asyncio.gather(*(one.set_coordinator.remote(self.coordinator) for one in self.agent_loop_workers))
+        await asyncio.gather(*(worker.set_coordinator.remote(self.coordinator) for worker in self.agent_loop_workers))
 
     def generate_sequences(self, prompts: TensorDict) -> None:
         """Open the budget of these prompts, then dispatch them as verl does."""

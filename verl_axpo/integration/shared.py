@@ -2,27 +2,30 @@
 
 verl does each of these for every row, twice where a reward is computed; with N rollouts and K continuations of an image
 that is most of a worker's time.
+
+    worker: `running_in(LoopContext(...))` -> verl -> agent loop: `loop_context()`
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from verl_axpo.integration.turn_client import Resume
+from verl_axpo.integration.turn_client import Prefix
 
 T = TypeVar("T")
-CONTEXT = "axpo_context"  # the keyword under which a worker hands a `LoopContext` to its agent loop
 
 
-class Once:
-    """Runs each named coroutine once; who asks later, or meanwhile, gets the same result (or the same error)."""
+class SharedWork:
+    """Coroutines that run once for a whole group; callers that come later, or meanwhile, get the same result."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, asyncio.Future[Any]] = {}
 
-    async def __call__(self, name: str, compute: Callable[[], Awaitable[T]]) -> T:
+    async def result(self, name: str, compute: Callable[[], Awaitable[T]]) -> T:
+        """What `compute` returned, or raised, for the first caller that gave this name."""
         if name not in self._tasks:
             self._tasks[name] = asyncio.ensure_future(compute())
         # Shielded: a trajectory that is cancelled must not cancel what the others wait for
@@ -32,17 +35,35 @@ class Once:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopContext:
-    """What a worker tells the agent loop beyond the sample: where to resume from, and what the group shares."""
+    """What the worker tells an agent loop beyond the sample: the prefix to start from, and what the group shares."""
 
-    resume: Resume | None = None
-    shared: Once = field(default_factory=Once)
+    prefix: Prefix | None = None
+    shared: SharedWork = field(default_factory=SharedWork)
 
 
-class FeatureMemo:
+_context: ContextVar[LoopContext | None] = ContextVar("axpo_loop_context", default=None)
+
+
+@contextmanager
+def running_in(context: LoopContext) -> Iterator[None]:
+    """Within, agent loops that this task runs see `context`; verl's call in between has no room for it."""
+    token = _context.set(context)
+    try:
+        yield
+    finally:
+        _context.reset(token)
+
+
+def loop_context() -> LoopContext | None:
+    """What the worker told; None outside training, where nothing is resampled or shared."""
+    return _context.get()
+
+
+class FeatureCache:
     """The processor's output for a question's own images, kept while its group runs.
 
-    Lists are compared by the identity of their images. One with a tool's image in it belongs to a single row, so that
-    nothing would ever ask for it again; at two million pixels an image it would hold 46 MiB until it was pushed out.
+    Lists are compared by the identity of their images. A list with a tool's image belongs to a single row: nothing
+    would ask for it again, and at two million pixels an image it would hold 46 MiB until it was pushed out.
     """
 
     def __init__(self) -> None:
@@ -58,15 +79,15 @@ class FeatureMemo:
         finally:
             self._kept.pop(key, None)  # questions without images share the empty key
 
-    def __call__(self, images: Sequence[Any], compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def features(self, images: Sequence[Any], compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """`compute()`, or its earlier result for the same images; a new dict each time, for verl takes keys out."""
         key = _identities(images)
         if key not in self._kept:
             return compute()
-        known = self._kept[key]
-        if known is None:
-            known = self._kept[key] = compute()
-        return dict(known)
+        kept = self._kept[key]
+        if kept is None:
+            kept = self._kept[key] = compute()
+        return dict(kept)
 
 
 def _identities(images: Sequence[Any]) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
 """verl's synchronous V1 trainer with AXPO's rows in the batch: their advantages, weights, metrics and trace.
 
-    sampled batch -> balance, deal -> lineage of its rows -> estimator -> weights -> update in GRPO's mini-batches
+    sampled batch -> balance, deal -> its rows announced -> estimator -> weights -> update in GRPO's mini-batches
 
 Nothing of verl's trainer is copied: each override adds to what `super()` does, and does nothing when no row is AXPO's.
 """
@@ -8,6 +8,7 @@ Nothing of verl's trainer is copied: each override adds to what `super()` does, 
 import math
 from collections.abc import Callable, Sequence
 from copy import copy
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,14 +23,13 @@ from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 from verl.utils import tensordict_utils as tu
 
 from verl_axpo.core.config import AxpoConfig
-from verl_axpo.core.types import Kind, Status
+from verl_axpo.core.types import Status
+from verl_axpo.integration.batch_row import AXPO_FIELD, BatchRow
 from verl_axpo.integration.coordinator import Decisions
-from verl_axpo.integration.estimator import lineage
-from verl_axpo.integration.lineage import AXPO_FIELD, BatchRow
+from verl_axpo.integration.estimator import announced
 from verl_axpo.integration.lost import check_lost, failed_sessions
 from verl_axpo.integration.mini_batches import count_grpo_tokens, dealt, session_of, split_evenly
-from verl_axpo.integration.records import StepData, step_summary, trajectory_records
-from verl_axpo.integration.step_metrics import batch_metrics, length_metrics
+from verl_axpo.integration.step_report import batch_metrics, finished_records, length_metrics, step_summary
 from verl_axpo.tools.parser import TAGS
 from verl_axpo.trace.writer import TraceWriter
 
@@ -51,7 +51,8 @@ class AxpoTrainer(PPOTrainerSync):
         self.questions: list[str] = []  # uids of the step, in batch order
         self.fetched: dict[int, int] = {}  # step -> prompts fetched for it
         self.has_extra_rows = False
-        self.lengths: list[int] = []  # of the ordinary rollouts, in tokens
+        self.rows: list[BatchRow | None] = []  # of the step, in batch order; None for verl's padding
+        self.advantages_R = torch.empty(0)  # of the same rows
         self.expected, self.failed_sessions = 0, 0  # ordinary rollouts of the batch that was sampled last
         self.trace = TraceWriter(self.axpo.trace_dir) if self.axpo.trace_dir else None
 
@@ -151,20 +152,20 @@ class AxpoTrainer(PPOTrainerSync):
     # ------------------------------ advantages and update ------------------------------
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
-        rows = read_rows(batch)
-        infra = sum(
-            row is not None and row.row.kind is Kind.ROLLOUT and row.row.status is Status.INFRA_FAILURE for row in rows
-        )
+        self.rows = read_rows(batch)
+        ordinary = [row.rollout for row in self.rows if row is not None and row.rollout.source is None]
+        infra = sum(rollout.status is Status.INFRA_FAILURE for rollout in ordinary)
         self._check_lost(f"step {self.global_steps}", infra=infra)
-        with lineage([None if row is None else row.row for row in rows]) as known:
+        with announced([None if row is None else row.rollout for row in self.rows]) as announcement:
             result = super()._compute_advantage(batch, metrics)
+        self.advantages_R = announcement.advantages_R
         if self.has_extra_rows and self.config.actor_rollout_ref.actor.loss_agg_mode == "token-mean":
-            count_grpo_tokens(batch, rows)
-        self.lengths = [row.response_len for row in rows if row is not None and row.row.kind is Kind.ROLLOUT]
-        self._report(batch, rows, known.advantages_R, metrics)
+            count_grpo_tokens(batch, self.rows)
         return result
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
+        """verl's, in GRPO's number of updates. The trace of the step is written meanwhile, and is there if it fails."""
+        self._write_trace(batch)
         if not self.has_extra_rows:
             return super()._update_actor(batch, metrics)
         with split_evenly(self.actor_rollout_wg, self.num_updates):
@@ -172,29 +173,46 @@ class AxpoTrainer(PPOTrainerSync):
 
     # ------------------------------ what happened ------------------------------
 
-    def _report(
-        self, batch: KVBatchMeta, rows: Sequence[BatchRow | None], advantages_R: torch.Tensor, metrics: dict[str, Any]
-    ) -> None:
-        decisions: Decisions = ray.get(self.agent_loop_manager.coordinator.decisions.remote(self.questions))
-        data = StepData(
-            step=self.global_steps,
-            config=self.axpo,
-            questions=self.questions or list(dict.fromkeys(row.row.uid for row in rows if row is not None)),
+    @property
+    def step_rows(self) -> list[BatchRow]:
+        """The rows of the step without verl's padding."""
+        return [row for row in self.rows if row is not None]
+
+    @property
+    def uids(self) -> list[str]:
+        """The step's questions in batch order."""
+        return self.questions or list(dict.fromkeys(row.rollout.uid for row in self.step_rows))
+
+    def _axpo_metrics(self) -> dict[str, float]:
+        return batch_metrics(self.step_rows, self.axpo, questions=self.uids, rollouts_per_question=self.num_rollouts)
+
+    def _write_trace(self, batch: KVBatchMeta) -> None:
+        if self.trace is None:
+            return
+        advantages = [
+            advantage for advantage, row in zip(self.advantages_R.tolist(), self.rows, strict=True) if row is not None
+        ]
+        records = finished_records(
+            self.step_rows, advantages, read_entropies(batch, self.rows), self.axpo, step=self.global_steps,
+            questions=self.uids,
+        )  # fmt: skip
+        decisions: Decisions = ray.get(self.agent_loop_manager.coordinator.decisions.remote(self.uids))
+        summary = step_summary(
+            self.global_steps,
+            self.axpo,
+            decisions,
+            self._axpo_metrics(),
+            questions=self.uids,
             rollouts_per_question=self.num_rollouts,
-            rows=[row for row in rows if row is not None],
-            advantages=[one for one, row in zip(advantages_R.tolist(), rows, strict=True) if row is not None],
-            decisions=decisions,
             normalize_std=self.config.algorithm.get("norm_adv_by_std_in_grpo", True),
             tags={tag: self.tokenizer.convert_tokens_to_ids(tag) for tag in TAGS},
         )
-        metrics.update(batch_metrics(data))
-        if self.trace is not None:
-            data.entropies = read_entropies(batch, rows)
-            self.trace.write_step(trajectory_records(data), step_summary(data, metrics))
+        self.trace.write_step(records, summary)
+        self.rows = [row and replace(row, record=None) for row in self.rows]  # its tokens are the writer's now
 
     def _compute_metrics(self, batch: KVBatchMeta, metrics: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        """verl's own keys are about the N ordinary rollouts only: resamples count as padding there, and the lengths are
-        those that sources had before they were cut."""
+        """AXPO's metrics, and verl's. Those are about the N ordinary rollouts only: continuations count as padding
+        there, and the lengths are those that sources had before they were cut."""
         ordinary = copy(batch)
         ordinary.tags = [
             {**tag, "is_padding": True} if session_of(key) >= self.num_rollouts else tag
@@ -202,7 +220,8 @@ class AxpoTrainer(PPOTrainerSync):
         ]
         super()._compute_metrics(ordinary, metrics, *args, **kwargs)
         if self.has_extra_rows:
-            metrics.update(length_metrics(self.lengths))
+            metrics.update(length_metrics([row.response_len for row in self.step_rows if row.rollout.source is None]))
+        metrics.update(self._axpo_metrics())
 
     def _save_checkpoint(self) -> None:
         """A checkpoint says that its step is done, so the step's trace is on disk before; else the step stops here."""

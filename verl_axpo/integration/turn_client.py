@@ -1,15 +1,15 @@
-"""The inference server as one trajectory sees it: requests get a seed and a limit, the first may start from a prefix.
+"""The inference server as a trajectory sees it: requests get a seed and a limit, the first may start from a prefix.
 
     ToolAgentLoop -> TurnClient.generate -> verl's LLMServerClient -> vLLM
 
-What the loop throws away (stop by length, cache hits, the request id) is kept here for the episode.
+The client keeps what the loop throws away: stop by length, cache hits, the request id.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-if TYPE_CHECKING:  # a resume is part of a row, which is unpacked in processes that need no server
+if TYPE_CHECKING:
     from verl.workers.rollout.replica import TokenOutput
 
 
@@ -20,16 +20,12 @@ class GenerateClient(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resume:
-    """Where a resample starts: its source's prefix (P tokens), on its source's server. P = 0 starts from scratch."""
+class Prefix:
+    """Where a continuation starts: its source's prefix (P tokens), on its source's server; P = 0: from scratch."""
 
     request_id: str
     token_ids: tuple[int, ...]  # (P,)
     logprobs: tuple[float, ...]  # (P,)
-
-    @property
-    def length(self) -> int:
-        return len(self.token_ids)
 
 
 class TurnClient:
@@ -39,8 +35,9 @@ class TurnClient:
         client: verl's client; shared by all trajectories of a worker.
         response_length: limit of the whole response, tool responses included, in tokens.
         seed: turn -> the request's seed, or None to let the engine draw freely.
-        resume: prefix of the first response. It is sent behind the prompt and returned in front of what was generated,
-            so that the loop sees an ordinary turn; the source's request id finds its server, and its prefix cache.
+        prefix: the beginning of the first response. It is sent after the prompt and returned in front of what was
+            generated, so that the loop sees an ordinary turn; the source's request id finds its server, and its prefix
+            cache.
     """
 
     def __init__(
@@ -49,14 +46,14 @@ class TurnClient:
         *,
         response_length: int,
         seed: Callable[[int], int | None],
-        resume: Resume | None = None,
+        prefix: Prefix | None = None,
     ) -> None:
-        self._client, self._response_length, self._seed, self._resume = client, response_length, seed, resume
-        self.request_id: str = resume.request_id if resume else ""
+        self._client, self._response_length, self._seed, self._prefix = client, response_length, seed, prefix
+        self.request_id: str = prefix.request_id if prefix else ""
         self.turn_lengths: list[int] = []  # tokens of each assistant turn, the prefix included
-        self.prefix_length = resume.length if resume else 0
+        self.given = len(prefix.token_ids) if prefix else 0  # tokens of the first turn that are not generated
         self.stopped_by_length = False
-        self.prompt_len = 0
+        self.prompt_len = 0  # tokens; `prompt_tokens` counts the prefix, too
         self.prompt_tokens = 0
         self.cached_tokens: int | None = None
 
@@ -68,8 +65,8 @@ class TurnClient:
         if first:
             self.prompt_len = len(prompt_ids)
             self.request_id = self.request_id or request_id
-        head = self._resume if first and self._resume else None
-        context = [*prompt_ids, *head.token_ids] if head else prompt_ids
+        prefix = self._prefix if first else None
+        context = [*prompt_ids, *prefix.token_ids] if prefix else prompt_ids
         limit = max(1, self._response_length - (len(context) - self.prompt_len))
         output = await self._client.generate(
             self.request_id,
@@ -81,7 +78,7 @@ class TurnClient:
             self.prompt_tokens = len(context)
             self.cached_tokens = output.extra_fields.get("num_cached_tokens")
         self.stopped_by_length = len(output.token_ids) >= limit
-        output = _behind(head, output) if head else output
+        output = _after(prefix, output) if prefix else output
         self.turn_lengths.append(len(output.token_ids))
         return output
 
@@ -90,6 +87,6 @@ class TurnClient:
         return {**sampling_params, "max_tokens": limit, **({} if seed is None else {"seed": seed})}
 
 
-def _behind(head: Resume, output: "TokenOutput") -> "TokenOutput":
-    logprobs = None if output.log_probs is None else [*head.logprobs, *output.log_probs]
-    return output.model_copy(update={"token_ids": [*head.token_ids, *output.token_ids], "log_probs": logprobs})
+def _after(prefix: Prefix, output: "TokenOutput") -> "TokenOutput":
+    logprobs = None if output.log_probs is None else [*prefix.logprobs, *output.log_probs]
+    return output.model_copy(update={"token_ids": [*prefix.token_ids, *output.token_ids], "log_probs": logprobs})

@@ -11,7 +11,7 @@ The formats are documented in `docs/trace.md`. Nothing here imports verl.
 
 from verl_axpo.image_store import store_image
 from verl_axpo.trace.reader import TracedStep, iter_records, iter_steps, list_steps, read_step
-from verl_axpo.trace.records import StepSummary, ToolCall, TrajectoryRecord, ranked_order
+from verl_axpo.trace.records import StepSummary, ToolCall, TrajectoryRecord
 from verl_axpo.trace.writer import TraceWriter
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "iter_records",
     "iter_steps",
     "list_steps",
-    "ranked_order",
     "read_step",
     "store_image",
 ]

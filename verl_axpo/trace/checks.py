@@ -32,9 +32,9 @@ SUMMARY_TYPES: dict[str, tuple[type, ...]] = {
 CANDIDATE_TYPES: dict[str, tuple[type, ...]] = {"uid": (str,), "session": (int,), "score": _NUMBER}
 
 
-def with_keys_of(cls: type[Any], values: Any) -> dict[str, Any]:
-    """`values`, refused unless it is an object with the fields of `cls`, of which the optional ones may be missing."""
-    expected = {field.name for field in fields(cls)}
+def with_keys_of(cls: type[Any], values: Any, *more: str) -> dict[str, Any]:
+    """`values`, refused unless it is an object with the fields of `cls` and `more`; optional fields may be missing."""
+    expected = {field.name for field in fields(cls)} | set(more)
     got = set(values) if isinstance(values, dict) else {f"a {type(values).__name__} instead of an object"}
     missing = expected - got - set(OPTIONAL)
     if missing or got - expected:

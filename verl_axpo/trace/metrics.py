@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from verl_axpo.core.metrics import PREFIX
-from verl_axpo.core.types import Kind
 from verl_axpo.trace.records import UNDECODABLE, ToolCall
 
 
@@ -20,32 +19,31 @@ def tool_metrics(calls: Iterable[ToolCall]) -> dict[str, float]:
     `errors` counts every call that did not succeed, `infra_failures` those of them that a service is to blame for.
 
     Args:
-        calls: of all rows of the step, rollouts and resamples, in any order.
+        calls: of all rows of the step, rollouts and continuations, in any order.
     """
     by_name: dict[str, list[ToolCall]] = defaultdict(list)
     for call in calls:
         by_name[_metric_name(call)].append(call)
     metrics: dict[str, float] = {}
-    for name, some in by_name.items():
-        metrics[f"{PREFIX}tool/{name}/calls"] = float(len(some))
-        metrics[f"{PREFIX}tool/{name}/errors"] = float(sum(not call.ok for call in some))
-        metrics[f"{PREFIX}tool/{name}/infra_failures"] = float(sum(call.infra for call in some))
-        metrics[f"{PREFIX}tool/{name}/seconds"] = sum(call.seconds for call in some) / len(some)
+    for name, calls_of_tool in by_name.items():
+        metrics[f"{PREFIX}tool/{name}/calls"] = float(len(calls_of_tool))
+        metrics[f"{PREFIX}tool/{name}/errors"] = float(sum(not call.ok for call in calls_of_tool))
+        metrics[f"{PREFIX}tool/{name}/infra_failures"] = float(sum(call.infra for call in calls_of_tool))
+        metrics[f"{PREFIX}tool/{name}/seconds"] = sum(call.seconds for call in calls_of_tool) / len(calls_of_tool)
     return metrics
 
 
-def token_metrics(generated: Iterable[tuple[Kind, int]]) -> dict[str, float]:
-    """`extra_tokens_ratio`: generated tokens of resamples over those of rollouts; nothing where those are none.
+def token_metrics(generated: Iterable[tuple[bool, int]]) -> dict[str, float]:
+    """`extra_tokens_ratio`: generated tokens of continuations over those of rollouts; nothing where those are none.
 
     Args:
-        generated: per row its kind and the tokens that were generated for it, so without the prefix of a resample.
+        generated: per row whether it is a continuation, and the tokens that were generated for it, so without a
+            continuation's prefix.
     """
-    tokens = {Kind.ROLLOUT: 0, Kind.RESAMPLE: 0}
-    for kind, number in generated:
-        tokens[kind] += number
-    if not tokens[Kind.ROLLOUT]:
-        return {}
-    return {f"{PREFIX}extra_tokens_ratio": tokens[Kind.RESAMPLE] / tokens[Kind.ROLLOUT]}
+    tokens = {False: 0, True: 0}
+    for continues, number in generated:
+        tokens[continues] += number
+    return {f"{PREFIX}extra_tokens_ratio": tokens[True] / tokens[False]} if tokens[False] else {}
 
 
 def _metric_name(call: ToolCall) -> str:

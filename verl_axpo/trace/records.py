@@ -6,15 +6,14 @@ The field names and their meaning are the file format (`docs/trace.md`); whoever
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from itertools import chain, zip_longest
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 
 from verl_axpo.core.config import AxpoConfig
-from verl_axpo.core.types import Candidate, Kind, Rollout, Row, Status
+from verl_axpo.core.types import Candidate, Rollout, Status
 from verl_axpo.trace.checks import (
     CALL_TYPES,
     CANDIDATE_TYPES,
@@ -53,6 +52,7 @@ class ToolCall:
 class TrajectoryRecord:
     """One trajectory of a step, tokens and outcome. T response tokens; sequences may be lists or NumPy arrays.
 
+    A continuation names its source in `source_session`, and the file calls it `"kind": "resample"`; a rollout has none.
     `response_ids` is the whole response, also for a selected source whose training row is cut at its prefix.
     `logprobs` has None on the tokens that the policy did not generate (tool responses).
     `turn_lengths` are the tokens of each assistant turn as the engine returned them, a resample's prefix included:
@@ -63,7 +63,6 @@ class TrajectoryRecord:
     step: int
     uid: str
     session: int
-    kind: Kind = Kind.ROLLOUT
     source_session: int | None = None
     selected: bool = False
     status: Status = Status.OK
@@ -90,13 +89,18 @@ class TrajectoryRecord:
     turn_lengths: Sequence[int] | None = None
 
     @property
+    def kind(self) -> Literal["rollout", "resample"]:
+        """As the file names it: one of the N rollouts, or a continuation of a prefix."""
+        return "rollout" if self.source_session is None else "resample"
+
+    @property
     def uses_tool(self) -> bool:
         """Whether the policy emitted a tool call, well formed or not."""
         return self.prefix_len is not None
 
     def to_json(self) -> bytes:
         """One line of JSON without its line end."""
-        values = _values(self)
+        values = _values(self, self.kind)
         try:
             return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)
         except TypeError:  # a policy, a tool or a data set wrote it: whatever it is, it must not stop the run
@@ -105,9 +109,12 @@ class TrajectoryRecord:
 
     @classmethod
     def from_json(cls, line: bytes | str) -> "TrajectoryRecord":
-        """Raises ValueError for anything but one record with exactly the fields above, each of its type."""
-        values = with_keys_of(cls, orjson.loads(line))
+        """Raises ValueError for anything but a record with exactly the file's fields, each of its type."""
+        values = with_keys_of(cls, orjson.loads(line), "kind")
         check_types(values, RECORD_TYPES)
+        kind = "rollout" if values["source_session"] is None else "resample"
+        if values.pop("kind") != kind:
+            raise ValueError(f"kind: expected {kind}, for source_session is {values['source_session']}")
         check_elements(values, "images", str)
         check_elements(values, "turn_lengths", int)
         span = values["tool_call_span"]
@@ -116,7 +123,6 @@ class TrajectoryRecord:
         return cls(
             **values
             | {
-                "kind": Kind(values["kind"]),
                 "status": Status(values["status"]),
                 "reward": float(values["reward"]),
                 "advantage": float(values["advantage"]),
@@ -126,26 +132,16 @@ class TrajectoryRecord:
         )
 
     def as_rollout(self) -> Rollout:
-        """What the trigger and the ranking see of this trajectory."""
+        """What the algorithm decides on."""
         return Rollout(
+            uid=self.uid,
             session=self.session,
             reward=self.reward,
             uses_tool=self.uses_tool,
             status=self.status,
             confidence=self.confidence,
             entropy=self.entropy,
-        )
-
-    def as_row(self) -> Row:
-        """What the advantages see. Raises ValueError where kind, source_session and selected contradict each other."""
-        return Row(
-            uid=self.uid,
-            session=self.session,
-            reward=self.reward,
-            kind=self.kind,
-            source_session=self.source_session,
-            status=self.status,
-            selected=self.selected,
+            source=self.source_session,
         )
 
 
@@ -197,20 +193,6 @@ class StepSummary:
         )
 
 
-def ranked_order(ranked: Mapping[str, Sequence[Candidate]]) -> tuple[Candidate, ...]:
-    """Every question's ranked candidates in the order in which a budget reaches them.
-
-    Breadth-first: all first-ranked ones, then all second-ranked ones, ...; inside a level lowest score first, ties by
-    the order of the questions in `ranked`.
-    """
-    levels = zip_longest(*ranked.values())
-    return tuple(
-        chain.from_iterable(
-            sorted((one for one in level if one is not None), key=lambda one: one.score) for level in levels
-        )
-    )
-
-
 def without_tokens(line: bytes) -> bytes:
     """A record's line with empty token arrays: a tenth of it, and found without parsing the rest.
 
@@ -223,8 +205,13 @@ def without_tokens(line: bytes) -> bytes:
     return b"".join([*pieces, line[at:]])
 
 
-def _values(record: TrajectoryRecord | StepSummary) -> dict[str, Any]:
-    values = {field.name: getattr(record, field.name) for field in fields(record)}
+def _values(record: "TrajectoryRecord | StepSummary", kind: str | None = None) -> dict[str, Any]:
+    """The fields as the file has them; the file of a step names the `kind` of a row after its session."""
+    values: dict[str, Any] = {}
+    for field_ in fields(record):
+        values[field_.name] = getattr(record, field_.name)
+        if kind is not None and field_.name == "session":
+            values["kind"] = kind
     return {name: value for name, value in values.items() if name not in OPTIONAL or value is not None}
 
 

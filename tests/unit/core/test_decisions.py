@@ -8,22 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verl_axpo.core.budget import allocate, max_prefixes
+from verl_axpo.core.budget import allocate, max_prefixes, ranked_order
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.core.ranking import rank
 from verl_axpo.core.trigger import is_triggered, subgroup
-from verl_axpo.core.types import Candidate, Group, Kind, Rollout, Row, Status
+from verl_axpo.core.types import Candidate, Rollout, Status
 
 AXPO = AxpoConfig()
 NO_TOOL = AxpoConfig(target="no_tool", prefix="scratch", uncertainty="random")
 
 
 def rollout(session: int, reward: float, *, tool: bool = True, **kwargs: Any) -> Rollout:
-    return Rollout(session=session, reward=reward, uses_tool=tool, **kwargs)
-
-
-def group(*rollouts: Rollout, uid: str = "q") -> Group:
-    return Group(uid=uid, rollouts=rollouts)
+    return Rollout(uid="q", session=session, reward=reward, uses_tool=tool, **kwargs)
 
 
 @pytest.mark.parametrize(
@@ -43,26 +39,27 @@ def group(*rollouts: Rollout, uid: str = "q") -> Group:
 def test_a_group_triggers_when_its_tool_using_rollouts_are_there_and_all_wrong(
     rollouts: list[Rollout], expected: bool
 ) -> None:
-    assert is_triggered(group(*rollouts), AXPO) is expected
+    assert is_triggered(rollouts, AXPO) is expected
 
 
 def test_threshold_budget_and_target_decide_the_trigger() -> None:
-    half_right = group(rollout(0, 0.5), rollout(1, 0, tool=False))
+    half_right = [rollout(0, 0.5), rollout(1, 0, tool=False)]
     assert not is_triggered(half_right, AxpoConfig(correct_threshold=0.5))
     assert is_triggered(half_right, AXPO)
     assert not is_triggered(half_right, AxpoConfig(budget=0))
     assert is_triggered(half_right, NO_TOOL)
-    assert [one.session for one in subgroup(half_right, NO_TOOL)] == [1]
+    assert [member.session for member in subgroup(half_right, NO_TOOL)] == [1]
 
 
 def test_ranking_puts_the_least_confident_first_and_ties_by_session() -> None:
-    failed = group(rollout(0, 0, confidence=0.9), rollout(3, 0, confidence=0.4), rollout(2, 0, confidence=0.4))
-    assert [(one.session, one.score) for one in rank(failed, AXPO)] == [(2, 0.4), (3, 0.4), (0, 0.9)]
+    failed = [rollout(0, 0, confidence=0.9), rollout(3, 0, confidence=0.4), rollout(2, 0, confidence=0.4)]
+    assert [(candidate.session, candidate.score) for candidate in rank(failed, AXPO)] == [(2, 0.4), (3, 0.4), (0, 0.9)]
 
 
 def test_ranking_by_entropy_puts_the_highest_first() -> None:
-    failed = group(rollout(0, 0, entropy=0.1), rollout(1, 0, entropy=2.5))
-    assert [(one.session, one.score) for one in rank(failed, AxpoConfig(uncertainty="entropy"))] == [
+    failed = [rollout(0, 0, entropy=0.1), rollout(1, 0, entropy=2.5)]
+    ranked = rank(failed, AxpoConfig(uncertainty="entropy"))
+    assert [(candidate.session, candidate.score) for candidate in ranked] == [
         (1, -2.5),
         (0, -0.1),
     ]
@@ -70,24 +67,25 @@ def test_ranking_by_entropy_puts_the_highest_first() -> None:
 
 def test_random_ranking_depends_on_seed_question_and_session_alone() -> None:
     config = AxpoConfig(uncertainty="random")
-    forward = group(*(rollout(n, 0) for n in range(8)))
-    backward = group(*reversed(forward.rollouts))
+    forward = [rollout(n, 0) for n in range(8)]
+    backward = forward[::-1]
     assert rank(forward, config) == rank(backward, config)
-    orders = {tuple(one.session for one in rank(forward, AxpoConfig(uncertainty="random", seed=s))) for s in range(20)}
+    seeded = [AxpoConfig(uncertainty="random", seed=seed) for seed in range(20)]
+    orders = {tuple(candidate.session for candidate in rank(forward, config)) for config in seeded}
     assert len(orders) > 10
-    assert all(0 <= one.score < 1 for one in rank(forward, config))
+    assert all(0 <= candidate.score < 1 for candidate in rank(forward, config))
 
 
 def test_nothing_is_ranked_without_a_trigger_and_infra_failures_never_are() -> None:
-    assert rank(group(rollout(0, 1, confidence=0.5)), AXPO) == ()
-    failed = group(rollout(0, 0, confidence=0.5), rollout(1, 0, confidence=0.1, status=Status.INFRA_FAILURE))
-    assert [one.session for one in rank(failed, AXPO)] == [0]
+    assert rank([rollout(0, 1, confidence=0.5)], AXPO) == ()
+    failed = [rollout(0, 0, confidence=0.5), rollout(1, 0, confidence=0.1, status=Status.INFRA_FAILURE)]
+    assert [candidate.session for candidate in rank(failed, AXPO)] == [0]
 
 
 @pytest.mark.parametrize("missing", [None, math.nan])
 def test_a_missing_score_is_named(missing: float | None) -> None:
     with pytest.raises(ValueError, match=r"question q, session 5: got confidence=.*log-probabilities"):
-        rank(group(rollout(5, 0, confidence=missing)), AXPO)
+        rank([rollout(5, 0, confidence=missing)], AXPO)
 
 
 @pytest.mark.parametrize(
@@ -113,6 +111,7 @@ def test_allocation_is_breadth_first_then_by_score() -> None:
 
     ranked = {"a": ranking("a", 0.1, 0.2, 0.3), "b": ranking("b", 0.9), "c": (), "d": ranking("d", 0.5, 0.6)}
     # level 0: a 0.1, d 0.5, b 0.9; level 1: a 0.2, d 0.6; level 2: a 0.3
+    assert [candidate.uid for candidate in ranked_order(ranked)] == ["a", "d", "b", "a", "d", "a"]
     counts = [{uid: len(some) for uid, some in allocate(ranked, limit).items()} for limit in range(8)]
     assert counts[0] == {"a": 0, "b": 0, "c": 0, "d": 0}
     assert counts[2] == {"a": 1, "b": 0, "c": 0, "d": 1}
@@ -205,16 +204,3 @@ def test_every_key_is_read() -> None:
 def test_a_bad_configuration_says_what_to_do(mapping: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         AxpoConfig.from_mapping(mapping)
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"kind": Kind.RESAMPLE},
-        {"source_session": 1},
-        {"kind": Kind.RESAMPLE, "source_session": 1, "selected": True},
-    ],
-)
-def test_a_row_is_a_rollout_or_a_resample(fields: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="a resample has a source_session"):
-        Row(uid="q", session=0, reward=0.0, **fields)

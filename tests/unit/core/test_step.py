@@ -2,27 +2,29 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from verl_axpo.core.budget import allocate, max_prefixes
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.core.metrics import step_metrics
-from verl_axpo.core.step import Resampled, explore
-from verl_axpo.core.types import Candidate, Group, Rollout, Status
+from verl_axpo.core.step import explore
+from verl_axpo.core.types import Candidate, Rollout, Status
 
 AXPO = AxpoConfig(budget=0.5, num_continuations=2)
 
 
-def group(uid: str, *rollouts: tuple[float, bool, float]) -> Group:
+Groups = Sequence[Sequence[Rollout]]
+
+
+def group(uid: str, *rollouts: tuple[float, bool, float]) -> list[Rollout]:
     """Rollouts as (reward, uses_tool, confidence)."""
-    return Group(
-        uid=uid,
-        rollouts=tuple(
-            Rollout(session=n, reward=reward, uses_tool=tool, confidence=confidence if tool else None)
-            for n, (reward, tool, confidence) in enumerate(rollouts)
-        ),
-    )
+    return [
+        Rollout(uid=uid, session=n, reward=reward, uses_tool=tool, confidence=confidence if tool else None)
+        for n, (reward, tool, confidence) in enumerate(rollouts)
+    ]
 
 
 # B = 3, N = 4, r = 1/2, K = 2: at most floor(6 / 2) = 3 prefixes, for the four candidates of questions a and b
@@ -32,8 +34,15 @@ C = group("c", (1, True, 0.1), (0, True, 0.2), (0, False, 0), (1, False, 0))  # 
 STEP = [A, B, C]
 
 
-def continuation(reward: float, status: Status = Status.OK) -> Rollout:
-    return Rollout(session=-1, reward=reward, uses_tool=True, status=status)
+def continuation(reward: float, status: Status = Status.OK, uid: str = "a", source: int = 1) -> Rollout:
+    """Of `source`; what the host below returns belongs to the candidate that it was asked for."""
+    return Rollout(uid=uid, session=-1, reward=reward, uses_tool=True, status=status, source=source)
+
+
+def metrics_of(groups: Groups, resampled: Sequence[Rollout], *, questions: Sequence[str] = ()) -> dict[str, float]:
+    uids = list(questions or (members[0].uid for members in groups))
+    rollouts = [rollout for members in groups for rollout in members]
+    return step_metrics([*rollouts, *resampled], AXPO, questions=uids, rollouts_per_question=4)
 
 
 class Host:
@@ -57,35 +66,47 @@ class Host:
         outcome = self.outcomes.get((candidate.uid, candidate.session), [continuation(0), continuation(0)])
         if isinstance(outcome, Exception):
             raise outcome
-        return outcome
+        if outcome is None:
+            return None
+        return [replace(rollout, uid=candidate.uid, source=candidate.session) for rollout in outcome]
 
 
-async def run(host: Host, groups: Sequence[Group], config: AxpoConfig = AXPO) -> list[Resampled]:
+async def run(host: Host, groups: Groups, config: AxpoConfig = AXPO) -> list[Rollout]:
     explored = await asyncio.wait_for(
-        asyncio.gather(*(explore(g, config, allocate=host.allocate, resample=host.resample) for g in groups)), timeout=5
+        asyncio.gather(
+            *(
+                explore(members, config, allocate=partial(host.allocate, members[0].uid), resample=host.resample)
+                for members in groups
+            )
+        ),
+        timeout=5,
     )
-    return [one for some in explored for one in some]
+    return [rollout for continuations in explored for rollout in continuations]
+
+
+def sources(resampled: Sequence[Rollout]) -> list[tuple[str, int | None]]:
+    return list(dict.fromkeys((rollout.uid, rollout.source) for rollout in resampled))
 
 
 async def test_a_step_resamples_the_most_uncertain_prefixes_breadth_first() -> None:
     host = Host(3, {("b", 0): [continuation(0), continuation(1)]})
     resampled = await run(host, STEP)
     assert host.ranked["c"] == ()
-    assert {uid: [one.session for one in some] for uid, some in host.ranked.items() if some} == {
+    assert {uid: [candidate.session for candidate in ranked] for uid, ranked in host.ranked.items() if ranked} == {
         "a": [1, 0],
         "b": [0, 1],
     }
     # first level a1 (0.3), b0 (0.5); second level b1 (0.6) before a0 (0.8), for which nothing is left
-    assert [(one.candidate.uid, one.candidate.session) for one in resampled] == [("a", 1), ("b", 0), ("b", 1)]
-    assert [[k.reward for k in one.continuations] for one in resampled] == [[0, 0], [0, 1], [0, 0]]
+    assert sources(resampled) == [("a", 1), ("b", 0), ("b", 1)]
+    assert [rollout.reward for rollout in resampled] == [0, 0, 0, 1, 0, 0]
 
 
 async def test_without_budget_or_trigger_nothing_is_resampled_but_everybody_reports() -> None:
     for groups, config in ((STEP, AxpoConfig(budget=0)), ([C, C], AXPO)):
-        distinct = [Group(uid=str(n), rollouts=one.rollouts) for n, one in enumerate(groups)]
+        distinct = [[replace(rollout, uid=str(n)) for rollout in members] for n, members in enumerate(groups)]
         host = Host(len(distinct), {})
         assert await run(host, distinct, config) == []
-        assert host.ranked == {one.uid: () for one in distinct}
+        assert host.ranked == {str(n): () for n in range(len(groups))}
         assert host.resampled == []
 
 
@@ -94,20 +115,20 @@ async def test_without_budget_or_trigger_nothing_is_resampled_but_everybody_repo
 )
 async def test_invariant_7_a_failed_resample_is_dropped_alone(failure: Sequence[Rollout] | Exception | None) -> None:
     resampled = await run(Host(3, {("a", 1): failure}), STEP)
-    assert [(one.candidate.uid, one.candidate.session) for one in resampled] == [("b", 0), ("b", 1)]
+    assert sources(resampled) == [("b", 0), ("b", 1)]
 
 
 async def test_a_partly_failed_resample_is_kept_whole() -> None:
     mixed = [continuation(0, Status.INFRA_FAILURE), continuation(1)]
     resampled = await run(Host(3, {("a", 1): mixed}), STEP)
-    assert resampled[0].continuations == tuple(mixed)
+    assert resampled[:2] == mixed
 
 
 async def test_continuations_of_a_group_are_drawn_at_once() -> None:
     started: list[int] = []
     both = asyncio.Event()
 
-    async def take_all(uid: str, ranked: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
+    async def take_all(ranked: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
         return ranked
 
     async def resample(candidate: Candidate) -> list[Rollout]:
@@ -115,15 +136,15 @@ async def test_continuations_of_a_group_are_drawn_at_once() -> None:
         if len(started) == 2:
             both.set()
         await both.wait()
-        return [continuation(1)]
+        return [continuation(1, source=candidate.session)]
 
     explored = await asyncio.wait_for(explore(A, AXPO, allocate=take_all, resample=resample), timeout=5)
-    assert [one.candidate.session for one in explored] == [1, 0]
+    assert [rollout.source for rollout in explored] == [1, 0]
 
 
 async def test_metrics_of_the_step() -> None:
     resampled = await run(Host(3, {("b", 0): [continuation(0), continuation(1)]}), STEP)
-    metrics = step_metrics(STEP, resampled, AXPO, rollouts_per_question=4)
+    metrics = metrics_of(STEP, resampled)
     assert metrics == pytest.approx(
         {
             "axpo/tool_use_rate": 6 / 12,
@@ -151,14 +172,10 @@ async def test_metrics_of_the_step() -> None:
 
 
 def test_metrics_count_infra_failures_and_leave_them_out_of_every_rate() -> None:
-    broken = Rollout(session=4, reward=1.0, uses_tool=True, status=Status.INFRA_FAILURE, confidence=0.0)
-    lost = Resampled(
-        candidate=Candidate(uid="a", session=1, score=0.3),
-        continuations=(continuation(1, Status.INFRA_FAILURE), continuation(0)),
-    )
-    with_failure = [Group(uid="a", rollouts=(*A.rollouts, broken)), B, C]
-    metrics = step_metrics(with_failure, [lost], AXPO, rollouts_per_question=4)
-    clean = step_metrics(STEP, [], AXPO, rollouts_per_question=4)
+    broken = Rollout(uid="a", session=4, reward=1.0, uses_tool=True, status=Status.INFRA_FAILURE, confidence=0.0)
+    lost = [continuation(1, Status.INFRA_FAILURE), continuation(0)]
+    metrics = metrics_of([[*A, broken], B, C], lost)
+    clean = metrics_of(STEP, [])
     assert metrics["axpo/infra_failures"] == 2
     assert metrics["axpo/recovery_rate"] == 0
     same = ["tool_use_rate", "tool_all_wrong_rate", "tool_all_wrong_rate_after", "candidates", "pass@1", "pass@N"]
@@ -166,9 +183,7 @@ def test_metrics_count_infra_failures_and_leave_them_out_of_every_rate() -> None
 
 
 def test_a_group_that_lost_a_session_is_not_ranked_but_counts_in_every_rate() -> None:
-    short, gone = Group(uid="b", rollouts=B.rollouts[:3]), Group(uid="d", rollouts=())
-    once = Resampled(candidate=Candidate(uid="a", session=1, score=0.3), continuations=(continuation(0),) * 2)
-    metrics = step_metrics([A, short, C, gone], [once], AXPO, rollouts_per_question=4)
+    metrics = metrics_of([A, B[:3], C], [continuation(0)] * 2, questions="abcd")  # no session of d is left
     expected = {
         "axpo/triggered": 1,  # a; b's two wrong tool calls are all wrong, but it has three rollouts of four
         "axpo/candidates": 2,
@@ -182,8 +197,8 @@ def test_a_group_that_lost_a_session_is_not_ranked_but_counts_in_every_rate() ->
 
 
 def test_an_average_over_nothing_is_left_out() -> None:
-    metrics = step_metrics([C], [], AXPO, rollouts_per_question=4)
+    metrics = metrics_of([C], [])
     assert metrics["axpo/selected"] == metrics["axpo/triggered"] == 0
     absent = {"restore_rate", "recovery_rate", "confidence/selected", "confidence/unselected"}
     assert not absent & {name.removeprefix("axpo/") for name in metrics}
-    assert step_metrics([], [], AXPO, rollouts_per_question=4)["axpo/candidates"] == 0
+    assert metrics_of([], [])["axpo/candidates"] == 0

@@ -1,4 +1,4 @@
-"""Sessions and rows as the rollout makes them, small enough to check by hand."""
+"""Trajectories as the rollout makes them, small enough to check by hand."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,12 +7,13 @@ import pytest
 from verl.experimental.agent_loop import AgentLoopOutput
 
 from verl_axpo.core.types import Status
-from verl_axpo.integration.lineage import Episode, Session
-from verl_axpo.integration.turn_client import Resume
+from verl_axpo.integration.trajectory import Trajectory
 
 
-def make_episode(**changes: Any) -> Episode:
-    values: dict[str, Any] = {
+@pytest.fixture
+def trajectory() -> Callable[..., Trajectory]:
+    """A response of 8: prefix 3, call 2, tool response 1 (not the policy's), answer 2; two images, one of the tool."""
+    seen: dict[str, Any] = {
         "request_id": "source-id",
         "status": Status.OK,
         "prefix_len": 3,
@@ -20,20 +21,15 @@ def make_episode(**changes: Any) -> Episode:
         "prefix_images": 1,
         "confidence": 0.5,
         "tool_calls": (),
-        "num_generated": 7,
+        "given": 0,
         "prompt_tokens": 2,
         "cached_tokens": None,
+        "turn_lengths": (5, 2),
         "started": 0.0,
         "finished": 1.0,
     }
-    return Episode(**values | changes)
 
-
-@pytest.fixture
-def session() -> Callable[..., Session]:
-    """A response of 8: prefix 3, call 2, tool response 1 (not the policy's), answer 2; two images, one of the tool."""
-
-    def make(session_id: int = 0, reward: float = 0.0, resume: Resume | None = None, **episode: Any) -> Session:
+    def make(session: int = 0, reward: float = 0.0, **changes: Any) -> Trajectory:
         output = AgentLoopOutput(
             prompt_ids=[100, 101],
             response_ids=[1, 2, 3, 4, 5, 60, 7, 8],
@@ -44,8 +40,8 @@ def session() -> Callable[..., Session]:
             metrics={},
             extra_fields={"reward_extra_info": {}},
         )
-        return Session(
-            output=output, kwargs={"uid": "q", "session_id": session_id}, episode=make_episode(**episode), resume=resume
-        )
+        question = [{"role": "user", "content": "What?"}]
+        sample = {"uid": "q", "session_id": session, "global_steps": 5, "raw_prompt": question}
+        return Trajectory.of(output, {"sample": sample, **seen, **changes})
 
     return make

@@ -6,10 +6,14 @@ import torch
 from omegaconf import OmegaConf
 from verl.trainer.ppo.core_algos import compute_grpo_outcome_advantage, get_adv_estimator_fn
 
-from verl_axpo.core.types import Kind, Row
-from verl_axpo.integration.estimator import compute_axpo_advantage, lineage
+from verl_axpo.core.types import Rollout
+from verl_axpo.integration.estimator import announced, compute_axpo_advantage
 
 CONFIG = OmegaConf.create({"adv_estimator": "axpo", "axpo": {}})
+
+
+def row(uid: str, session: int, reward: float, source: int | None = None) -> Rollout:
+    return Rollout(uid=uid, session=session, reward=reward, uses_tool=True, source=source)
 
 
 def batch(rewards: list[float], lengths: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -31,8 +35,8 @@ def test_it_is_registered() -> None:
 def test_nothing_selected_is_grpo_bit_for_bit_padding_rows_included() -> None:
     rewards_RT, mask_RT = batch([0.1, 0.7, 1.0, 0.3, 0.0, 0.9, 0.0], [3, 1, 4, 2, 2, 3, 1])
     uids = np.array(["a", "b", "a", "b", "a", "b", "pad"], dtype=object)
-    rows = [Row(uid=uid, session=at, reward=0.0) for at, uid in enumerate(uids[:-1])]
-    with lineage([*rows, None]):
+    rows = [row(uid, at, 0.0) for at, uid in enumerate(uids[:-1])]
+    with announced([*rows, None]):
         ours, _ = compute_axpo_advantage(rewards_RT, mask_RT, uids, CONFIG)
     theirs, _ = compute_grpo_outcome_advantage(rewards_RT, mask_RT, uids)
     assert torch.equal(ours, theirs)
@@ -44,20 +48,20 @@ def test_a_restored_source_by_hand(normalize: bool) -> None:
     rewards_RT, mask_RT = batch([0.0, 0.0, 1.0, 1.0, 0.0], [2, 2, 2, 3, 3])
     mask_RT[3:, 0] = 0  # the prefix of the resamples is masked
     rows = [
-        Row(uid="a", session=0, reward=0.0, selected=True),
-        Row(uid="a", session=1, reward=0.0),
-        Row(uid="a", session=2, reward=1.0),
-        Row(uid="a", session=3, reward=1.0, kind=Kind.RESAMPLE, source_session=0),
-        Row(uid="a", session=4, reward=0.0, kind=Kind.RESAMPLE, source_session=0),
+        row("a", 0, 0.0),
+        row("a", 1, 0.0),
+        row("a", 2, 1.0),
+        row("a", 3, 1.0, source=0),
+        row("a", 4, 0.0, source=0),
     ]
     config = OmegaConf.merge(CONFIG, {"norm_adv_by_std_in_grpo": normalize, "axpo": {"num_continuations": 2}})
-    with lineage(rows) as known:
+    with announced(rows) as announcement:
         advantages_RT, _ = compute_axpo_advantage(rewards_RT, mask_RT, np.array(["a"] * 5, dtype=object), config)
     # source: R = 1 among (1, 0, 1): mean 2/3, std sqrt(1/3); the others among (0, 0, 1): mean 1/3, std sqrt(1/3)
     # continuations among (1, 0): mean 1/2, std sqrt(1/2)
     std = {True: ((1 / 3) ** 0.5, 0.5**0.5), False: (1.0, 1.0)}[normalize]
     expected = [1 / 3 / std[0], -1 / 3 / std[0], 2 / 3 / std[0], 0.5 / std[1], -0.5 / std[1]]
-    torch.testing.assert_close(known.advantages_R, torch.tensor(expected), rtol=0, atol=1e-5)
+    torch.testing.assert_close(announcement.advantages_R, torch.tensor(expected), rtol=0, atol=1e-5)
     assert torch.equal(advantages_RT != 0, mask_RT.bool())
     torch.testing.assert_close(advantages_RT[3], torch.tensor([0.0, 1.0, 1.0]) * expected[3], rtol=0, atol=1e-5)
 
@@ -70,7 +74,7 @@ def test_another_trainer_is_told_what_is_missing() -> None:
 
 def test_a_batch_other_than_announced_is_refused() -> None:
     rewards_RT, mask_RT = batch([1.0, 0.0], [1, 1])
-    with lineage([None]), pytest.raises(ValueError, match="got 2 rows, expected the 1 announced"):
+    with announced([None]), pytest.raises(ValueError, match="got 2 rows, expected the 1 announced"):
         compute_axpo_advantage(rewards_RT, mask_RT, np.array(["a", "a"], dtype=object), CONFIG)
 
 
@@ -80,22 +84,22 @@ def test_a_threshold_below_one_is_held_against_the_reward_itself_not_its_float32
     right = 1.0 - penalty
     rewards_RT, mask_RT = batch([0.0, 1.0, right, 0.0], [1, 1, 1, 1])
     rows = [
-        Row(uid="a", session=0, reward=0.0, selected=True),
-        Row(uid="a", session=1, reward=1.0),
-        Row(uid="a", session=2, reward=right, kind=Kind.RESAMPLE, source_session=0),
-        Row(uid="a", session=3, reward=0.0, kind=Kind.RESAMPLE, source_session=0),
+        row("a", 0, 0.0),
+        row("a", 1, 1.0),
+        row("a", 2, right, source=0),
+        row("a", 3, 0.0, source=0),
     ]
     axpo = {"num_continuations": 2, "correct_threshold": right}
     config = OmegaConf.merge(CONFIG, {"norm_adv_by_std_in_grpo": False, "axpo": axpo})
-    with lineage(rows) as known:
+    with announced(rows) as announcement:
         compute_axpo_advantage(rewards_RT, mask_RT, np.array(["a"] * 4, dtype=object), config)
-    assert known.advantages_R[0] == 0.0  # R = 1 among (1, 1)
+    assert announcement.advantages_R[0] == 0.0  # R = 1 among (1, 1)
 
 
 def test_a_reward_that_verl_changed_on_its_way_is_what_counts() -> None:
     rewards_RT, mask_RT = batch([0.5, 1.0], [1, 1])
-    rows = [Row(uid="a", session=0, reward=0.0), Row(uid="a", session=1, reward=1.0)]
+    rows = [row("a", 0, 0.0), row("a", 1, 1.0)]
     config = OmegaConf.merge(CONFIG, {"norm_adv_by_std_in_grpo": False})
-    with lineage(rows) as known:
+    with announced(rows) as announcement:
         compute_axpo_advantage(rewards_RT, mask_RT, np.array(["a"] * 2, dtype=object), config)
-    torch.testing.assert_close(known.advantages_R, torch.tensor([-0.25, 0.25]))
+    torch.testing.assert_close(announcement.advantages_R, torch.tensor([-0.25, 0.25]))

@@ -12,7 +12,7 @@ from verl.workers.rollout.replica import TokenOutput
 from examples.tiny_world.__main__ import make_tokenizer
 from verl_axpo.integration.agent_loop import AxpoToolAgentLoop
 from verl_axpo.integration.generation_prompt import starts_in_think
-from verl_axpo.integration.lineage import AXPO_FIELD, Episode
+from verl_axpo.integration.trajectory import Trajectory
 
 OPENED = "{{- '<|im_start|>assistant\\n<think>\\n' -}}"
 # Qwen3's switch: `enable_thinking=False` closes the thinking before the policy writes
@@ -44,7 +44,7 @@ class Replay:
         return TokenOutput(token_ids=ids, log_probs=[-0.5] * len(ids), extra_fields={})
 
 
-async def episode_of(tokenizer: Any, kwargs: dict[str, Any], *turns: str) -> tuple[Episode, str]:
+async def trajectory_of(tokenizer: Any, kwargs: dict[str, Any], *turns: str) -> tuple[Trajectory, str]:
     """A text trajectory through verl's loop, and the last prompt that the policy saw."""
     multi_turn = {
         "max_user_turns": None,
@@ -69,7 +69,7 @@ async def episode_of(tokenizer: Any, kwargs: dict[str, Any], *turns: str) -> tup
         tools=ToolListWrap([]),
     )
     output = await loop.run({}, raw_prompt=[{"role": "user", "content": "1?"}])
-    return output.extra_fields[AXPO_FIELD], tokenizer.decode(replay.prompts[-1])
+    return output, tokenizer.decode(replay.prompts[-1])
 
 
 @pytest.mark.parametrize(
@@ -82,15 +82,15 @@ def test_the_prompt_is_rendered_with_the_kwargs_of_the_data(tokenizer: Any, kwar
 
 
 async def test_a_call_is_found_where_the_template_closed_the_thinking(tokenizer: Any) -> None:
-    episode, last = await episode_of(tokenizer, {"enable_thinking": False}, CALL, "<answer>1</answer>")
+    trajectory, last = await trajectory_of(tokenizer, {"enable_thinking": False}, CALL, "<answer>1</answer>")
     assert last.endswith("<think>\n\n</think>\n\n")  # so the turn after the tool starts outside thinking as well
-    assert (episode.prefix_len, [call.name for call in episode.tool_calls]) == (1, ["python"])
+    assert (trajectory.prefix_len, [call.name for call in trajectory.tool_calls]) == (1, ["python"])
 
 
 async def test_a_call_inside_thinking_is_still_only_thought(tokenizer: Any) -> None:
-    episode, _ = await episode_of(tokenizer, {}, CALL)
-    assert episode.prefix_len is None
-    reopened, _ = await episode_of(tokenizer, {"enable_thinking": False}, "<think>\n" + CALL)
+    trajectory, _ = await trajectory_of(tokenizer, {}, CALL)
+    assert trajectory.prefix_len is None
+    reopened, _ = await trajectory_of(tokenizer, {"enable_thinking": False}, "<think>\n" + CALL)
     assert reopened.prefix_len is None
 
 

@@ -114,9 +114,9 @@ def test_rows_count_what_grpo_would_have_trained_whatever_is_rejected_later(
     )
     monkeypatch.setattr(mini_batches, "tq", queue)
     rows = [
-        SimpleNamespace(is_extra=False, grpo_tokens=3),
-        SimpleNamespace(is_extra=True, grpo_tokens=9),  # a source: 9 tokens before it was cut to 2
-        SimpleNamespace(is_extra=True, grpo_tokens=0),  # a resample
+        SimpleNamespace(grpo_tokens=3),
+        SimpleNamespace(grpo_tokens=9),  # a source: 9 tokens before it was cut to 2
+        SimpleNamespace(grpo_tokens=0),  # a continuation
         None,  # verl's padding
     ]
 

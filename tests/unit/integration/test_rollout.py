@@ -3,7 +3,6 @@
 import asyncio
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -11,23 +10,25 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import OmegaConf
+from verl.experimental.agent_loop import AgentLoopOutput
 from verl.workers.rollout.replica import TokenOutput
 
 from verl_axpo.core.config import AxpoConfig
-from verl_axpo.core.types import Candidate, Kind, Status
+from verl_axpo.core.types import Candidate, Status
 from verl_axpo.integration import rollout
-from verl_axpo.integration.group import GroupRun, check_image_features
-from verl_axpo.integration.lineage import AXPO_FIELD, BatchRow, Session
+from verl_axpo.integration.batch_row import AXPO_FIELD, BatchRow
+from verl_axpo.integration.group import RunningGroup, check_image_features
 from verl_axpo.integration.rollout import AxpoAgentLoopWorker
-from verl_axpo.integration.shared import CONTEXT, FeatureMemo, LoopContext
+from verl_axpo.integration.shared import FeatureCache, LoopContext, loop_context
+from verl_axpo.integration.trajectory import Trajectory
 
 N, K = 4, 2
 HOST = AxpoAgentLoopWorker.__mro__[1]
-MakeSession = Callable[..., Session]
+MakeTrajectory = Callable[..., Trajectory]
 
 
 class Harness:
-    """A worker whose sessions are given by `outcome(session_id, context)`: a Session, or an exception to raise.
+    """A worker whose sessions are given by `outcome(session_id, context)`: a trajectory, or an exception to raise.
 
     Sessions end, and are published, in the order of their ids; publishing one of `unpublishable` raises.
     """
@@ -48,21 +49,21 @@ class Harness:
         worker = self.worker = AxpoAgentLoopWorker.__new__(AxpoAgentLoopWorker)
         worker.axpo = AxpoConfig(num_continuations=K)
         worker.groups, worker.tokenizer, worker.processor = {}, None, None
-        worker.features = FeatureMemo()
+        worker.features = FeatureCache()
         self.processed: list[list[Any]] = []  # the images that verl's processor was given
         worker.rollout_config = OmegaConf.create({"n": N})
         worker.coordinator = SimpleNamespace(
             allocate=SimpleNamespace(remote=self._allocate), failed=SimpleNamespace(remote=self.told.append)
         )
 
-        async def run_agent_loop(_: Any, *args: Any, **kwargs: Any) -> Session:
+        async def run_agent_loop(_: Any, *args: Any, **kwargs: Any) -> Trajectory:
             self.ran.append(kwargs["session_id"])
-            result = outcome(kwargs["session_id"], kwargs[CONTEXT])
+            result = outcome(kwargs["session_id"], loop_context() or LoopContext())
             await asyncio.sleep(0.001 * kwargs["session_id"])
             self.ended.append(kwargs["session_id"])
             if isinstance(result, Exception):
                 raise result
-            worker.groups["q"].keep_features(worker.features, result.output, result.episode)  # as scoring it does
+            worker.groups["q"].keep_features(worker.features, result)  # as scoring it does
             return result
 
         async def publish(_: Any, output: Any, validate: bool, **kwargs: Any) -> None:
@@ -84,7 +85,9 @@ class Harness:
                 this._run_agent_loop(params, trajectory, agent_name="tool_agent", uid="q", session_id=at)
                 for at in range(N)
             )
-            self.errors = [one for one in await asyncio.gather(*sessions, return_exceptions=True) if one is not None]
+            self.errors = [
+                error for error in await asyncio.gather(*sessions, return_exceptions=True) if error is not None
+            ]
             self.log.append("over")
             await asyncio.sleep(0.05)
 
@@ -101,30 +104,36 @@ class Harness:
         asyncio.run(self.worker._run_prompt({"uid": "q"}, {}, {"validate": False}))
         return self
 
-    def rows(self) -> dict[int, tuple[Kind, bool]]:
-        return {at: (row.row.kind, row.row.selected) for at, (_, row) in sorted(self.published.items())}
+    def rows(self) -> dict[int, tuple[int | None, bool]]:
+        """(source, selected) by session."""
+        return {at: (row.rollout.source, row.selected) for at, (_, row) in sorted(self.published.items())}
 
 
-def resampled_group(session: MakeSession, at: int, context: LoopContext) -> Session:
+def given(context: LoopContext) -> dict[str, int]:
+    """The prefix that a continuation starts from."""
+    return {"given": len(context.prefix.token_ids) if context.prefix else 0}
+
+
+def resampled_group(trajectory: MakeTrajectory, at: int, context: LoopContext) -> Trajectory:
     """Four failed tool calls, of which session 0, the least confident, is resampled as sessions 4 and 5."""
-    return session(at, confidence=0.5 + at, resume=context.resume)
+    return trajectory(at, confidence=0.5 + at, **given(context))
 
 
 def test_a_failed_subgroup_is_resampled_and_published_with_its_continuations(
-    monkeypatch: pytest.MonkeyPatch, session: MakeSession
+    monkeypatch: pytest.MonkeyPatch, trajectory: MakeTrajectory
 ) -> None:
-    def outcome(at: int, context: LoopContext) -> Session:
+    def outcome(at: int, context: LoopContext) -> Trajectory:
         # 0 and 1 call a tool and fail, 1 with less confidence; 2 and 3 answer, 3 rightly; one continuation succeeds
         if at >= N:
-            return session(at, reward=float(at == N + 1 * K), resume=context.resume)
+            return trajectory(at, reward=float(at == N + 1 * K), **given(context))
         tool = {} if at < 2 else {"prefix_len": None, "tool_call_span": None, "confidence": None}
-        return session(at, reward=float(at == 3), **tool | ({"confidence": 0.4 - 0.1 * at} if at < 2 else {}))
+        return trajectory(at, reward=float(at == 3), **tool | ({"confidence": 0.4 - 0.1 * at} if at < 2 else {}))
 
     harness = Harness(monkeypatch, outcome).run()
-    assert [[one.session for one in report] for report in harness.reports] == [[1, 0]]
+    assert [[candidate.session for candidate in report] for report in harness.reports] == [[1, 0]]
     assert harness.rows() == {
-        0: (Kind.ROLLOUT, False), 1: (Kind.ROLLOUT, True), 2: (Kind.ROLLOUT, False), 3: (Kind.ROLLOUT, False),
-        6: (Kind.RESAMPLE, False), 7: (Kind.RESAMPLE, False),  # N + source * K + k
+        0: (None, False), 1: (None, True), 2: (None, False), 3: (None, False),
+        6: (1, False), 7: (1, False),  # N + source * K + k
     }  # fmt: skip
     assert harness.published[1][0].response_ids == [1, 2, 3]  # cut at its prefix
     assert harness.published[6][0].response_mask[:3] == [0, 0, 0]
@@ -133,23 +142,25 @@ def test_a_failed_subgroup_is_resampled_and_published_with_its_continuations(
 
 
 def test_a_failed_resample_leaves_the_group_as_grpo_would_have_it(
-    monkeypatch: pytest.MonkeyPatch, session: MakeSession
+    monkeypatch: pytest.MonkeyPatch, trajectory: MakeTrajectory
 ) -> None:
     def outcome(at: int, context: LoopContext) -> Any:
-        return OSError("server gone") if at == N + 1 else resampled_group(session, at, context)
+        return OSError("server gone") if at == N + 1 else resampled_group(trajectory, at, context)
 
     harness = Harness(monkeypatch, outcome).run()
     assert harness.ran[N:] == [4, 5]  # it was tried
-    assert harness.rows() == dict.fromkeys(range(N), (Kind.ROLLOUT, False))
+    assert harness.rows() == dict.fromkeys(range(N), (None, False))
     assert all(output.response_ids == [1, 2, 3, 4, 5, 60, 7, 8] for output, _ in harness.published.values())
     assert harness.errors == []
 
 
-def test_a_continuation_does_not_go_on_behind_its_group(monkeypatch: pytest.MonkeyPatch, session: MakeSession) -> None:
+def test_a_continuation_does_not_go_on_after_its_group(
+    monkeypatch: pytest.MonkeyPatch, trajectory: MakeTrajectory
+) -> None:
     """The servers may be asleep by then: the first continuation fails at once, the second takes its time."""
 
     def outcome(at: int, context: LoopContext) -> Any:
-        return OSError("server gone") if at == N else resampled_group(session, at, context)
+        return OSError("server gone") if at == N else resampled_group(trajectory, at, context)
 
     harness = Harness(monkeypatch, outcome)
     host, ended_before = HOST._agent_loop_postprocess, []
@@ -164,52 +175,55 @@ def test_a_continuation_does_not_go_on_behind_its_group(monkeypatch: pytest.Monk
 
 
 def test_a_continuation_whose_row_cannot_be_made_is_a_failed_resample(
-    monkeypatch: pytest.MonkeyPatch, session: MakeSession
+    monkeypatch: pytest.MonkeyPatch, trajectory: MakeTrajectory
 ) -> None:
     """Invariant 7: here its picture cannot be stored for the trace."""
 
-    async def transcribe(one: Session, *_: Any) -> None:
-        if one.session_id == N + 1:
-            raise OSError("cannot write this picture")
+    original = rollout.batch_row
 
-    monkeypatch.setattr(rollout, "transcribe", transcribe)
-    harness = Harness(monkeypatch, partial(resampled_group, session)).run()
-    assert harness.rows() == dict.fromkeys(range(N), (Kind.ROLLOUT, False))
+    async def batch_row(made: Trajectory, *args: Any, **kwargs: Any) -> BatchRow:
+        if made.session == N + 1:
+            raise OSError("cannot write this picture")
+        return await original(made, *args, **kwargs)
+
+    monkeypatch.setattr(rollout, "batch_row", batch_row)
+    harness = Harness(monkeypatch, partial(resampled_group, trajectory)).run()
+    assert harness.rows() == dict.fromkeys(range(N), (None, False))
     assert all(output.response_ids == [1, 2, 3, 4, 5, 60, 7, 8] for output, _ in harness.published.values())
     assert harness.errors == []
 
 
 @pytest.mark.parametrize("lost", [0, N])
 def test_a_row_that_is_not_taken_fails_its_group_when_all_others_are_in(
-    monkeypatch: pytest.MonkeyPatch, session: MakeSession, lost: int
+    monkeypatch: pytest.MonkeyPatch, trajectory: MakeTrajectory, lost: int
 ) -> None:
     """verl samples a group when it is over: what came later would neither be trained nor ever cleared."""
-    harness = Harness(monkeypatch, partial(resampled_group, session), unpublishable=(lost,)).run()
+    harness = Harness(monkeypatch, partial(resampled_group, trajectory), unpublishable=(lost,)).run()
     assert harness.log == [*sorted({0, 1, 2, 3, 4, 5} - {lost}), "over"]
-    assert [str(one) for one in harness.errors] == [f"no room for {lost}"]
+    assert [str(error) for error in harness.errors] == [f"no room for {lost}"]
 
 
 def test_a_failed_session_costs_the_group_its_resampling_and_nobody_waits(
-    monkeypatch: pytest.MonkeyPatch, session: MakeSession
+    monkeypatch: pytest.MonkeyPatch, trajectory: MakeTrajectory
 ) -> None:
     def outcome(at: int, context: LoopContext) -> Any:
-        return RuntimeError("bad session") if at == 2 else session(at)
+        return RuntimeError("bad session") if at == 2 else trajectory(at)
 
     harness = Harness(monkeypatch, outcome).run()
     assert harness.reports == [()]
     assert sorted(harness.published) == [0, 1, 3]
-    assert [str(one) for one in harness.errors] == ["bad session"]
+    assert [str(error) for error in harness.errors] == ["bad session"]
 
 
-def test_a_correct_tool_call_means_no_resampling(monkeypatch: pytest.MonkeyPatch, session: MakeSession) -> None:
-    harness = Harness(monkeypatch, lambda at, context: session(at, reward=float(at == 0))).run()
+def test_a_correct_tool_call_means_no_resampling(monkeypatch: pytest.MonkeyPatch, trajectory: MakeTrajectory) -> None:
+    harness = Harness(monkeypatch, lambda at, context: trajectory(at, reward=float(at == 0))).run()
     assert harness.reports == [()]
     assert harness.ran == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(("solved", "scored"), [(None, {0, 1}), (0, set()), (3, {0, 1})])
 def test_only_the_candidates_of_a_triggered_group_are_scored(
-    monkeypatch: pytest.MonkeyPatch, session: MakeSession, solved: int | None, scored: set[int]
+    monkeypatch: pytest.MonkeyPatch, trajectory: MakeTrajectory, solved: int | None, scored: set[int]
 ) -> None:
     """Sessions 0 and 1 call a tool, 2 and 3 answer; a scoring request costs a pass over the whole context."""
     asked: list[str] = []
@@ -220,9 +234,9 @@ def test_only_the_candidates_of_a_triggered_group_are_scored(
             fields = {"prompt_logprobs": [[math.log(0.5)] * 2] * len(prompt_ids)}
             return TokenOutput(token_ids=[1], log_probs=None, extra_fields=fields)
 
-    def outcome(at: int, context: LoopContext) -> Session:
+    def outcome(at: int, context: LoopContext) -> Trajectory:
         tool = {} if at < 2 or at >= N else {"prefix_len": None, "tool_call_span": None, "confidence": None}
-        return session(at, reward=float(at == solved), resume=context.resume, **tool, request_id=str(at))
+        return trajectory(at, reward=float(at == solved), **given(context), **tool, request_id=str(at))
 
     harness = Harness(monkeypatch, outcome)
     harness.worker.axpo = AxpoConfig(num_continuations=K, uncertainty="entropy")
@@ -234,12 +248,14 @@ def test_only_the_candidates_of_a_triggered_group_are_scored(
     assert harness.errors == []
 
 
-def test_a_scoring_request_that_fails_costs_no_group(monkeypatch: pytest.MonkeyPatch, session: MakeSession) -> None:
+def test_a_scoring_request_that_fails_costs_no_group(
+    monkeypatch: pytest.MonkeyPatch, trajectory: MakeTrajectory
+) -> None:
     class Client:
         async def generate(self, *_: Any, **__: Any) -> TokenOutput:
             raise OSError("server gone")
 
-    harness = Harness(monkeypatch, partial(resampled_group, session))
+    harness = Harness(monkeypatch, partial(resampled_group, trajectory))
     harness.worker.axpo = AxpoConfig(num_continuations=K, uncertainty="entropy")
     harness.worker.llm_client = Client()
     harness.run()
@@ -248,55 +264,57 @@ def test_a_scoring_request_that_fails_costs_no_group(monkeypatch: pytest.MonkeyP
     assert harness.published[1][1].rollout.entropy == pytest.approx(0.45)
 
 
-def test_an_infra_failure_counts_no_token(monkeypatch: pytest.MonkeyPatch, session: MakeSession) -> None:
-    def outcome(at: int, context: LoopContext) -> Session:
-        return session(at, reward=1.0, status=Status.INFRA_FAILURE if at == 2 else Status.OK)
+def test_an_infra_failure_counts_no_token(monkeypatch: pytest.MonkeyPatch, trajectory: MakeTrajectory) -> None:
+    def outcome(at: int, context: LoopContext) -> Trajectory:
+        return trajectory(at, reward=1.0, status=Status.INFRA_FAILURE if at == 2 else Status.OK)
 
     harness = Harness(monkeypatch, outcome).run()
     assert [row.grpo_tokens for _, (_, row) in sorted(harness.published.items())] == [7, 7, 0, 7]
 
 
-def test_all_sessions_of_a_question_share_one_memo(monkeypatch: pytest.MonkeyPatch, session: MakeSession) -> None:
+def test_all_sessions_of_a_question_share_one_memo(monkeypatch: pytest.MonkeyPatch, trajectory: MakeTrajectory) -> None:
     seen: list[Any] = []
 
-    def outcome(at: int, context: LoopContext) -> Session:
+    def outcome(at: int, context: LoopContext) -> Trajectory:
         seen.append(context.shared)
-        return session(at, resume=context.resume)
+        return trajectory(at, **given(context))
 
     Harness(monkeypatch, outcome).run()
     assert len(seen) == N + K
-    assert len({id(one) for one in seen}) == 1
+    assert len({id(shared) for shared in seen}) == 1
 
 
 def test_the_question_s_images_are_processed_once_and_a_tool_s_with_their_row(
-    monkeypatch: pytest.MonkeyPatch, session: MakeSession
+    monkeypatch: pytest.MonkeyPatch, trajectory: MakeTrajectory
 ) -> None:
     prompt = "prompt image"  # the one object that all sessions load
 
-    def outcome(at: int, context: LoopContext) -> Session:
-        made = session(at, confidence=0.5 + at, resume=context.resume)
+    def outcome(at: int, context: LoopContext) -> Trajectory:
+        made = trajectory(at, confidence=0.5 + at, **given(context))
         # 0 and 1 have a crop of their own, 2 and 3 none; of the continuations of 0 one has
         images = [prompt, f"crop {at}"] if at in (0, 1, N) else [prompt]
-        return replace(made, output=made.output.model_copy(update={"multi_modal_data": {"images": images}}))
+        return made.model_copy(update={"multi_modal_data": {"images": images}})
 
     harness = Harness(monkeypatch, outcome).run()
     # 0 was selected: cut at its prefix, it has the question's image alone, as have 2, 3 and N + 1
     assert sorted(harness.processed, key=len) == [[prompt], [prompt, "crop 1"], [prompt, f"crop {N}"]]
     own = dict.fromkeys((0, 2, 3, N + 1), (prompt,))
     assert harness.features == {**own, 1: (prompt, "crop 1"), N: (prompt, f"crop {N}")}
-    assert harness.worker.features([prompt], lambda: {"pixels": "anew"}) == {"pixels": "anew"}  # nothing was kept
+    assert harness.worker.features.features([prompt], lambda: {"pixels": "anew"}) == {
+        "pixels": "anew"
+    }  # nothing was kept
 
 
 @pytest.mark.parametrize("validate", [False, True])
 def test_a_session_that_raises_is_told_and_not_only_logged(
-    monkeypatch: pytest.MonkeyPatch, session: MakeSession, validate: bool
+    monkeypatch: pytest.MonkeyPatch, trajectory: MakeTrajectory, validate: bool
 ) -> None:
     def outcome(at: int, context: LoopContext) -> Any:
-        return OSError("reward worker\n gone") if at == 2 else session(at, resume=context.resume)
+        return OSError("reward worker\n gone") if at == 2 else trajectory(at, **given(context))
 
     harness = Harness(monkeypatch, outcome)
     if validate:
-        kwargs = {"uid": "q", "session_id": 2, CONTEXT: LoopContext()}
+        kwargs = {"uid": "q", "session_id": 2}
         with pytest.raises(OSError, match="gone"):
             asyncio.run(harness.worker._run_agent_loop({}, {"validate": True}, agent_name="tool_agent", **kwargs))
     else:
@@ -304,34 +322,48 @@ def test_a_session_that_raises_is_told_and_not_only_logged(
     assert harness.told == ["OSError: reward worker gone"]
 
 
-def test_an_agent_loop_without_an_episode_is_refused_with_the_line_to_change(session: MakeSession) -> None:
+def test_another_agent_loop_is_refused_with_the_line_to_change() -> None:
     worker = AxpoAgentLoopWorker.__new__(AxpoAgentLoopWorker)
+    output = AgentLoopOutput(prompt_ids=[1], response_ids=[2], response_mask=[1], metrics={})
     with pytest.raises(ValueError, match="default_agent_loop=axpo_tool_agent"):
-        asyncio.run(worker._agent_loop_postprocess(session().output, False, uid="q", session_id=0))
+        asyncio.run(worker._agent_loop_postprocess(output, False, uid="q", session_id=0))
 
 
 @pytest.mark.parametrize("reward", [None, 1.0])
 def test_what_cannot_become_a_row_fails_its_session(
-    monkeypatch: pytest.MonkeyPatch, session: MakeSession, reward: float | None
+    monkeypatch: pytest.MonkeyPatch, trajectory: MakeTrajectory, reward: float | None
 ) -> None:
     """With verl's scoring, and where the loop has scored already: one picture of 4 features, 3 tokens for it."""
 
     def features(*_: Any) -> dict[str, Any]:
         return {"image_grid_thw": torch.tensor([[1, 4, 4]])}
 
-    settled_session = session(0)
-    output = settled_session.output.model_copy(
-        update={"response_ids": [7, 9, 9, 9, 7, 7, 7, 7], "reward_score": reward}
-    )
-    output.extra_fields[AXPO_FIELD] = settled_session.episode
+    output = trajectory(0).model_copy(update={"response_ids": [7, 9, 9, 9, 7, 7, 7, 7], "reward_score": reward})
     worker = AxpoAgentLoopWorker.__new__(AxpoAgentLoopWorker)
-    worker.reward_loop_worker_handles, worker.features = [object()], FeatureMemo()  # none that could be asked
-    worker.groups = {"q": GroupRun(size=1)}
+    worker.reward_loop_worker_handles, worker.features = [object()], FeatureCache()  # none that could be asked
+    worker.groups = {"q": RunningGroup(uid="q", size=1)}
     worker.processor = SimpleNamespace(image_processor=SimpleNamespace(merge_size=2), image_token_id=9)
     monkeypatch.setattr(HOST, "_compute_multi_modal_inputs", features)
     with pytest.raises(ValueError, match="4 image features for 3 image tokens"):
         asyncio.run(worker._agent_loop_postprocess(output, False, uid="q", session_id=0))
     assert worker.groups["q"].features is not None  # kept from the first scored session on
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_a_reward_that_could_not_be_computed_is_no_fault_of_the_policy(
+    monkeypatch: pytest.MonkeyPatch, trajectory: MakeTrajectory, failed: bool
+) -> None:
+    async def score(_: Any, outputs: list[Trajectory], **__: Any) -> None:
+        outputs[0].extra_fields["reward_extra_info"] = {"infra_failure": float(failed)}
+
+    monkeypatch.setattr(HOST, "_compute_score", score)
+    worker, output = AxpoAgentLoopWorker.__new__(AxpoAgentLoopWorker), trajectory()
+    worker.groups, worker.features = {"q": RunningGroup(uid="q", size=1)}, FeatureCache()
+    output.reward_score = None
+    scored = asyncio.run(worker._agent_loop_postprocess(output, False, uid="q", session_id=0))
+    assert scored is output
+    assert output.as_rollout().status is (Status.INFRA_FAILURE if failed else Status.OK)
+    assert output.extra_fields["reward_extra_info"] == {"uses_tool": 1.0, "infra_failure": float(failed)}
 
 
 @pytest.mark.parametrize(("tokens", "fits"), [(4, True), (3, False), (5, False)])

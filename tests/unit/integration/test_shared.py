@@ -5,10 +5,10 @@ import weakref
 
 import pytest
 
-from verl_axpo.integration.shared import FeatureMemo, Once
+from verl_axpo.integration.shared import FeatureCache, SharedWork
 
 
-def test_everybody_gets_the_one_result() -> None:
+def test_everybody_gets_the_same_result() -> None:
     calls: list[str] = []
 
     async def compute() -> str:
@@ -17,9 +17,9 @@ def test_everybody_gets_the_one_result() -> None:
         return "result"
 
     async def scenario() -> list[str]:
-        once = Once()
-        together = await asyncio.gather(once("a", compute), once("a", compute))
-        return [*together, await once("a", compute), await once("b", compute)]
+        work = SharedWork()
+        together = await asyncio.gather(work.result("a", compute), work.result("a", compute))
+        return [*together, await work.result("a", compute), await work.result("b", compute)]
 
     assert asyncio.run(scenario()) == ["result"] * 4
     assert calls == ["x", "x"]  # once for each name
@@ -34,28 +34,30 @@ def test_an_error_is_everybodys_and_a_cancelled_asker_is_not() -> None:
         return "result"
 
     async def scenario() -> str:
-        once = Once()
+        work = SharedWork()
         for _ in range(2):
             with pytest.raises(OSError, match="disk"):
-                await once("bad", fail)
-        impatient = asyncio.create_task(once("slow", slow))
+                await work.result("bad", fail)
+        impatient = asyncio.create_task(work.result("slow", slow))
         await asyncio.sleep(0)
         impatient.cancel()
-        return await once("slow", slow)
+        return await work.result("slow", slow)
 
     assert asyncio.run(scenario()) == "result"
 
 
 def test_features_are_those_of_the_very_images() -> None:
-    memo, one, two = FeatureMemo(), object(), object()
-    with memo.keeping([one]):
-        assert memo([one], lambda: {"pixels": 1}) == {"pixels": 1}
-        assert memo([one, two], lambda: {"pixels": 2}) == {"pixels": 2}
-        assert memo([one], lambda: {"pixels": 3}) == {"pixels": 1}
-        memo([one], lambda: {"pixels": 4}).pop("pixels")  # verl takes keys out of what it gets
-        assert memo([one], lambda: {"pixels": 5}) == {"pixels": 1}
-        assert memo([one, two], lambda: {"pixels": 6}) == {"pixels": 6}  # a tool's image: nobody else has this list
-    assert memo([one], lambda: {"pixels": 7}) == {"pixels": 7}
+    cache, picture, crop = FeatureCache(), object(), object()
+    with cache.keeping([picture]):
+        assert cache.features([picture], lambda: {"pixels": 1}) == {"pixels": 1}
+        assert cache.features([picture, crop], lambda: {"pixels": 2}) == {"pixels": 2}
+        assert cache.features([picture], lambda: {"pixels": 3}) == {"pixels": 1}
+        cache.features([picture], lambda: {"pixels": 4}).pop("pixels")  # verl takes keys out of what it gets
+        assert cache.features([picture], lambda: {"pixels": 5}) == {"pixels": 1}
+        assert cache.features([picture, crop], lambda: {"pixels": 6}) == {
+            "pixels": 6
+        }  # a tool's image: nobody else has this list
+    assert cache.features([picture], lambda: {"pixels": 7}) == {"pixels": 7}
 
 
 class Pixels:
@@ -63,30 +65,30 @@ class Pixels:
 
 
 def test_nothing_lives_longer_than_the_group() -> None:
-    memo, image = FeatureMemo(), object()
-    with memo.keeping([image]):
-        watched = weakref.ref(memo([image], lambda: {"pixels": Pixels()})["pixels"])
+    cache, image = FeatureCache(), object()
+    with cache.keeping([image]):
+        watched = weakref.ref(cache.features([image], lambda: {"pixels": Pixels()})["pixels"])
         assert watched() is not None  # kept: nobody else holds it
-        crop = weakref.ref(memo([image, object()], lambda: {"pixels": Pixels()})["pixels"])
+        crop = weakref.ref(cache.features([image, object()], lambda: {"pixels": Pixels()})["pixels"])
         assert crop() is None
     assert watched() is None
 
 
 def test_questions_without_images_do_not_disturb_each_other() -> None:
-    memo, image = FeatureMemo(), object()
-    with memo.keeping([]), memo.keeping([image]):
-        with memo.keeping([]):
-            assert memo([image], lambda: {"pixels": 1}) == {"pixels": 1}
-        assert memo([image], lambda: {"pixels": 2}) == {"pixels": 1}
+    cache, image = FeatureCache(), object()
+    with cache.keeping([]), cache.keeping([image]):
+        with cache.keeping([]):
+            assert cache.features([image], lambda: {"pixels": 1}) == {"pixels": 1}
+        assert cache.features([image], lambda: {"pixels": 2}) == {"pixels": 1}
 
 
 def test_a_processor_that_failed_is_asked_again() -> None:
-    memo, image = FeatureMemo(), object()
+    cache, image = FeatureCache(), object()
 
     def fail() -> dict[str, int]:
         raise OSError("truncated image")
 
-    with memo.keeping([image]):
+    with cache.keeping([image]):
         with pytest.raises(OSError, match="truncated"):
-            memo([image], fail)
-        assert memo([image], lambda: {"pixels": 1}) == {"pixels": 1}
+            cache.features([image], fail)
+        assert cache.features([image], lambda: {"pixels": 1}) == {"pixels": 1}

@@ -9,16 +9,16 @@ from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1 import PPOTrainerSync
 
 from verl_axpo.core.config import AxpoConfig
-from verl_axpo.integration.step_metrics import length_metrics
+from verl_axpo.integration.step_report import length_metrics
 from verl_axpo.integration.trainer import AxpoTrainer
 from verl_axpo.trace import StepSummary, TraceWriter
 
 
 def make_trainer(*, dynamic: bool = False, extra: bool = True, mini: int = 16) -> AxpoTrainer:
-    one = AxpoTrainer.__new__(AxpoTrainer)
-    one.use_critic, one.global_steps, one.has_extra_rows, one.num_rollouts = False, 1, extra, 8
+    trainer = AxpoTrainer.__new__(AxpoTrainer)
+    trainer.use_critic, trainer.global_steps, trainer.has_extra_rows, trainer.num_rollouts = False, 1, extra, 8
     micro = {"log_prob_use_dynamic_bsz": dynamic, "log_prob_micro_batch_size_per_gpu": 64}
-    one.config = OmegaConf.create(
+    trainer.config = OmegaConf.create(
         {
             "data": {"train_batch_size": 32},
             "trainer": {"critic_warmup": 0},
@@ -29,7 +29,7 @@ def make_trainer(*, dynamic: bool = False, extra: bool = True, mini: int = 16) -
             },
         }
     )
-    return one
+    return trainer
 
 
 def test_the_batch_is_padded_to_an_even_split_and_not_to_a_further_mini_batch() -> None:
@@ -59,17 +59,17 @@ def test_lengths_are_verls_figures_by_hand() -> None:
     assert length_metrics([]) == {}
 
 
-def test_rows_are_dealt_behind_verls_balancing_and_only_where_there_are_rows_of_ours(
+def test_rows_are_dealt_after_verls_balancing_and_only_where_there_are_rows_of_ours(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(PPOTrainerSync, "_balance_batch", lambda self, batch, *args, **kwargs: batch)
-    one = make_trainer(mini=16)  # 2 updates
-    one.actor_rollout_wg = SimpleNamespace(_dispatch_info={"actor": [0, 0]})  # two processes of one rank
+    trainer = make_trainer(mini=16)  # 2 updates
+    trainer.actor_rollout_wg = SimpleNamespace(_dispatch_info={"actor": [0, 0]})  # two processes of one rank
     keys = ["a_0_0", "a_1_0", "b_0_0", "b_8_0", "b_9_0", "b_1_0"]
 
     def balanced(some: list[str]) -> list[str]:
         batch = KVBatchMeta(keys=list(some), tags=[{"key": key} for key in some], partition_id="train")
-        after = one._balance_batch(batch, metrics={})
+        after = trainer._balance_batch(batch, metrics={})
         assert [tag["key"] for tag in after.tags] == after.keys
         return list(after.keys)
 

@@ -6,7 +6,7 @@ from typing import Any
 from verl.workers.rollout.replica import TokenOutput
 
 from verl_axpo.integration.agent_loop import request_seed
-from verl_axpo.integration.turn_client import Resume, TurnClient
+from verl_axpo.integration.turn_client import Prefix, TurnClient
 
 
 class RecordingServer:
@@ -32,9 +32,9 @@ def test_each_turn_may_fill_what_is_left_of_the_response() -> None:
     assert not client.stopped_by_length
     # the response so far: 3 generated + 4 of a tool = 7 of 10
     ask(client, [0, 0, 1, 2, 3, 9, 9, 9, 9])
-    assert [one["sampling_params"]["max_tokens"] for one in server.asked] == [10, 3]
+    assert [asked["sampling_params"]["max_tokens"] for asked in server.asked] == [10, 3]
     assert client.turn_lengths == [3, 1]
-    assert client.prefix_length == 0
+    assert client.given == 0
 
 
 def test_a_turn_as_long_as_its_limit_was_stopped_by_it() -> None:
@@ -43,17 +43,17 @@ def test_a_turn_as_long_as_its_limit_was_stopped_by_it() -> None:
     assert client.stopped_by_length
 
 
-def test_a_resample_asks_from_its_prefix_and_answers_with_it() -> None:
+def test_a_continuation_asks_from_its_prefix_and_answers_with_it() -> None:
     server = RecordingServer([8, 9], [4])
-    resume = Resume(request_id="source-id", token_ids=(5, 6), logprobs=(-0.1, -0.2))
-    client = TurnClient(server, response_length=10, seed=lambda turn: None, resume=resume)
+    prefix = Prefix(request_id="source-id", token_ids=(5, 6), logprobs=(-0.1, -0.2))
+    client = TurnClient(server, response_length=10, seed=lambda turn: None, prefix=prefix)
     output = ask(client, [0, 0, 0])
     assert server.asked[0]["prompt_ids"] == [0, 0, 0, 5, 6]
     assert server.asked[0]["request_id"] == "source-id"  # the server that has the prefix in its cache
     assert server.asked[0]["sampling_params"]["max_tokens"] == 8
     assert output.token_ids == [5, 6, 8, 9]
     assert output.log_probs == [-0.1, -0.2, -0.5, -0.5]
-    assert (client.prefix_length, client.prompt_tokens, client.cached_tokens) == (2, 5, 7)
+    assert (client.given, client.prompt_tokens, client.cached_tokens) == (2, 5, 7)
     # Only the first request: later ones already have the prefix in their context
     ask(client, [0, 0, 0, 5, 6, 8, 9, 7])
     assert server.asked[1]["prompt_ids"] == [0, 0, 0, 5, 6, 8, 9, 7]
@@ -65,7 +65,7 @@ def test_a_request_carries_the_seed_of_its_turn_or_none() -> None:
     client = TurnClient(server, response_length=9, seed=lambda turn: 100 + turn)
     ask(client, [0])
     ask(client, [0, 1])
-    assert [one["sampling_params"]["seed"] for one in server.asked] == [100, 101]
+    assert [asked["sampling_params"]["seed"] for asked in server.asked] == [100, 101]
     free = RecordingServer([1])
     ask(TurnClient(free, response_length=9, seed=lambda turn: None), [0])
     assert "seed" not in free.asked[0]["sampling_params"]
@@ -75,5 +75,5 @@ def test_a_seed_depends_on_everything_it_names_and_on_nothing_else() -> None:
     base = (1, 2, "q", 3, 0)
     others = [(2, 2, "q", 3, 0), (1, 3, "q", 3, 0), (1, 2, "r", 3, 0), (1, 2, "q", 4, 0), (1, 2, "q", 3, 1)]
     assert request_seed(*base) == request_seed(*base)
-    assert len({request_seed(*one) for one in [base, *others]}) == 6
+    assert len({request_seed(*request) for request in [base, *others]}) == 6
     assert request_seed(None, 2, "q", 3, 0) is None

@@ -19,9 +19,10 @@ from verl.workers.rollout.replica import TokenOutput
 from examples.tiny_world import model
 from examples.tiny_world.__main__ import make_tokenizer
 from verl_axpo import prompts
-from verl_axpo.integration.agent_loop import AXPO_FIELD, AxpoToolAgentLoop
-from verl_axpo.integration.shared import LoopContext
-from verl_axpo.integration.turn_client import Resume
+from verl_axpo.integration.agent_loop import AxpoToolAgentLoop
+from verl_axpo.integration.shared import LoopContext, running_in
+from verl_axpo.integration.trajectory import Trajectory
+from verl_axpo.integration.turn_client import Prefix
 from verl_axpo.tools.image_zoom_in import ImageZoomIn
 
 LOOPS = {"hermes": ToolAgentLoop, "axpo": AxpoToolAgentLoop}  # verl's own and ours, by their parser
@@ -119,9 +120,11 @@ def test_a_crop_can_be_zoomed_into(parser: str, processor: Qwen3VLProcessor, tmp
 def test_a_resamples_prefix_was_not_generated_for_it(prefix: int, processor: Qwen3VLProcessor, tmp_path: Path) -> None:
     server = ScriptedServer(processor.tokenizer, [prompts.tool_call(TOOLS[0], QUARTER), prompts.answer("blue")])
     call, answer = server.turns
-    resume = Resume(request_id="source", token_ids=tuple(call[:prefix]), logprobs=(-0.5,) * prefix)
+    given = Prefix(request_id="source", token_ids=tuple(call[:prefix]), logprobs=(-0.5,) * prefix)
     server.turns = [call[prefix:], answer]
-    output = run_loop("axpo", server, processor, tmp_path, axpo_context=LoopContext(resume=resume))
+    with running_in(LoopContext(prefix=given)):
+        output = run_loop("axpo", server, processor, tmp_path)
+    assert isinstance(output, Trajectory)
     assert output.response_ids[: len(call)] == call
     assert len(output.response_ids) > len(call) + len(answer)  # the tool's answer is in between
-    assert output.extra_fields[AXPO_FIELD].num_generated == len(call) - prefix + len(answer)
+    assert sum(output.response_mask) - output.given == len(call) - prefix + len(answer)
