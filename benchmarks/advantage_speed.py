@@ -18,22 +18,22 @@ from verl.trainer.ppo.core_algos import compute_grpo_outcome_advantage
 
 from verl_axpo.core.advantage import row_advantages
 from verl_axpo.core.config import AxpoConfig
-from verl_axpo.core.types import Kind, Row
+from verl_axpo.core.types import Rollout
 
 ROLLOUTS, CONTINUATIONS = 8, 4  # N and K of the paper
 TARGET = 1.5  # at most this many times verl's seconds
 
 
-def batch(num_rows: int) -> list[Row]:
+def batch(num_rows: int) -> list[Rollout]:
     """Questions of N rollouts under the paper's full budget: r * N / K = half a prefix per question."""
-    rows: list[Row] = []
+    rows: list[Rollout] = []
     for question in range(num_rows):
         selected = question % 2 == 0
         uid = str(question)
-        rows += [Row(uid=uid, session=n, reward=float(n > 5), selected=selected and n == 0) for n in range(ROLLOUTS)]
+        rows += [Rollout(uid=uid, session=n, reward=float(n > 5), uses_tool=True) for n in range(ROLLOUTS)]
         if selected:
             rows += [
-                Row(uid=uid, session=ROLLOUTS + k, reward=float(k == 0), kind=Kind.RESAMPLE, source_session=0)
+                Rollout(uid=uid, session=ROLLOUTS + k, reward=float(k == 0), uses_tool=True, source=0)
                 for k in range(CONTINUATIONS)
             ]
         if len(rows) >= num_rows:
@@ -41,10 +41,10 @@ def batch(num_rows: int) -> list[Row]:
     return rows
 
 
-def axpo(rewards_RT: torch.Tensor, mask_RT: torch.Tensor, facts: list[Row]) -> torch.Tensor:
+def axpo(rewards_RT: torch.Tensor, mask_RT: torch.Tensor, facts: list[Rollout]) -> torch.Tensor:
     """As the estimator does it: rows from the summed rewards, then the mask."""
     rewards = rewards_RT.sum(dim=-1).tolist()
-    rows = [replace(one, reward=reward) for one, reward in zip(facts, rewards, strict=True)]
+    rows = [replace(row, reward=reward) for row, reward in zip(facts, rewards, strict=True)]
     return row_advantages(rows, AxpoConfig()).unsqueeze(-1) * mask_RT
 
 

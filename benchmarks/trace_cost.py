@@ -20,11 +20,9 @@ import numpy as np
 import torch
 
 from verl_axpo.core.config import AxpoConfig
-from verl_axpo.core.types import Rollout, Row, Status
+from verl_axpo.integration.batch_row import BatchRow
 from verl_axpo.integration.coordinator import Decisions
-from verl_axpo.integration.lineage import BatchRow, Episode, Transcript
-from verl_axpo.integration.records import StepData, step_summary, trajectory_records
-from verl_axpo.integration.step_metrics import batch_metrics
+from verl_axpo.integration.step_report import batch_metrics, finished_records, step_summary
 from verl_axpo.trace import StepSummary, ToolCall, TraceWriter, TrajectoryRecord
 
 ROLLOUTS = 8  # N of the paper
@@ -59,32 +57,30 @@ def packed_row(at: int, tokens: int, rng: np.random.Generator) -> bytes:
     ids = rng.integers(0, 151_000, tokens, dtype=np.int32)
     ids[PREFIX - 1], ids[SPAN_END - 1] = TAGS["<tool_call>"], TAGS["</tool_call>"]
     logprobs = -rng.exponential(0.3, tokens).astype(np.float32)
-    episode = Episode(
-        request_id=uid, status=Status.OK, prefix_len=PREFIX, tool_call_span=(PREFIX, SPAN_END), prefix_images=1,
-        confidence=float(np.exp(logprobs[PREFIX:SPAN_END].astype(np.float64)).mean()), tool_calls=(CALL, CALL),
-        num_generated=int(mask.sum()), prompt_tokens=500, cached_tokens=400, started=1.0, finished=9.0,
-        turn_lengths=turns,
+    record = TrajectoryRecord(
+        step=1, uid=uid, session=session, question="What does the sign in the corner say?", ground_truth="stop",
+        prompt_len=500, response_ids=ids, response_mask=mask, text=WORDS * (CHARACTERS * tokens // len(WORDS)),
+        logprobs=np.where(mask == 1, logprobs, np.nan).astype(np.float32), tool_calls=(CALL, CALL), prefix_len=PREFIX,
+        tool_call_span=(PREFIX, SPAN_END), reward=1.0, advantage=0.0, num_turns=6, started=1.0, finished=9.0,
+        confidence=float(np.exp(logprobs[PREFIX:SPAN_END].astype(np.float64)).mean()), turn_lengths=turns,
     )  # fmt: skip
-    transcript = Transcript(
-        question="What does the sign in the corner say?", ground_truth="stop", images=(), prompt_len=500,
-        response_ids=ids, policy_mask=mask, trained_mask=mask, logprobs=logprobs, num_turns=6,
-        text=WORDS * (CHARACTERS * tokens // len(WORDS)),
-    )  # fmt: skip
-    row, rollout = Row(uid=uid, session=session, reward=1.0), Rollout(session=session, reward=1.0, uses_tool=True)
     return BatchRow(
-        row=row, rollout=rollout, episode=episode, grpo_tokens=tokens, response_len=tokens, transcript=transcript
-    ).pack()
+        rollout=record.as_rollout(), selected=False, grpo_tokens=tokens, response_len=tokens, generated=int(mask.sum()),
+        prompt_tokens=500, cached_tokens=400, tool_calls=(CALL, CALL), record=record,
+    ).pack()  # fmt: skip
 
 
 def traced(packed: Sequence[bytes], tokens: int, step: int) -> tuple[list[TrajectoryRecord], StepSummary]:
-    """The step as the trainer hands it over (`AxpoTrainer._report`)."""
-    rows = [BatchRow.unpack(row) for row in packed]
-    data = StepData(
-        step=step, config=AxpoConfig(), questions=list(dict.fromkeys(row.row.uid for row in rows)), rows=rows,
-        rollouts_per_question=ROLLOUTS, advantages=[0.0] * len(rows), decisions=Decisions(ranked={}, selected={}),
-        normalize_std=True, entropies=[torch.zeros(tokens)] * len(rows), tags=TAGS,
+    """The step as the trainer hands it over (`AxpoTrainer._write_trace`)."""
+    rows, config = [BatchRow.unpack(row) for row in packed], AxpoConfig()
+    questions = list(dict.fromkeys(row.rollout.uid for row in rows))
+    entropies = [torch.zeros(tokens)] * len(rows)
+    records = finished_records(rows, [0.0] * len(rows), entropies, config, step=step, questions=questions)
+    metrics = batch_metrics(rows, config, questions=questions, rollouts_per_question=ROLLOUTS)
+    return records, step_summary(
+        step, config, Decisions(ranked={}, selected={}), metrics,
+        questions=questions, rollouts_per_question=ROLLOUTS, normalize_std=True, tags=TAGS,
     )  # fmt: skip
-    return trajectory_records(data), step_summary(data, batch_metrics(data))
 
 
 def now() -> tuple[float, float]:

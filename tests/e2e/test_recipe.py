@@ -17,7 +17,6 @@ from tests.e2e.conftest import REPO, RUN_TIMEOUT_S, FastRun, recipe, run
 from tests.unit.trace.real import Step, follow
 from tests.unit.trace.test_mutations import KINDS
 from verl_axpo.audit import audit
-from verl_axpo.core.types import Kind
 from verl_axpo.eval.settings import weights_hash
 from verl_axpo.report.heldout import read_heldout
 from verl_axpo.trace.reader import list_steps, read_step
@@ -52,7 +51,7 @@ def test_prefixes_were_resampled_and_the_audit_agrees(fast_run: FastRun) -> None
     # Resamples repeat their source's prefix id for id (invariant 2)
     sources = {(one.step, one.uid, one.session): one for one in records}
     for one in records:
-        if one.kind is Kind.RESAMPLE:
+        if one.source_session is not None:
             source = sources[one.step, one.uid, one.source_session]
             length = source.prefix_len or 0
             assert list(one.response_ids)[:length] == list(source.response_ids)[:length]

@@ -10,7 +10,6 @@ import pytest
 
 from tests.e2e.conftest import MainPpo
 from verl_axpo.audit import audit
-from verl_axpo.core.types import Kind
 from verl_axpo.trace.reader import read_step
 
 SWITCHES = {
@@ -34,7 +33,7 @@ def test_a_step_with_the_switch_is_what_it_says(name: str, main_ppo: MainPpo, tm
     assert (result.steps, result.differences) == (1, ())
     records = read_step(trace, 1).records
     sources = [record for record in records if record.selected]
-    continuations = [record for record in records if record.kind is Kind.RESAMPLE]
+    continuations = [record for record in records if record.source_session is not None]
     assert len(sources) == 8  # floor(0.25 * 16 * 8 / 4) prefixes: the budget is used up
     assert len(continuations) == 32
     if name == "no prefix credit":

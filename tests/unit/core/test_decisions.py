@@ -111,13 +111,20 @@ def test_allocation_is_breadth_first_then_by_score() -> None:
 
     ranked = {"a": ranking("a", 0.1, 0.2, 0.3), "b": ranking("b", 0.9), "c": (), "d": ranking("d", 0.5, 0.6)}
     # level 0: a 0.1, d 0.5, b 0.9; level 1: a 0.2, d 0.6; level 2: a 0.3
-    assert [candidate.uid for candidate in ranked_order(ranked)] == ["a", "d", "b", "a", "d", "a"]
     counts = [{uid: len(some) for uid, some in allocate(ranked, limit).items()} for limit in range(8)]
     assert counts[0] == {"a": 0, "b": 0, "c": 0, "d": 0}
     assert counts[2] == {"a": 1, "b": 0, "c": 0, "d": 1}
     assert counts[3] == {"a": 1, "b": 1, "c": 0, "d": 1}
     assert counts[4] == {"a": 2, "b": 1, "c": 0, "d": 1}
     assert counts[6] == counts[7] == {"a": 3, "b": 1, "c": 0, "d": 2}
+
+
+def test_candidates_are_listed_breadth_first() -> None:
+    a1, a2 = Candidate(uid="a", session=1, score=0.5), Candidate(uid="a", session=2, score=0.6)
+    b1 = Candidate(uid="b", session=0, score=0.5)
+    c1, c2 = Candidate(uid="c", session=3, score=0.1), Candidate(uid="c", session=0, score=0.2)
+    # level 1: c1 (0.1), then a1 and b1 (both 0.5) in batch order; level 2: c2 (0.2), a2 (0.6)
+    assert ranked_order({"a": (a1, a2), "b": (b1,), "n": (), "c": (c1, c2)}) == (c1, a1, b1, c2, a2)
 
 
 def test_equal_scores_go_to_the_question_that_was_asked_first() -> None:

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from verl_axpo.core.advantage import recovery, row_advantages
-from verl_axpo.core.budget import allocate, max_prefixes
+from verl_axpo.core.advantage import row_advantages
+from verl_axpo.core.budget import max_prefixes, ranked_order
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.core.metrics import step_metrics
 from verl_axpo.core.ranking import rank
-from verl_axpo.core.step import Resampled
-from verl_axpo.core.types import Candidate, Group, Kind
-from verl_axpo.trace import StepSummary, ToolCall, TraceWriter, TrajectoryRecord, ranked_order, store_image
+from verl_axpo.core.step import recovery
+from verl_axpo.core.types import Candidate, groups_of
+from verl_axpo.trace import StepSummary, ToolCall, TraceWriter, TrajectoryRecord, store_image
 
 B, N, K = 6, 4, 2
 OPEN, CLOSE = 7, 8
@@ -64,7 +64,7 @@ def trajectory(
 def continuation(rng: random.Random, source: TrajectoryRecord, session: int, config: AxpoConfig) -> TrajectoryRecord:
     """Another end for the source's prefix, or (prefix=scratch) a whole new trajectory."""
     record = trajectory(rng, source.uid, session, step=source.step, image=source.images[0], uses_tool=True)
-    record = replace(record, kind=Kind.RESAMPLE, source_session=source.session)
+    record = replace(record, source_session=source.session)
     if config.prefix == "scratch":
         return record
     record = replace(record, response_ids=[*source.response_ids[:PREFIX], *record.response_ids[PREFIX:]])
@@ -77,7 +77,12 @@ def cut(source: TrajectoryRecord, continuations: list[TrajectoryRecord], config:
     trained = PREFIX if config.prefix_credit else 0
     whole = range(trained if config.splits_rollouts else len(source.response_ids))
     mask = [int(bool(source.response_mask[index]) and index in whole) for index in range(len(source.response_ids))]
-    return replace(source, selected=True, recovery=recovery(continuations, config), response_mask=mask)
+    return replace(
+        source,
+        selected=True,
+        recovery=recovery([record.as_rollout() for record in continuations], config),
+        response_mask=mask,
+    )
 
 
 def make_step(
@@ -92,26 +97,23 @@ def make_step(
         for n in range(N)
     }
     rollouts = {key: one for key, one in rollouts.items() if key not in failed}
-    by_uid = {uid: tuple(one.as_rollout() for one in rollouts.values() if one.uid == uid) for uid in uids}
-    groups = [Group(uid=uid, rollouts=some) for uid, some in by_uid.items()]
-    ranked = {group.uid: rank(group, config) if len(group.rollouts) == N else () for group in groups}
+    groups = groups_of((record.as_rollout() for record in rollouts.values()), uids)
+    ranked = {uid: rank(group, config) if len(group) == N else () for uid, group in groups.items()}
     limit = max_prefixes(B, N, config)
-    selected = [one for some in allocate(ranked, limit).values() for one in some]
+    selected = ranked_order(ranked)[:limit]
     resampled: dict[Candidate, list[TrajectoryRecord]] = {}
     for index, one in enumerate(selected):
         source = rollouts[one.uid, one.session]
         resampled[one] = [continuation(rng, source, N + index * K + k, config) for k in range(K)]
         rollouts[one.uid, one.session] = cut(source, resampled[one], config)
     records = [*rollouts.values(), *(one for some in resampled.values() for one in some)]
-    advantages = row_advantages([one.as_row() for one in records], config).tolist()
+    facts = [record.as_rollout() for record in records]
+    advantages = row_advantages(facts, config).tolist()
     records = [
         replace(one, advantage=value, advantage_prefix=value if one.selected and config.credits_prefix else None)
         for one, value in zip(records, advantages, strict=True)
     ]
-    outcome = [
-        Resampled(candidate=one, continuations=tuple(k.as_rollout() for k in some)) for one, some in resampled.items()
-    ]
-    metrics = step_metrics(groups, outcome, config, rollouts_per_question=N) | row_metrics(records, config)
+    metrics = step_metrics(facts, config, questions=uids, rollouts_per_question=N) | row_metrics(records, config)
     return records, StepSummary(
         step=step,
         config=config,
@@ -126,7 +128,7 @@ def make_step(
 
 def row_metrics(records: list[TrajectoryRecord], config: AxpoConfig) -> dict[str, float]:
     """Of tool calls and tokens: 11 generated tokens with a call, 5 without; a continuation has the prefix for free."""
-    rollouts = [one for one in records if one.kind is Kind.ROLLOUT]
+    rollouts = [one for one in records if one.source_session is None]
     extra = len(records) - len(rollouts)
     calls = sum(one.uses_tool for one in records)
     of_rollouts = sum(11 if one.uses_tool else 5 for one in rollouts)

@@ -21,13 +21,14 @@ from verl_axpo.audit.metrics import NOT_IN_THE_TRACE, recomputed
 from verl_axpo.audit.row import tokens_of, traced_row
 from verl_axpo.audit.tags import tags_of
 from verl_axpo.audit.view import view_of
-from verl_axpo.core.advantage import recovery, row_advantages
-from verl_axpo.core.budget import allocate, max_prefixes
+from verl_axpo.core.advantage import row_advantages
+from verl_axpo.core.budget import max_prefixes, ranked_order
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.core.metrics import complete
 from verl_axpo.core.ranking import rank
-from verl_axpo.core.types import Group
-from verl_axpo.trace import StepSummary, TracedStep, TrajectoryRecord, ranked_order
+from verl_axpo.core.step import recovery
+from verl_axpo.core.types import groups_of
+from verl_axpo.trace import StepSummary, TracedStep, TrajectoryRecord
 
 ARCHIVE = Path(__file__).with_name("real_trace.tar.gz")
 
@@ -115,31 +116,27 @@ def _trained(line: Line, config: AxpoConfig) -> range:
 def _decide(step: Step, config: AxpoConfig) -> None:
     number = step.summary["rollouts_per_question"]
     records = [TrajectoryRecord.from_json(orjson.dumps(line)) for line in step.lines]
-    groups = [
-        Group(uid=uid, rollouts=tuple(r.as_rollout() for r in records if r.uid == uid and r.source_session is None))
-        for uid in step.summary["questions"]
-    ]
-    ranked = {group.uid: rank(group, config) for group in complete(groups, number)}
+    groups = groups_of((record.as_rollout() for record in records), step.summary["questions"])
+    ranked = {uid: rank(group, config) for uid, group in complete(groups, number).items()}
     limit = max_prefixes(len(groups), number, config)
-    chosen = {candidate for group in allocate(ranked, limit).values() for candidate in group}
     order = ranked_order(ranked)
     listed = [{"uid": c.uid, "session": c.session, "score": c.score} for c in order]
     step.summary |= {
         "budget": limit,
         "candidates": listed,
-        "selected": [entry for entry, candidate in zip(listed, order, strict=True) if candidate in chosen],
+        "selected": listed[:limit],
         "num_records": len(step.lines),
     }
 
 
 def _learn(step: Step, config: AxpoConfig) -> None:
-    rows = [TrajectoryRecord.from_json(orjson.dumps(line)).as_row() for line in step.lines]
+    rows = [TrajectoryRecord.from_json(orjson.dumps(line)).as_rollout() for line in step.lines]
     advantages = row_advantages(rows, config, normalize_std=step.summary["normalize_std"]).tolist()
     for line, row, advantage in zip(step.lines, rows, advantages, strict=True):
-        own = [other for other in rows if (other.uid, other.source_session) == (row.uid, row.session)]
+        own = [other for other in rows if (other.uid, other.source) == (row.uid, row.session)]
         line["advantage"] = advantage
-        line["recovery"] = recovery(own, config) if row.selected else None
-        line["advantage_prefix"] = advantage if row.selected and config.credits_prefix else None
+        line["recovery"] = recovery(own, config) if line["selected"] else None
+        line["advantage_prefix"] = advantage if line["selected"] and config.credits_prefix else None
 
 
 def _measure(step: Step) -> None:

@@ -139,7 +139,7 @@ FAULTS: dict[str, tuple[Callable[[Lines, Line], None], str]] = {
     "source credited with its own zero": (set_key(source, "advantage", -0.5), "advantages"),
     "prefix advantage missing": (set_key(source, "advantage_prefix", None), "advantages"),
     "reward changed after the fact": (set_key(resample, "reward", lambda old: 1 - old), "advantages"),
-    "selection of a resample": (set_key(resample, "selected", True), "advantages"),
+    "selection of a resample": (set_key(resample, "selected", True), "resamples"),
     "metric wrong": (lambda lines, summary: summary["metrics"].update({"axpo/restore_rate": 0.123}), "metrics"),
     # files
     "image lost": (set_key(plain, "images", ["images/lost.png"]), "files"),
@@ -233,7 +233,7 @@ def test_a_failed_resample_is_a_note(trace_dir: Path) -> None:
         key = (one["uid"], one["session"])
         lines[:] = [line for line in lines if (line["uid"], line["source_session"]) != key]
         summary["num_records"] = len(lines)
-        rows = [TrajectoryRecord.from_json(json.dumps(line)).as_row() for line in lines]
+        rows = [TrajectoryRecord.from_json(json.dumps(line)).as_rollout() for line in lines]
         config = read_step(trace_dir, 2).summary.config  # type: ignore[union-attr]
         for line, value in zip(lines, row_advantages(rows, config).tolist(), strict=True):
             line["advantage"] = value

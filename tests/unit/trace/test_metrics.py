@@ -2,7 +2,6 @@
 
 import pytest
 
-from verl_axpo.core.types import Kind
 from verl_axpo.trace import ToolCall
 from verl_axpo.trace.metrics import token_metrics, tool_metrics
 
@@ -34,9 +33,9 @@ def test_a_policy_cannot_invent_names_of_metrics() -> None:
     assert metrics["axpo/tool/unknown/calls"] == metrics["axpo/tool/unknown/errors"] == 3
 
 
-def test_extra_tokens_are_those_of_resamples_over_those_of_rollouts() -> None:
-    rollouts = [(Kind.ROLLOUT, 30), (Kind.ROLLOUT, 10)]
-    resamples = [(Kind.RESAMPLE, 4), (Kind.RESAMPLE, 6)]
-    assert token_metrics([*rollouts, *resamples]) == {"axpo/extra_tokens_ratio": pytest.approx(10 / 40)}
+def test_extra_tokens_are_those_of_continuations_over_those_of_rollouts() -> None:
+    rollouts = [(False, 30), (False, 10)]
+    continuations = [(True, 4), (True, 6)]
+    assert token_metrics([*rollouts, *continuations]) == {"axpo/extra_tokens_ratio": pytest.approx(10 / 40)}
     assert token_metrics(rollouts) == {"axpo/extra_tokens_ratio": 0.0}
-    assert token_metrics(resamples) == {}  # a share of nothing
+    assert token_metrics(continuations) == {}  # a share of nothing
