@@ -12,7 +12,7 @@ import pytest
 from verl.workers.rollout.vllm_rollout import vllm_async_server
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from verl_axpo.integration import engine_watch
+from verl_axpo.integration import watch
 
 
 @pytest.mark.parametrize(("how", "words"), [(signal.SIGKILL, "killed by SIGKILL"), (3, "exit status 3")])
@@ -21,8 +21,8 @@ def test_a_dead_engine_is_reported_with_process_and_cause(
 ) -> None:
     """Around a server whose engine is a process of its own, as vLLM's is, and errored once that is gone."""
     reports: list[str] = []
-    monkeypatch.setattr(engine_watch, "report", reports.append)
-    monkeypatch.setattr(engine_watch, "POLL_S", 0.05)
+    monkeypatch.setattr(watch, "report", reports.append)
+    monkeypatch.setattr(watch, "POLL_S", 0.05)
     context = multiprocessing.get_context("fork")
     sleeps = context.Process(target=time.sleep, args=(60,), name="EngineCore_DP0", daemon=True)
     child = (
@@ -44,7 +44,7 @@ def test_a_dead_engine_is_reported_with_process_and_cause(
             self.engine = Engine()
 
     module = SimpleNamespace(vLLMHttpServer=vLLMHttpServer)
-    engine_watch.watch_engines(module)  # type: ignore[arg-type]
+    watch.watch_engines(module)  # type: ignore[arg-type]
     asyncio.run(module.vLLMHttpServer().run_server())
     if isinstance(how, signal.Signals):
         time.sleep(0.2)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from verl_axpo.audit.advantages import advantages
-from verl_axpo.audit.view import Found, View, close, where
+from verl_axpo.audit.view import Mismatch, View, close, where
 from verl_axpo.core.budget import max_prefixes, ranked_order
 from verl_axpo.core.metrics import complete
 from verl_axpo.core.ranking import rank
@@ -12,7 +12,7 @@ from verl_axpo.core.step import recovery
 from verl_axpo.core.types import Candidate
 
 
-def check_rows(view: View) -> Iterator[Found]:
+def check_rows(view: View) -> Iterator[Mismatch]:
     """Every row belongs to the step and to one of its questions, once; at most N rollouts per question; none is lost.
 
     A question with fewer lost them to failed sessions, as the summary's count of rows shows.
@@ -34,7 +34,7 @@ def check_rows(view: View) -> Iterator[Found]:
             yield uid, f"rollouts 0 to {summary.rollouts_per_question - 1}", str(sessions)
 
 
-def check_budget(view: View) -> Iterator[Found]:
+def check_budget(view: View) -> Iterator[Mismatch]:
     """`floor(r * B * N / K)` prefixes, and no more than K times as many continuations."""
     summary = view.summary
     limit = max_prefixes(len(summary.questions), summary.rollouts_per_question, summary.config)
@@ -45,18 +45,18 @@ def check_budget(view: View) -> Iterator[Found]:
         yield "step", f"at most {limit * summary.config.num_continuations} continuations", str(extra)
 
 
-def check_ranking(view: View) -> Iterator[Found]:
+def check_ranking(view: View) -> Iterator[Mismatch]:
     """Trigger and ranking: the candidates of the step, in order, with their scores."""
     yield from _unequal_lists(ranked_order(_ranked(view)), view.summary.candidates, "candidates")
 
 
-def check_allocation(view: View) -> Iterator[Found]:
+def check_allocation(view: View) -> Iterator[Mismatch]:
     """Breadth-first within the budget: the first `limit` candidates, with the scores that they have there."""
     limit = max_prefixes(len(view.summary.questions), view.summary.rollouts_per_question, view.summary.config)
     yield from _unequal_lists(ranked_order(_ranked(view))[:limit], view.summary.selected, "selected")
 
 
-def check_resamples(view: View) -> Iterator[Found]:
+def check_resamples(view: View) -> Iterator[Mismatch]:
     """A selected source has K continuations or, where resampling failed, none; nothing else has any."""
     allocated = {(candidate.uid, candidate.session) for candidate in view.summary.selected}
     for key, record in view.at.items():
@@ -72,7 +72,7 @@ def check_resamples(view: View) -> Iterator[Found]:
         yield f"{uid}/{session}", "a source for its continuations", "no such row"
 
 
-def check_recovery(view: View) -> Iterator[Found]:
+def check_recovery(view: View) -> Iterator[Mismatch]:
     """R of a selected source: whether any usable continuation is correct."""
     for key, record in view.at.items():
         continuations = (continuation.as_rollout() for continuation in view.continuations.get(key, ()))
@@ -81,7 +81,7 @@ def check_recovery(view: View) -> Iterator[Found]:
             yield where(record), str(expected), str(record.recovery)
 
 
-def check_advantages(view: View) -> Iterator[Found]:
+def check_advantages(view: View) -> Iterator[Mismatch]:
     """Equations 2-4, every row."""
     expected = advantages(view.rollouts, view.summary.config, normalize_std=view.summary.normalize_std)
     for record, (advantage, tolerance) in zip(view.records, expected, strict=True):
@@ -98,15 +98,15 @@ def _ranked(view: View) -> dict[str, tuple[Candidate, ...]]:
     return {uid: rank(group, view.summary.config) for uid, group in groups.items()}
 
 
-def _unequal_lists(expected: Sequence[Candidate], found: Sequence[Candidate], name: str) -> Iterator[Found]:
+def _unequal_lists(expected: Sequence[Candidate], traced: Sequence[Candidate], name: str) -> Iterator[Mismatch]:
     """What a list of candidates lacks, has too often, or has in another order or with another score."""
-    wanted, times = {_name(candidate): candidate for candidate in expected}, Counter(map(_name, found))
+    wanted, times = {_name(candidate): candidate for candidate in expected}, Counter(map(_name, traced))
     for missing in sorted(wanted.keys() - times.keys()):
         yield missing, f"in the summary's list of {name}", "not there"
     for listed, number in times.items():
         if listed not in wanted or number > 1:
             yield listed, f"{int(listed in wanted)} times in the summary's list of {name}", f"{number} times"
-    for candidate in found:
+    for candidate in traced:
         score = wanted.get(_name(candidate), candidate).score
         if not close(candidate.score, score):
             yield _name(candidate), f"score {score:.7f} in the list of {name}", f"{candidate.score:.7f}"

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from verl_axpo.audit.row import TracedRow
-from verl_axpo.audit.view import Found, View, close
+from verl_axpo.audit.view import Mismatch, View, close
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.core.metrics import PREFIX, step_metrics
 from verl_axpo.trace.metrics import token_metrics, tool_metrics
@@ -15,24 +15,24 @@ NOT_IN_THE_TRACE = {
 }
 
 # Not in every trace of 0.1.0: compared where they are there
-_YOUNGER = re.compile(f"{PREFIX}(tool/.*/infra_failures|failed_sessions)")
+_LATER_METRICS = re.compile(f"{PREFIX}(tool/.*/infra_failures|failed_sessions)")
 
 
-def check_metrics(view: View) -> Iterator[Found]:
+def check_metrics(view: View) -> Iterator[Mismatch]:
     """All that follows from rewards, tool use, resampling, tool calls and tokens, and nothing else."""
     expected = recomputed(view)
-    found = {name: value for name, value in view.summary.metrics.items() if name.startswith(PREFIX)}
+    traced = {name: value for name, value in view.summary.metrics.items() if name.startswith(PREFIX)}
     for name, value in expected.items():
-        if name not in found and not _YOUNGER.fullmatch(name):
+        if name not in traced and not _LATER_METRICS.fullmatch(name):
             yield "summary", f"{name} {value:.7f}", f"no {name}"
-        elif name in found and not _same(found[name], value):
-            yield "summary", f"{name} {value:.7f}", str(found[name])
-    for name in sorted(found.keys() - expected.keys() - NOT_IN_THE_TRACE.keys()):
-        yield "summary", f"no {name}", str(found[name])
+        elif name in traced and not _same(traced[name], value):
+            yield "summary", f"{name} {value:.7f}", str(traced[name])
+    for name in sorted(traced.keys() - expected.keys() - NOT_IN_THE_TRACE.keys()):
+        yield "summary", f"no {name}", str(traced[name])
 
 
-def _same(found: object, value: float) -> bool:
-    return isinstance(found, (int, float)) and close(found, value)  # JSON writes NaN as null
+def _same(traced: object, value: float) -> bool:
+    return isinstance(traced, (int, float)) and close(traced, value)  # JSON writes NaN as null
 
 
 def recomputed(view: View) -> dict[str, float]:

@@ -111,11 +111,11 @@ def _opened(turn: Array, tags: Tags, thinking: bool) -> int | None:
 
 
 def _places(ids: Array, *tokens: int | None) -> list[int]:
-    found = np.zeros(len(ids), dtype=bool)
+    wanted = np.zeros(len(ids), dtype=bool)
     for token in tokens:
         if token is not None:
-            found |= ids == token
-    places: list[int] = np.flatnonzero(found).tolist()
+            wanted |= ids == token
+    places: list[int] = np.flatnonzero(wanted).tolist()
     return places
 
 

@@ -11,7 +11,7 @@ from verl_axpo.audit import decisions, metrics, steps
 from verl_axpo.audit.row import TracedRow, tokens_of, traced_row
 from verl_axpo.audit.tags import Tags, tags_of
 from verl_axpo.audit.tokens import ROW_CHECKS, RowView
-from verl_axpo.audit.view import Check, Found, View, view_of, where
+from verl_axpo.audit.view import Check, Mismatch, View, view_of, where
 from verl_axpo.core.types import Status
 from verl_axpo.trace import StepSummary, TracedStep, TrajectoryRecord, iter_records, list_steps
 from verl_axpo.trace.reader import lost_steps, read_summary, summary_path
@@ -63,7 +63,7 @@ class Audit:
 
 @dataclass(slots=True)
 class _Run:
-    """What is known of the steps so far."""
+    """The steps so far."""
 
     steps: int = 0
     trajectories: int = 0
@@ -101,8 +101,7 @@ def audit(trace_dir: str | Path) -> Audit:
     failed = run.selected - run.resampled
     if failed > MOST_FAILED * run.selected:
         rule = f"most of the {run.selected} selected prefixes resampled"
-        found = ("run", rule, f"resampling failed for {failed}")
-        run.differences.append(_difference(present[-1], "resamples", found))
+        run.differences.append(_difference(present[-1], "resamples", ("run", rule, f"resampling failed for {failed}")))
     return Audit(
         steps=run.steps, trajectories=run.trajectories, differences=tuple(run.differences), notes=tuple(run.notes)
     )
@@ -138,41 +137,46 @@ def _differences(
 
     Args:
         rows: reads the rows and adds what cannot be read to the list that it is given.
-        defects: of the files, as far as they are known.
+        defects: of the files, as far as they have been read.
     """
     unreadable = [("files", "a summary", "none that can be read")] if summary is None else []
     if summary is None or summary.step != step:
         other = [("summary", f"step {step} as in the file's name", f"step {summary.step}")] if summary else []
-        return [_difference(step, "files", found) for found in (*map(_defect, defects), *unreadable, *other)], None
+        return [
+            _difference(step, "files", mismatch) for mismatch in (*map(_defect, defects), *unreadable, *other)
+        ], None
     tags = tags_of(summary.tags, rows([]))
     looked_at = [_look_at(record, summary, tags) for record in rows(defects)]
     differences = [
         *(_difference(step, "files", _defect(defect)) for defect in defects),
-        *(_difference(step, name, found) for _, wrong in looked_at for name, found in wrong),
+        *(_difference(step, name, mismatch) for _, wrong in looked_at for name, mismatch in wrong),
     ]
     kept = [row for row, _ in looked_at if row is not None]
     if defects or len(kept) < len(looked_at):
         return differences, None
     view = view_of(kept, summary, tags)
     for check in CHECKS:
-        differences += [_difference(step, _name(check), found) for found in _guarded(partial(check, view), "step")]
+        mismatches = _guarded(partial(check, view), "step")
+        differences += [_difference(step, _name(check), mismatch) for mismatch in mismatches]
     return differences, view
 
 
 def _look_at(
     record: TrajectoryRecord, summary: StepSummary, tags: Tags
-) -> tuple[TracedRow | None, list[tuple[str, Found]]]:
+) -> tuple[TracedRow | None, list[tuple[str, Mismatch]]]:
     """What the step needs of a row, None if its tokens cannot be looked at, and what is wrong with the row alone."""
     try:
         tokens = tokens_of(record)
     except (ValueError, TypeError, OverflowError) as error:
         return None, [("masks", (where(record), "a mask value and a log-prob for each token", str(error)))]
     row = RowView(record=record, tokens=tokens, summary=summary, tags=tags)
-    wrong = [(_name(check), found) for check in ROW_CHECKS for found in _guarded(partial(check, row), where(record))]
+    wrong = [
+        (_name(check), mismatch) for check in ROW_CHECKS for mismatch in _guarded(partial(check, row), where(record))
+    ]
     return traced_row(record, tokens, tags, summary.config), wrong
 
 
-def _guarded(check: Callable[[], Iterator[Found]], place: str) -> list[Found]:
+def _guarded(check: Callable[[], Iterator[Mismatch]], place: str) -> list[Mismatch]:
     """What a check finds; where what it needs is not there, that."""
     try:
         return list(check())
@@ -184,11 +188,12 @@ def _name(check: Callable[..., Any]) -> str:
     return check.__name__.removeprefix("check_")
 
 
-def _difference(step: int, check: str, found: Found) -> Difference:
-    return Difference(step=step, check=check, where=found[0], expected=found[1], found=found[2])
+def _difference(step: int, check: str, mismatch: Mismatch) -> Difference:
+    place, expected, found = mismatch
+    return Difference(step=step, check=check, where=place, expected=expected, found=found)
 
 
-def _defect(text: str) -> Found:
+def _defect(text: str) -> Mismatch:
     return "files", "whole files", text
 
 
@@ -217,10 +222,10 @@ def _lost_rollouts(view: View) -> Iterator[Difference]:
 
 
 def _failed_sessions(view: View) -> Iterator[str]:
-    found = Counter(record.uid for record in view.records if record.source_session is None)
+    there = Counter(record.uid for record in view.records if record.source_session is None)
     for uid in view.summary.questions:
-        if found[uid] < view.summary.rollouts_per_question:
-            rollouts = f"{found[uid]} of {view.summary.rollouts_per_question} rollouts"
+        if there[uid] < view.summary.rollouts_per_question:
+            rollouts = f"{there[uid]} of {view.summary.rollouts_per_question} rollouts"
             yield f"step {view.summary.step}, {uid}: {rollouts}, the other sessions failed; nothing of it is resampled"
 
 
@@ -232,7 +237,7 @@ def _failed_resamples(view: View) -> Iterator[str]:
         yield f"{place}: selected, but its resampling failed; its group is GRPO's"
 
 
-def _other_settings(view: View, known: dict[str, Any]) -> Iterator[str]:
+def _other_settings(view: View, earlier: dict[str, Any]) -> Iterator[str]:
     """Settings that differ from the step before: a resumed run may change them, by hand or by mistake."""
     summary = view.summary
     settings = asdict(summary.config) | {
@@ -242,6 +247,6 @@ def _other_settings(view: View, known: dict[str, Any]) -> Iterator[str]:
         "tags": summary.tags,
     }
     for name, value in settings.items():
-        if name in known and known[name] != value:
-            yield f"step {summary.step}: {name} is {value} from here on, it was {known[name]}"
-    known.update(settings)
+        if name in earlier and earlier[name] != value:
+            yield f"step {summary.step}: {name} is {value} from here on, it was {earlier[name]}"
+    earlier.update(settings)

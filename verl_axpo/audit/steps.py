@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 
 from verl_axpo.audit.row import TracedRow
-from verl_axpo.audit.view import Found, View, where
+from verl_axpo.audit.view import Mismatch, View, where
 from verl_axpo.core.types import Status
 from verl_axpo.trace import TrajectoryRecord
 
@@ -16,7 +16,7 @@ CLOCK_TOLERANCE = 1.0  # seconds by which the system's clock may be set back whi
 CHANCE = -13.8  # ln(1e-6): below it a continuation does not repeat all tokens and log-probs of another row by chance
 
 
-def check_prefix(view: View) -> Iterator[Found]:
+def check_prefix(view: View) -> Iterator[Mismatch]:
     """The prefix ends where the first call opens; prompt and prefix are one for a source and its continuations."""
     yield from _openings(view)
     if view.summary.config.prefix == "fixed":
@@ -25,7 +25,7 @@ def check_prefix(view: View) -> Iterator[Found]:
                 yield from _shared(view.rows_at[key], view.rows_at[record.uid, record.session])
 
 
-def _openings(view: View) -> Iterator[Found]:
+def _openings(view: View) -> Iterator[Mismatch]:
     """The first opening tag outside thinking; a row without one has no call, and no prefix."""
     thinking = _starts_in_think(view.rows)
     if view.tags.open is None or thinking is None:
@@ -37,7 +37,7 @@ def _openings(view: View) -> Iterator[Found]:
             yield where(row.record), f"prefix_len {expected}, where the first call opens", str(row.record.prefix_len)
 
 
-def check_status(view: View) -> Iterator[Found]:
+def check_status(view: View) -> Iterator[Mismatch]:
     """Truncated is what ends with a call that nothing answers, or is as long as the limit; nothing else is."""
     thinking = _starts_in_think(view.rows)
     if view.tags.open is None or thinking is None:
@@ -62,7 +62,7 @@ def _starts_in_think(rows: Sequence[TracedRow]) -> bool | None:
     return False if any(row.record.prefix_len is not None for row in rows) else None
 
 
-def _shared(source: TracedRow, row: TracedRow) -> Iterator[Found]:
+def _shared(source: TracedRow, row: TracedRow) -> Iterator[Mismatch]:
     """The same prompt and prefix, id for id, with the log-probs that the source had there."""
     record, session = row.record, source.record.session
     lengths = f"prompt_len {source.record.prompt_len}, prefix_len {source.record.prefix_len}"
@@ -74,7 +74,7 @@ def _shared(source: TracedRow, row: TracedRow) -> Iterator[Found]:
         yield where(record), f"the prefix's log-probs of session {session}", "others"
 
 
-def check_copies(view: View) -> Iterator[Found]:
+def check_copies(view: View) -> Iterator[Mismatch]:
     """A continuation is drawn anew: it may repeat a likely end, but no unlikely one to the last bit, nor a clock."""
     for key in view.continuations.keys() & view.rows_at.keys():
         earlier = [view.rows_at[key]]
@@ -97,7 +97,7 @@ def _same_clock(record: TrajectoryRecord, other: TrajectoryRecord) -> bool:
     return bool(seconds) and seconds == [call.seconds for call in other.tool_calls]
 
 
-def check_times(view: View) -> Iterator[Found]:
+def check_times(view: View) -> Iterator[Mismatch]:
     """A row ends after it began and after its calls; a continuation begins after its group's rollouts have ended."""
     if not any(row.record.started for row in view.rows):
         return  # no clock: a trace that was made by hand
@@ -115,7 +115,7 @@ def check_times(view: View) -> Iterator[Found]:
             yield where(record), rule, str(record.started)
 
 
-def check_groups(view: View) -> Iterator[Found]:
+def check_groups(view: View) -> Iterator[Mismatch]:
     """Question, truth, prompt and the question's pictures are those of the whole group; rows follow the questions."""
     by_uid: dict[str, list[TrajectoryRecord]] = {}
     for record in view.records:
@@ -135,7 +135,7 @@ def check_groups(view: View) -> Iterator[Found]:
         yield "summary", "questions in the order of the rows", "another order"
 
 
-def _unlike(records: Sequence[TrajectoryRecord], name: str, values: Sequence[Hashable]) -> Iterator[Found]:
+def _unlike(records: Sequence[TrajectoryRecord], name: str, values: Sequence[Hashable]) -> Iterator[Mismatch]:
     """The rows whose value is not the one that most rows of the group have."""
     usual, _ = Counter(values).most_common(1)[0]
     for record, value in zip(records, values, strict=True):

@@ -32,8 +32,7 @@ class Tags:
 def tags_of(summary_tags: Mapping[str, int] | None, records: Iterable[TrajectoryRecord]) -> Tags:
     """The tokenizer's ids if the summary has them, else what the first rows show."""
     if summary_tags is not None:
-        found = {name: summary_tags.get(tag) for name, tag in _NAMES.items()}
-        return Tags(**found)
+        return Tags(**{name: summary_tags.get(tag) for name, tag in _NAMES.items()})
     return _learnt(list(islice(records, ROWS_TO_LEARN_FROM)))
 
 

@@ -18,7 +18,7 @@ import orjson
 
 from verl_axpo.audit.row import Tokens
 from verl_axpo.audit.tags import CLOSE, END_THINK, OPEN, Tags
-from verl_axpo.audit.view import Found, where
+from verl_axpo.audit.view import Mismatch, where
 from verl_axpo.core.types import Status
 from verl_axpo.trace import StepSummary, TrajectoryRecord
 
@@ -38,10 +38,10 @@ class RowView:
     tags: Tags
 
 
-RowCheck = Callable[[RowView], Iterator[Found]]
+RowCheck = Callable[[RowView], Iterator[Mismatch]]
 
 
-def check_masks(row: RowView) -> Iterator[Found]:
+def check_masks(row: RowView) -> Iterator[Mismatch]:
     """Trained are the generated tokens: of a source at most the prefix, of a continuation all but it."""
     trained = _trained_range(row.record, row.summary)
     expected = row.tokens.told.copy()
@@ -66,7 +66,7 @@ def _trained_range(record: TrajectoryRecord, summary: StepSummary) -> range:
     return range(length)
 
 
-def check_turns(row: RowView) -> Iterator[Found]:
+def check_turns(row: RowView) -> Iterator[Mismatch]:
     """As many stretches of generated tokens as assistant turns, of the engine's lengths; a tool's response in between.
 
     `num_turns` (the question, the assistant's turns, the tools') and `turn_lengths` are the agent loop's own counts.
@@ -88,7 +88,7 @@ def check_turns(row: RowView) -> Iterator[Found]:
         yield where(record), "log-probs of at most 0", f"{row.tokens.logprobs[impossible[0]]} at {impossible[0]}"
 
 
-def check_prefix(row: RowView) -> Iterator[Found]:
+def check_prefix(row: RowView) -> Iterator[Mismatch]:
     """Prefix, span and confidence are there together; the prefix ends with the opening tag, the span with the closing.
 
     Where the first call opens is a rule of the whole step (`steps.check_prefix`).
@@ -105,7 +105,7 @@ def check_prefix(row: RowView) -> Iterator[Found]:
         yield from _span(row, record.prefix_len, *record.tool_call_span)
 
 
-def _span(row: RowView, prefix: int, start: int, end: int) -> Iterator[Found]:
+def _span(row: RowView, prefix: int, start: int, end: int) -> Iterator[Mismatch]:
     ids, tags = row.tokens.ids, row.tags
     turn = row.tokens.generated[0] if row.tokens.generated else 0
     if not (0 < prefix == start < end <= turn):
@@ -132,7 +132,7 @@ def _closings_inside(text: str) -> int:
     return text.count(CLOSE, begin, end) if text[end:].lstrip().startswith(CLOSE) else 0
 
 
-def check_confidence(row: RowView) -> Iterator[Found]:
+def check_confidence(row: RowView) -> Iterator[Mismatch]:
     """Mean probability of the generated tokens of the first tool call."""
     record = row.record
     if record.confidence is None or record.tool_call_span is None:
@@ -144,7 +144,7 @@ def check_confidence(row: RowView) -> Iterator[Found]:
         yield where(record), f"{expected:.6f}", f"{record.confidence:.6f}"
 
 
-def check_calls(row: RowView) -> Iterator[Found]:
+def check_calls(row: RowView) -> Iterator[Mismatch]:
     """Calls are those that the text shows, in order; a failed one says why, and a failed service is its status."""
     record = row.record
     for call in record.tool_calls:

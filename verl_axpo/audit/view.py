@@ -27,8 +27,8 @@ class View:
     continuations: dict[tuple[str, int], list[TrajectoryRecord]]  # (uid, source session) -> its resampled rows
 
 
-Found = tuple[str, str, str]  # where, expected, found
-Check = Callable[[View], Iterator[Found]]
+Mismatch = tuple[str, str, str]  # where, what was expected, what the trace has
+Check = Callable[[View], Iterator[Mismatch]]
 
 
 def view_of(rows: Sequence[TracedRow], summary: StepSummary, tags: Tags) -> View:
@@ -57,6 +57,6 @@ def where(record: TrajectoryRecord) -> str:
     return f"{record.uid}/{record.session}"
 
 
-def close(found: float, expected: float) -> bool:
-    """Whether a number of the trace is the recomputed one."""
-    return math.isclose(found, expected, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+def close(traced: float, expected: float) -> bool:
+    """Whether a number of the trace is the recomputed number."""
+    return math.isclose(traced, expected, rel_tol=TOLERANCE, abs_tol=TOLERANCE)

@@ -1,6 +1,8 @@
 """AXPO inside verl: all that hooks into its trainer. In the order of a step:
 
-plugin (registers, completes the config) -> agent_loop (one trajectory) -> rollout (a group: trigger, resample, publish)
-with its coordinator (one budget per step) -> lineage (what a row is) -> trainer -> estimator (advantages) ->
-mini_batches (which update a row is in, and its weight) -> records
+    agent_loop -> Trajectory (trajectory.py) -> rollout (a group: explore, publish; one budget: coordinator)
+    -> BatchRow (batch_row.py) -> trainer -> estimator (advantages) -> mini_batches (a row's update and weight)
+    -> step_report (metrics, the trace's records)
+
+Around it: plugin (registers), completion and conflicts (the config), run and watch (the processes).
 """

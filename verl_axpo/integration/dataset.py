@@ -64,18 +64,18 @@ class AxpoDataset(RLHFDataset):
             return super().maybe_filter_out_long_prompts(dataframe)
 
     def _misfits(self, dataframe: datasets.Dataset) -> dict[int, str]:
-        """Rows that have some of a kind of media, but not one for each marker: reason by row."""
+        """Rows that have media of a kind, but not as many as markers for them: reason by row."""
         columns = {kind: key for kind, key in self._columns().items() if key in dataframe.column_names}
         compared = dataframe.select_columns([self.prompt_key, *columns.values()]).with_format("arrow")
-        found: dict[int, str] = {}
+        misfits: dict[int, str] = {}
         for batch, table in enumerate(compared.iter(ROWS_AT_ONCE)):
             # Lengths alone: a column of embedded pictures is never turned into Python objects
             counts = {kind: pc.list_value_length(table[key]).to_pylist() for kind, key in columns.items()}
             for at, messages in enumerate(table[self.prompt_key].to_pylist()):
                 reason = misfit(messages, {kind: count[at] or 0 for kind, count in counts.items()})
                 if reason:
-                    found[batch * ROWS_AT_ONCE + at] = reason
-        return found
+                    misfits[batch * ROWS_AT_ONCE + at] = reason
+        return misfits
 
     def _columns(self) -> dict[str, str]:
         return dict(zip(MEDIA, (self.image_key, self.video_key, self.audio_key), strict=True))
@@ -84,7 +84,7 @@ class AxpoDataset(RLHFDataset):
         """verl's, with inert texts; an embedded picture stays the file that it is, which travels in fewer bytes."""
         disarm(example[key], [kind for kind, column in self._columns().items() if not example.get(column)])
         images = example.get(self.image_key) or []
-        example[self.image_key] = [open_image(one) if isinstance(one, Image.Image) else one for one in images]
+        example[self.image_key] = [open_image(image) if isinstance(image, Image.Image) else image for image in images]
         messages: list[Message] = super()._build_messages(example, key)
         for part in (part for message in messages for part in _image_parts(message)):
             if part.get("bytes"):

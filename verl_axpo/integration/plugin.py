@@ -47,7 +47,7 @@ def _import(ours: str, _: ModuleType) -> None:
 
 
 def _watch_engines(server_module: ModuleType) -> None:
-    from verl_axpo.integration.engine_watch import watch_engines  # imports Ray
+    from verl_axpo.integration.watch import watch_engines  # imports Ray
 
     watch_engines(server_module)
 

@@ -223,8 +223,8 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
 
     async def _put(self, row: Row) -> None:
         """Into verl's batch, as verl publishes a session."""
-        trained, known = row
-        fields = {**trained.sample, AXPO_FIELD: known.pack()}
+        trained, facts = row
+        fields = {**trained.sample, AXPO_FIELD: facts.pack()}
         await super()._agent_loop_postprocess(trained, False, **fields)
 
 

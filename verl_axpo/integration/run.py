@@ -84,12 +84,12 @@ def end(folder: Path, patience: float = EXIT_S) -> None:
 def ray_processes() -> list[psutil.Process]:
     """Ray's processes of this run and all that they started; none where Ray was there before the run."""
     node = ray._private.worker._global_node
-    found: list[psutil.Process] = []
+    processes: list[psutil.Process] = []
     for _, popen in node.live_processes() if node is not None else ():
         with suppress(psutil.NoSuchProcess):
             process = psutil.Process(popen.pid)
-            found += [process, *process.children(recursive=True)]
-    return found
+            processes += [process, *process.children(recursive=True)]
+    return processes
 
 
 def remove(folder: Path) -> None:

@@ -2,11 +2,11 @@
 
     row -> system, user turns -> as verl renders them; the tools' schemas are decoded first
         -> assistant turns    -> generation prompt, the turn's own text, end of turn: what a rollout holds there
-        -> tool responses     -> those of one turn together, with images in the size that the tool gave them
+        -> tool responses     -> those of a turn together, with images in the size that the tool gave them
 
 verl renders each message alone and compares the result with the whole conversation, rendered at once. A rollout does
 neither: it appends what the policy sampled, and never renders a turn of the assistant. With a template such as
-Qwen3-VL-Thinking's, which keeps thinking only behind the last question, the three differ: an assistant's message alone
+Qwen3-VL-Thinking's, which keeps thinking only after the last question, the three differ: an assistant's message alone
 loses its thinking, and verl stops at the first row (verl issues 7378 and 7807).
 
 In a config: `data.custom_cls.path=pkg://verl_axpo.integration.sft_dataset data.custom_cls.name=SftDataset`.
@@ -46,7 +46,7 @@ class SftDataset(MultiTurnSFTDataset):
         super()._read_files_and_process()
         check_thinking(self.enable_thinking, self.apply_chat_template_kwargs.get("enable_thinking"))
         if self.tools is not None:
-            self.tools: list[Any] = [json.loads(one) if isinstance(one, str) else one for one in self.tools]
+            self.tools: list[Any] = [json.loads(tools) if isinstance(tools, str) else tools for tools in self.tools]
         self.opened = opened_think(self.tokenizer.decode(self.generation_prompt))
         self.separator = initialize_turn_separator(self.tokenizer, **self.apply_chat_template_kwargs)
         for row, messages in enumerate(self.messages):
@@ -143,7 +143,7 @@ def check_thinking(column: Sequence[bool | None] | None, all_rows: bool | None) 
 
 
 def check_turns(row: int, messages: Iterable[Message], opened: str) -> None:
-    """Refuse assistant turns that are not one text as the policy writes it, behind the `opened` think.
+    """Refuse assistant turns that are not one text as the policy writes it, after the `opened` think.
 
     Raises:
         ValueError: names the row and what is wrong with its turn.
@@ -153,7 +153,7 @@ def check_turns(row: int, messages: Iterable[Message], opened: str) -> None:
             continue
         apart = [key for key in ("reasoning_content", "tool_calls") if message.get(key)]
         if apart:
-            raise ValueError(f"row {row}: got {apart} beside an assistant's content, expected all of the turn in it")
+            raise ValueError(f"row {row}: got {apart} next to an assistant's content, expected all of the turn in it")
         text = "".join(str(part.get("text")) for part in _parts(message))
         if PLACEHOLDER in text:
             raise ValueError(f"row {row}: got {PLACEHOLDER} in an assistant's turn, expected text alone")

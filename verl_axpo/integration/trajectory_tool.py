@@ -21,7 +21,7 @@ from verl_axpo.tools.configs import LIMIT_KEY
 
 logger = logging.getLogger(__name__)
 
-CALL_LIMIT_S = 300.0  # above what the tools allow themselves: to be reached only by one that is stuck
+CALL_LIMIT_S = 300.0  # above what the tools allow themselves: only a tool that is stuck reaches it
 
 
 class TrajectoryTool:

@@ -1,21 +1,24 @@
 """The driver's watch over its run: a process that died -> words that name it -> the end of the run.
 
     every WATCH_S: Ray's own processes, deaths that were reported, Ray's table of actors -> the last line
+    in a server: AsyncLLM.errored -> which child died, with its exit code -> `report` to the driver
 
 verl polls a queue that a dead worker never fills, sends weights to an engine that is not there, or goes on with what
 the others have done. So the driver, which waits for the trainer alone, looks for itself. It also ends the run with the
-process that started it: a closed terminal or a killed wrapper leaves no training behind. `nohup` keeps one.
+process that started it: a closed terminal or a killed wrapper leaves no training running. `nohup` keeps it.
 """
 
 import atexit
+import functools
 import logging
+import multiprocessing
 import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any
 
 import ray
@@ -28,7 +31,8 @@ logger = logging.getLogger(__name__)
 
 WATCH_S = 2.0
 GRACE_S = 1.0  # a run that ends by itself takes its processes with it, and needs no message
-LOOK_S = 5.0  # Ray's table of actors may be that much behind an error
+LOOK_S = 5.0  # Ray's table of actors may be that much later than an error
+POLL_S = 1.0  # of an engine, in its server's process
 STOP_S = 30.0  # for the driver to end; then it is made to
 END_SIGNAL = signal.SIGUSR2
 RAY_PROCESSES = ("raylet", "gcs_server")  # without which no actor lives; a dashboard is not missed
@@ -149,3 +153,36 @@ def _words(actor: dict[str, Any], detail: str) -> str:
     name = f" {actor['Name']}" if actor["Name"] else ""
     cause = " ".join(detail.split()).partition(" Some common causes")[0]
     return f"{kind}{name} (pid {actor['Pid']}) died: {cause}"
+
+
+# ------------------------------ in a vLLM server's process ------------------------------
+
+
+def watch_engines(module: ModuleType) -> None:
+    """Watch the engine of every server from its start on: Ray sees the server, but not the engines that work for it.
+
+    Patch, verl 0.9 (`vllm_async_server`): a dead engine fails the rollouts one by one, and a weight update waits for it
+    for ever. tests/contract/test_engine_watch.py tells when it can go.
+    """
+    original = module.vLLMHttpServer.run_server
+
+    @functools.wraps(original)
+    async def run_server(self: Any, *args: Any, **kwargs: Any) -> None:
+        await original(self, *args, **kwargs)
+        watch = functools.partial(_watch_engine, self.engine, self.replica_rank, multiprocessing.active_children())
+        threading.Thread(target=watch, daemon=True, name="axpo-engine-watch").start()
+
+    module.vLLMHttpServer.run_server = run_server
+
+
+def _watch_engine(engine: Any, replica: int, children: list[multiprocessing.process.BaseProcess]) -> None:
+    while not engine.errored:
+        time.sleep(POLL_S)
+    report(death_of(replica, children))
+
+
+def death_of(replica: int, children: list[multiprocessing.process.BaseProcess]) -> str:
+    """Words for the end of a replica's engine."""
+    dead = [child for child in children if child.exitcode is not None]
+    which = ", ".join(f"{child.name} (pid {child.pid}) {exit_words(child.exitcode)}" for child in dead)
+    return f"vLLM's engine of replica {replica} died: {which or 'an error of its own, which is in the log'}"

@@ -65,8 +65,8 @@ def read_step(trace_dir: str | Path, step: int, *, tokens: bool = True) -> Trace
     paths = records_path(trace_dir, step), summary_path(trace_dir, step)
     if not any(path.exists() for path in paths):
         steps = list_steps(trace_dir)
-        known = f"{steps[0]} to {steps[-1]}" if steps else "none"
-        raise ValueError(f"trace: got step {step}, which {trace_dir} does not have; steps there: {known}")
+        there = f"{steps[0]} to {steps[-1]}" if steps else "none"
+        raise ValueError(f"trace: got step {step}, which {trace_dir} does not have; steps there: {there}")
     defects: list[str] = []
     records = tuple(iter_records(trace_dir, step, defects, tokens=tokens))
     summary, more = read_summary(trace_dir, step)

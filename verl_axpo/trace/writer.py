@@ -92,7 +92,7 @@ class TraceWriter:
         write_atomically(summary_path(self.trace_dir, summary.step), complete.to_json())
 
     def _supersede(self, step: int) -> None:
-        for later in (one for one in list_steps(self.trace_dir) if one >= step):
+        for later in (there for there in list_steps(self.trace_dir) if there >= step):
             aside = self.trace_dir / "superseded"
             aside.mkdir(exist_ok=True)
             # The summary goes first: without it, what a crash leaves here is an incomplete step, not a wrong one
