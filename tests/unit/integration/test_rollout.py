@@ -11,6 +11,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from verl.experimental.agent_loop import AgentLoopOutput
+from verl.trainer.ppo.v1 import agent_loop_tq
 from verl.workers.rollout.replica import TokenOutput
 
 from verl_axpo.core.config import AxpoConfig
@@ -376,3 +377,30 @@ def test_features_must_match_the_image_tokens(tokens: int, fits: bool) -> None:
     else:
         with pytest.raises(ValueError, match=f"4 image features for {tokens} image tokens"):
             check_image_features(processor, inputs, ids)
+
+
+def test_verls_batch_gets_the_trained_part_its_sample_and_our_field(
+    monkeypatch: pytest.MonkeyPatch, trajectory: MakeTrajectory
+) -> None:
+    """Through verl's own publishing, of which the queue alone is replaced."""
+    put: dict[str, Any] = {}
+
+    async def keep(**what: Any) -> None:
+        put.update(what)
+
+    monkeypatch.setattr(agent_loop_tq.tq, "async_kv_batch_put", keep)
+    worker = AxpoAgentLoopWorker.__new__(AxpoAgentLoopWorker)
+    worker.axpo, worker.tokenizer, worker.processor, worker.features = AxpoConfig(), None, None, FeatureCache()
+    worker.distillation_enabled, worker.reward_loop_worker_handles = False, None
+    source = trajectory(3, reward=1.0).model_copy(update={"multi_modal_data": None})
+
+    async def publish() -> None:
+        await worker._put(await worker._row(source, selected=True))
+
+    asyncio.run(publish())
+    row = put["fields"][0]
+    assert put["keys"] == ["q_3_0"]
+    assert (row["responses"].tolist(), row["response_mask"].tolist()) == ([1, 2, 3], [1, 1, 1])
+    assert (row["uid"], row["session_id"], row["rm_scores"].tolist()) == ("q", 3, [0.0, 0.0, 1.0])
+    assert BatchRow.unpack(row[AXPO_FIELD]).grpo_tokens == 7
+    assert not set(row.keys()) & {"sample", "status", "tool_calls", "turn_lengths", "given"}
