@@ -1,17 +1,29 @@
 """The trainer's parts that need no cluster: what a row is, how many updates, and what its metrics are about."""
 
+import random
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
+import orjson
 import pytest
+import torch
 from omegaconf import OmegaConf
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1 import PPOTrainerSync
 
+from tests.unit.trace.real import Line, Step, unpack
 from verl_axpo.core.config import AxpoConfig
+from verl_axpo.integration import trainer as trainer_module
+from verl_axpo.integration.batch_row import AXPO_FIELD, BatchRow
+from verl_axpo.integration.coordinator import Decisions
+from verl_axpo.integration.estimator import compute_axpo_advantage
 from verl_axpo.integration.step_report import length_metrics
 from verl_axpo.integration.trainer import AxpoTrainer
-from verl_axpo.trace import StepSummary, TraceWriter
+from verl_axpo.trace import StepSummary, TraceWriter, TrajectoryRecord
 
 
 def make_trainer(*, dynamic: bool = False, extra: bool = True, mini: int = 16) -> AxpoTrainer:
@@ -98,3 +110,92 @@ def test_a_step_whose_trace_cannot_be_written_ends_there_before_its_checkpoint(
     with pytest.raises(OSError, match="superseded"):
         getattr(trainer, hook)()
     assert reached == [hook]
+
+
+# ------------------------------ a real step ------------------------------
+
+
+def packed_row(record: TrajectoryRecord) -> bytes:
+    """A traced row as its worker published it: without what only the trainer knows."""
+    generated = sum(logprob is not None for logprob in record.logprobs)
+    return BatchRow(
+        rollout=replace(record.as_rollout(), entropy=None),
+        selected=record.selected,
+        grpo_tokens=0 if record.source_session is not None else generated,
+        response_len=len(record.response_ids),
+        generated=generated - (record.prefix_len or 0 if record.source_session is not None else 0),
+        prompt_tokens=record.prompt_len,
+        cached_tokens=None,
+        tool_calls=tuple(record.tool_calls),
+        record=replace(record, step=0, entropy=None, recovery=None, advantage=0.0, advantage_prefix=None),
+    ).pack()
+
+
+def test_a_real_step_gets_the_advantages_metrics_and_trace_that_it_had(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The rows of a traced step, in another order and with verl's padding, through the trainer's own hooks."""
+    real = Step.read(unpack(tmp_path / "real"), 1)
+    records = [TrajectoryRecord.from_json(orjson.dumps(line)) for line in real.lines]
+    random.Random(0).shuffle(records)
+    lengths = [record.prefix_len if record.selected else len(record.response_ids) for record in records]
+    entropies = [torch.full((n,), record.entropy or 0.0) for record, n in zip(records, lengths, strict=True)]
+    fields = {
+        AXPO_FIELD: [*map(packed_row, records), b"padding"],
+        "entropy": torch.nested.as_nested_tensor([*entropies, torch.zeros(1)], layout=torch.jagged),
+    }
+    queue = SimpleNamespace(kv_batch_get=lambda **asked: {name: fields[name] for name in asked["select_fields"]})
+    monkeypatch.setattr(trainer_module, "tq", queue)
+    monkeypatch.setattr(trainer_module, "split_evenly", lambda *_: nullcontext())
+    monkeypatch.setattr(trainer_module.ray, "get", lambda told: told)
+
+    def compute_advantage(self: AxpoTrainer, batch: Any, metrics: Any) -> Any:
+        rewards = torch.tensor([*(record.reward for record in records), 0.0]).unsqueeze(-1)
+        uids = np.array([*(record.uid for record in records), "pad"], dtype=object)
+        compute_axpo_advantage(rewards, torch.ones_like(rewards), uids, self.config.algorithm)
+        return batch
+
+    monkeypatch.setattr(PPOTrainerSync, "_compute_advantage", compute_advantage)
+    monkeypatch.setattr(PPOTrainerSync, "_update_actor", lambda self, batch, metrics: batch)
+    monkeypatch.setattr(PPOTrainerSync, "_compute_metrics", lambda self, batch, metrics: None)
+    told = StepSummary.from_json(orjson.dumps(real.summary))
+    ranked = {uid: tuple(candidate for candidate in told.candidates if candidate.uid == uid) for uid in told.questions}
+    selected = {uid: tuple(candidate for candidate in told.selected if candidate.uid == uid) for uid in told.questions}
+    coordinator = SimpleNamespace(
+        decisions=SimpleNamespace(remote=lambda _: Decisions(ranked=ranked, selected=selected))
+    )
+
+    trainer = make_trainer()
+    trainer.config = OmegaConf.merge(trainer.config, {"algorithm": {"axpo": real.summary["config"]}})
+    trainer.config.actor_rollout_ref.actor.loss_agg_mode = "seq-mean-token-mean"
+    trainer.axpo, trainer.questions, trainer.failed_sessions = told.config, list(told.questions), 0
+    trainer.expected = len(told.questions) * told.rollouts_per_question
+    trainer.agent_loop_manager = SimpleNamespace(coordinator=coordinator)
+    trainer.actor_rollout_wg = None
+    trainer.tokenizer = SimpleNamespace(convert_tokens_to_ids=real.summary["tags"].get)
+    metrics: dict[str, Any] = {}
+    with TraceWriter(tmp_path / "trace") as trainer.trace:
+        keys = [*(f"{record.uid}_{record.session}_0" for record in records), "pad_0_0"]
+        tags = [*({} for _ in records), {"is_padding": True}]
+        batch = KVBatchMeta(keys=keys, tags=tags, partition_id="train")
+        trainer._compute_advantage(batch, metrics)
+        trainer._update_actor(batch, metrics)
+        trainer._compute_metrics(batch, metrics)
+
+    again = Step.read(tmp_path / "trace", 1)
+    assert [without_entropy(line) for line in again.lines] == [without_entropy(line) for line in real.lines]
+    assert [line["entropy"] for line in again.lines] == [
+        pytest.approx(line["entropy"]) if line["entropy"] is not None else None for line in real.lines
+    ]
+    del real.summary["metrics"]["axpo/prefix_cache_hit_rate"]  # the engine's count is in no trace
+    assert {name: metrics[name] for name in real.summary["metrics"]} == real.summary["metrics"]
+    later = ("config", "metrics")  # settings and metrics that the traced run did not have yet
+    assert again.summary["metrics"] == {name: value for name, value in metrics.items() if name.startswith("axpo/")}
+    assert StepSummary.from_json(orjson.dumps(again.summary)).config == told.config
+    assert {name: value for name, value in again.summary.items() if name not in later} == {
+        name: value for name, value in real.summary.items() if name not in later
+    }
+
+
+def without_entropy(line: Line) -> Line:
+    return {key: value for key, value in line.items() if key != "entropy"}
