@@ -268,8 +268,8 @@ def test_a_marker_in_a_rows_text_is_text(marker: str, images: int, processor: Qw
     ("turn", "message"),
     [
         (assistant("7"), r"row 0: got an assistant's turn that begins with '7', expected '<think>\\n'"),
-        (assistant(ANSWER, tool_calls=[{"name": "f"}]), r"row 0: got \['tool_calls'\] beside"),
-        (assistant("7", reasoning_content="so"), r"row 0: got \['reasoning_content'\] beside"),
+        (assistant(ANSWER, tool_calls=[{"name": "f"}]), r"row 0: got \['tool_calls'\] next to"),
+        (assistant("7", reasoning_content="so"), r"row 0: got \['reasoning_content'\] next to"),
         (assistant(ANSWER + "<image>"), "row 0: got <image> in an assistant's turn"),
     ],
     ids=["no thinking", "calls apart", "thinking apart", "a picture"],
