@@ -8,6 +8,7 @@ import inspect
 from importlib import metadata
 from typing import Any
 
+import orjson
 import pytest
 import typer
 from omegaconf import OmegaConf
@@ -96,7 +97,13 @@ def test_a_config_can_be_named(name: str) -> None:
 
 
 def test_the_trace_has_its_fields() -> None:
-    assert set(TRACE) <= set(TrajectoryRecord.__dataclass_fields__)
+    """In the file, and as attributes of what `iter_records` gives."""
+    record = TrajectoryRecord(
+        step=1, uid="q", session=0, question="?", ground_truth="x", prompt_len=1, response_ids=[1], response_mask=[1],
+        logprobs=[-0.5], text="x", reward=1.0, advantage=0.0, num_turns=2, started=0.0, finished=1.0,
+    )  # fmt: skip
+    assert set(TRACE) <= set(orjson.loads(record.to_json()))
+    assert all(hasattr(record, name) for name in TRACE)
 
 
 def test_the_commands_are_there() -> None:
