@@ -52,7 +52,6 @@ class AxpoTrainer(PPOTrainerSync):
         self.fetched: dict[int, int] = {}  # step -> prompts fetched for it
         self.has_extra_rows = False
         self.rows: list[BatchRow | None] = []  # of the step, in batch order; None for verl's padding
-        self.advantages_R = torch.empty(0)  # of the same rows
         self.expected, self.failed_sessions = 0, 0  # ordinary rollouts of the batch that was sampled last
         self.trace = TraceWriter(self.axpo.trace_dir) if self.axpo.trace_dir else None
 
@@ -152,20 +151,21 @@ class AxpoTrainer(PPOTrainerSync):
     # ------------------------------ advantages and update ------------------------------
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
+        """verl's, with ours. The trace is queued here, for before `trainer.critic_warmup` verl updates no actor: it is
+        written while the policy is updated, and is there if the update fails."""
         self.rows = read_rows(batch)
         ordinary = [row.rollout for row in self.rows if row is not None and row.rollout.source is None]
         infra = sum(rollout.status is Status.INFRA_FAILURE for rollout in ordinary)
         self._check_lost(f"step {self.global_steps}", infra=infra)
         with announced([None if row is None else row.rollout for row in self.rows]) as announcement:
             result = super()._compute_advantage(batch, metrics)
-        self.advantages_R = announcement.advantages_R
         if self.has_extra_rows and self.config.actor_rollout_ref.actor.loss_agg_mode == "token-mean":
             count_grpo_tokens(batch, self.rows)
+        self._write_trace(batch, announcement.advantages_R.tolist())
         return result
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
-        """verl's, in GRPO's number of updates. The trace of the step is written meanwhile, and is there if it fails."""
-        self._write_trace(batch)
+        """verl's, in GRPO's number of updates."""
         if not self.has_extra_rows:
             return super()._update_actor(batch, metrics)
         with split_evenly(self.actor_rollout_wg, self.num_updates):
@@ -186,16 +186,18 @@ class AxpoTrainer(PPOTrainerSync):
     def _axpo_metrics(self) -> dict[str, float]:
         return batch_metrics(self.step_rows, self.axpo, questions=self.uids, rollouts_per_question=self.num_rollouts)
 
-    def _write_trace(self, batch: KVBatchMeta) -> None:
+    def _write_trace(self, batch: KVBatchMeta, advantages: Sequence[float]) -> None:
+        """Queue the step's records and summary; `advantages` are those of the batch's rows, padding included."""
         if self.trace is None:
             return
-        advantages = [
-            advantage for advantage, row in zip(self.advantages_R.tolist(), self.rows, strict=True) if row is not None
-        ]
         records = finished_records(
-            self.step_rows, advantages, read_entropies(batch, self.rows), self.axpo, step=self.global_steps,
+            self.step_rows,
+            [advantage for advantage, row in zip(advantages, self.rows, strict=True) if row is not None],
+            read_entropies(batch, self.rows),
+            self.axpo,
+            step=self.global_steps,
             questions=self.uids,
-        )  # fmt: skip
+        )
         decisions: Decisions = ray.get(self.agent_loop_manager.coordinator.decisions.remote(self.uids))
         summary = step_summary(
             self.global_steps,

@@ -131,10 +131,14 @@ def packed_row(record: TrajectoryRecord) -> bytes:
     ).pack()
 
 
+@pytest.mark.parametrize("updates", [True, False])
 def test_a_real_step_gets_the_advantages_metrics_and_trace_that_it_had(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, updates: bool
 ) -> None:
-    """The rows of a traced step, in another order and with verl's padding, through the trainer's own hooks."""
+    """The rows of a traced step, in another order and with verl's padding, through the trainer's own hooks.
+
+    Before `trainer.critic_warmup` verl updates no actor, and nothing else of the step changes.
+    """
     real = Step.read(unpack(tmp_path / "real"), 1)
     records = [TrajectoryRecord.from_json(orjson.dumps(line)) for line in real.lines]
     random.Random(0).shuffle(records)
@@ -179,7 +183,8 @@ def test_a_real_step_gets_the_advantages_metrics_and_trace_that_it_had(
         tags = [*({} for _ in records), {"is_padding": True}]
         batch = KVBatchMeta(keys=keys, tags=tags, partition_id="train")
         trainer._compute_advantage(batch, metrics)
-        trainer._update_actor(batch, metrics)
+        if updates:
+            trainer._update_actor(batch, metrics)
         trainer._compute_metrics(batch, metrics)
 
     again = Step.read(tmp_path / "trace", 1)
