@@ -126,6 +126,7 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
     async def _score(self, output: Trajectory, validate: bool, sample: dict[str, Any]) -> None:
         """The reward. What cannot become a row fails here, where it costs a session or a prefix, and not later, while
         its group is published."""
+        output.sample = sample  # verl's: a subclass may have given our loop a changed copy, and would change that again
         if not validate:
             self.groups[sample["uid"]].keep_features(self.features, output)
             # verl's scoring computes the row's features and positions; a loop that scores itself goes past it

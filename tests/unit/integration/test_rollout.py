@@ -367,6 +367,39 @@ def test_a_reward_that_could_not_be_computed_is_no_fault_of_the_policy(
     assert output.extra_fields["reward_extra_info"] == {"uses_tool": 1.0, "infra_failure": float(failed)}
 
 
+def test_a_row_and_its_continuations_get_verls_sample_whatever_a_subclass_made_of_it(
+    monkeypatch: pytest.MonkeyPatch, trajectory: MakeTrajectory
+) -> None:
+    """A subclass may put a system message in front of `raw_prompt`; for a continuation it runs again."""
+    worker = AxpoAgentLoopWorker.__new__(AxpoAgentLoopWorker)
+    worker.groups, worker.features = {"q": RunningGroup(uid="q", size=1)}, FeatureCache()
+    worker.reward_loop_worker_handles = worker.processor = None
+    given_by_verl = {"uid": "q", "session_id": 0, "raw_prompt": [{"role": "user", "content": "What?"}]}
+    monkeypatch.setattr(worker, "_compute_row", lambda _: None)
+    output = trajectory(sample={"uid": "q", "session_id": 0, "raw_prompt": [{"role": "system", "content": "Think."}]})
+    scored = asyncio.run(worker._agent_loop_postprocess(output, False, **given_by_verl))
+    assert scored is not None
+    assert scored.sample == given_by_verl
+
+
+def test_validation_is_published_at_once_and_names_the_question_of_the_data(
+    monkeypatch: pytest.MonkeyPatch, trajectory: MakeTrajectory
+) -> None:
+    """verl draws a validation's uids anew each time, and two trainings are compared question by question."""
+    put: list[Any] = []
+
+    async def publish(_: Any, output: Any, validate: bool, **kwargs: Any) -> None:
+        put.append((output, validate))
+
+    monkeypatch.setattr(HOST, "_agent_loop_postprocess", publish)
+    worker, output = AxpoAgentLoopWorker.__new__(AxpoAgentLoopWorker), trajectory(reward=1.0)
+    worker.reward_loop_worker_handles, worker.groups = None, {}
+    sample = {"uid": "drawn", "session_id": 0, "data_source": "tiny", "index": 7}
+    assert asyncio.run(worker._agent_loop_postprocess(output, True, **sample)) is None
+    assert put == [(output, True)]
+    assert output.extra_fields["reward_extra_info"] == {"uses_tool": 1.0, "infra_failure": 0.0, "question": "tiny/7"}
+
+
 @pytest.mark.parametrize(("tokens", "fits"), [(4, True), (3, False), (5, False)])
 def test_features_must_match_the_image_tokens(tokens: int, fits: bool) -> None:
     processor = SimpleNamespace(image_processor=SimpleNamespace(merge_size=2), image_token_id=9)
