@@ -273,6 +273,31 @@ def test_an_infra_failure_counts_no_token(monkeypatch: pytest.MonkeyPatch, traje
     assert [row.grpo_tokens for _, (_, row) in sorted(harness.published.items())] == [7, 7, 0, 7]
 
 
+def test_each_continuation_starts_from_the_prefix_of_its_own_source(
+    monkeypatch: pytest.MonkeyPatch, trajectory: MakeTrajectory
+) -> None:
+    """Invariant 2: two sources of a group are resampled at the same time, by tasks that are told in turn."""
+    prefixes: dict[int, tuple[int, ...] | None] = {}
+
+    async def allocate(uid: str, candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
+        return candidates[:2]
+
+    def outcome(at: int, context: LoopContext) -> Trajectory:
+        prefixes[at] = context.prefix.token_ids if context.prefix else None
+        return trajectory(
+            at, confidence=0.5 + at, prefix_len=3 - at % 2, tool_call_span=(3 - at % 2, 5), **given(context)
+        )
+
+    harness = Harness(monkeypatch, outcome)
+    harness.worker.coordinator.allocate.remote = allocate
+    harness.run()
+    sources = {4: (1, 2, 3), 5: (1, 2, 3), 6: (1, 2), 7: (1, 2)}  # of sessions 0 and 1
+    assert prefixes == dict.fromkeys(range(N), None) | sources
+    masks = {at: harness.published[at][0].response_mask for at in sources}
+    assert {at: mask.index(1) for at, mask in masks.items()} == {4: 3, 5: 3, 6: 2, 7: 2}
+    assert loop_context() is None
+
+
 def test_all_sessions_of_a_question_share_one_memo(monkeypatch: pytest.MonkeyPatch, trajectory: MakeTrajectory) -> None:
     seen: list[Any] = []
 
