@@ -211,7 +211,7 @@ def used_tokens(turns: Sequence[Turn]) -> int:
 class RolloutRecord:
     """One rollout of one question, as it is kept; `answer` is what the scorer is asked about, None if there is none."""
 
-    benchmark: str  # first: `manifest.sampled` finds it in the line's text
+    benchmark: str  # first: `manifest.py` finds it in the line's text
     uid: str
     rollout: int
     status: Status

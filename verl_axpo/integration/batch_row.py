@@ -1,7 +1,7 @@
 """What travels with a row of verl's batch from the worker to the trainer: published trajectory -> BatchRow -> bytes.
 
 It is the field `AXPO_FIELD` of the row, and all that the trainer knows of the rollout side. With a trace, the worker
-makes the row's record, too; the trainer adds what only it knows (`step_report.finished`).
+makes the row's record, too; the trainer adds what only it knows (`step_report.finished_records`).
 """
 
 import asyncio
