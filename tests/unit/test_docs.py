@@ -25,7 +25,7 @@ STARTS = [ROOT, ROOT / "verl_axpo", ROOT / "tests", ROOT / "verl_axpo/integratio
 FOLDERS = {path.name for start in STARTS for path in start.iterdir() if path.is_dir()}
 FILE = re.compile(r"(?<!verl's )(?<![\w./$<>*{}-])((\w+)/(?:[\w-]+/)*[\w-]+\.(?:py|sh|md|ya?ml|toml|txt|jinja))\b")
 DOTTED = re.compile(r"(?<![\w./])((?:verl_axpo|examples\.(?:tiny_world|benchmark_rows))(?:\.\w+)+)")
-SYMBOL = re.compile(r"`([a-z_]+)\.([A-Za-z_]\w*)(?:\.(\w+))?(?:\(\))?`")
+SYMBOL = re.compile(r"`(\w+)\.([A-Za-z_]\w*)(?:\.\w+)*(?:\(\))?`")
 TEST = re.compile(r"(test_\w+\.py)`?(?:::(test_\w+))?")
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
 NOT_MODULES = {
@@ -64,7 +64,7 @@ def _bound(node: ast.AST) -> set[str]:
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return {node.name}
     if isinstance(node, ast.Import | ast.ImportFrom):
-        return {alias.asname or alias.name for alias in node.names}
+        return {alias.asname or alias.name.split(".")[0] for alias in node.names}
     targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
     return {getattr(name, "id", None) or getattr(name, "attr", "") for target in targets for name in ast.walk(target)}
 
@@ -105,23 +105,18 @@ def test_every_dotted_name_exists() -> None:
 
 
 def test_every_symbol_of_a_module_exists() -> None:
-    """`module.symbol` in backticks, the module by its last name."""
-    modules: dict[str, list[Path]] = {}
+    """`module.symbol` or `Class.attribute` in backticks, the module by its last name."""
+    members: dict[str, set[str]] = {}
     for path in ROOT.glob("verl_axpo/**/*.py"):
-        modules.setdefault(path.stem, []).append(path)
+        members.setdefault(path.stem, set()).update(names_in(path))
+        for owner, _, attribute in (name.partition(".") for name in names_in(path) if "." in name):
+            members.setdefault(owner, set()).add(attribute)
     missing = [
         f"{where}: {match[0]}"
         for where, match in places(SYMBOL, SPEAKS_OF_TODAY)
-        if match[1] in modules
-        and match[1] not in NOT_MODULES
-        and match[2] not in NOT_SYMBOLS
-        and not any(_has(names_in(path), match[2], match[3]) for path in modules[match[1]])
+        if match[1] in members.keys() - NOT_MODULES and match[2] not in members[match[1]] | NOT_SYMBOLS
     ]
     assert missing == []
-
-
-def _has(names: frozenset[str], symbol: str, attribute: str | None) -> bool:
-    return symbol in names and (attribute is None or f"{symbol}.{attribute}" in names)
 
 
 def test_every_test_that_is_named_exists() -> None:
@@ -140,3 +135,10 @@ def test_every_link_leads_somewhere(page: Path) -> None:
     """mkdocs checks those among the pages of docs/; pictures and links of README.md are checked nowhere else."""
     links = [match[1] for _, match in places(LINK, [page])]
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("folder", ["verl_axpo", "examples", "recipes", "tests"])
+def test_the_house_has_each_room(folder: str) -> None:
+    page = (ROOT / "docs/design/house.md").read_text()
+    rooms = {path.name for path in (ROOT / folder).iterdir() if path.is_dir() or path.suffix in (".py", ".sh")}
+    assert {room for room in rooms if not room.startswith("__") and room not in page} == set()
