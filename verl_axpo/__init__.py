@@ -7,15 +7,15 @@ The package in reading order; importing it imports neither torch nor verl.
     platforms/    verl and vLLM on a machine without an accelerator
     tools/        what the policy may call
     rewards/      how an answer is scored
-    data/         questions, SFT trajectories, the tiny world
+    data/         questions and SFT trajectories, from the paper's sources
     trace/        what a step did, on disk: one JSON line per trajectory
     audit/        every decision and advantage of a run, recomputed from its trace
     agent/        trajectories from any OpenAI-compatible server, with training's tools, prompt and parser
-    eval/         benchmarks, Pass@1 and Pass@k, the report of an evaluation
+    eval/         nine benchmarks and their scorers, Pass@1 and Pass@k
     check/        what would stop a command of verl, found before it starts
-    report/       held-out evaluation, plots and the report of a run
-    cli.py        the `verl-axpo` command; doctor.py its self-check, progress.py the recipes' bars, lazy.py the plugin's
-    errors.py     the one error that is nobody's answer
+    report/       one report for trainings and evaluations
+
+`cli.py` is the command `verl-axpo`; docs/design/house.md has a line for each module.
 """
 
 __version__ = "0.1.0"
