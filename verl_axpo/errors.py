@@ -1,4 +1,4 @@
-"""Errors of services: a trajectory that one of them ends says nothing about the policy, and is excluded, not wrong."""
+"""Whose failure it is: a service's (the rollout is excluded, not scored as wrong), the user's, or the policy's."""
 
 
 class InfraFailure(Exception):
