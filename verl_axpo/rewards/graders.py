@@ -18,7 +18,7 @@ from verl_axpo.rewards.config import JudgeConfig, RewardConfig
 from verl_axpo.rewards.judge import Judge
 from verl_axpo.rewards.math import compare
 
-# Data sources whose rows are all of one type. A name also covers what follows it behind a slash ("tiny/perception").
+# Data sources whose rows are all of one type. A name also covers what follows it after a slash ("tiny/perception").
 DATA_SOURCES: dict[str, str] = {
     "tiny": "exact",
     "fvqa": "short_text",

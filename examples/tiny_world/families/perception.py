@@ -99,7 +99,7 @@ def think(problem: Problem) -> str:
 
 
 def call(problem: Problem, right: bool, rng: random.Random) -> Call:
-    """Zoom on the cell or, column or row read wrong, on one beside, above or below it."""
+    """Zoom on the cell or, column or row read wrong, on one next to, above or below it."""
     from verl_axpo.tools.crop import zoom
 
     cell = problem.facts["cell"]

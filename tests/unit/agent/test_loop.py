@@ -34,7 +34,7 @@ def test_a_tool_call_its_crop_and_the_answer(serve: Any) -> None:
     assert last.text == "<think>\n" + FINAL
     assert (first.calls[0].name, first.calls[0].ok, first.calls[0].infra) == ("image_zoom_in", True, False)
     assert KEPT[first.responses[0].images[0]].size == (64, 64)
-    assert trajectory.response_tokens == 150 - 100 + 20  # tool response and last turn behind the first prompt
+    assert trajectory.response_tokens == 150 - 100 + 20  # tool response and last turn after the first prompt
     assert trajectory.token_exact is None  # this server returns no ids
 
     request, second = server.requests()

@@ -146,8 +146,8 @@ def test_a_batch_may_mix_rows_with_and_without_images(
 
 
 def test_the_template_alone_drops_the_thinking_of_a_turn(processor: Qwen3VLProcessor) -> None:
-    """Qwen3-VL-Thinking's rule, which SFT must not follow: thinking is shown behind the last question only, and a
-    message rendered by itself stands behind none."""
+    """Qwen3-VL-Thinking's rule, which SFT must not follow: thinking is shown after the last question only, and a
+    message rendered by itself stands after none."""
     turn, question = assistant(ANSWER), {"role": "user", "content": "Which?"}
     response = {"role": "tool", "content": "7"}
 
@@ -185,7 +185,7 @@ def test_every_turn_is_trained_as_it_was_written(processor: Qwen3VLProcessor, tm
     again = "<|im_start|>user\nAnd now?" + end
     turns = [opening + text + end for text in texts]
     assert decode(ids).endswith("Which?" + end + turns[0] + seven + turns[1] + again + turns[2])
-    # an end of turn behind system, question, tool and second question, and three that are trained
+    # an end of turn after system, question, tool and second question, and three that are trained
     assert (ids == processor.tokenizer.eos_token_id).sum() == 7
     assert (ids[mask] == processor.tokenizer.eos_token_id).sum() == 3
     # the generation prompt's newline and the text's own are what a rollout has: tokens of their own

@@ -3,7 +3,7 @@
     answer, letters, option texts -> letter() -> "B", or None: no unique letter, which is wrong, never random
 
 `letter` is our verdict on every choice question. `vlmevalkit` and `mini_o3` restate how those two evaluations read a
-choice; their verdicts are reported beside ours.
+choice; their verdicts are reported next to ours.
 """
 
 import re
