@@ -135,7 +135,7 @@ class Runner:
         """Whether no other rollout would fare better: the server refuses the run, or the folder takes no picture."""
         file = error.filename if isinstance(error, OSError) else None
         return isinstance(error, ServerRefused) or (
-            isinstance(file, str) and Path(file).is_relative_to(self.store.folder)
+            isinstance(file, str | Path) and Path(file).is_relative_to(self.store.folder)
         )
 
     def _answer(self, record: RolloutRecord) -> str | None:
