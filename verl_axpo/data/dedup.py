@@ -150,9 +150,13 @@ def read_references(path: Path) -> list[Entry]:
 def _entries(path: Path) -> Iterator[Line[tuple[Entry, str]]]:
     """Each entry, and which rules have changed since it was noted."""
     try:
-        yield from read_lines(path, lambda line: (_entry_in(line), outdated(orjson.loads(line).get("versions"))))
+        yield from read_lines(path, _with_changes, at_once=True)
     except ValueError as error:
         raise ValueError(f"{error}; remove the file and run `verl-axpo data benchmarks` again") from None
+
+
+def _with_changes(line: bytes) -> tuple[Entry, str]:
+    return _entry_in(line), outdated(orjson.loads(line).get("versions"))
 
 
 def find_drops(entries: Sequence[Entry], references: Sequence[Entry], config: DedupConfig) -> list[Drop]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from verl_axpo.files import ends_torn, read_lines, write_atomically
+from verl_axpo.files import read_lines, write_atomically
 from verl_axpo.report.stats import Answers, Outcome
 
 Stage = Literal["before", "after"]
@@ -78,9 +78,7 @@ def _held_out(questions: dict[str, list[Outcome]], failures: int) -> HeldOut:
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
     try:
-        if ends_torn(path):
-            raise ValueError(f"{path} ends in the middle of a line: the validation was killed")
-        yield from (line.value for line in read_lines(path, _row_in))
+        yield from (line.value for line in read_lines(path, _row_in, at_once=True))
     except ValueError as error:
         raise ValueError(f"{error}; validate again, or delete the file") from error
 

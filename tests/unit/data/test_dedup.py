@@ -151,6 +151,9 @@ def test_benchmark_questions_become_entries_and_come_back(tmp_path: Path) -> Non
     (read,) = read_references(tmp_path / "r.jsonl")
     phash = perceptual_hash(picture("a"))
     assert read == entry_with(phash, "what colour is the glove")
+    (tmp_path / "cut.jsonl").write_bytes((tmp_path / "r.jsonl").read_bytes()[:-9])  # a copy that lacks its end
+    with pytest.raises(ValueError, match=r"cut.jsonl line 1: ends in the middle.*`verl-axpo data benchmarks` again"):
+        read_references(tmp_path / "cut.jsonl")
     (tmp_path / "r.jsonl").write_text(
         json.dumps({"id": "x", "source": "v", "question": 3, "stem": "", "phashes": []}) + "\n"
     )

@@ -69,7 +69,7 @@ def test_a_torn_or_damaged_line_of_the_log_costs_itself(tmp_path: Path) -> None:
 def test_a_torn_dump_is_named(tmp_path: Path) -> None:
     path = dump(tmp_path / "0.jsonl", line("a"), line("b"))
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(ValueError, match=r"0\.jsonl ends in the middle of a line.*; validate again"):
+    with pytest.raises(ValueError, match=r"0\.jsonl line 2: ends in the middle.*; validate again"):
         evaluation_from_dump(path)
     path.write_bytes(path.read_bytes() + b"\n")
     with pytest.raises(ValueError, match=r"0\.jsonl line 2: .*; validate again, or delete the file"):
