@@ -16,7 +16,7 @@ ARM=${ARM:-axpo}
 CHECKPOINT=${CHECKPOINT:-$OUT/$ARM/checkpoint}
 
 # ------------------------------ derived ------------------------------
-name=${CHECKPOINT%/checkpoint} name=${name##*/} # of the result's folder
+name=${CHECKPOINT%/} name=${name%/checkpoint} name=${name##*/} # of the result's folder
 options=(--gpus "$GPUS" --max-failed 0.01 --paper) # a question that always fails stops no recipe
 hub=()
 if [ "$MODEL" = tiny ]; then # the policy as it is: a million parameters do not survive the paper's presence penalty

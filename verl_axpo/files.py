@@ -44,21 +44,27 @@ class Line(Generic[T]):
     value: T
 
 
-def read_lines(path: Path, parse: Callable[[bytes], T], damaged: list[str] | None = None) -> Iterator[Line[T]]:
+def read_lines(
+    path: Path, parse: Callable[[bytes], T], damaged: list[str] | None = None, *, at_once: bool = False
+) -> Iterator[Line[T]]:
     """The whole lines of a file, one in memory at a time. Empty lines and a torn last line are skipped.
 
     Args:
         parse: makes the value of a line (`orjson.loads`), or raises ValueError, TypeError or KeyError.
         damaged: gets a sentence for each line that cannot be parsed, and reading goes on.
+        at_once: the file was written as a whole, so that a torn last line means that more is missing.
 
     Raises:
-        ValueError: a line that cannot be parsed, without `damaged`; names the file and the line.
+        ValueError: a line that cannot be parsed, without `damaged`, or a torn last line of a file that was written
+            `at_once`; names the file and the line.
         FileNotFoundError: no such file.
     """
     offset = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
+                if at_once:
+                    raise ValueError(f"{path} line {number}: ends in the middle, the file is cut short")
                 return
             begin, data = offset, line[:-1]
             offset += len(line)
@@ -72,13 +78,6 @@ def read_lines(path: Path, parse: Callable[[bytes], T], damaged: list[str] | Non
                 damaged.append(f"{path.name} line {number} is damaged and left out: {error}")
             else:
                 yield Line(number, begin, data, value)
-
-
-def ends_torn(path: Path) -> bool:
-    """Whether the last line has no line end: its writer was killed, or is still writing."""
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        return size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
 
 
 def append_lines(path: Path, lines: Iterable[bytes], *, flush: bool = False) -> int:

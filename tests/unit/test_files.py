@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.unit.disk_faults import disk_full, killed_at_each_write
-from verl_axpo.files import append_lines, ends_torn, inside, mend_end, naming, read_lines, write_atomically
+from verl_axpo.files import append_lines, inside, mend_end, naming, read_lines, write_atomically
 from verl_axpo.image_store import encoded_path, store_encoded, store_image
 from verl_axpo.images import png
 
@@ -30,11 +30,11 @@ def test_a_line_says_where_it_stands(tmp_path: Path) -> None:
 def test_a_torn_last_line_is_not_there_yet(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_bytes(b'1\n\n2\n{"a":')
-    assert ends_torn(path)
     assert values(path) == [1, 2]
+    with pytest.raises(ValueError, match=r"log\.jsonl line 4: ends in the middle, the file is cut short"):
+        list(read_lines(path, orjson.loads, at_once=True))
     mend_end(path)
     assert path.read_bytes() == b"1\n\n2\n"
-    assert not ends_torn(path)
     path.write_bytes(b"1\n2")  # lacks only its line end
     mend_end(path)
     assert values(path) == [1, 2]
@@ -58,7 +58,6 @@ def test_no_file_and_an_empty_file(tmp_path: Path) -> None:
     assert not (tmp_path / "none.jsonl").exists()
     (tmp_path / "empty.jsonl").touch()
     assert values(tmp_path / "empty.jsonl") == []
-    assert not ends_torn(tmp_path / "empty.jsonl")
 
 
 # ------------------------------ whole files ------------------------------

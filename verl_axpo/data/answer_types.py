@@ -52,11 +52,6 @@ def typed(question: str, answer: str) -> Answer:
     return Answer(kind="math" if _is_mathematics(answer) else "short_text", text=answer.strip())
 
 
-def infer(question: str, answer: str) -> AnswerType:
-    """The answer's type alone."""
-    return typed(question, answer).kind
-
-
 def same_answer(first: Answer | None, second: Answer | None) -> bool:
     """Whether the answers are the same; an unknown answer is like any other."""
     if first is None or second is None or first.text == second.text:

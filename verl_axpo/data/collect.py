@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from verl_axpo.core.types import Status
 from verl_axpo.data.images import ImageRefused, ImageStore
 from verl_axpo.data.problem import PLACEHOLDER
-from verl_axpo.data.rollouts import Rollout, Turn
+from verl_axpo.data.rollouts import Message, Rollout
 from verl_axpo.data.stage import Numbers
 from verl_axpo.data.validation import parser
 from verl_axpo.eval import versions
@@ -129,13 +129,13 @@ def _verdicts(folder: Path, scored: Sequence[_Scored], names: Mapping[Key, str])
 
 
 def _rollout(run: _Run, correct: bool | None, model: str, folder: Path, store: ImageStore) -> Rollout:
-    turns: list[Turn] = []
+    turns: list[Message] = []
     images: list[str] = []
     for turn in run.turns:
-        turns.append(Turn(role="assistant", content=turn.text))
+        turns.append(Message(role="assistant", content=turn.text))
         for response in turn.responses:
             # as the agent loop renders it: the pictures, then the words
-            turns.append(Turn(role="tool", content=PLACEHOLDER * len(response.images) + response.text))
+            turns.append(Message(role="tool", content=PLACEHOLDER * len(response.images) + response.text))
             images += response.images
     # Who writes the placeholder itself would get a picture there
     trainable = sum(turn.content.count(PLACEHOLDER) for turn in turns) == len(images)

@@ -102,20 +102,17 @@ def _entry(name: str, source: str, question: str, phashes: tuple[str, ...], answ
     return Entry(id=name, source=source, question=said, stem=asked, phashes=phashes, answer=answer)
 
 
-def write_references(path: Path, questions: Iterable[Question], limits: ImageLimits | None = None) -> int:
-    """Write the entries of benchmark questions, one JSON object per line, for `dedup` to read; returns how many."""
-    return write_lines(path, (_line(_reference(question, limits or ImageLimits())) for question in questions))
-
-
 def refresh_references(path: Path, benchmark: str, questions: Iterable[Question]) -> int:
-    """Write the entries of one benchmark in place of its earlier ones; those of all others stay. Returns how many.
+    """Write the entries of one benchmark, a JSON object per line, in place of its earlier ones; returns how many.
+
+    Those of all other benchmarks stay.
 
     Raises:
         ValueError: a line of the file is no entry.
     """
     known = _entries(path) if path.exists() else ()
     others = [line.data for line in known if line.value[0].source != benchmark]
-    added = [_line(_reference(question, ImageLimits())) for question in questions]
+    added = [_line(_reference(question)) for question in questions]
     write_lines(path, (*others, *added))
     return len(added)
 
@@ -125,15 +122,15 @@ def _line(entry: Entry) -> bytes:
     return orjson.dumps({**said, "versions": versions(RESTS_ON)})
 
 
-def _reference(question: Question, limits: ImageLimits) -> Entry:
-    phashes = tuple(perceptual_hash(check(data, limits)) for data in question.images)
+def _reference(question: Question) -> Entry:
+    phashes = tuple(perceptual_hash(check(data, ImageLimits())) for data in question.images)
     # The benchmark's own text where the loader keeps it: a prompt ends with an instruction
     text = str(question.metadata.get("question") or question.prompt)
     return _entry(f"{question.benchmark}/{question.uid}", question.benchmark, text, phashes)
 
 
 def read_references(path: Path) -> list[Entry]:
-    """The entries that `write_references` wrote.
+    """The entries that `refresh_references` wrote.
 
     Raises:
         ValueError: a line that is none, or that other rules made; names file and line, or what to run.
@@ -153,9 +150,13 @@ def read_references(path: Path) -> list[Entry]:
 def _entries(path: Path) -> Iterator[Line[tuple[Entry, str]]]:
     """Each entry, and which rules have changed since it was noted."""
     try:
-        yield from read_lines(path, lambda line: (_entry_in(line), outdated(orjson.loads(line).get("versions"))))
+        yield from read_lines(path, _with_changes, at_once=True)
     except ValueError as error:
         raise ValueError(f"{error}; remove the file and run `verl-axpo data benchmarks` again") from None
+
+
+def _with_changes(line: bytes) -> tuple[Entry, str]:
+    return _entry_in(line), outdated(orjson.loads(line).get("versions"))
 
 
 def find_drops(entries: Sequence[Entry], references: Sequence[Entry], config: DedupConfig) -> list[Drop]:

@@ -71,4 +71,4 @@ def read_problems(path: Path) -> Iterator[Problem]:
         ValueError: a line that is no problem; names file, line and what is wrong.
         FileNotFoundError: no such file.
     """
-    return (line.value for line in read_lines(path, _parse))
+    return (line.value for line in read_lines(path, _parse, at_once=True))

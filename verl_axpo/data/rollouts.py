@@ -2,8 +2,8 @@
 
 {"problem_id", "model", "sample", "correct", "scored_by", "ended", "tool_calls", "prompt_tokens", "response_tokens",
  "turns", "images"} a line
-    -> read_attempts() -> Attempt, without turns: counting and choosing need only these few bytes of each line
-    -> RolloutFile.read(attempt) -> Rollout, with turns
+    -> RolloutFiles.attempts() -> Attempt, without turns: counting and choosing need only these few bytes of each line
+    -> RolloutFiles.read()     -> Rollout, with turns
 Attempts -> solve_counts() -> per problem: solved, attempts
 
 `correct` is null when nobody could tell (a tool, the judge or the server failed): such an attempt is no attempt.
@@ -30,7 +30,7 @@ def name_of(key: Key) -> str:
     return f"trajectory {sample} of {model} on {problem_id}"
 
 
-class Turn(BaseModel):
+class Message(BaseModel):
     """A message after the prompt; `<image>` in a tool's answer stands for the next of the rollout's images."""
 
     model_config = ConfigDict(frozen=True)
@@ -85,7 +85,7 @@ class Rollout(Attempt):
     """An attempt with what was said: `turns` is what followed the prompt, `images` are the pictures that tools
     returned, by their SHA-256 in the image store."""
 
-    turns: tuple[Turn, ...] = ()
+    turns: tuple[Message, ...] = ()
     images: tuple[str, ...] = ()
 
 

@@ -13,6 +13,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Protocol
 
 from verl_axpo.core.types import Status
@@ -113,9 +114,10 @@ class Runner:
         question, started = job.question, time.time()
         try:
             trajectory = await self.agent.run(question.prompt, question.images, lambda turn: self.seed(job, turn))
-        except (ServerRefused, OSError):  # OSError: the disk takes no picture
-            raise
-        except Exception as error:  # of this question alone: nothing that it holds may stop the others
+        except Exception as error:
+            if self._stops_all(error):
+                raise
+            # Of this question alone: nothing that it holds may stop the others
             trajectory = Trajectory(
                 status=Status.INFRA_FAILURE,
                 turns=(),
@@ -128,6 +130,13 @@ class Runner:
             return replace(record, answer=self._answer(record))
         except Exception:  # the scorer meets it again, and leaves the rollout unscored
             return record
+
+    def _stops_all(self, error: Exception) -> bool:
+        """Whether no other rollout would fare better: the server refuses the run, or the folder takes no picture."""
+        file = error.filename if isinstance(error, OSError) else None
+        return isinstance(error, ServerRefused) or (
+            isinstance(file, str | Path) and Path(file).is_relative_to(self.store.folder)
+        )
 
     def _answer(self, record: RolloutRecord) -> str | None:
         """Read from the text whenever it is scored: which part of it is the answer is a rule, too."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from verl_axpo.files import write_atomically
+from verl_axpo.files import read_lines, write_atomically
 from verl_axpo.report.stats import Answers, Outcome
 
 Stage = Literal["before", "after"]
@@ -77,21 +77,21 @@ def _held_out(questions: dict[str, list[Outcome]], failures: int) -> HeldOut:
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):  # not `splitlines`: an output may hold U+2028
-        try:
-            row = json.loads(line or "null")
-            missing = [name for name in NEEDED if line and name not in row]
-        except (ValueError, TypeError) as error:
-            raise ValueError(
-                f"{path}, line {number}, is damaged: {error}; validate again, or delete the file"
-            ) from error
-        if missing:
-            raise ValueError(
-                f"{path}, line {number}: got {sorted(row)}, expected {missing} too; a reward function of your own "
-                "returns `acc` next to `score`: 1.0 for a correct answer, whatever else it pays for"
-            )
-        if line:
-            yield row
+    try:
+        yield from (line.value for line in read_lines(path, _row_in, at_once=True))
+    except ValueError as error:
+        raise ValueError(f"{error}; validate again, or delete the file") from error
+
+
+def _row_in(line: bytes) -> dict[str, Any]:
+    row: dict[str, Any] = json.loads(line)  # not orjson: verl writes NaN
+    missing = [name for name in NEEDED if name not in row]
+    if missing:
+        raise ValueError(
+            f"got {sorted(row)}, expected {missing} too; a reward function of your own returns `acc` next to `score`: "
+            "1.0 for a correct answer, whatever else it pays for"
+        )
+    return row
 
 
 def write_heldout(run_dir: str | Path, stage: Stage, evaluation: HeldOut) -> Path:

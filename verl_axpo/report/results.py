@@ -6,6 +6,7 @@ A rollout that failed for no fault of the policy counts nowhere. One that nobody
 two numbers and right in the higher.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -148,15 +149,26 @@ def load_evaluation(folder: str | Path, store: Store | None = None) -> Evaluatio
     for record in store.rollouts(planned.__contains__):
         rows[record.benchmark].append(_row(record, store, manifest.settings.get(JUDGE) is not None))
     usable = {(name, row.uid, row.rollout) for name, group in rows.items() for row in group if row.usable}
+    columns = _columns(manifest)
     placed = sorted(manifest.benchmarks, key=lambda name: (manifest.benchmarks[name].get("place", 0), name))
     return Evaluation(
         folder=Path(folder),
         manifest=manifest,
-        results=tuple(_result(name, manifest.benchmarks[name], k, asked[name], rows[name]) for name in placed),
+        results=tuple(
+            _result(name, {**manifest.benchmarks[name], "column": columns[name]}, k, asked[name], rows[name])
+            for name in placed
+        ),
         strays=len(store.statuses.keys() - planned),
         outdated={key: version for key, version in store.outdated.items() if key in usable},
         damaged=tuple(store.damaged),
     )
+
+
+def _columns(manifest: Manifest) -> dict[str, str]:
+    """The title of each benchmark; with its name where two benchmarks have the same title."""
+    titles = {name: str(about.get("column", name)) for name, about in manifest.benchmarks.items()}
+    shared = Counter(titles.values())
+    return {name: title if shared[title] == 1 else f"{title} ({name})" for name, title in titles.items()}
 
 
 def _uids(store: Store, name: str, about: Mapping[str, Any]) -> tuple[str, ...]:
@@ -202,7 +214,7 @@ def _result(name: str, about: Mapping[str, Any], k: int, uids: Sequence[str], ro
         questions=questions,
         rollouts=k,
         name=name,
-        column=str(about.get("column", name)),
+        column=about["column"],
         group=str(about.get("group", "all")),
         rows=tuple(rows),
         judged=about.get("judged", 0),

@@ -8,7 +8,7 @@ import pytest
 
 from examples.tiny_world.fixtures import encoded, picture
 from verl_axpo.data.answer_types import Answer
-from verl_axpo.data.dedup import DedupConfig, Entry, entry_of, find_drops, read_references, write_references
+from verl_axpo.data.dedup import DedupConfig, Entry, entry_of, find_drops, read_references, refresh_references
 from verl_axpo.data.fingerprint import perceptual_hash
 from verl_axpo.data.images import ImageStore
 from verl_axpo.data.problem import Problem
@@ -132,7 +132,7 @@ def test_a_benchmarks_own_words_count_and_not_our_instruction(tmp_path: Path) ->
         images=(encoded(picture("a")),),
         metadata={"question": "Which one? Choices: (A) red (B) green"},
     )
-    write_references(tmp_path / "r.jsonl", [question])
+    refresh_references(tmp_path / "r.jsonl", "vstar", [question])
     (read,) = read_references(tmp_path / "r.jsonl")
     said = "which one choices (a) red (b) green"
     assert read == entry_with(perceptual_hash(picture("a")), said, "which one")
@@ -147,10 +147,13 @@ def test_benchmark_questions_become_entries_and_come_back(tmp_path: Path) -> Non
         answer_type="choice",
         images=(encoded(picture("a")),),
     )
-    assert write_references(tmp_path / "r.jsonl", [question]) == 1
+    assert refresh_references(tmp_path / "r.jsonl", "vstar", [question]) == 1
     (read,) = read_references(tmp_path / "r.jsonl")
     phash = perceptual_hash(picture("a"))
     assert read == entry_with(phash, "what colour is the glove")
+    (tmp_path / "cut.jsonl").write_bytes((tmp_path / "r.jsonl").read_bytes()[:-9])  # a copy that lacks its end
+    with pytest.raises(ValueError, match=r"cut.jsonl line 1: ends in the middle.*`verl-axpo data benchmarks` again"):
+        read_references(tmp_path / "cut.jsonl")
     (tmp_path / "r.jsonl").write_text(
         json.dumps({"id": "x", "source": "v", "question": 3, "stem": "", "phashes": []}) + "\n"
     )
@@ -214,7 +217,7 @@ def test_entries_by_other_rules_are_refused_with_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rules: str
 ) -> None:
     question = Question(benchmark="vstar", uid="7", prompt="Why?", ground_truth="A", answer_type="choice")
-    write_references(tmp_path / "r.jsonl", [question])
+    refresh_references(tmp_path / "r.jsonl", "vstar", [question])
     monkeypatch.setattr(f"verl_axpo.{rules}.VERSION", 3)
     with pytest.raises(
         ValueError, match=rf"vstar was noted by other rules \({rules} 2 then, 3 now\); run .*--benchmark v"

@@ -141,6 +141,18 @@ def test_the_papers_numbers_are_shown_only_when_asked_and_named(evaluation: Eval
     assert rows["tool use, paper's SFT+AXPO (8B)"] == ["", "78.9", ""]
 
 
+def test_two_benchmarks_of_the_same_title_are_two_columns(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    manifest = json.loads((copy / "manifest.json").read_text())
+    for entries in manifest["benchmarks"].values():
+        entries["column"] = "Colours"
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    built = build_report(copy)
+    assert list(built.table.rows[0])[1:3] == ["Colours (cold)", "Colours (warm)"]
+    counts = {name: part["statuses"] for name, part in built.report.data["benchmarks"].items()}
+    assert counts["cold"] != counts["warm"]
+
+
 def test_groups_of_several_benchmarks_have_an_average(evaluation: Evaluation) -> None:
     cold, warm = evaluation.results
     third = replace(warm, name="hot", column="Hot")

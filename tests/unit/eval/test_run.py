@@ -20,6 +20,7 @@ from rich.console import Console
 from tests.unit.agent.scripted import MODEL, ZOOM_TOOLS, ScriptedServer
 from tests.unit.eval import colours
 from tests.unit.eval.conftest import evaluate
+from verl_axpo.agent import loop
 from verl_axpo.core.types import Status
 from verl_axpo.eval.prompts import prompt_hash
 from verl_axpo.eval.runner import STOP_AFTER, ServerLost
@@ -393,6 +394,26 @@ def test_rollouts_run_side_by_side_and_nobody_waits_for_a_slow_one(serve: Serve,
     # ten slow ones hold ten of twelve workers; the warm questions, which stand behind them, are finished first
     assert min(slow_ones) >= 18
     assert finished["blue"] >= 3.0
+
+
+def test_a_lost_connection_of_a_tool_costs_its_rollout_and_a_folder_that_takes_no_picture_the_run(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, whole = serve(), loop.Agent.run
+    raised: list[OSError] = [ConnectionResetError("gone")]
+
+    async def broken(self: loop.Agent, question: str, *rest: Any) -> Any:
+        if "green" in question:
+            raise raised[0]
+        return await whole(self, question, *rest)
+
+    monkeypatch.setattr(loop.Agent, "run", broken)
+    assert not evaluate(server.url, tmp_path / "out")
+    statuses = {key[1]: status for key, status in Store(tmp_path / "out").load().statuses.items()}
+    assert statuses == {"red": Status.OK, "green": Status.INFRA_FAILURE, "blue": Status.OK}
+    raised[0] = OSError(28, "No space left on device", str(tmp_path / "out/images/x.png"))
+    with pytest.raises(OSError, match=r"No space left on device.*x\.png"):
+        evaluate(server.url, tmp_path / "out")
 
 
 def test_a_full_disk_is_told_and_finished_rollouts_are_kept(serve: Serve, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_what_a_tool_call_earns_or_costs_changes_no_rate(tmp_path: Path, right: 
 
 def test_a_reward_function_without_acc_is_told_so(tmp_path: Path) -> None:
     path = dump(tmp_path / "0.jsonl", {name: value for name, value in line("a").items() if name != "acc"})
-    with pytest.raises(ValueError, match=r"0\.jsonl, line 1: .*expected \['acc'\].*returns `acc` next to `score`"):
+    with pytest.raises(ValueError, match=r"0\.jsonl line 1: .*expected \['acc'\].*returns `acc` next to `score`"):
         evaluation_from_dump(path)
 
 
@@ -69,7 +69,10 @@ def test_a_torn_or_damaged_line_of_the_log_costs_itself(tmp_path: Path) -> None:
 def test_a_torn_dump_is_named(tmp_path: Path) -> None:
     path = dump(tmp_path / "0.jsonl", line("a"), line("b"))
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(ValueError, match=r"0\.jsonl, line 2, is damaged"):
+    with pytest.raises(ValueError, match=r"0\.jsonl line 2: ends in the middle.*; validate again"):
+        evaluation_from_dump(path)
+    path.write_bytes(path.read_bytes() + b"\n")
+    with pytest.raises(ValueError, match=r"0\.jsonl line 2: .*; validate again, or delete the file"):
         evaluation_from_dump(path)
 
 

@@ -7,7 +7,6 @@ Turns are handed out at a fixed distance, so that waiting is a sleep and not a p
 """
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from verl_axpo.errors import InfraFailure
+from verl_axpo.files import write_atomically
 
 _NEXT_TURN = "next_turn"
 MAX_COUNT = 1e12  # above any time in seconds and any number of calls
@@ -107,9 +107,7 @@ class Quota:
         with self._lock:
             counters = self._read()
             yield counters
-            unfinished = self._path.with_suffix(".part")
-            unfinished.write_text(json.dumps(counters))
-            os.replace(unfinished, self._path)
+            write_atomically(self._path, json.dumps(counters).encode())
 
     def _read(self) -> Counters:
         """Damaged counters are never taken for zero: that would pay a second time."""
