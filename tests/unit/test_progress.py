@@ -88,6 +88,7 @@ def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
         process = subprocess.Popen(
             [*words, *wrapper, sys.executable, "-c", COMMAND], cwd=tmp_path, env=environment, text=True,
             stdout=subprocess.PIPE, start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # these tests may run under nohup
         )  # fmt: skip
         while not (tmp_path / "command").exists() or not (tmp_path / "command").read_text():
             assert process.poll() is None

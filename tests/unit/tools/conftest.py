@@ -1,5 +1,6 @@
 """The python sandbox as the tests use it: one pool per backend that this machine has, with small limits."""
 
+import uuid
 from collections.abc import AsyncIterator
 from functools import cache
 
@@ -55,3 +56,9 @@ async def pool(backend: Backend) -> AsyncIterator[SandboxPool]:
     made = SandboxPool(SMALL, backend)
     yield made
     await made.close()
+
+
+@pytest.fixture
+def own_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Places that no sandbox of another test takes."""
+    monkeypatch.setenv("RAY_RAYLET_PID", uuid.uuid4().hex)

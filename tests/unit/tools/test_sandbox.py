@@ -469,7 +469,7 @@ async def _then_continue(call: Coroutine[Any, Any, object], processes: list[psut
     await call
 
 
-async def test_no_place_in_time_is_ours(backend: Backend) -> None:
+async def test_no_place_in_time_is_ours(backend: Backend, own_node: None) -> None:
     pool = SandboxPool(SandboxConfig(max_sandboxes=1, queue_timeout_s=1), backend, preload=())
     holder, waiter = Session(pool), Session(pool)
     await holder.run("1")
@@ -481,6 +481,16 @@ async def test_no_place_in_time_is_ours(backend: Backend) -> None:
 
 
 # ------------------------------ nothing stays ------------------------------
+
+
+async def test_a_pool_that_closes_frees_its_places(backend: Backend, own_node: None) -> None:
+    config = SandboxConfig(max_sandboxes=1, queue_timeout_s=1)
+    pool, following = (SandboxPool(config, backend, preload=()) for _ in range(2))
+    session = Session(pool)  # nobody closes it
+    await session.run("1")
+    await pool.close()
+    assert (await Session(following).run("2")).text == "2"
+    await following.close()
 
 
 async def test_a_pool_that_closes_leaves_no_process_descriptor_or_file(backend: Backend, tmp_path: Path) -> None:

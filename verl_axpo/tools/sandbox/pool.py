@@ -87,6 +87,8 @@ class SandboxPool:
             zygote, self._zygote = self._zygote, None
         if zygote is not None:
             await zygote.stop()
+        for place in self._held.values():  # of sessions that nobody closed
+            place.close()
 
     async def _running_zygote(self) -> Zygote:
         loop = asyncio.get_running_loop()
