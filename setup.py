@@ -54,7 +54,7 @@ setup(
         "pandas",  # the reports; verl has it too
         "orjson",  # the trace: 1,200 rows of 8,192 tokens in a second (benchmarks/trace_cost.py); takes NumPy arrays
         "pillow",  # images of tools and traces
-        "psutil",  # memory figures of the CPU platform
+        "psutil",  # the processes of a run, and memory figures of the CPU platform
         "pyarrow",  # parquet, a row group at a time
         "pydantic>=2",  # rows of data sets, checked one by one
         "pyyaml",  # tool configs, read without importing the tools
@@ -62,7 +62,7 @@ setup(
         "scipy",  # the python tool promises it to the policy, as it does numpy, sympy, matplotlib and pillow
         "sympy",  # likewise
         "tavily-python>=0.8",  # search: the service's own client, which takes our httpx client
-        "tenacity",  # attempts with back-off: search and judge
+        "tenacity",  # attempts with back-off: search
         "typer",  # the command line
     ],
     extras_require={
