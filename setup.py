@@ -64,6 +64,7 @@ setup(
         "tavily-python>=0.8",  # search: the service's own client, which takes our httpx client
         "tenacity",  # attempts with back-off: search
         "typer",  # the command line
+        "wrapt>=1.15,<3",  # the plugin: what is to happen after a module of verl was imported
     ],
     extras_require={
         # The `python` tool's second backend, for machines without user namespaces; bubblewrap is a system package.

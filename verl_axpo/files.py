@@ -51,20 +51,26 @@ def read_lines(
 
     Args:
         parse: makes the value of a line (`orjson.loads`), or raises ValueError, TypeError or KeyError.
-        damaged: gets a sentence for each line that cannot be parsed, and reading goes on.
-        at_once: the file was written as a whole, so that a torn last line means that more is missing.
+        damaged: gets a sentence for each line that cannot be read, and reading goes on.
+        at_once: nobody appends to the file any more, so that a torn last line means that more is missing.
 
     Raises:
         ValueError: a line that cannot be parsed, without `damaged`, or a torn last line of a file that was written
             `at_once`; names the file and the line.
         FileNotFoundError: no such file.
     """
+
+    def refuse(number: int, why: str) -> None:
+        if damaged is None:
+            raise ValueError(f"{path} line {number}: {why}")
+        damaged.append(f"{path.name} line {number} is damaged and left out: {why}")
+
     offset = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 if at_once:
-                    raise ValueError(f"{path} line {number}: ends in the middle, the file is cut short")
+                    refuse(number, "ends in the middle, the file is cut short")
                 return
             begin, data = offset, line[:-1]
             offset += len(line)
@@ -73,9 +79,7 @@ def read_lines(
             try:
                 value = parse(data)
             except _BROKEN as error:
-                if damaged is None:
-                    raise ValueError(f"{path} line {number}: {error}") from error
-                damaged.append(f"{path.name} line {number} is damaged and left out: {error}")
+                refuse(number, str(error))
             else:
                 yield Line(number, begin, data, value)
 

@@ -16,9 +16,9 @@ from types import ModuleType
 from typing import Any
 
 from omegaconf import OmegaConf
+from wrapt import register_post_import_hook
 
 from verl_axpo.integration.names import note_segments, own_weight_sockets
-from verl_axpo.lazy import when_imported
 
 # verl's module with a registry -> ours that registers there when it is imported
 REGISTRATIONS = {
@@ -31,11 +31,11 @@ REGISTRATIONS = {
 def register() -> None:
     """Set everything up; safe to call again."""
     for registry, ours in REGISTRATIONS.items():
-        when_imported(registry, functools.partial(_import, ours))
-    when_imported("verl.utils.config", wrap_validate_config)
-    when_imported("verl.trainer.constants_ppo", wrap_runtime_env)
-    when_imported("verl.workers.rollout.vllm_rollout.bucketed_weight_transfer", own_weight_sockets)
-    when_imported("verl.workers.rollout.vllm_rollout.vllm_async_server", _watch_engines)
+        register_post_import_hook(functools.partial(_import, ours), registry)
+    register_post_import_hook(wrap_validate_config, "verl.utils.config")
+    register_post_import_hook(wrap_runtime_env, "verl.trainer.constants_ppo")
+    register_post_import_hook(own_weight_sockets, "verl.workers.rollout.vllm_rollout.bucketed_weight_transfer")
+    register_post_import_hook(_watch_engines, "verl.workers.rollout.vllm_rollout.vllm_async_server")
     note_segments()
     # `${verl_axpo:tools/config/paper.yaml}` in a config: a file of the installed package, wherever that is
     package = Path(__file__).parents[1]

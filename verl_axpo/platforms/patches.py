@@ -18,8 +18,7 @@ from typing import Any
 
 import torch
 from packaging.specifiers import SpecifierSet
-
-from verl_axpo.lazy import when_imported
+from wrapt import register_post_import_hook
 
 logger = logging.getLogger(__name__)
 Apply = Callable[[ModuleType], None]
@@ -192,7 +191,7 @@ def install() -> None:
     if not _installed:
         _installed = True
         for change in PATCHES:
-            when_imported(change.module, partial(apply_if_it_fits, change))
+            register_post_import_hook(partial(apply_if_it_fits, change), change.module)
 
 
 def installed() -> bool:

@@ -15,8 +15,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from verl_axpo.files import write_atomically
+from verl_axpo.files import read_lines, write_atomically
 from verl_axpo.report.heldout import FILE_NAME, HeldOut, Stage, evaluation_from_dump, read_heldout, write_heldout
 from verl_axpo.trace import list_steps
 from verl_axpo.trace.reader import read_summary
@@ -133,20 +134,19 @@ def _metrics(path: Path) -> dict[int, dict[str, float]]:
     return dict(sorted(merged.items()))
 
 
-def _traced(trace_dir: Path) -> Iterator[tuple[int, Mapping[str, float]]]:
+def _traced(trace_dir: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     for step in list_steps(trace_dir) if trace_dir.is_dir() else ():
         summary, _ = read_summary(trace_dir, step)
         if summary is not None:
             yield step, summary.metrics
 
 
-def logged(run_dir: Path, files: str = "metrics*.jsonl") -> Iterator[tuple[int, Mapping[str, float]]]:
+def logged(run_dir: Path, files: str = "metrics*.jsonl") -> Iterator[tuple[int, Mapping[str, Any]]]:
     """(step, numbers) of verl's file logger, the oldest file first; a line that is torn or damaged costs itself."""
+
+    def parse(line: bytes) -> tuple[int, dict[str, Any]]:
+        entry = json.loads(line)  # not orjson: verl writes NaN
+        return int(entry["step"]), dict(entry["data"])
+
     for path in sorted(run_dir.glob(files), key=lambda path: path.stat().st_mtime_ns):
-        for line in path.read_bytes().split(b"\n"):  # not `splitlines` of its text: a name may hold U+2028
-            try:
-                entry = json.loads(line)
-                step, values = int(entry["step"]), dict(entry["data"])
-            except (ValueError, TypeError, KeyError):
-                continue
-            yield step, values
+        yield from (line.value for line in read_lines(path, parse, damaged=[]))

@@ -1,7 +1,6 @@
 """What a run leaves for checks and plots: trajectories and decisions of a step -> files -> read back.
 
     records.py  a trajectory, a step's decisions, and their JSON
-    checks.py   what such JSON must look like, field by field
     writer.py   trainer -> `step_000007.jsonl`, `step_000007.summary.json` (in the background); workers -> `images/`
     metrics.py  tool calls and tokens of a step's rows -> the metrics that follow from them
     reader.py   files -> `TracedStep`, with whatever a killed run left torn named, never hidden

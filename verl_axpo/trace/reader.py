@@ -7,6 +7,7 @@ from pathlib import Path
 
 import orjson
 
+from verl_axpo.files import read_lines
 from verl_axpo.trace.records import StepSummary, TrajectoryRecord, without_tokens
 
 LOST_STEPS = "lost_steps.jsonl"  # {"resumed": 3, "lost": 2} per step that a resumed run found without its trace
@@ -84,27 +85,16 @@ def iter_steps(trace_dir: str | Path, *, tokens: bool = True) -> Iterator[Traced
 def iter_records(
     trace_dir: str | Path, step: int, defects: list[str], *, tokens: bool = True
 ) -> Iterator[TrajectoryRecord]:
-    """A step's trajectories, one in memory at a time; what cannot be read is skipped and said in `defects`.
-
-    Lines end with a newline byte and nothing else: a text may hold any of Unicode's line ends.
-    """
+    """A step's trajectories, one in memory at a time; what cannot be read is skipped and said in `defects`."""
     path = records_path(trace_dir, step)
     if not path.exists():
         defects.append(f"{path.name} is missing")
         return
-    line = b"\n"
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if line == b"\n":
-                continue
-            try:
-                record = TrajectoryRecord.from_json(line if tokens else without_tokens(line))
-            except (ValueError, TypeError) as error:
-                defects.append(f"{path.name} line {number} is no trajectory: {error}")
-            else:
-                yield record
-    if not line.endswith(b"\n"):
-        defects.append(f"{path.name} ends in the middle of a line: the writer was killed")
+
+    def parse(line: bytes) -> TrajectoryRecord:
+        return TrajectoryRecord.from_json(line if tokens else without_tokens(line))
+
+    yield from (line.value for line in read_lines(path, parse, defects, at_once=True))
 
 
 def read_summary(trace_dir: str | Path, step: int) -> tuple[StepSummary | None, list[str]]:
@@ -121,5 +111,4 @@ def read_summary(trace_dir: str | Path, step: int) -> tuple[StepSummary | None, 
 def lost_steps(trace_dir: str | Path) -> set[int]:
     """Steps whose trace a killed run did not finish although a checkpoint of them was there to resume from."""
     path = Path(trace_dir) / LOST_STEPS
-    *whole, _ = path.read_bytes().split(b"\n") if path.exists() else [b""]
-    return {int(orjson.loads(line)["lost"]) for line in whole}
+    return {int(line.value["lost"]) for line in read_lines(path, orjson.loads)} if path.exists() else set()

@@ -1,32 +1,34 @@
 """What the trace holds, as data: one record per trajectory, one summary per step, both to JSON and back.
 
-The field names and their meaning are the file format (`docs/trace.md`); whoever writes such a file, it reads the same.
+The field names, their types and their meaning are the file format (`docs/trace.md`): a file of another form is refused.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import numpy as np
-import numpy.typing as npt
+import msgspec
 import orjson
 
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.core.types import Candidate, Rollout, Status
-from verl_axpo.trace.checks import (
-    CALL_TYPES,
-    CANDIDATE_TYPES,
-    OPTIONAL,
-    RECORD_TYPES,
-    SUMMARY_TYPES,
-    TOKEN_FIELDS,
-    check_elements,
-    check_types,
-    with_keys_of,
-)
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Integers = Sequence[int] | npt.NDArray[np.integer[Any]]
+    Numbers = Sequence[float | None] | npt.NDArray[np.floating[Any]]
+else:  # as they are read; the trainer writes arrays
+    Integers, Numbers = list[int], list[float | None]
+
+RecordT = TypeVar("RecordT", "TrajectoryRecord", "StepSummary")
 
 UNDECODABLE = "undecodable"  # how metrics and reports name calls whose tool nobody can read
+TOKEN_FIELDS = ("response_ids", "response_mask", "logprobs")  # nearly all of a line's bytes
+# Evidence that the first traces do not have: left out of a file where it is None, and None where a file has none
+OPTIONAL = ("turn_lengths", "tags")
 _TOKEN_ARRAY = re.compile(f'"(?:{"|".join(TOKEN_FIELDS)})":\\s*\\['.encode())
 
 
@@ -70,9 +72,9 @@ class TrajectoryRecord:
     ground_truth: Any
     images: Sequence[str] = ()  # relative to the trace's folder
     prompt_len: int  # tokens
-    response_ids: Sequence[int] | npt.NDArray[np.integer[Any]]  # (T,)
-    response_mask: Sequence[int] | npt.NDArray[np.integer[Any]]  # (T,) 1 = trained, after all AXPO masking
-    logprobs: Sequence[float | None] | npt.NDArray[np.floating[Any]]  # (T,) nats, NaN as None
+    response_ids: Integers  # (T,)
+    response_mask: Integers  # (T,) 1 = trained, after all AXPO masking
+    logprobs: Numbers  # (T,) nats, NaN as None
     text: str
     tool_calls: Sequence[ToolCall] = ()
     prefix_len: int | None = None  # tokens, the first opening tag included
@@ -110,26 +112,12 @@ class TrajectoryRecord:
     @classmethod
     def from_json(cls, line: bytes | str) -> "TrajectoryRecord":
         """Raises ValueError for anything but a record with exactly the file's fields, each of its type."""
-        values = with_keys_of(cls, orjson.loads(line), "kind")
-        check_types(values, RECORD_TYPES)
-        kind = "rollout" if values["source_session"] is None else "resample"
-        if values.pop("kind") != kind:
-            raise ValueError(f"kind: expected {kind}, for source_session is {values['source_session']}")
-        check_elements(values, "images", str)
-        check_elements(values, "turn_lengths", int)
-        span = values["tool_call_span"]
-        if span is not None and not (len(span) == 2 and all(isinstance(end, int) for end in span)):
-            raise ValueError(f"tool_call_span: got {span!r}, expected [start, end) in tokens")
-        return cls(
-            **values
-            | {
-                "status": Status(values["status"]),
-                "reward": float(values["reward"]),
-                "advantage": float(values["advantage"]),
-                "tool_calls": [_tool_call(call) for call in values["tool_calls"]],
-                "tool_call_span": None if span is None else tuple(span),
-            }
-        )
+        values = orjson.loads(line)
+        kind = values.pop("kind", None) if isinstance(values, dict) else None
+        record = _read(cls, values)
+        if kind != record.kind:
+            raise ValueError(f"kind: expected {record.kind}, for source_session is {record.source_session}")
+        return record
 
     def as_rollout(self) -> Rollout:
         """What the algorithm decides on."""
@@ -156,7 +144,7 @@ class StepSummary:
         budget: prefixes that the step may resample, `floor(r * B * N / K)`.
         candidates: of all triggered questions, in the order in which the budget is handed out (`ranked_order`).
         selected: the candidates that got budget; one without resampled rows is one whose resampling failed.
-        metrics: as logged, by name.
+        metrics: as logged, by name; JSON writes NaN as null.
         normalize_std: whether advantages are divided by the group's std (verl's `norm_adv_by_std_in_grpo`).
         num_records: lines of the step's file; the writer fills it in.
         tags: token ids of the tags around thinking and tool calls, from the tokenizer: evidence for every prefix.
@@ -169,7 +157,7 @@ class StepSummary:
     budget: int
     candidates: Sequence[Candidate]
     selected: Sequence[Candidate]
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
     normalize_std: bool = True
     num_records: int | None = None
     tags: Mapping[str, int] | None = None
@@ -181,16 +169,8 @@ class StepSummary:
     @classmethod
     def from_json(cls, text: bytes | str) -> "StepSummary":
         """Raises ValueError for anything but one summary with exactly the fields above."""
-        values = with_keys_of(cls, orjson.loads(text))
-        check_types(values, SUMMARY_TYPES)
-        return cls(
-            **values
-            | {
-                "config": AxpoConfig.from_mapping(values["config"]),
-                "candidates": [_candidate(candidate) for candidate in values["candidates"]],
-                "selected": [_candidate(candidate) for candidate in values["selected"]],
-            }
-        )
+        summary = _read(cls, values := orjson.loads(text))
+        return replace(summary, config=AxpoConfig.from_mapping(values["config"]))
 
 
 def without_tokens(line: bytes) -> bytes:
@@ -205,26 +185,34 @@ def without_tokens(line: bytes) -> bytes:
     return b"".join([*pieces, line[at:]])
 
 
-def _values(record: "TrajectoryRecord | StepSummary", kind: str | None = None) -> dict[str, Any]:
+def _read(kind: type[RecordT], values: Any) -> RecordT:
+    """JSON's values as a record, refused with the name of the field that is not as the format has it."""
+    _check_keys(kind, values)
+    for name, part in {"tool_calls": ToolCall, "candidates": Candidate, "selected": Candidate}.items():
+        for each in values[name] if isinstance(values.get(name), list) else ():
+            _check_keys(part, each)
+    record: RecordT = msgspec.convert(values, kind)
+    return record
+
+
+def _check_keys(kind: type[Any], values: Any) -> None:
+    """Every field is there, and nothing else."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{kind.__name__}: got {type(values).__name__}, expected an object")
+    names = {each.name for each in fields(kind)}
+    missing, unknown = sorted(names - values.keys() - set(OPTIONAL)), sorted(values.keys() - names)
+    if missing or unknown:
+        raise ValueError(f"{kind.__name__}: missing {missing}, not known {unknown}")
+
+
+def _values(record: TrajectoryRecord | StepSummary, kind: str | None = None) -> dict[str, Any]:
     """The fields as the file has them; the file of a step names the `kind` of a row after its session."""
     values: dict[str, Any] = {}
-    for field_ in fields(record):
-        values[field_.name] = getattr(record, field_.name)
-        if kind is not None and field_.name == "session":
+    for each in fields(record):
+        values[each.name] = getattr(record, each.name)
+        if kind is not None and each.name == "session":
             values["kind"] = kind
     return {name: value for name, value in values.items() if name not in OPTIONAL or value is not None}
-
-
-def _tool_call(values: Any) -> ToolCall:
-    call = with_keys_of(ToolCall, values)
-    check_types(call, CALL_TYPES)
-    return ToolCall(**call)
-
-
-def _candidate(values: Any) -> Candidate:
-    candidate = with_keys_of(Candidate, values)
-    check_types(candidate, CANDIDATE_TYPES)
-    return Candidate(**candidate)
 
 
 def _writable(value: Any) -> Any:

@@ -61,7 +61,7 @@ def test_audit_says_the_causes_first_and_in_few_lines(
     path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"reward": None}]))
     assert call(monkeypatch, "audit", str(trace_dir)) == cli.FINDING
     lines = capsys.readouterr().out.splitlines()
-    assert "is no trajectory" in lines[0]
+    assert "is damaged and left out" in lines[0]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert call(monkeypatch, "audit", str(trace_dir)) == cli.FINDING
     lines = capsys.readouterr().out.splitlines()

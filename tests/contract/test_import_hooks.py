@@ -1,13 +1,21 @@
-"""``when_imported``: now, later, once per import, and without being in anybody's way."""
+"""`wrapt.register_post_import_hook`: now, later, once per import, and without being in anybody's way.
+
+verl imports its plugins in every process of a run, and most of verl's modules take seconds to import. So a plugin says
+what is to happen after a module was imported: processes that use the module get it, and the others pay nothing.
+"""
 
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import wrapt
 
-from verl_axpo.lazy import when_imported
+
+def when_imported(name: str, callback: Callable[[ModuleType], object]) -> None:
+    wrapt.register_post_import_hook(callback, name)
 
 
 @pytest.fixture
