@@ -4,13 +4,21 @@
 
 Whether to call is one habit for all questions; what to call is one of 24 arguments, another right one for each topic,
 chosen 15 % of the time at first. Answering without a call is right 35 % of the time: at first the better bet, so GRPO
-unlearns the call before it has learnt the arguments. Run: python examples/thinking_acting_gap.py [--seeds 12]
+unlearns the call before it has learnt the arguments.
+
+    python examples/thinking_acting_gap.py [--seeds 12]    curves of the arms, ten seconds a seed
+    python examples/thinking_acting_gap.py --map           when does AXPO help? minutes
+
+The map has Pass@1 after training for a grid of first success rates, of answers and of calls, under GRPO with as many
+samples as AXPO may take (N=10) and under AXPO. Its borders are what `verl-axpo report` measures a run against.
 """
 
 import argparse
 import asyncio
+import json
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, product
 
@@ -33,6 +41,7 @@ class Arm:
     config: AxpoConfig
     rollouts: int = 8
     answer_success: float = 0.35
+    call_success: float = RIGHT_ARGUMENT  # at first
 
 
 GRPO, AXPO = AxpoConfig(budget=0), AxpoConfig()
@@ -50,10 +59,10 @@ ARMS = {
 class Policy:
     """Two tokens per rollout: `gate`, whether to call the tool (the prefix), and the argument (its continuation)."""
 
-    def __init__(self) -> None:
-        wrong = (1 - RIGHT_ARGUMENT) / (ARGUMENTS - 1)
+    def __init__(self, call_success: float) -> None:
+        wrong = (1 - call_success) / (ARGUMENTS - 1)
         self.gate = float(np.log(TOOL_USE / (1 - TOOL_USE)))
-        self.calls = np.log(np.tile([RIGHT_ARGUMENT] + [wrong] * (ARGUMENTS - 1), (TOPICS, 1)))
+        self.calls = np.log(np.tile([call_success] + [wrong] * (ARGUMENTS - 1), (TOPICS, 1)))
 
     def probabilities(self) -> tuple[float, np.ndarray]:
         """Of calling the tool, and (TOPICS, ARGUMENTS) of each argument."""
@@ -116,26 +125,28 @@ async def train_step(policy: Policy, arm: Arm, rng: np.random.Generator) -> None
     policy.update(list(chain.from_iterable(groups)), argument_of, arm)
 
 
-def train(name: str, seed: int, steps: int = STEPS) -> np.ndarray:
+def train(arm: Arm, seed: int, steps: int = STEPS) -> np.ndarray:
     """(steps, 2): tool use and Pass@1 of the policy before each update."""
-    policy, rng, history = Policy(), np.random.default_rng(seed), np.empty((steps, 2))
+    policy, rng, history = Policy(arm.call_success), np.random.default_rng(seed), np.empty((steps, 2))
     for step in range(steps):
         use, probabilities = policy.probabilities()
-        history[step] = use, use * probabilities[:, 0].mean() + (1 - use) * ARMS[name].answer_success
-        asyncio.run(train_step(policy, ARMS[name], rng))
+        history[step] = use, use * probabilities[:, 0].mean() + (1 - use) * arm.answer_success
+        asyncio.run(train_step(policy, arm, rng))
     return history
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--plot", default="thinking_acting_gap.png")
-    options = parser.parse_args()
+def trained(arms: Sequence[Arm], seeds: int) -> np.ndarray:
+    """(arms, seeds, STEPS, 2): every arm with every seed, on all cores."""
     with ProcessPoolExecutor() as pool:
-        runs = list(pool.map(train, *zip(*product(ARMS, range(options.seeds)), strict=True)))
+        runs = list(pool.map(train, *zip(*product(arms, range(seeds)), strict=True), chunksize=4))
+    return np.array(runs).reshape(len(arms), seeds, STEPS, 2)
+
+
+def draw_curves(seeds: int, path: str) -> None:
+    """Tool use and Pass@1 of `ARMS` over the steps."""
     figure, axes = plt.subplots(2, 3, figsize=(13, 6), sharex=True, sharey=True, layout="constrained")
-    print(f"tool use and Pass@1, mean of {options.seeds} seeds [lowest and highest], at steps 150 and {STEPS}")
-    for (name, arm), curves in zip(ARMS.items(), np.array(runs).reshape(len(ARMS), -1, STEPS, 2), strict=True):
+    print(f"tool use and Pass@1, mean of {seeds} seeds [lowest and highest], at steps 150 and {STEPS}")
+    for (name, arm), curves in zip(ARMS.items(), trained(list(ARMS.values()), seeds), strict=True):
         mean, low, high = curves.mean(0), curves.min(0), curves.max(0)
         print(f"{name:24}", *(f"{mean[at].round(2)} {low[at].round(2)}-{high[at].round(2)}  " for at in (150, -1)))
         for row, label in enumerate(["tool use", "Pass@1"]):
@@ -144,8 +155,75 @@ def main() -> None:
             panel.fill_between(range(STEPS), low[:, row], high[:, row], alpha=0.2)
             panel.set(ylabel=label, ylim=(0, 1), title=f"answering at once is right {arm.answer_success:.0%}")
             panel.legend(fontsize="small")
-    figure.supxlabel(f"step; mean of {options.seeds} seeds, shaded from the lowest to the highest")
-    figure.savefig(options.plot, dpi=110)
+    figure.supxlabel(f"step; mean of {seeds} seeds, shaded from the lowest to the highest")
+    figure.savefig(path, dpi=110)
+
+
+# ------------------------------ the map ------------------------------
+
+ANSWERS, CALLS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6), (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)  # first success rates
+MAPPED = {"GRPO, N=10": Arm(GRPO, rollouts=10), "AXPO, N=8 (+25 %)": Arm(AXPO)}
+LEARNT = 0.5  # tool use after training from which a policy has learnt the tool; it starts at TOOL_USE
+
+
+def border(use: Sequence[float]) -> float | None:
+    """The call success from which the tool is learnt, between two of `CALLS`; None where it never is.
+
+    Args:
+        use: tool use after training for each of CALLS.
+    """
+    learnt = [share > LEARNT for share in use]
+    if not learnt[-1]:
+        return None
+    first = len(learnt) - learnt[::-1].index(False) if False in learnt else 0
+    if first == 0:
+        return CALLS[0]
+    (low, high), (below, above) = (use[first - 1], use[first]), (CALLS[first - 1], CALLS[first])
+    return float(below + (above - below) * (LEARNT - low) / (high - low))
+
+
+def draw_map(seeds: int, path: str) -> None:
+    """Pass@1 after training over the grid, each arm's border, and its ratio of call to answer success as JSON."""
+    cells = list(product(MAPPED.values(), ANSWERS, CALLS))
+    arms = [replace(arm, answer_success=answer, call_success=call) for arm, answer, call in cells]
+    ends = trained(arms, seeds)[:, :, -1].mean(axis=1).reshape(len(MAPPED), len(ANSWERS), len(CALLS), 2)
+    figure, axes = plt.subplots(1, 3, figsize=(14, 4.4), layout="constrained")
+    gain = ends[1, :, :, 1] - ends[0, :, :, 1]
+    panels = [(name, ends[at, :, :, 1], "viridis", (0, 1)) for at, name in enumerate(MAPPED)]
+    panels.append(("AXPO minus GRPO", gain, "RdBu_r", (-0.7, 0.7)))
+    for axis, (name, values, colours, limits) in zip(axes, panels, strict=True):
+        axis.imshow(values.T, origin="lower", cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto")
+        for column, row in product(range(len(ANSWERS)), range(len(CALLS))):
+            axis.text(column, row, f"{100 * values[column, row]:.0f}", ha="center", va="center", color="white"
+                      if limits[0] == 0 and values[column, row] < 0.6 else "black", fontsize=8)  # fmt: skip
+        axis.set(title=name, xlabel="answering at once is right, %", ylabel="a tool call is right at first, %")
+        axis.set_xticks(range(len(ANSWERS)), [f"{100 * share:.0f}" for share in ANSWERS])
+        axis.set_yticks(range(len(CALLS)), [f"{100 * share:.0f}" for share in CALLS])
+    ratios: dict[str, list[float | None]] = {}
+    for at, (name, colour) in enumerate(zip(MAPPED, ("black", "red"), strict=True)):
+        calls = [border(ends[at, column, :, 0].tolist()) for column in range(len(ANSWERS))]
+        ratios[name] = [call and round(call / answer, 2) for call, answer in zip(calls, ANSWERS, strict=True)]
+        places = [None if call is None else (call - CALLS[0]) / (CALLS[1] - CALLS[0]) for call in calls]
+        for axis in axes:
+            axis.plot(range(len(ANSWERS)), places, "o-", color=colour, label=f"border of {name}")
+    axes[2].legend(fontsize="small", loc="upper left")
+    figure.suptitle(f"Pass@1 after {STEPS} updates, %; mean of {seeds} seeds; above its border an arm learns the tool")
+    figure.savefig(path, dpi=110)
+    for name, grid in zip([*MAPPED, "gain"], [*ends[..., 1], gain], strict=True):
+        print(name, "\n", (100 * grid.T[::-1]).round(0), sep="")
+    print(json.dumps({"answers": ANSWERS, "border: call success / answer success": ratios}, indent=1))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, help="default 1, with --map 3")
+    parser.add_argument("--map", action="store_true", help="draw the map instead of the curves")
+    parser.add_argument("--plot", help="default thinking_acting_gap.png, or thinking_acting_map.png")
+    options = parser.parse_args()
+    if options.map:
+        draw_map(options.seeds or 3, options.plot or "thinking_acting_map.png")
+    else:
+        draw_curves(options.seeds or 1, options.plot or "thinking_acting_gap.png")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from verl_axpo.data import cli as data
 from verl_axpo.errors import InfraFailure
 from verl_axpo.eval.cli import app as evaluation
 from verl_axpo.lock import FolderInUseError
+from verl_axpo.report.study_cli import app as study
 
 if TYPE_CHECKING:
     from verl_axpo.findings import Finding
@@ -38,6 +39,7 @@ app = typer.Typer(
 )  # fmt: skip
 app.add_typer(data.app)
 app.add_typer(evaluation, name="eval")
+app.add_typer(study, name="study")
 console = Console()
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
@@ -148,6 +150,20 @@ def _print_first(title: str, lines: Sequence[str]) -> None:
         console.print(f"{title} {escape(line)}", soft_wrap=True)
     if len(lines) > MOST_LINES:
         console.print(f"... and {len(lines) - MOST_LINES} more of these")
+
+
+@app.command()
+def coverage(folder: RunOrTrace, as_json: Json = False) -> None:
+    """Compare continuations of a prefix with fresh rollouts.
+
+    How often k of them hold a right tool call, and the tokens of a recovery (Proposition 1), from the trace alone.
+    """
+    from verl_axpo.report.coverage import coverage as measure
+
+    table = measure(trace_of(folder))
+    if as_json:
+        return print(json.dumps(table.records(), indent=1))
+    console.print(table.rich())
 
 
 @app.command()

@@ -21,6 +21,7 @@ from verl_axpo.report.build import Figure, Report, Section, write
 from verl_axpo.report.compare import measure_words, pair_all, paired_table
 from verl_axpo.report.heldout import HeldOut, Stage
 from verl_axpo.report.runs import Run, load_runs
+from verl_axpo.report.standing import standing_table
 from verl_axpo.report.stats import Answers, Estimate
 from verl_axpo.report.table import Rows, Table
 from verl_axpo.report.viewer import first_call
@@ -82,6 +83,7 @@ def report_of(runs: Sequence[Run], title: str = "AXPO run") -> Report:
         _section("Held-out questions", heldout_table(runs), heldout_runs_table(runs), pairs, sources_table(runs)),
         _section("Tools", tools_table(runs)),
         _section("Training", training_table(runs)),
+        _section("Does it need AXPO?", standing_table(runs)),
         Section(title="Curves", figures=[*curves(runs), *correlation(runs, traces)]),
         *[example_section(trace) for trace in traces.values() if trace.example][:1],
     ]

@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# The paper's comparison in the frozen tiny world: arms x seeds from one SFT checkpoint, one row each in docs/study/runs.jsonl.
+#
+#   bash recipes/study.sh                                 whatever is missing, the five-seed arms first
+#   SEEDS=0,1 ARMS=grpo,axpo bash recipes/study.sh        only these
+#   OUT=outputs/study bash recipes/study.sh               where the trainings go
+#   DRY_RUN=1 bash recipes/study.sh                       check and print every command, start nothing
+#
+# An arm whose row is there is not run again. Killed at any time, the same command goes on; the run that was killed starts
+# anew. The first arm of a seed, grpo, also validates before training: that is the row "sft". A run whose audit finds a
+# difference stops the study. `verl-axpo study report` makes docs/study/README.md and its plots of the rows alone.
+set -euo pipefail
+
+# ------------------------------ yours to adjust ------------------------------
+SEEDS=${SEEDS:-0,1,2,3,4}
+five_seeds=(grpo axpo grpo_n10 grpo_2x)
+three_seeds=(entropy scratch no_tool random no_prefix_credit merged tool_bonus tool_penalty cispo)
+ARMS=${ARMS:-} # empty: all of them, the second list for three seeds
+ROWS=$(realpath -m "${ROWS:-docs/study/runs.jsonl}")
+
+# ------------------------------ derived ------------------------------
+export MODEL=tiny STACK=${STACK:-cpu} OUT=${OUT:-outputs/study}
+source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
+export OUT WORLD=$OUT/world SETUP=0 SFT_MODEL=$OUT/sft/checkpoint
+mkdir -p "$OUT"
+if [ -z "${STUDY_LOCKED:-}" ]; then # one study per folder; -o: Ray's processes must not keep the lock
+  STUDY_LOCKED=1 exec flock -n -o -E 3 "$OUT/study.lock" bash recipes/study.sh "$@"
+fi
+
+settings_of() { # settings_of ARM: what it changes in the recipe's AXPO
+  local reward=reward.custom_reward_function.reward_kwargs
+  case $1 in
+    axpo) ;;
+    grpo) echo algorithm.axpo.budget=0 ;;
+    grpo_n10) echo algorithm.axpo.budget=0 actor_rollout_ref.rollout.n=10 ;; # +25 %, as many samples as AXPO's budget allows
+    grpo_2x) echo algorithm.axpo.budget=0 actor_rollout_ref.rollout.n=16 ;;
+    entropy) echo algorithm.axpo.uncertainty=entropy ;;
+    scratch) echo algorithm.axpo.prefix=scratch ;;
+    no_tool) echo algorithm.axpo.target=no_tool algorithm.axpo.prefix=scratch algorithm.axpo.uncertainty=random ;;
+    random) echo algorithm.axpo.uncertainty=random ;;
+    no_prefix_credit) echo algorithm.axpo.prefix_credit=false ;;
+    merged) echo algorithm.axpo.advantage_group=merged ;;
+    # The paper names no amount. With the threshold, "correct" in the metrics is still the answer alone
+    tool_bonus) echo algorithm.axpo.budget=0 "+$reward.tool_bonus=0.1" algorithm.axpo.correct_threshold=0.5 ;;
+    tool_penalty) echo algorithm.axpo.budget=0 "+$reward.tool_penalty=0.1" algorithm.axpo.correct_threshold=0.5 ;;
+    cispo) echo algorithm.axpo.budget=0 actor_rollout_ref.actor.policy_loss.loss_mode=cispo ;;
+    *) echo "[study] no arm $1; arms are ${five_seeds[*]} ${three_seeds[*]}" >&2 && return 2 ;;
+  esac
+}
+
+train() { # train ARM SEED: unless its row is there
+  local arm=$1 seed=$2 before=false settings
+  if [ "${DRY_RUN:-0}" != 1 ] && verl-axpo study has "$arm" --seed "$seed" --rows "$ROWS"; then return; fi
+  settings=$(settings_of "$arm")
+  if [ "$arm" = grpo ]; then before=true; fi
+  export RUN=$OUT/runs/${arm}_seed$seed
+  if [ "${DRY_RUN:-0}" != 1 ]; then rm -rf "$RUN"; fi # of a start that was killed
+  # shellcheck disable=SC2086 # one word per setting
+  SEED=$seed ARM=axpo bash recipes/rl.sh data.train_files="$WORLD/train.parquet" data.val_files="$WORLD/heldout.parquet" \
+    trainer.save_freq=1000000 trainer.val_before_train=$before $settings
+  if [ "${DRY_RUN:-0}" = 1 ]; then return; fi
+  verl-axpo study add "$RUN" --arm "$arm" --seed "$seed" --sft "$SFT_MODEL" --rows "$ROWS"
+}
+
+# ------------------------------ launch ------------------------------
+for arm in ${ARMS//,/ }; do settings_of "$arm" >/dev/null; done # before anything is trained
+if [ ! -e "$OUT/calibration.md" ]; then bash recipes/calibrate.sh; fi
+for seed in ${SEEDS//,/ }; do
+  for arm in $(tr , ' ' <<<"${ARMS:-${five_seeds[*]}}"); do train "$arm" "$seed"; done
+done
+if [ -z "$ARMS" ]; then
+  for seed in $(tr , '\n' <<<"$SEEDS" | head -n 3); do
+    for arm in "${three_seeds[@]}"; do train "$arm" "$seed"; done
+  done
+fi
+if [ "${DRY_RUN:-0}" = 1 ]; then exit; fi
+verl-axpo study report --rows "$ROWS" --out "$(dirname "$ROWS")"

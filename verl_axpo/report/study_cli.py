@@ -1,0 +1,48 @@
+"""`verl-axpo study add | has | report`: runs -> rows -> docs/study (see `study.py`)."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+MISSING = 1  # exit status: no such row
+
+app = typer.Typer(no_args_is_help=True, help="Arms and seeds side by side, from rows of runs.")
+
+Arm = Annotated[str, typer.Option(help="As recipes/study.sh calls it.")]
+Seed = Annotated[int, typer.Option(help="The run's seed.")]
+RowsFile = Annotated[Path, typer.Option("--rows", help="A line of JSON per run.")]
+ROWS = Path("docs/study/runs.jsonl")
+
+
+@app.command()
+def add(
+    folder: Annotated[Path, typer.Argument(help="A finished run.", metavar="DIR")],
+    arm: Arm,
+    seed: Seed,
+    sft: Annotated[Path, typer.Option(help="The checkpoint that the run started from.")],
+    rows: RowsFile = ROWS,
+) -> None:
+    """Audit a run and append its row."""
+    from verl_axpo.report.study import add as append
+
+    print(f"{rows}: added {', '.join(append(rows, folder, arm, seed, sft))}, seed {seed}")
+
+
+@app.command()
+def has(arm: Annotated[str, typer.Argument(metavar="ARM")], seed: Seed, rows: RowsFile = ROWS) -> None:
+    """Exit with 0 if the row is there, else with 1."""
+    from verl_axpo.report.study import has as is_there
+
+    if not is_there(rows, arm, seed):
+        raise typer.Exit(MISSING)
+
+
+@app.command()
+def report(
+    rows: RowsFile = ROWS, out: Annotated[Path, typer.Option(help="Where README.md and its plots go.")] = ROWS.parent
+) -> None:
+    """Make the study's page and plots of its rows."""
+    from verl_axpo.report.study import write_study
+
+    print(f"wrote {write_study(rows, out)}")
