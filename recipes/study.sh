@@ -8,7 +8,7 @@
 #
 # An arm whose row is there is not run again. Killed at any time, the same command goes on; the run that was killed starts
 # anew. The first arm of a seed, grpo, also validates before training: that is the row "sft". A run whose audit finds a
-# difference stops the study. `verl-axpo study report` makes docs/study/README.md and its plots of the rows alone.
+# difference stops the study. `verl-axpo study report` makes the page and its plots of the rows alone.
 set -euo pipefail
 
 # ------------------------------ yours to adjust ------------------------------
