@@ -23,8 +23,8 @@ export MODEL=tiny STACK=${STACK:-cpu} OUT=${OUT:-outputs/study}
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 export OUT WORLD=$OUT/world SETUP=0 SFT_MODEL=$OUT/sft/checkpoint
 mkdir -p "$OUT"
-if [ -z "${STUDY_LOCKED:-}" ]; then # one study per folder; -o: Ray's processes must not keep the lock
-  STUDY_LOCKED=1 exec flock -n -o -E 3 "$OUT/study.lock" bash recipes/study.sh "$@"
+if [ -z "${study_locked:-}" ]; then # one study per folder; -o: Ray's processes must not keep the lock
+  study_locked=1 exec flock -n -o -E 3 "$OUT/study.lock" bash recipes/study.sh "$@"
 fi
 
 settings_of() { # settings_of ARM: what it changes in the recipe's AXPO

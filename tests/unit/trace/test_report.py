@@ -344,7 +344,7 @@ def test_trainings_on_other_questions_are_paired_where_they_agree_and_said_to_be
 def test_every_table_of_a_training_is_there_as_csv_and_json(comparison: list[Path], tmp_path: Path) -> None:
     path = build_report(comparison, tmp_path)
     saved = json.loads(path.with_suffix(".json").read_text())["tables"]
-    names = ["runs", "heldout", "heldout_runs", "heldout_paired", "agent_tools", "training", "example"]
+    names = ["runs", "heldout", "heldout_runs", "heldout_paired", "agent_tools", "training", "standing", "example"]
     assert list(saved) == names
     for name in names:
         assert json.loads((tmp_path / f"report/tables/{name}.json").read_text()) == saved[name]
