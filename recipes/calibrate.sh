@@ -2,7 +2,7 @@
 # Where RL in the tiny world starts: world -> SFT -> 8 rollouts of the SFT model per held-out question -> figures, bands.
 #
 #   bash recipes/calibrate.sh                     -> outputs/calibration/calibration.{md,json}
-#   SFT_STEPS=900 OUT=outputs/other bash recipes/calibrate.sh
+#   STEPS=900 OUT=outputs/other bash recipes/calibrate.sh
 #
 # No RL runs here (docs/study/calibration.md). Needs what run_tiny_axpo.sh needs. Interrupted, the same command goes on.
 set -euo pipefail
@@ -14,7 +14,7 @@ questions=()
 for family in perception reasoning search; do questions+=(--benchmark "$family" --source "$family=$WORLD"); done
 
 run world python -m examples.tiny_world --out "$WORLD"
-STEPS=${SFT_STEPS:-1200} bash recipes/sft.sh data.train_files="$WORLD/sft_train.parquet" "$@"
+STEPS=${STEPS:-1200} bash recipes/sft.sh data.train_files="$WORLD/sft_train.parquet" "$@"
 CHECKPOINT=$OUT/sft/checkpoint bash recipes/eval.sh --out "$OUT/rollouts" \
   --registry examples.tiny_world.benchmark "${questions[@]}" --rollouts 8 --seed 0 --max-turns 3
 run calibration python -m examples.tiny_world.calibration "$OUT"

@@ -2,7 +2,7 @@
 # The paper's comparison in the frozen tiny world: arms x seeds from one SFT checkpoint, one row each in docs/study/runs.jsonl.
 #
 #   bash recipes/study.sh                                 whatever is missing, the five-seed arms first
-#   SEEDS=0,1 ARMS=grpo,axpo bash recipes/study.sh        only these
+#   bash recipes/study.sh 0,1 grpo,axpo                   only these seeds, only these arms
 #   OUT=outputs/study bash recipes/study.sh               where the trainings go
 #   DRY_RUN=1 bash recipes/study.sh                       check and print every command, start nothing
 #
@@ -12,20 +12,20 @@
 set -euo pipefail
 
 # ------------------------------ yours to adjust ------------------------------
-SEEDS=${SEEDS:-0,1,2,3,4}
 five_seeds=(grpo axpo grpo_n10 grpo_2x)
 three_seeds=(entropy scratch no_tool random no_prefix_credit merged tool_bonus tool_penalty cispo)
-ARMS=${ARMS:-} # empty: all of them, the second list for three seeds
-ROWS=$(realpath -m "${ROWS:-docs/study/runs.jsonl}")
+seeds=0,1,2,3,4
+rows=docs/study/runs.jsonl
 
 # ------------------------------ derived ------------------------------
 export MODEL=tiny STACK=${STACK:-cpu} OUT=${OUT:-outputs/study}
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 export OUT WORLD=$OUT/world SETUP=0 SFT_MODEL=$OUT/sft/checkpoint
 mkdir -p "$OUT"
-if [ -z "${study_locked:-}" ]; then # one study per folder; -o: Ray's processes must not keep the lock
-  study_locked=1 exec flock -n -o -E 3 "$OUT/study.lock" bash recipes/study.sh "$@"
+if [ "${1:-}" != --locked ]; then # one study per folder; -o: Ray's processes must not keep the lock
+  exec flock -n -o -E 3 "$OUT/study.lock" bash recipes/study.sh --locked "$@"
 fi
+seeds=${2:-$seeds} arms=${3:-} # no arms named: all, the second list for three seeds
 
 settings_of() { # settings_of ARM: what it changes in the recipe's AXPO
   local reward=reward.custom_reward_function.reward_kwargs
@@ -50,7 +50,7 @@ settings_of() { # settings_of ARM: what it changes in the recipe's AXPO
 
 train() { # train ARM SEED: unless its row is there
   local arm=$1 seed=$2 before=false settings
-  if [ "${DRY_RUN:-0}" != 1 ] && verl-axpo study has "$arm" --seed "$seed" --rows "$ROWS"; then return; fi
+  if [ "${DRY_RUN:-0}" != 1 ] && verl-axpo study has "$arm" --seed "$seed" --rows "$rows"; then return; fi
   settings=$(settings_of "$arm")
   if [ "$arm" = grpo ]; then before=true; fi
   export RUN=$OUT/runs/${arm}_seed$seed
@@ -59,19 +59,19 @@ train() { # train ARM SEED: unless its row is there
   SEED=$seed ARM=axpo bash recipes/rl.sh data.train_files="$WORLD/train.parquet" data.val_files="$WORLD/heldout.parquet" \
     trainer.save_freq=1000000 trainer.val_before_train=$before $settings
   if [ "${DRY_RUN:-0}" = 1 ]; then return; fi
-  verl-axpo study add "$RUN" --arm "$arm" --seed "$seed" --sft "$SFT_MODEL" --rows "$ROWS"
+  verl-axpo study add "$RUN" --arm "$arm" --seed "$seed" --sft "$SFT_MODEL" --rows "$rows"
 }
 
 # ------------------------------ launch ------------------------------
-for arm in ${ARMS//,/ }; do settings_of "$arm" >/dev/null; done # before anything is trained
+for arm in ${arms//,/ }; do settings_of "$arm" >/dev/null; done # before anything is trained
 if [ ! -e "$OUT/calibration.md" ]; then bash recipes/calibrate.sh; fi
-for seed in ${SEEDS//,/ }; do
-  for arm in $(tr , ' ' <<<"${ARMS:-${five_seeds[*]}}"); do train "$arm" "$seed"; done
+for seed in ${seeds//,/ }; do
+  for arm in $(tr , ' ' <<<"${arms:-${five_seeds[*]}}"); do train "$arm" "$seed"; done
 done
-if [ -z "$ARMS" ]; then
-  for seed in $(tr , '\n' <<<"$SEEDS" | head -n 3); do
+if [ -z "$arms" ]; then
+  for seed in $(tr , '\n' <<<"$seeds" | head -n 3); do
     for arm in "${three_seeds[@]}"; do train "$arm" "$seed"; done
   done
 fi
 if [ "${DRY_RUN:-0}" = 1 ]; then exit; fi
-verl-axpo study report --rows "$ROWS" --out "$(dirname "$ROWS")"
+verl-axpo study report --rows "$rows" --out "$(dirname "$rows")"
