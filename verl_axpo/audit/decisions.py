@@ -9,6 +9,7 @@ from verl_axpo.core.budget import max_prefixes, ranked_order
 from verl_axpo.core.metrics import complete
 from verl_axpo.core.ranking import rank
 from verl_axpo.core.step import recovery
+from verl_axpo.core.streaming import replay
 from verl_axpo.core.types import Candidate
 
 
@@ -35,13 +36,16 @@ def check_rows(view: View) -> Iterator[Mismatch]:
 
 
 def check_budget(view: View) -> Iterator[Mismatch]:
-    """`floor(r * B * N / K)` prefixes, and no more than K times as many continuations."""
+    """`floor(r * B * N / K)` prefixes, and no more than K times as many continuations.
+
+    Where the account is that of a whole run, a step may use what earlier ones left: `check_allocation` sees to it.
+    """
     summary = view.summary
     limit = max_prefixes(len(summary.questions), summary.rollouts_per_question, summary.config)
     if summary.budget != limit:
         yield "summary", f"{limit} prefixes", str(summary.budget)
     extra = sum(record.source_session is not None for record in view.records)
-    if extra > limit * summary.config.num_continuations:
+    if extra > limit * summary.config.num_continuations and not _at_once(view):
         yield "step", f"at most {limit * summary.config.num_continuations} continuations", str(extra)
 
 
@@ -51,9 +55,54 @@ def check_ranking(view: View) -> Iterator[Mismatch]:
 
 
 def check_allocation(view: View) -> Iterator[Mismatch]:
-    """Breadth-first within the budget: the first `limit` candidates, with the scores that they have there."""
-    limit = max_prefixes(len(view.summary.questions), view.summary.rollouts_per_question, view.summary.config)
-    yield from _unequal_lists(ranked_order(_ranked(view))[:limit], view.summary.selected, "selected")
+    """Who got budget: breadth-first within it, or as the account was when the groups settled."""
+    in_order = ranked_order(_ranked(view))
+    if view.summary.config.allocation == "streaming":
+        chosen, wrong = _streamed(view)
+        yield from wrong
+        expected = tuple(candidate for candidate in in_order if candidate in chosen)
+    else:
+        limit = max_prefixes(len(view.summary.questions), view.summary.rollouts_per_question, view.summary.config)
+        expected = in_order[:limit]
+        if view.summary.settled is not None:
+            yield "summary", "no order of settling, for all groups share one budget", f"{len(view.summary.settled)}"
+    yield from _unequal_lists(expected, view.summary.selected, "selected")
+
+
+def _streamed(view: View) -> tuple[set[Candidate], list[Mismatch]]:
+    """Who got budget as the groups settled, and where the account was another than the summary says."""
+    summary, ranked = view.summary, _ranked(view)
+    told = summary.settled or ()
+    replayed, selected = replay(
+        told,
+        ranked,
+        summary.config,
+        questions=summary.questions,
+        rollouts_per_question=summary.rollouts_per_question,
+    )
+    wrong: list[Mismatch] = [
+        (f"{settlement.uid}, settled", str(expected), str(settlement))
+        for settlement, expected in zip(told, replayed, strict=True)
+        if settlement.order != expected.order or not close(settlement.account, expected.account)
+    ]
+    times = Counter(settlement.uid for settlement in told)
+    wrong += [
+        (uid, "settled once", f"{times[uid]} times")
+        for uid in {**times, **ranked}
+        if times[uid] != 1 or uid not in summary.questions
+    ]
+    wrong += [
+        (f"{settlement.uid}, settled", "an account that can pay", str(settlement.account))
+        for settlement in told
+        if settlement.account < 0
+    ]
+    if len({settlement.reserve is None for settlement in told}) > 1:
+        wrong.append(("summary", "all groups decided on at once, or none", "some"))
+    return {candidate for candidates in selected.values() for candidate in candidates}, wrong
+
+
+def _at_once(view: View) -> bool:
+    return any(settlement.reserve is not None for settlement in view.summary.settled or ())
 
 
 def check_resamples(view: View) -> Iterator[Mismatch]:

@@ -31,7 +31,9 @@ class AxpoConfig:
         budget: r, extra continuations per step as a share of the B*N ordinary rollouts; 0 is GRPO.
         num_continuations: K, continuations per prefix.
         uncertainty: what ranks the prefixes of a question; `random` is an ablation.
-        allocation: `exact`, one barrier per step, is the paper's order.
+        allocation: `exact`, one barrier per step, is the paper's order; `streaming` pays for prefixes as groups settle.
+        speculate: with `exact`, continue failed rollouts before their group has settled; what the barrier does not
+            select is thrown away.
         target: the subgroup that triggers when all of it is wrong; `no_tool` is an ablation.
         prefix: `fixed` continues the source's prefix; `scratch` samples whole rollouts instead (ablation).
         prefix_credit: whether the source's prefix is trained, on the recovery reward; false is an ablation.
@@ -51,6 +53,7 @@ class AxpoConfig:
     num_continuations: int = 4
     uncertainty: Uncertainty = "confidence"
     allocation: Allocation = "exact"
+    speculate: bool = False
     target: Target = "tool"
     prefix: Prefix = "fixed"
     prefix_credit: bool = True
@@ -112,6 +115,7 @@ def _bad_values(config: AxpoConfig) -> Iterator[str]:
         ("correct_threshold", _is_number(threshold), "a finite number"),
         ("max_failed_share", _is_number(share) and 0 <= share < 1, "a number >= 0 and below 1"),
         ("prefix_credit", isinstance(config.prefix_credit, bool), "true or false"),
+        ("speculate", isinstance(config.speculate, bool), "true or false"),
         ("seed", seed is None or _is_integer(seed), "an integer, or null"),
         ("trace_dir", _is_folder(config.trace_dir), "a folder, or null for no trace"),
     ]
@@ -121,8 +125,11 @@ def _bad_values(config: AxpoConfig) -> Iterator[str]:
 
 
 def _bad_combinations(config: AxpoConfig) -> Iterator[str]:
-    if config.allocation == "streaming":
-        yield "algorithm.axpo.allocation: streaming is not built yet; set it to exact"
+    if config.speculate and config.allocation != "exact":
+        yield (
+            f"algorithm.axpo.speculate: true got allocation: {config.allocation}, which waits for no barrier; set "
+            "algorithm.axpo.speculate=false or algorithm.axpo.allocation=exact"
+        )
     if config.target == "no_tool" and (config.prefix != "scratch" or config.uncertainty != "random"):
         yield (
             f"algorithm.axpo.target: no_tool got prefix: {config.prefix}, uncertainty: {config.uncertainty}; a rollout "

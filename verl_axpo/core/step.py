@@ -16,11 +16,22 @@ from verl_axpo.core.types import Candidate, Rollout, usable
 logger = logging.getLogger(__name__)
 
 Allocate = Callable[[tuple[Candidate, ...]], Awaitable[tuple[Candidate, ...]]]
+More = Callable[[], Awaitable[tuple[Candidate, ...]]]
 Resample = Callable[[Candidate], Awaitable[Sequence[Rollout] | None]]
 
 
+async def nothing_more() -> tuple[Candidate, ...]:
+    """`explore` without further shares."""
+    return ()
+
+
 async def explore(
-    group: Sequence[Rollout], config: AxpoConfig, *, allocate: Allocate, resample: Resample
+    group: Sequence[Rollout],
+    config: AxpoConfig,
+    *,
+    allocate: Allocate,
+    resample: Resample,
+    more: More = nothing_more,
 ) -> tuple[Rollout, ...]:
     """Resample the most uncertain prefixes of a group whose tool-using subgroup failed.
 
@@ -30,6 +41,8 @@ async def explore(
         allocate: ranked candidates -> those that the step's budget allows. Awaited for every group, with `()` for a
             group that is not triggered, so that it can be a barrier over all groups of the step.
         resample: candidate -> its K scored continuations; None, or an exception, when that failed.
+        more: the group's next share, awaited while its prefixes are resampled, until a share is empty: streaming
+            allocation pays for second prefixes later than for the first.
 
     Returns:
         The continuations of all prefixes that were resampled, at least one of each prefix usable. A prefix whose
@@ -43,7 +56,13 @@ async def explore(
     # 2. allocate: what the budget of the whole step leaves to this question
     selected = await allocate(candidates)
     # 3. resample: K continuations of each selected prefix, all at once
-    outcomes = await asyncio.gather(*(_attempt(resample, candidate) for candidate in selected))
+    attempts: list[asyncio.Future[tuple[Rollout, ...]]] = []
+    try:
+        while selected:
+            attempts += [asyncio.ensure_future(_attempt(resample, candidate)) for candidate in selected]
+            selected = await more()
+    finally:  # no continuation goes on after its group
+        outcomes = await asyncio.gather(*attempts)
     return tuple(rollout for continuations in outcomes if usable(continuations) for rollout in continuations)
 
 

@@ -31,6 +31,8 @@ class RunningGroup:
     continuations: dict[int, list[Row]] = field(default_factory=dict)  # by source session
     published: asyncio.Event = field(default_factory=asyncio.Event)
     reported: bool = False  # to the coordinator
+    candidates: int = 0  # that were reported
+    allocated: int = 0  # of them, so far
     features: ExitStack | None = None  # open while the cache keeps those of the question's images
 
     def rollouts(self) -> list[Rollout]:

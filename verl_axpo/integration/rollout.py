@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 MAX_WAITING_GROUPS = 100_000  # groups that may wait at the barrier at once: an actor call each, nearly free
 ERROR_CHARACTERS = 300  # of a session's error, as the trainer's message shows it
+HOST_MODE = "sync"  # verl's trainer whose steps end when all groups have: any other trains groups as they come
 HOST_LOOP = "tool_agent"  # verl's own loop, which a dataset may name per sample; ours does all that it does
 
 
@@ -172,14 +173,25 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
                     self.axpo,
                     allocate=partial(self._allocate, group),
                     resample=partial(self._resample, group, run),
+                    more=partial(self._more, group),
                 )
             await self._publish(group, {rollout.source for rollout in continuations})
         finally:
             group.published.set()
 
     async def _allocate(self, group: RunningGroup, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
-        group.reported = True
-        return tuple(await self.coordinator.allocate.remote(group.uid, candidates))
+        group.reported, group.candidates = True, len(candidates)
+        share = tuple(await self.coordinator.allocate.remote(group.uid, candidates))
+        group.allocated = len(share)
+        return share
+
+    async def _more(self, group: RunningGroup) -> tuple[Candidate, ...]:
+        """The group's next share; only streaming has a second."""
+        if self.axpo.allocation != "streaming" or group.allocated == group.candidates:
+            return ()
+        share = tuple(await self.coordinator.more.remote(group.uid, group.allocated))
+        group.allocated += len(share)
+        return share
 
     async def _resample(self, group: RunningGroup, run: Any, candidate: Candidate) -> list[Rollout]:
         """K scored continuations of a candidate; raises if any of them does, which drops the candidate."""
@@ -237,7 +249,8 @@ class AxpoAgentLoopManager(AgentLoopManagerTQ):
         self.agent_loop_workers_class = ray.remote(AxpoAgentLoopWorker)
         config = AxpoConfig.from_mapping(self.config.algorithm.get("axpo") or {})
         actor = ray.remote(BudgetCoordinator).options(max_concurrency=MAX_WAITING_GROUPS)
-        self.coordinator = actor.remote(config, self.rollout_config.n)
+        asynchronous = self.config.trainer.v1.trainer_mode != HOST_MODE
+        self.coordinator = actor.remote(config, self.rollout_config.n, asynchronous=asynchronous)
 
     async def _init_agent_loop_workers(self) -> None:
         await super()._init_agent_loop_workers()

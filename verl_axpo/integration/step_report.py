@@ -95,6 +95,7 @@ def step_summary(
         metrics=dict(metrics),
         normalize_std=normalize_std,
         tags=tags,
+        settled=decisions.settled if config.allocation == "streaming" else None,
     )
 
 

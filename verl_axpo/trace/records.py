@@ -12,6 +12,7 @@ import msgspec
 import orjson
 
 from verl_axpo.core.config import AxpoConfig
+from verl_axpo.core.streaming import Settlement
 from verl_axpo.core.types import Candidate, Rollout, Status
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ RecordT = TypeVar("RecordT", "TrajectoryRecord", "StepSummary")
 UNDECODABLE = "undecodable"  # how metrics and reports name calls whose tool nobody can read
 TOKEN_FIELDS = ("response_ids", "response_mask", "logprobs")  # nearly all of a line's bytes
 # Evidence that the first traces do not have: left out of a file where it is None, and None where a file has none
-OPTIONAL = ("turn_lengths", "tags")
+OPTIONAL = ("turn_lengths", "tags", "settled", "reserve")
 _TOKEN_ARRAY = re.compile(f'"(?:{"|".join(TOKEN_FIELDS)})":\\s*\\['.encode())
 
 
@@ -148,6 +149,7 @@ class StepSummary:
         normalize_std: whether advantages are divided by the group's std (verl's `norm_adv_by_std_in_grpo`).
         num_records: lines of the step's file; the writer fills it in.
         tags: token ids of the tags around thinking and tool calls, from the tokenizer: evidence for every prefix.
+        settled: with streaming allocation, the order in which the groups settled and the account at each; else None.
     """
 
     step: int
@@ -161,6 +163,7 @@ class StepSummary:
     normalize_std: bool = True
     num_records: int | None = None
     tags: Mapping[str, int] | None = None
+    settled: Sequence[Settlement] | None = None
 
     def to_json(self) -> bytes:
         """The file's content, indented for readers."""
@@ -188,7 +191,8 @@ def without_tokens(line: bytes) -> bytes:
 def _read(kind: type[RecordT], values: Any) -> RecordT:
     """JSON's values as a record, refused with the name of the field that is not as the format has it."""
     _check_keys(kind, values)
-    for name, part in {"tool_calls": ToolCall, "candidates": Candidate, "selected": Candidate}.items():
+    parts = {"tool_calls": ToolCall, "candidates": Candidate, "selected": Candidate, "settled": Settlement}
+    for name, part in parts.items():
         for each in values[name] if isinstance(values.get(name), list) else ():
             _check_keys(part, each)
     record: RecordT = msgspec.convert(values, kind)

@@ -91,6 +91,51 @@ def test_rounds_do_not_mix_and_a_stranger_is_refused() -> None:
     asyncio.run(scenario())
 
 
+STREAMING = AxpoConfig(budget=0.25, num_continuations=4, allocation="streaming")  # 2 a group, 4 a prefix
+
+
+async def test_streaming_answers_as_soon_as_the_account_allows_and_with_the_rest_at_the_end() -> None:
+    coordinator = BudgetCoordinator(STREAMING, 8)
+    await coordinator.begin(["a", "b", "c", "d"])
+    first, second = candidate("a", 0.1), candidate("a", 0.2, session=1)
+    waiting = asyncio.create_task(coordinator.allocate("a", (first, second)))
+    await asyncio.sleep(0.01)
+    assert not waiting.done()  # 2 in the account
+    assert await coordinator.allocate("b", ()) == ()
+    assert await asyncio.wait_for(waiting, 1) == (first,)
+    more = asyncio.create_task(coordinator.more("a", 1))
+    await coordinator.allocate("c", ())
+    await asyncio.sleep(0.01)
+    assert not more.done()  # 4 in the account, but `d` may need it
+    await coordinator.allocate("d", ())
+    assert await more == (second,)
+    decisions = await coordinator.decisions(["d", "c", "b", "a"])
+    assert decisions.selected["a"] == (first, second)
+    assert [(told.uid, told.account, told.reserve) for told in decisions.settled] == [
+        ("a", 2.0, None), ("b", 4.0, None), ("c", 2.0, None), ("d", 4.0, None)
+    ]  # fmt: skip
+
+
+async def test_streaming_ends_the_wait_for_a_dead_worker() -> None:
+    coordinator = BudgetCoordinator(STREAMING, 8, patience=0.05)
+    await coordinator.begin(["a", "dead"])
+    assert await coordinator.allocate("a", (candidate("a", 0.1),)) == ()
+    assert [told.uid for told in (await coordinator.decisions(["a", "dead"])).settled] == ["a"]
+
+
+async def test_asynchronous_streaming_waits_for_nothing_and_keeps_its_account_from_call_to_call() -> None:
+    coordinator = BudgetCoordinator(STREAMING, 8, asynchronous=True)
+    some = [candidate("a", 0.1), candidate("a", 0.2, session=1)]
+    await coordinator.begin(["a"])
+    assert await coordinator.allocate("a", some) == ()  # 2 in the account, and what comes later is for others
+    assert await coordinator.more("a", 0) == ()
+    await coordinator.begin(["b", "c"])
+    assert await coordinator.allocate("b", some[:1]) == (some[0],)
+    assert await coordinator.allocate("c", ()) == ()
+    [told] = (await coordinator.decisions(["c"])).settled
+    assert (told.order, told.account, told.reserve) == (2, 2.0, 4.0)
+
+
 async def test_errors_of_sessions_are_counted_and_told_once() -> None:
     coordinator = BudgetCoordinator(CONFIG, 8)
     for error in ("no server", "no room", "no server"):

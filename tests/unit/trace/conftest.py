@@ -15,6 +15,7 @@ from verl_axpo.core.config import AxpoConfig
 from verl_axpo.core.metrics import step_metrics
 from verl_axpo.core.ranking import rank
 from verl_axpo.core.step import recovery
+from verl_axpo.core.streaming import TokenBucket
 from verl_axpo.core.types import Candidate, groups_of
 from verl_axpo.trace import StepSummary, ToolCall, TraceWriter, TrajectoryRecord, store_image
 
@@ -100,7 +101,12 @@ def make_step(
     groups = groups_of((record.as_rollout() for record in rollouts.values()), uids)
     ranked = {uid: rank(group, config) if len(group) == N else () for uid, group in groups.items()}
     limit = max_prefixes(B, N, config)
-    selected = ranked_order(ranked)[:limit]
+    selected, settled = ranked_order(ranked)[:limit], None
+    if config.allocation == "streaming":
+        bucket = TokenBucket(config, N)
+        settled = [bucket.settle(uid, ranked[uid]) for uid in rng.sample(uids, len(uids))]
+        bucket.close(uids)
+        selected = tuple(one for one in ranked_order(ranked) if one in bucket.selected[one.uid])
     resampled: dict[Candidate, list[TrajectoryRecord]] = {}
     for index, one in enumerate(selected):
         source = rollouts[one.uid, one.session]
@@ -122,6 +128,7 @@ def make_step(
         budget=limit,
         candidates=ranked_order(ranked),
         selected=[one for one in ranked_order(ranked) if one in resampled],
+        settled=settled,
         metrics=metrics | {"axpo/prefix_cache_hit_rate": 0.9, "critic/rewards/mean": 0.3},
     )
 

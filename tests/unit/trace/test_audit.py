@@ -61,6 +61,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "no tool": {"target": "no_tool", "prefix": "scratch", "uncertainty": "random"},
     "grpo": {"budget": 0},
     "twice the budget": {"budget": 0.5},
+    "streaming": {"allocation": "streaming"},
 }
 
 
@@ -75,6 +76,28 @@ def test_every_setting_has_its_own_rules(ablation: str, tmp_path: Path, step_mak
     resampled = sum(line.count(b'"kind":"resample"') for line in (tmp_path / "step_000001.jsonl").open("rb"))
     assert (resampled > 0) == (ablation != "grpo")
     assert edit(tmp_path, lambda lines, summary: summary.update(config={"num_continuations": 2}))
+
+
+STREAMING: dict[str, tuple[Callable[[Line], Any], str]] = {
+    "an account that nobody paid into": (lambda told: told[2].update(account=told[2]["account"] + 1), "settled"),
+    "two groups in another order": (lambda told: told.insert(0, told.pop(3)), "settled"),
+    "a group that never settled": (lambda told: told.pop(), "settled once"),
+    "a group that settled twice": (lambda told: told.append(told[0]), "settled once"),
+    "a group of another step": (lambda told: told[0].update(uid="q9z"), "settled once"),
+    "a decision at once, with an account of its own": (lambda told: told[4].update(reserve=0.0), "at once"),
+}
+
+
+@pytest.mark.parametrize("fault", STREAMING)
+def test_streaming_is_decided_as_the_groups_settled(fault: str, tmp_path: Path, step_maker: Callable[..., Any]) -> None:
+    config = AxpoConfig(num_continuations=2, allocation="streaming")
+    with TraceWriter(tmp_path) as writer:
+        writer.write_step(*step_maker(2, config, store_image(tmp_path, Image.new("RGB", (4, 3)))))
+    assert audit(tmp_path).differences == ()
+    change, expected = STREAMING[fault]
+    differences = edit(tmp_path, lambda _, summary: change(summary["settled"]))
+    assert expected in " ".join(str(difference) for difference in differences if difference.check == "allocation")
+    assert differences
 
 
 def set_key(pick: Callable[[Lines], Line], key: str, value: Any) -> Callable[[Lines, Line], None]:
