@@ -202,6 +202,35 @@ def test_trainer_looks_often_and_verl_still_has_no_key_for_it() -> None:
     assert "time.sleep(self.poll_interval)" in inspect.getsource(replay_buffer.ReplayBuffer._wait_for_next_poll)
 
 
+# 8. weights that the separate trainer keeps in main memory
+
+SAVED = """
+import torch
+from torch.distributed import HashStore, init_process_group
+from torch.distributed.fsdp import fully_shard
+from verl.utils import fsdp_utils
+init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
+model = torch.nn.Linear(2, 2, bias=False)
+fully_shard(model)
+theirs = fsdp_utils.fsdp2_sharded_save_to_cpu
+if patched := "verl_axpo" in theirs.__module__:
+    theirs = theirs.__closure__[0].cell_contents
+for save in (theirs, fsdp_utils.fsdp2_sharded_save_to_cpu):
+    torch.nn.init.ones_(model.weight)
+    saved, spec = save(model)
+    torch.nn.init.zeros_(model.weight)
+    kept = saved["weight"][0].sum().item()
+    fsdp_utils.fsdp2_sharded_load_from_cpu(model, saved, spec)
+    print(kept, model.weight.to_local().sum().item())
+print(patched)
+"""
+
+
+def test_saved_weights_would_still_change_with_the_models(tmp_path: Path) -> None:
+    run = subprocess.run([sys.executable, "-W", "ignore", "-c", SAVED], cwd=tmp_path, capture_output=True, text=True)
+    assert run.stdout.splitlines()[-3:] == ["0.0 0.0", "4.0 4.0", "True"], run.stderr
+
+
 # the distribution record
 
 

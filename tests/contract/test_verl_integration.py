@@ -21,21 +21,30 @@ from verl.experimental.agent_loop.agent_loop import _agent_loop_registry
 from verl.experimental.agent_loop.tool_agent_loop import AgentState, ToolAgentLoop
 from verl.experimental.agent_loop.tool_parser import FunctionCall, ToolParser
 from verl.trainer.ppo.core_algos import get_adv_estimator_fn
-from verl.trainer.ppo.v1 import AgentLoopManagerTQ, AgentLoopWorkerTQ, PPOTrainerSync, get_trainer_cls
+from verl.trainer.ppo.v1 import (
+    AgentLoopManagerTQ,
+    AgentLoopWorkerTQ,
+    PPOTrainer,
+    PPOTrainerColocateAsync,
+    PPOTrainerSeparateAsync,
+    PPOTrainerSync,
+    get_trainer_cls,
+)
+from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 from verl.utils import config as verl_config
 from verl.utils import tensordict_utils as tu
 from verl.utils.dataset.multiturn_sft_dataset import MultiTurnSFTDataset
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngine
 from verl.workers.engine_workers import TrainingWorker
-from verl.workers.rollout.llm_server import LLMServerClient
+from verl.workers.rollout.llm_server import FullyAsyncLLMServerClient, LLMServerClient
 from verl.workers.utils.losses import ppo_loss
 
 from verl_axpo import doctor
 from verl_axpo.core.config import AxpoConfig
-from verl_axpo.integration import conflicts
+from verl_axpo.integration import conflicts, modes
 from verl_axpo.integration.agent_loop import HOST_REFUSALS, LOOP_NAME, PARSER_NAME, AxpoToolAgentLoop
-from verl_axpo.integration.completion import NEEDED
-from verl_axpo.integration.trainer import TRAINER_MODE, AxpoTrainer
+from verl_axpo.integration.completion import needed_by
+from verl_axpo.integration.trainer import AxpoTrainer
 
 WORKER = AgentLoopWorkerTQ.__ray_metadata__.modified_class
 
@@ -77,6 +86,8 @@ def verl_defaults() -> DictConfig:
         (ToolParser.extract_tool_calls, ["self", "responses_ids", "tools"]),
         (PPOTrainerSync._fetch_one_gen_batch, ["self"]),
         (PPOTrainerSync._submit_batch_to_rollout, ["self", "batch"]),
+        (PPOTrainerSync._add_prompts_to_generate, ["self", "num_prompts"]),
+        (PPOTrainerSync.step, ["self", "metrics", "timing_raw"]),
         (PPOTrainerSync._balance_batch, ["self", "batch", "metrics", "logging_prefix", "keep_minibatch"]),
         (PPOTrainerSync._get_required_batch_multiple, ["self", "dp_size"]),
         (PPOTrainerSync._compute_advantage, ["self", "batch", "metrics"]),
@@ -102,7 +113,10 @@ def test_what_we_override_has_the_signature_it_had(method: Callable[..., Any], e
 
 def test_our_parts_are_in_verls_registries() -> None:
     assert get_adv_estimator_fn("axpo").__module__ == "verl_axpo.integration.estimator"
-    assert get_trainer_cls(TRAINER_MODE) is AxpoTrainer
+    for mode in modes.MODES:
+        ours, theirs = get_trainer_cls(modes.ours(mode)), get_trainer_cls(mode)
+        assert ours.__bases__ == (AxpoTrainer, theirs)
+        assert ours.mode == mode
     assert _agent_loop_registry[LOOP_NAME]["_target_"].endswith("AxpoToolAgentLoop")
     assert ToolParser._registry[PARSER_NAME].__module__ == "verl_axpo.integration.agent_loop"
 
@@ -213,14 +227,58 @@ def test_turns_are_counted_where_their_tokens_are_added() -> None:
 
 
 def test_verls_sync_trainer_is_compared_by_name() -> None:
-    """The reason why AxpoTrainer runs under the name `sync`."""
-    assert 'self.trainer_mode == "sync"' in source(PPOTrainerSync._build_replay_buffer)
+    """The reason why ours run under verl's names of the trainers."""
+    for method in ("_build_replay_buffer", "_reissue_inflight_prompts"):
+        assert 'self.trainer_mode == "sync"' in source(getattr(PPOTrainer, method))
+    assert "self.config.trainer.v1.get(self.trainer_mode, {})" in source(PPOTrainer.__init__)
+
+
+def test_verls_trainers_have_the_hooks_and_the_settings_of_their_modes(verl_defaults: DictConfig) -> None:
+    assert set(modes.MODES) == set(verl_defaults.trainer.v1) - {"trainer_mode", "sampler"}
+    for theirs in (PPOTrainerSync, PPOTrainerColocateAsync, PPOTrainerSeparateAsync):
+        for hook in ("on_train_begin", "on_step_end"):
+            assert parameters(getattr(theirs, hook)) == ["self"]
+        for inherited in ("step", "_balance_batch", "_compute_advantage", "_update_actor", "_compute_metrics"):
+            assert getattr(theirs, inherited) is getattr(PPOTrainer, inherited)
+
+
+def test_a_step_of_verl_is_some_batches_of_its_own() -> None:
+    """trainer.py gathers their rows, and writes the trace after the last."""
+    step = source(PPOTrainer.step)
+    assert "for trigger_idx in range(self.parameter_sync_step):" in step
+    assert "self.local_trigger_step = trigger_idx" in step
+    assert "sample_batch_size = train_batch_size // self.parameter_sync_step" in step
+
+
+def test_what_replaces_failed_groups_goes_through_the_trainer() -> None:
+    """trainer._add_prompts_to_generate counts the failures there: verl would replace them for ever."""
+    assert "refill_fn=self._add_prompts_to_generate" in source(PPOTrainer._build_replay_buffer)
+    assert "self.refill_fn(len(evicted_uids))" in source(ReplayBufferAsync.wait_for_sampleable)
+    assert parameters(ReplayBuffer.sample) == ["self", "global_steps", "partition_id", "batch_size"]
+
+
+def test_an_aborted_request_goes_on_with_what_it_had() -> None:
+    """turn_client.py sends a prefix as part of the prompt, so that each resumption has it and no answer does."""
+    generate = source(FullyAsyncLLMServerClient.generate)
+    assert "prompt_ids=prompt_ids + final_output.token_ids" in generate
+    assert "sampling_params[limit_key] = original_max_tokens - len(final_output.token_ids)" in generate
+    for theirs in (PPOTrainerColocateAsync, PPOTrainerSeparateAsync):
+        assert "client_cls=FullyAsyncLLMServerClient" in source(theirs.get_llm_client)
+
+
+def test_the_engine_says_which_weights_a_request_was_answered_with() -> None:
+    """turn_client.py reads them, and the trace has them."""
+    for client in (LLMServerClient, FullyAsyncLLMServerClient):
+        assert all(f'"{end}_global_steps"' in source(client.generate) for end in ("min", "max"))
+    row = source(WORKER._agent_loop_postprocess)
+    assert all(f'field["extra_fields"].get("{end}_global_steps")' in row for end in ("min", "max"))
 
 
 def test_completion_replaces_verls_defaults_and_nothing_else(verl_defaults: DictConfig) -> None:
-    got = {needed.key: OmegaConf.select(verl_defaults, needed.key) for needed in NEEDED}
-    surprises = [needed.key for needed in NEEDED if got[needed.key] not in (needed.value, *needed.replaces)]
-    assert not surprises
+    needs = needed_by(verl_defaults)
+    got = {needed.key: OmegaConf.select(verl_defaults, needed.key) for needed in needs}
+    replaced = {needed.key: (needed.value, *needed.replaces, *needed.supersedes) for needed in needs}
+    assert not [key for key, values in replaced.items() if got[key] not in values]
 
 
 # Not in verl's config: what a reward manager or a reward function takes

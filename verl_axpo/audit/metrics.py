@@ -7,7 +7,7 @@ from verl_axpo.audit.row import TracedRow
 from verl_axpo.audit.view import Mismatch, View, close
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.core.metrics import PREFIX, step_metrics
-from verl_axpo.trace.metrics import token_metrics, tool_metrics
+from verl_axpo.trace.metrics import token_metrics, tool_metrics, version_metrics
 
 # What may be in a summary with any value, or not be there. All else that begins with `axpo/` is recomputed
 NOT_IN_THE_TRACE = {
@@ -43,6 +43,7 @@ def recomputed(view: View) -> dict[str, float]:
         **step_metrics(view.rollouts, config, questions=summary.questions, rollouts_per_question=number),
         **token_metrics((row.record.source_session is not None, _generated(row, config)) for row in view.rows),
         **tool_metrics(call for record in view.records for call in record.tool_calls),
+        **version_metrics((record.uid, record.source_session, record.weight_versions) for record in view.records),
     }
 
 

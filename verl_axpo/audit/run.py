@@ -27,6 +27,7 @@ CHECKS: tuple[Check, ...] = (
     steps.check_copies,
     steps.check_status,
     steps.check_times,
+    steps.check_versions,
     decisions.check_recovery,
     decisions.check_advantages,
     metrics.check_metrics,

@@ -115,6 +115,23 @@ def check_times(view: View) -> Iterator[Mismatch]:
             yield where(record), rule, str(record.started)
 
 
+def check_versions(view: View) -> Iterator[Mismatch]:
+    """Weights only get newer: within a row, from a source to its continuations, and none are the step's own."""
+    for record in view.records:
+        if record.weight_versions is None:
+            continue
+        oldest, newest = record.weight_versions
+        if not 0 <= oldest <= newest < record.step:
+            yield (
+                where(record),
+                f"weights from before step {record.step}, the oldest first",
+                str(record.weight_versions),
+            )
+        source = view.at.get((record.uid, record.source_session)) if record.source_session is not None else None
+        if source is not None and source.weight_versions is not None and oldest < source.weight_versions[1]:
+            yield where(record), f"weights from {source.weight_versions[1]} on, the source's newest", str(oldest)
+
+
 def check_groups(view: View) -> Iterator[Mismatch]:
     """Question, truth, prompt and the question's pictures are those of the whole group; rows follow the questions."""
     by_uid: dict[str, list[TrajectoryRecord]] = {}

@@ -188,6 +188,7 @@ class AxpoToolAgentLoop(ToolAgentLoop):
             "prompt_tokens": client.prompt_tokens,
             "cached_tokens": client.cached_tokens,
             "turn_lengths": tuple(client.turn_lengths),
+            "weight_versions": client.weight_versions,
             "started": started,
             "finished": time.time(),
         }

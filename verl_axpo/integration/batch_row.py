@@ -11,9 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import torch
+import transfer_queue as tq
+from transfer_queue import KVBatchMeta
 
 from verl_axpo.core.types import Rollout, usable
 from verl_axpo.image_store import store_image
+from verl_axpo.integration.coordinator import Decisions
 from verl_axpo.trace.records import ToolCall, TrajectoryRecord
 
 if TYPE_CHECKING:  # rows are unpacked in processes that need no agent loop
@@ -28,8 +32,11 @@ class BatchRow:
 
     `selected`: its prefix was resampled. `grpo_tokens`: how many tokens GRPO would have trained in its place;
     `response_len`: of the response before any cut; `generated`: of the response, by the policy, for this row.
-    `prompt_tokens`, `cached_tokens`: of its first request. `record` is there when a trace is written; `trace_error`
-    says why an image of it could not be stored: the trainer then stops in this step.
+    `prompt_tokens`, `cached_tokens`: of its first request. `weight_versions`: the oldest and the newest weights that
+    generated tokens for this row, each the number of the step after which they were sent; None if the engine told none.
+    `decisions`: about its question, where the trainer may sample the row when the coordinator has forgotten them.
+    `record` is there when a trace is written; `trace_error` says why an image of it could not be stored: the trainer
+    then stops in this step.
     """
 
     rollout: Rollout
@@ -40,6 +47,8 @@ class BatchRow:
     prompt_tokens: int
     cached_tokens: int | None
     tool_calls: tuple[ToolCall, ...]
+    weight_versions: tuple[int, int] | None = None
+    decisions: Decisions | None = None
     record: TrajectoryRecord | None = None
     trace_error: str | None = None
 
@@ -61,6 +70,7 @@ async def batch_row(
     selected: bool,
     tokenizer: Any,
     trace_dir: str | None,
+    decisions: Decisions | None = None,
 ) -> BatchRow:
     """The row of a trajectory, of which `trained` is published; its record too, if there is a `trace_dir`.
 
@@ -80,6 +90,8 @@ async def batch_row(
         prompt_tokens=trajectory.prompt_tokens,
         cached_tokens=trajectory.cached_tokens,
         tool_calls=trajectory.tool_calls,
+        weight_versions=trajectory.weight_versions,
+        decisions=decisions,
         record=record,
         trace_error=trace_error,
     )
@@ -134,6 +146,7 @@ def _record(
         started=trajectory.started,
         finished=trajectory.finished,
         turn_lengths=trajectory.turn_lengths or None,
+        weight_versions=trajectory.weight_versions,
     )
 
 
@@ -142,3 +155,22 @@ def question_of(messages: Sequence[Mapping[str, Any]]) -> str:
     contents = [message["content"] for message in messages if message["role"] == "user"]
     content = contents[-1] if contents else ""
     return content if isinstance(content, str) else "".join(part.get("text") or "" for part in content).strip()
+
+
+def read_rows(batch: KVBatchMeta) -> list[BatchRow | None]:
+    """What each row of the batch is, in batch order; None for verl's padding, which copies a real row's fields."""
+    data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=[AXPO_FIELD])
+    fields = zip(batch.tags, data[AXPO_FIELD], strict=True)
+    return [None if tag.get("is_padding", False) else BatchRow.unpack(field) for tag, field in fields]
+
+
+def read_entropies(batch: KVBatchMeta, rows: Sequence[BatchRow | None], *, computed: bool) -> list[torch.Tensor | None]:
+    """The trainer's exact policy entropy (T,) of each trained token, nats, of every row that is not padding.
+
+    Args:
+        computed: false in verl's bypass mode, where the trainer computes none before the update.
+    """
+    if not computed:
+        return [None for row in rows if row is not None]
+    data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["entropy"])
+    return [entropy for entropy, row in zip(data["entropy"].unbind(), rows, strict=True) if row is not None]

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.findings import Finding, problem
+from verl_axpo.integration import modes
 from verl_axpo.integration.conflicts import conflicts
 from verl_axpo.integration.startup import startup_problems
 from verl_axpo.integration.training_rows import DATASET
@@ -41,7 +42,6 @@ class Needed:
 
 
 NEEDED = (
-    Needed("trainer.v1.trainer_mode", "axpo_sync", ("sync",), "AXPO's trainer; its budget is shared by a whole step"),
     Needed(
         f"{_ROLLOUT}.agent.agent_loop_manager_class",
         "verl_axpo.integration.rollout.AxpoAgentLoopManager",
@@ -100,7 +100,7 @@ def refusals(config: DictConfig, made: Sequence[Path] = (), columns: Sequence[st
     yield from bad
     yield from conflicts(config, axpo)
     explicit = _command_line_keys()
-    yield from (finding for needed in NEEDED if (finding := _conflict(config, needed, explicit)))
+    yield from (finding for needed in needed_by(config) if (finding := _conflict(config, needed, explicit)))
     yield from startup_problems(config, made, columns)
 
 
@@ -109,7 +109,7 @@ def fill(config: DictConfig) -> list[str]:
     axpo = AxpoConfig.from_mapping(OmegaConf.select(config, "algorithm.axpo") or {})
     if not axpo.budget:
         logger.warning("axpo: algorithm.axpo.budget=0: nothing is resampled, so this run is GRPO")
-    lines = [line for needed in (*NEEDED, *_needed_for(config, axpo)) if (line := _fill(config, needed))]
+    lines = [line for needed in (*needed_by(config), *_needed_for(config, axpo)) if (line := _fill(config, needed))]
     for line in lines:
         logger.warning(line)  # verl runs at WARNING, and a key that was set for the user must be seen
     return lines
@@ -125,6 +125,14 @@ def _parsed(settings: Any) -> tuple[AxpoConfig | None, list[Finding]]:
     except ValueError as error:
         lines = (line.partition(": ") for line in str(error).splitlines())
         return None, [problem(key, found) for key, _, found in lines]
+
+
+def needed_by(config: DictConfig) -> tuple[Needed, ...]:
+    """What a run with AXPO needs, its trainer first."""
+    mode = modes.host(OmegaConf.select(config, modes.KEY))
+    trainer = modes.ours(mode if mode in modes.MODES else modes.SYNC)
+    reason = f"AXPO's trainer; {', '.join(map(modes.ours, modes.MODES))} are for verl's {', '.join(modes.MODES)}"
+    return (Needed(modes.KEY, trainer, (), reason, supersedes=modes.MODES), *NEEDED)
 
 
 def _needed_for(config: DictConfig, axpo: AxpoConfig) -> Sequence[Needed]:

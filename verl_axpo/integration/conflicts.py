@@ -61,10 +61,6 @@ def _trainer_rules(get: Get) -> Iterator[Finding]:
             yield problem(f"{key}=True", why, f"set {key}=False")
     if _is_off(get, "trainer.use_v1"):
         yield problem("trainer.use_v1=False", "AXPO is built on verl's V1 trainer", "set trainer.use_v1=True")
-    bypass = "algorithm.rollout_correction.bypass_mode"
-    if get(bypass) and get("algorithm.axpo.trace_dir"):
-        fix = f"set {bypass}=False, or algorithm.axpo.trace_dir=null"
-        yield problem(f"{bypass}=True", "the trainer computes no entropies, which the trace holds", fix)
     model, pool = "reward.reward_model.enable", "reward.reward_model.enable_resource_pool"
     if get(model) and not get(pool):
         why = "a colocated reward model scores after the rollouts, too late for AXPO's trigger"

@@ -139,9 +139,17 @@ class BudgetCoordinator:
         """Where groups cannot wait, first prefixes of as many groups as a call has come before second ones."""
         return self._account.deposit(len(its_round.uids)) if self._account is not None else None
 
+    async def decide(self, uid: str, candidates: Sequence[Candidate]) -> Decisions:
+        """`allocate`, and what the trace will say of it: a later `begin` may forget the round."""
+        its_round = self._rounds.get(uid)
+        await self.allocate(uid, candidates)
+        return self._told({uid: its_round} if its_round is not None else {})
+
     async def decisions(self, uids: Sequence[str]) -> Decisions:
         """What was reported and decided, for the step's summary."""
-        rounds = {uid: self._rounds[uid] for uid in uids if uid in self._rounds}
+        return self._told({uid: self._rounds[uid] for uid in uids if uid in self._rounds})
+
+    def _told(self, rounds: Mapping[str, Round]) -> Decisions:
         settled = [its_round.settled[uid] for uid, its_round in rounds.items() if uid in its_round.settled]
         return Decisions(
             ranked={uid: its_round.ranked.get(uid, ()) for uid, its_round in rounds.items()},

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from verl_axpo.core.types import Rollout
 from verl_axpo.integration.batch_row import BatchRow
+from verl_axpo.integration.coordinator import Decisions
 from verl_axpo.integration.shared import FeatureCache, SharedWork
 from verl_axpo.integration.trajectory import Trajectory
 
@@ -33,6 +34,7 @@ class RunningGroup:
     reported: bool = False  # to the coordinator
     candidates: int = 0  # that were reported
     allocated: int = 0  # of them, so far
+    decisions: Decisions | None = None  # that the coordinator made about it
     features: ExitStack | None = None  # open while the cache keeps those of the question's images
 
     def rollouts(self) -> list[Rollout]:

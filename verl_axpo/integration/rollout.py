@@ -25,9 +25,9 @@ from verl_axpo.core.config import AxpoConfig
 from verl_axpo.core.step import explore
 from verl_axpo.core.trigger import is_triggered, subgroup
 from verl_axpo.core.types import Candidate, Rollout, Status
-from verl_axpo.integration import agent_loop
+from verl_axpo.integration import agent_loop, modes
 from verl_axpo.integration.batch_row import AXPO_FIELD, batch_row
-from verl_axpo.integration.coordinator import BudgetCoordinator
+from verl_axpo.integration.coordinator import BudgetCoordinator, Decisions
 from verl_axpo.integration.entropy import mean_entropy
 from verl_axpo.integration.group import Row, RunningGroup, check_image_features, gather_all
 from verl_axpo.integration.shared import FeatureCache, LoopContext, running_in
@@ -37,7 +37,6 @@ logger = logging.getLogger(__name__)
 
 MAX_WAITING_GROUPS = 100_000  # groups that may wait at the barrier at once: an actor call each, nearly free
 ERROR_CHARACTERS = 300  # of a session's error, as the trainer's message shows it
-HOST_MODE = "sync"  # verl's trainer whose steps end when all groups have: any other trains groups as they come
 HOST_LOOP = "tool_agent"  # verl's own loop, which a dataset may name per sample; ours does all that it does
 
 
@@ -47,6 +46,7 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.axpo = AxpoConfig.from_mapping(self.config.algorithm.get("axpo") or {})
+        self.asynchronous = modes.is_asynchronous(self.config)
         self.groups: dict[str, RunningGroup] = {}
         self.coordinator: Any = None
         self.features = FeatureCache()
@@ -181,7 +181,11 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
 
     async def _allocate(self, group: RunningGroup, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
         group.reported, group.candidates = True, len(candidates)
-        share = tuple(await self.coordinator.allocate.remote(group.uid, candidates))
+        if self.asynchronous:  # its trainer may sample the group when the coordinator has forgotten it
+            group.decisions = await self.coordinator.decide.remote(group.uid, candidates)
+            share = group.decisions.selected.get(group.uid, ())
+        else:
+            share = tuple(await self.coordinator.allocate.remote(group.uid, candidates))
         group.allocated = len(share)
         return share
 
@@ -217,12 +221,20 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
 
     async def _publish(self, group: RunningGroup, sources: set[int | None]) -> None:
         async def put_rollout(trajectory: Trajectory) -> None:
-            await self._put(await self._row(trajectory, selected=trajectory.session in sources))
+            selected = trajectory.session in sources
+            await self._put(await self._row(trajectory, selected=selected, decisions=group.decisions))
 
         resampled = [row for source in sources if source is not None for row in group.continuations[source]]
         await gather_all([*map(put_rollout, group.trajectories.values()), *map(self._put, resampled)])
 
-    async def _row(self, trajectory: Trajectory, source: int | None = None, *, selected: bool = False) -> Row:
+    async def _row(
+        self,
+        trajectory: Trajectory,
+        source: int | None = None,
+        *,
+        selected: bool = False,
+        decisions: Decisions | None = None,
+    ) -> Row:
         """The row of a rollout, or of a continuation of session `source`."""
         trained = trained_part(trajectory, self.axpo, selected=selected, continues=source is not None)
         return trained, await batch_row(
@@ -232,6 +244,7 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
             selected=selected,
             tokenizer=self.tokenizer,
             trace_dir=self.axpo.trace_dir,
+            decisions=decisions,
         )
 
     async def _put(self, row: Row) -> None:
@@ -249,7 +262,7 @@ class AxpoAgentLoopManager(AgentLoopManagerTQ):
         self.agent_loop_workers_class = ray.remote(AxpoAgentLoopWorker)
         config = AxpoConfig.from_mapping(self.config.algorithm.get("axpo") or {})
         actor = ray.remote(BudgetCoordinator).options(max_concurrency=MAX_WAITING_GROUPS)
-        asynchronous = self.config.trainer.v1.trainer_mode != HOST_MODE
+        asynchronous = modes.is_asynchronous(self.config)
         self.coordinator = actor.remote(config, self.rollout_config.n, asynchronous=asynchronous)
 
     async def _init_agent_loop_workers(self) -> None:

@@ -3,7 +3,7 @@
 Everywhere `rows` are those of the step without padding, R of them, in the order of the batch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
@@ -13,10 +13,11 @@ from verl_axpo.core.budget import max_prefixes, ranked_order
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.core.metrics import PREFIX, step_metrics
 from verl_axpo.core.step import recovery
-from verl_axpo.core.types import continuations_of
+from verl_axpo.core.streaming import Settlement
+from verl_axpo.core.types import Candidate, continuations_of
 from verl_axpo.integration.batch_row import BatchRow
 from verl_axpo.integration.coordinator import Decisions
-from verl_axpo.trace.metrics import token_metrics, tool_metrics
+from verl_axpo.trace.metrics import token_metrics, tool_metrics, version_metrics
 from verl_axpo.trace.records import StepSummary, TrajectoryRecord
 
 
@@ -34,6 +35,7 @@ def batch_metrics(
         **token_metrics((row.rollout.source is not None, row.generated) for row in rows),
         **_cache_metrics(rows),
         **tool_metrics(call for row in rows for call in row.tool_calls),
+        **version_metrics((row.rollout.uid, row.rollout.source, row.weight_versions) for row in rows),
     }
 
 
@@ -70,6 +72,19 @@ def length_metrics(lengths: Sequence[int]) -> dict[str, float]:
     }
 
 
+def joined(decisions: Iterable[Decisions]) -> Decisions:
+    """Those of several questions, as one."""
+    ranked: dict[str, tuple[Candidate, ...]] = {}
+    selected: dict[str, tuple[Candidate, ...]] = {}
+    settled: dict[str, Settlement] = {}
+    for told in decisions:
+        ranked.update(told.ranked)
+        selected.update(told.selected)
+        settled.update({settlement.uid: settlement for settlement in told.settled})
+    in_order = sorted(settled.values(), key=lambda settlement: settlement.order)
+    return Decisions(ranked=ranked, selected=selected, settled=tuple(in_order))
+
+
 def step_summary(
     step: int,
     config: AxpoConfig,
@@ -102,7 +117,7 @@ def step_summary(
 def finished_records(
     rows: Sequence[BatchRow],
     advantages: Sequence[float],
-    entropies: Sequence[torch.Tensor],
+    entropies: Sequence[torch.Tensor | None],
     config: AxpoConfig,
     *,
     step: int,
@@ -113,7 +128,7 @@ def finished_records(
     Args:
         rows: each with its record.
         advantages: (R,) values on the rows' trained tokens.
-        entropies: per row the trainer's (T,) policy entropy in nats over the published response.
+        entropies: per row the trainer's (T,) policy entropy in nats over the published response, None if it has none.
         config: the algorithm's settings.
         step: the trainer's number of the step.
         questions: uids in batch order.
@@ -144,8 +159,8 @@ def finished_records(
     return sorted(records, key=lambda record: (places[record.uid], record.session))
 
 
-def _span_mean(values: torch.Tensor, span: tuple[int, int] | None) -> float | None:
-    """Mean over the tool call's tokens; None without a call, or for a source whose row was cut in front of them."""
-    if span is None or len(values) < span[1]:
+def _span_mean(values: torch.Tensor | None, span: tuple[int, int] | None) -> float | None:
+    """Mean over the tool call's tokens; None without values or call, or for a row that was cut in front of them."""
+    if values is None or span is None or len(values) < span[1]:
         return None
     return float(values[slice(*span)].double().mean())

@@ -1,59 +1,76 @@
-"""verl's synchronous V1 trainer with AXPO's rows in the batch: their advantages, weights, metrics and trace.
+"""verl's V1 trainers with AXPO's rows in the batch: their advantages, weights, metrics and trace.
 
     sampled batch -> balance, deal -> its rows announced -> estimator -> weights -> update in GRPO's mini-batches
 
-Nothing of verl's trainer is copied: each override adds to what `super()` does, and does nothing when no row is AXPO's.
+Nothing of verl's trainers is copied: each override adds to what `super()` does, and does nothing when no row is AXPO's.
+A step is what verl calls one: the synchronous trainer submits its questions and waits for them; an asynchronous trainer
+samples groups that were submitted before, `separate_async` in several batches per step.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import ray
-import torch
-import transfer_queue as tq
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
-from verl.trainer.ppo.v1 import PPOTrainerSync, register_trainer
+from verl.trainer.ppo.v1 import (
+    PPOTrainer,
+    PPOTrainerColocateAsync,
+    PPOTrainerSeparateAsync,
+    PPOTrainerSync,
+    register_trainer,
+)
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 from verl.utils import tensordict_utils as tu
 
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.core.types import Status
-from verl_axpo.integration.batch_row import AXPO_FIELD, BatchRow
+from verl_axpo.integration import modes
+from verl_axpo.integration.batch_row import BatchRow, read_entropies, read_rows
 from verl_axpo.integration.coordinator import Decisions
 from verl_axpo.integration.estimator import announced
 from verl_axpo.integration.lost import check_lost, failed_sessions
 from verl_axpo.integration.mini_batches import count_grpo_tokens, dealt, session_of, split_evenly
-from verl_axpo.integration.step_report import batch_metrics, finished_records, length_metrics, step_summary
+from verl_axpo.integration.step_report import batch_metrics, finished_records, joined, length_metrics, step_summary
 from verl_axpo.tools.parser import TAGS
+from verl_axpo.trace.records import TrajectoryRecord
 from verl_axpo.trace.writer import TraceWriter
 
-TRAINER_MODE = "axpo_sync"
 Sampled = tuple[KVBatchMeta, dict[str, Any]]
-HOST_MODE = "sync"  # the mode that everything in verl compares with, and whose settings we run under
 
 
-@register_trainer(TRAINER_MODE)
-class AxpoTrainer(PPOTrainerSync):
-    """`trainer.v1.trainer_mode=axpo_sync`."""
+class AxpoTrainer(PPOTrainer):
+    """What AXPO adds to a trainer of verl; the classes at the end of this file add it to each."""
+
+    mode: ClassVar[str]  # verl's name of the trainer, under which its settings are found
 
     def __init__(self, config: DictConfig) -> None:
         with open_dict(config):
-            config.trainer.v1.trainer_mode = HOST_MODE
+            config.trainer.v1.trainer_mode = self.mode
         super().__init__(config)
         self.axpo = AxpoConfig.from_mapping(config.algorithm.get("axpo") or {})
         self.num_rollouts: int = config.actor_rollout_ref.rollout.n
-        self.questions: list[str] = []  # uids of the step, in batch order
         self.fetched: dict[int, int] = {}  # step -> prompts fetched for it
-        self.has_extra_rows = False
-        self.rows: list[BatchRow | None] = []  # of the step, in batch order; None for verl's padding
+        self.has_extra_rows = False  # in the batch that was sampled last
         self.expected, self.failed_sessions = 0, 0  # ordinary rollouts of the batch that was sampled last
         self.trace = TraceWriter(self.axpo.trace_dir) if self.axpo.trace_dir else None
+        self._begin_step()
+
+    def _begin_step(self) -> None:
+        self.questions: list[str] = []  # uids of the step, in batch order
+        self.rows: list[BatchRow] = []  # of the step's batches so far, without verl's padding
+        self.records: list[TrajectoryRecord] = []  # of the same rows, if there is a trace
+        self.errors: Counter[str] = Counter()  # of sessions whose groups were replaced
+
+    def step(self, metrics: dict[str, Any], timing_raw: dict[str, Any]) -> KVBatchMeta:
+        self._begin_step()
+        return super().step(metrics, timing_raw)
 
     # ------------------------------ rollout ------------------------------
 
@@ -73,8 +90,21 @@ class AxpoTrainer(PPOTrainerSync):
         return batch
 
     def _submit_batch_to_rollout(self, batch: TensorDict) -> int:
-        self.questions = [str(uid) for uid in batch["uid"]]
+        if self.mode == modes.SYNC:
+            self.questions = [str(uid) for uid in batch["uid"]]
         return int(super()._submit_batch_to_rollout(batch))
+
+    def _add_prompts_to_generate(self, num_prompts: int) -> int:
+        """verl's warm-up, and what replaces failed and stale groups. If a service is down, those fail, too, and verl
+        would go on for ever.
+
+        Raises:
+            RolloutsLostError: too many sessions failed since the step began.
+        """
+        self.errors += self._take_errors()
+        expected = self.config.data.train_batch_size * self.num_rollouts
+        self._check_lost(self.errors.total(), expected, self.errors)
+        return int(super()._add_prompts_to_generate(num_prompts))
 
     def _build_replay_buffer(self) -> ReplayBuffer:
         buffer = super()._build_replay_buffer()
@@ -102,18 +132,27 @@ class AxpoTrainer(PPOTrainerSync):
             batch, metrics = sample(global_steps=global_steps, partition_id=partition_id, batch_size=batch_size)
             keys = batch.keys
         finally:  # verl raises where all have failed, without a word on why
-            self.failed_sessions = failed_sessions(buffer.failure_keys[partition_id], keys, per_question)
-            self._check_lost(f"validation at step {global_steps}" if validates else f"step {global_steps}", infra=0)
+            self.failed_sessions = failed = failed_sessions(buffer.failure_keys[partition_id], keys, per_question)
+            where = "validation at " if validates else ""
+            self._check_lost(failed, self.expected, self._take_errors() if failed else {}, where=where)
+        if self.mode != modes.SYNC and not validates:
+            self.questions += dict.fromkeys(key.rsplit("_", 2)[0] for key in keys)
         return batch, metrics
 
-    def _check_lost(self, where: str, *, infra: int) -> None:
+    def _take_errors(self) -> Counter[str]:
+        told: Counter[str] = ray.get(self.agent_loop_manager.coordinator.take_errors.remote())
+        return told
+
+    def _check_lost(
+        self, failed: int, expected: int, errors: Mapping[str, int], *, infra: int = 0, where: str = ""
+    ) -> None:
         check_lost(
-            where,
-            failed=self.failed_sessions,
+            f"{where}step {self.global_steps}",
+            failed=failed,
             infra=infra,
-            expected=self.expected,
+            expected=expected,
             max_share=self.axpo.max_failed_share,
-            errors=ray.get(self.agent_loop_manager.coordinator.take_errors.remote()) if self.failed_sessions else {},
+            errors=errors,
         )
 
     # ------------------------------ batch ------------------------------
@@ -145,23 +184,28 @@ class AxpoTrainer(PPOTrainerSync):
 
     @property
     def num_updates(self) -> int:
-        """GRPO's optimizer updates per pass over the batch."""
-        return math.ceil(self.config.data.train_batch_size / self.config.actor_rollout_ref.actor.ppo_mini_batch_size)
+        """GRPO's optimizer updates per pass over a batch, of which verl takes `parameter_sync_step` in a step."""
+        questions = self.config.data.train_batch_size // self.parameter_sync_step
+        return math.ceil(questions / self.config.actor_rollout_ref.actor.ppo_mini_batch_size)
 
     # ------------------------------ advantages and update ------------------------------
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         """verl's, with ours. The trace is queued here, for before `trainer.critic_warmup` verl updates no actor: it is
         written while the policy is updated, and is there if the update fails."""
-        self.rows = read_rows(batch)
-        ordinary = [row.rollout for row in self.rows if row is not None and row.rollout.source is None]
+        rows = read_rows(batch)
+        ordinary = [row.rollout for row in rows if row is not None and row.rollout.source is None]
         infra = sum(rollout.status is Status.INFRA_FAILURE for rollout in ordinary)
-        self._check_lost(f"step {self.global_steps}", infra=infra)
-        with announced([None if row is None else row.rollout for row in self.rows]) as announcement:
+        self._check_lost(self.failed_sessions, self.expected, {}, infra=infra)
+        with announced([None if row is None else row.rollout for row in rows]) as announcement:
             result = super()._compute_advantage(batch, metrics)
         if self.has_extra_rows and self.config.actor_rollout_ref.actor.loss_agg_mode == "token-mean":
-            count_grpo_tokens(batch, self.rows)
-        self._write_trace(batch, announcement.advantages_R.tolist())
+            count_grpo_tokens(batch, rows)
+        if self.trace is not None:
+            self.records += self._finished_records(batch, rows, announcement.advantages_R.tolist())
+        self.rows += [replace(row, record=None) for row in rows if row is not None]  # `self.records` has its tokens
+        if self.local_trigger_step == self.parameter_sync_step - 1:
+            self._write_trace()
         return result
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
@@ -174,43 +218,53 @@ class AxpoTrainer(PPOTrainerSync):
     # ------------------------------ what happened ------------------------------
 
     @property
-    def step_rows(self) -> list[BatchRow]:
-        """The rows of the step without verl's padding."""
-        return [row for row in self.rows if row is not None]
-
-    @property
     def uids(self) -> list[str]:
         """The step's questions in batch order."""
-        return self.questions or list(dict.fromkeys(row.rollout.uid for row in self.step_rows))
+        return self.questions or list(dict.fromkeys(row.rollout.uid for row in self.rows))
 
     def _axpo_metrics(self) -> dict[str, float]:
-        return batch_metrics(self.step_rows, self.axpo, questions=self.uids, rollouts_per_question=self.num_rollouts)
+        return batch_metrics(self.rows, self.axpo, questions=self.uids, rollouts_per_question=self.num_rollouts)
 
-    def _write_trace(self, batch: KVBatchMeta, advantages: Sequence[float]) -> None:
-        """Queue the step's records and summary; `advantages` are those of the batch's rows, padding included."""
-        if self.trace is None:
-            return
-        records = finished_records(
-            self.step_rows,
-            [advantage for advantage, row in zip(advantages, self.rows, strict=True) if row is not None],
-            read_entropies(batch, self.rows),
+    def _finished_records(
+        self, batch: KVBatchMeta, rows: Sequence[BatchRow | None], advantages: Sequence[float]
+    ) -> list[TrajectoryRecord]:
+        """The records of a batch of the step; `advantages` are those of its rows, padding included."""
+        return finished_records(
+            [row for row in rows if row is not None],
+            [advantage for advantage, row in zip(advantages, rows, strict=True) if row is not None],
+            read_entropies(batch, rows, computed=not self._bypasses),
             self.axpo,
             step=self.global_steps,
-            questions=self.uids,
+            questions=self.questions or list(dict.fromkeys(row.rollout.uid for row in rows if row is not None)),
         )
-        decisions: Decisions = ray.get(self.agent_loop_manager.coordinator.decisions.remote(self.uids))
+
+    @property
+    def _bypasses(self) -> bool:
+        """Whether the old log-probs are those of the rollout, so that verl runs no forward pass for them."""
+        return bool(OmegaConf.select(self.config, "algorithm.rollout_correction.bypass_mode"))
+
+    def _write_trace(self) -> None:
+        """Queue the step's records and summary."""
+        if self.trace is None:
+            return
         summary = step_summary(
             self.global_steps,
             self.axpo,
-            decisions,
+            self._decisions(),
             self._axpo_metrics(),
             questions=self.uids,
             rollouts_per_question=self.num_rollouts,
             normalize_std=self.config.algorithm.get("norm_adv_by_std_in_grpo", True),
             tags={tag: self.tokenizer.convert_tokens_to_ids(tag) for tag in TAGS},
         )
-        self.trace.write_step(records, summary)
-        self.rows = [row and replace(row, record=None) for row in self.rows]  # its tokens are the writer's now
+        self.trace.write_step(self.records, summary)
+        self.records = []  # the writer's now
+
+    def _decisions(self) -> Decisions:
+        if self.mode != modes.SYNC:
+            return joined(row.decisions for row in self.rows if row.decisions is not None)
+        decisions: Decisions = ray.get(self.agent_loop_manager.coordinator.decisions.remote(self.uids))
+        return decisions
 
     def _compute_metrics(self, batch: KVBatchMeta, metrics: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         """AXPO's metrics, and verl's. Those are about the N ordinary rollouts only: continuations count as padding
@@ -221,8 +275,9 @@ class AxpoTrainer(PPOTrainerSync):
             for key, tag in zip(batch.keys, batch.tags, strict=True)
         ]
         super()._compute_metrics(ordinary, metrics, *args, **kwargs)
-        if self.has_extra_rows:
-            metrics.update(length_metrics([row.response_len for row in self.step_rows if row.rollout.source is None]))
+        lengths = [row.response_len for row in self.rows if row.rollout.source is None]
+        if len(lengths) < len(self.rows):  # some of those rows were cut
+            metrics.update(length_metrics(lengths))
         metrics.update(self._axpo_metrics())
 
     def _save_checkpoint(self) -> None:
@@ -244,14 +299,22 @@ class AxpoTrainer(PPOTrainerSync):
         self._flush_trace()
 
 
-def read_rows(batch: KVBatchMeta) -> list[BatchRow | None]:
-    """What each row of the batch is, in batch order; None for verl's padding, which copies a real row's fields."""
-    data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=[AXPO_FIELD])
-    fields = zip(batch.tags, data[AXPO_FIELD], strict=True)
-    return [None if tag.get("is_padding", False) else BatchRow.unpack(field) for tag, field in fields]
+@register_trainer(modes.ours(modes.SYNC))
+class AxpoTrainerSync(AxpoTrainer, PPOTrainerSync):
+    """`trainer.v1.trainer_mode=axpo_sync`."""
+
+    mode = modes.SYNC
 
 
-def read_entropies(batch: KVBatchMeta, rows: Sequence[BatchRow | None]) -> list[torch.Tensor]:
-    """The trainer's exact policy entropy (T,) of each trained token, nats, of every row that is not padding."""
-    data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["entropy"])
-    return [entropy for entropy, row in zip(data["entropy"].unbind(), rows, strict=True) if row is not None]
+@register_trainer(modes.ours(modes.COLOCATE_ASYNC))
+class AxpoTrainerColocateAsync(AxpoTrainer, PPOTrainerColocateAsync):
+    """`trainer.v1.trainer_mode=axpo_colocate_async`."""
+
+    mode = modes.COLOCATE_ASYNC
+
+
+@register_trainer(modes.ours(modes.SEPARATE_ASYNC))
+class AxpoTrainerSeparateAsync(AxpoTrainer, PPOTrainerSeparateAsync):
+    """`trainer.v1.trainer_mode=axpo_separate_async`."""
+
+    mode = modes.SEPARATE_ASYNC

@@ -31,6 +31,7 @@ class Trajectory(AgentLoopOutput):
     `given` counts the response's tokens that were not generated for it: the prefix of a continuation.
     `prompt_tokens` and `cached_tokens` are those of the first request, the cache count None if the engine gave none.
     `turn_lengths` are the tokens of each assistant turn as the engine returned them, the prefix included.
+    `weight_versions` are the oldest and the newest weights that generated its turns, None if the engine told none.
     `entropy` is measured where the ranking needs it.
     """
 
@@ -46,6 +47,7 @@ class Trajectory(AgentLoopOutput):
     prompt_tokens: int = _ours()
     cached_tokens: int | None = _ours()
     turn_lengths: tuple[int, ...] = _ours()
+    weight_versions: tuple[int, int] | None = _ours(None)
     started: float = _ours()  # seconds
     finished: float = _ours()  # seconds
     entropy: float | None = _ours(None)
@@ -95,6 +97,7 @@ def prefix_of(source: Trajectory, config: AxpoConfig) -> Prefix:
         request_id=source.request_id,
         token_ids=tuple(source.response_ids[:length]),
         logprobs=tuple(logprobs[:length]),
+        oldest_weights=source.weight_versions[0] if source.weight_versions and length else None,
     )
 
 

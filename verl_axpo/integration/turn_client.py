@@ -26,6 +26,7 @@ class Prefix:
     request_id: str
     token_ids: tuple[int, ...]  # (P,)
     logprobs: tuple[float, ...]  # (P,)
+    oldest_weights: int | None = None  # that its source was sampled from
 
 
 class TurnClient:
@@ -56,6 +57,7 @@ class TurnClient:
         self.prompt_len = 0  # tokens; `prompt_tokens` counts the prefix, too
         self.prompt_tokens = 0
         self.cached_tokens: int | None = None
+        self.weight_versions: tuple[int, int] | None = None  # oldest and newest that generated a turn
 
     async def generate(
         self, request_id: str, *, prompt_ids: list[int], sampling_params: dict[str, Any], **kwargs: Any
@@ -78,9 +80,17 @@ class TurnClient:
             self.prompt_tokens = len(context)
             self.cached_tokens = output.extra_fields.get("num_cached_tokens")
         self.stopped_by_length = len(output.token_ids) >= limit
+        self._note_weights(output)
         output = _after(prefix, output) if prefix else output
         self.turn_lengths.append(len(output.token_ids))
         return output
+
+    def _note_weights(self, output: "TokenOutput") -> None:
+        oldest, newest = (output.extra_fields.get(f"{end}_global_steps") for end in ("min", "max"))
+        if oldest is None or newest is None:
+            return
+        before = self.weight_versions or (oldest, newest)
+        self.weight_versions = (min(before[0], oldest), max(before[1], newest))
 
     def _params(self, sampling_params: dict[str, Any], limit: int) -> dict[str, Any]:
         seed = self._seed(len(self.turn_lengths))
@@ -88,5 +98,10 @@ class TurnClient:
 
 
 def _after(prefix: Prefix, output: "TokenOutput") -> "TokenOutput":
+    """The turn with its prefix in front; its oldest weights are the prefix's, which are its source's."""
     logprobs = None if output.log_probs is None else [*prefix.logprobs, *output.log_probs]
-    return output.model_copy(update={"token_ids": [*prefix.token_ids, *output.token_ids], "log_probs": logprobs})
+    ids, extra = [*prefix.token_ids, *output.token_ids], output.extra_fields
+    oldest = extra.get("min_global_steps")
+    if prefix.oldest_weights is not None and oldest is not None:
+        extra = {**extra, "min_global_steps": min(prefix.oldest_weights, oldest)}
+    return output.model_copy(update={"token_ids": ids, "log_probs": logprobs, "extra_fields": extra})

@@ -94,6 +94,15 @@ def register_engine(module: ModuleType) -> None:
     importlib.import_module("verl_axpo.platforms.engine")
 
 
+@patch(VERL, "verl.checkpoint_engine.base")
+def register_checkpoint_engine(module: ModuleType) -> None:
+    """Register the checkpoint engine `gloo` next to verl's own.
+
+    Every engine of verl that reaches another process needs a device or a library of its own.
+    """
+    importlib.import_module("verl_axpo.platforms.checkpoint_engine")
+
+
 @patch(VERL, "verl.workers.rollout.vllm_rollout.bucketed_weight_transfer")
 def copy_received_weights(module: ModuleType) -> None:
     """Hand the receiver's callback copies instead of views into the shared-memory segment.
@@ -144,6 +153,21 @@ def poll_often(module: ModuleType) -> None:
     """
     buffer = module.ReplayBuffer
     buffer.__init__ = partialmethod(buffer.__init__, poll_interval=POLL_S)
+
+
+@patch(VERL, "verl.utils.fsdp_utils")
+def copy_saved_weights(module: ModuleType) -> None:
+    """``fsdp2_sharded_save_to_cpu`` returns copies of the weights.
+
+    tensor.cpu() copies from a GPU but not from the CPU: the saved weights would change with the model's.
+    """
+    original = module.fsdp2_sharded_save_to_cpu
+
+    def fsdp2_sharded_save_to_cpu(model: Any) -> Any:
+        shards, spec = original(model)
+        return {name: (shard.clone(), its_spec) for name, (shard, its_spec) in shards.items()}, spec
+
+    module.fsdp2_sharded_save_to_cpu = fsdp2_sharded_save_to_cpu  # type: ignore[attr-defined]
 
 
 @patch(VERL, "verl.utils.torch_functional")

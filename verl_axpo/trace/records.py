@@ -29,7 +29,7 @@ RecordT = TypeVar("RecordT", "TrajectoryRecord", "StepSummary")
 UNDECODABLE = "undecodable"  # how metrics and reports name calls whose tool nobody can read
 TOKEN_FIELDS = ("response_ids", "response_mask", "logprobs")  # nearly all of a line's bytes
 # Evidence that the first traces do not have: left out of a file where it is None, and None where a file has none
-OPTIONAL = ("turn_lengths", "tags", "settled", "reserve")
+OPTIONAL = ("turn_lengths", "weight_versions", "tags", "settled", "reserve")
 _TOKEN_ARRAY = re.compile(f'"(?:{"|".join(TOKEN_FIELDS)})":\\s*\\['.encode())
 
 
@@ -60,6 +60,8 @@ class TrajectoryRecord:
     `logprobs` has None on the tokens that the policy did not generate (tool responses).
     `turn_lengths` are the tokens of each assistant turn as the engine returned them, a resample's prefix included:
     evidence for the mask and the log-probs that comes from neither.
+    `weight_versions` are the oldest and the newest weights that generated tokens for this row, so without a resample's
+    prefix; a version is the number of the step after which the weights were sent to the engine.
     `advantage` is the value on the row's trained tokens; `advantage_prefix` repeats it for a source trained on R.
     """
 
@@ -90,6 +92,7 @@ class TrajectoryRecord:
     started: float  # seconds
     finished: float  # seconds
     turn_lengths: Sequence[int] | None = None
+    weight_versions: tuple[int, int] | None = None
 
     @property
     def kind(self) -> Literal["rollout", "resample"]:

@@ -4,7 +4,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from verl_axpo.integration import completion
-from verl_axpo.integration.completion import NEEDED, complete
+from verl_axpo.integration.completion import complete, needed_by
 
 
 def grpo_config(**algorithm: object) -> DictConfig:
@@ -31,11 +31,21 @@ def grpo_config(**algorithm: object) -> DictConfig:
 
 def test_the_one_switch_completes_the_rest_and_says_so() -> None:
     config = grpo_config()
+    needs = needed_by(config)
     lines = complete(config)
-    assert all(OmegaConf.select(config, one.key) == one.value for one in NEEDED)
-    assert len(lines) == len(NEEDED)
-    assert all(one.key in line for one, line in zip(NEEDED, lines, strict=True))
+    assert all(OmegaConf.select(config, needed.key) == needed.value for needed in needs)
+    assert all(needed.key in line for needed, line in zip(needs, lines, strict=True))
     assert complete(config) == []  # nothing left to set
+
+
+@pytest.mark.parametrize("mode", ["sync", "colocate_async", "separate_async"])
+def test_each_trainer_of_verl_has_one_of_ours_wherever_it_was_named(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    monkeypatch.setattr(completion, "_command_line_keys", lambda: {"trainer.v1.trainer_mode"})
+    config = grpo_config()
+    config.trainer.v1.trainer_mode = mode
+    complete(config)
+    assert config.trainer.v1.trainer_mode == f"axpo_{mode}"
+    assert complete(config) == []
 
 
 @pytest.mark.parametrize("estimator", ["grpo", "gae", "rloo"])
@@ -52,7 +62,7 @@ def test_any_other_estimator_is_left_alone(estimator: str) -> None:
         ("actor_rollout_ref.rollout.agent.agent_loop_manager_class", "my.Manager"),
         ("actor_rollout_ref.rollout.agent.default_agent_loop", "my_loop"),
         ("actor_rollout_ref.rollout.multi_turn.format", "gpt-oss"),
-        ("trainer.v1.trainer_mode", "separate_async"),
+        ("trainer.v1.trainer_mode", "mine"),
     ],
 )
 def test_what_the_user_set_otherwise_is_a_conflict_with_the_line_to_change(key: str, value: str) -> None:
@@ -98,11 +108,6 @@ def test_what_ours_does_all_of_is_replaced_wherever_it_was_written(
         ("trainer.use_v1", False, "trainer.use_v1=False"),
         ("reward.reward_model.enable", True, "enable_resource_pool=True"),
         ("trainer.v1.sampler", {"sync_refill_failed_groups": True}, "sync_refill_failed_groups=True"),
-        (
-            "algorithm",
-            {"rollout_correction": {"bypass_mode": True}, "axpo": {"trace_dir": "trace"}},
-            "bypass_mode=True",
-        ),
     ],
 )
 def test_what_cannot_be_combined_is_refused_with_the_reason(key: str, value: object, line: str) -> None:

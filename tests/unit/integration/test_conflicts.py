@@ -120,11 +120,11 @@ def test_a_setting_that_is_right_is_left_alone(
 def test_bad_values_of_ours_and_conflicts_with_verl_are_told_together() -> None:
     config = grpo_config(axpo={"bugdet": 0.5, "num_continuations": 1, "seed": True, "trace_dir": ""})
     OmegaConf.update(config, "critic.enable", True)
-    OmegaConf.update(config, "trainer.v1.trainer_mode", "separate_async")
+    OmegaConf.update(config, "trainer.v1.trainer_mode", "mine")
     with pytest.raises(ValueError, match="cannot run with this config") as refusal:
         complete(config)
     for told in ("['bugdet']", "num_continuations: got 1", "seed: got True", "trace_dir: got ''", "critic.enable=True",
-                 "got 'separate_async'"):  # fmt: skip
+                 "got 'mine'"):  # fmt: skip
         assert told in str(refusal.value)
     assert all(line.startswith("- ") for line in str(refusal.value).splitlines()[1:])
 

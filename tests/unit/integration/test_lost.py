@@ -1,5 +1,6 @@
 """What a step may lose: isolated failures are counted, a step that would train on the survivors stops the run."""
 
+from collections import Counter
 from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ from verl.trainer.ppo.v1 import PPOTrainerSync
 
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.integration.lost import RolloutsLostError, check_lost, failed_sessions
-from verl_axpo.integration.trainer import AxpoTrainer
+from verl_axpo.integration.trainer import AxpoTrainer, AxpoTrainerSync
 
 N = 4
 
@@ -42,7 +43,7 @@ def test_the_message_has_the_most_frequent_errors() -> None:
         check_lost("step 1", failed=76, infra=0, expected=128, max_share=0.2, errors=errors)
 
 
-def trainer(monkeypatch: pytest.MonkeyPatch, failed: set[str], batch: list[str]) -> AxpoTrainer:
+def trainer(monkeypatch: pytest.MonkeyPatch, failed: set[str], batch: list[str], step: int = 5) -> AxpoTrainer:
     """Of 2 questions; `batch` are the rows that verl's buffer hands out, none at all makes it raise as verl's does."""
 
     def sample(global_steps: int, partition_id: str, batch_size: int) -> tuple[KVBatchMeta, dict[str, Any]]:
@@ -53,9 +54,9 @@ def trainer(monkeypatch: pytest.MonkeyPatch, failed: set[str], batch: list[str])
     buffer = SimpleNamespace(sample=sample, failure_keys={"train": failed, "val": failed})
     monkeypatch.setattr(PPOTrainerSync, "_build_replay_buffer", lambda self: buffer)
     monkeypatch.setattr(ray, "get", lambda told: told)
-    errors = SimpleNamespace(take_errors=SimpleNamespace(remote=lambda: {"OSError: gone": 3}))
-    ours = AxpoTrainer.__new__(AxpoTrainer)
-    ours.num_rollouts, ours.axpo = N, AxpoConfig()
+    errors = SimpleNamespace(take_errors=SimpleNamespace(remote=lambda: Counter({"OSError: gone": 3})))
+    ours = AxpoTrainerSync.__new__(AxpoTrainerSync)
+    ours.num_rollouts, ours.axpo, ours.global_steps = N, AxpoConfig(), step
     ours.config = OmegaConf.create({"actor_rollout_ref": {"rollout": {"val_kwargs": {"n": 2}}}})
     ours.agent_loop_manager = SimpleNamespace(coordinator=errors)
     ours.replay_buffer = ours._build_replay_buffer()
@@ -70,7 +71,7 @@ def test_a_step_never_trains_on_what_happened_to_survive(monkeypatch: pytest.Mon
 
 
 def test_nor_is_a_validation_a_score_of_the_survivors(monkeypatch: pytest.MonkeyPatch) -> None:
-    ours = trainer(monkeypatch, {"b"}, [*keys("a", range(2)), *keys("b", [1])])
+    ours = trainer(monkeypatch, {"b"}, [*keys("a", range(2)), *keys("b", [1])], step=0)
     with pytest.raises(RolloutsLostError, match="validation at step 0: 1 of 4"):
         ours.replay_buffer.sample(global_steps=0, partition_id="val", batch_size=2)
 

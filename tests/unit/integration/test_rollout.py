@@ -50,7 +50,7 @@ class Harness:
         worker = self.worker = AxpoAgentLoopWorker.__new__(AxpoAgentLoopWorker)
         worker.axpo = AxpoConfig(num_continuations=K)
         worker.groups, worker.tokenizer, worker.processor = {}, None, None
-        worker.features = FeatureCache()
+        worker.features, worker.asynchronous = FeatureCache(), False
         self.processed: list[list[Any]] = []  # the images that verl's processor was given
         worker.rollout_config = OmegaConf.create({"n": N})
         worker.coordinator = SimpleNamespace(

@@ -17,18 +17,21 @@ from verl.trainer.ppo.v1 import PPOTrainerSync
 
 from tests.unit.trace.real import Line, Step, unpack
 from verl_axpo.core.config import AxpoConfig
+from verl_axpo.integration import batch_row
 from verl_axpo.integration import trainer as trainer_module
 from verl_axpo.integration.batch_row import AXPO_FIELD, BatchRow
 from verl_axpo.integration.coordinator import Decisions
 from verl_axpo.integration.estimator import compute_axpo_advantage
 from verl_axpo.integration.step_report import length_metrics
-from verl_axpo.integration.trainer import AxpoTrainer
+from verl_axpo.integration.trainer import AxpoTrainer, AxpoTrainerSync
 from verl_axpo.trace import StepSummary, TraceWriter, TrajectoryRecord
 
 
 def make_trainer(*, dynamic: bool = False, extra: bool = True, mini: int = 16) -> AxpoTrainer:
-    trainer = AxpoTrainer.__new__(AxpoTrainer)
+    trainer = AxpoTrainerSync.__new__(AxpoTrainerSync)
     trainer.use_critic, trainer.global_steps, trainer.has_extra_rows, trainer.num_rollouts = False, 1, extra, 8
+    trainer.local_trigger_step, trainer.parameter_sync_step = 0, 1
+    trainer._begin_step()
     micro = {"log_prob_use_dynamic_bsz": dynamic, "log_prob_micro_batch_size_per_gpu": 64}
     trainer.config = OmegaConf.create(
         {
@@ -149,7 +152,7 @@ def test_a_real_step_gets_the_advantages_metrics_and_trace_that_it_had(
         "entropy": torch.nested.as_nested_tensor([*entropies, torch.zeros(1)], layout=torch.jagged),
     }
     queue = SimpleNamespace(kv_batch_get=lambda **asked: {name: fields[name] for name in asked["select_fields"]})
-    monkeypatch.setattr(trainer_module, "tq", queue)
+    monkeypatch.setattr(batch_row, "tq", queue)
     monkeypatch.setattr(trainer_module, "split_evenly", lambda *_: nullcontext())
     monkeypatch.setattr(trainer_module.ray, "get", lambda told: told)
 

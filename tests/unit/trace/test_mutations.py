@@ -283,6 +283,7 @@ ROWS: dict[str, Change] = {
     "started": to(resample, "started", lambda old: old - 3600),
     "finished": to(plain, "finished", lambda old: old - 3600),
     "turn_lengths": to(plain, "turn_lengths", lambda old: [old[0] - 1, *old[1:]]),
+    "weight_versions": to(plain, "weight_versions", [1, 0]),
 }
 STEPS: dict[str, Change] = {
     "step": summary("step", 2),
