@@ -14,6 +14,8 @@ PAGE = Path(__file__).parents[3] / "docs/metrics.md"
 @pytest.mark.parametrize("step_number", [1, 2])
 def test_the_page_has_the_metrics_of_a_real_step(tmp_path: Path, step_number: int) -> None:
     step = Step.read(unpack(tmp_path), step_number)
+    for line in step.lines:
+        line["weight_versions"] = [0, 0]  # the trace is from before they were told
     follow(step)  # computes the metrics anew, by today's code
     logged = {*step.summary["metrics"], *NOT_IN_THE_TRACE}
     defined = re.findall(r"^\| `(axpo/[^`]+)` \|", PAGE.read_text(), re.MULTILINE)
