@@ -28,7 +28,16 @@ LAST_STEP = "checkpoints/latest_checkpointed_iteration.txt"  # verl's note of it
 STEPS = 3  # of the FAST run: two in one process, then the kill, then the third
 # Most of the time is start-up, one process after the other, so tests/run.sh runs two files at a time. xdist hands out
 # the files in this order, and one ahead while two tests or fewer are left. The judge needs no FAST run: it comes early.
-ORDER = ("test_recipe", "test_judge", "test_identity", "test_sft_golden", "test_gradient", "test_eval", "test_barrier")
+ORDER = (
+    "test_recipe",
+    "test_judge",
+    "test_identity",
+    "test_sft_golden",
+    "test_gradient",
+    "test_asynchronous",
+    "test_eval",
+    "test_barrier",
+)
 # What a config that is not made for the tiny model needs to train it here
 TINY_SIZES = [
     "+platform=cpu",

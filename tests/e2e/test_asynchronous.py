@@ -4,9 +4,15 @@ The first test is part of every run. The others take minutes each:
 `bash tests/run.sh tests/e2e/test_asynchronous.py -m slow`, with `-k separate` or the like for one of them.
 """
 
-from collections.abc import Sequence
+import re
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from statistics import median
 
+import psutil
 import pytest
 
 from tests.e2e.conftest import TINY_SIZES, MainPpo
@@ -15,6 +21,8 @@ from verl_axpo.trace import TrajectoryRecord
 from verl_axpo.trace.reader import list_steps, read_step
 
 STEPS = 3
+LONG_RUN = 50
+SETTLED_AT = 20  # steps after which memory and processes may not grow
 SWITCHED = [
     *TINY_SIZES,
     "algorithm.adv_estimator=axpo",
@@ -64,3 +72,84 @@ def test_separate_replicas_get_the_weights_of_every_step(main_ppo: MainPpo, tmp_
     main_ppo("separate", *SWITCHED, *SEPARATE, f"+algorithm.axpo.trace_dir={trace}", steps=STEPS)
     records = clean_records(trace, STEPS)
     assert len(versions(records)) > 1
+
+
+@pytest.mark.slow
+def test_groups_in_flight_survive_a_restart_and_validation_goes_on_between(main_ppo: MainPpo, tmp_path: Path) -> None:
+    """The checkpoint has settled groups, which are trained as they are, and others, which are sampled anew."""
+    trace = tmp_path / "trace"
+    ours = [*SWITCHED, "trainer.v1.trainer_mode=colocate_async", f"+algorithm.axpo.trace_dir={trace}"]
+    ours += ["+algorithm.axpo.seed=0", "trainer.test_freq=1", "data.val_max_samples=8"]
+    folder = main_ppo("resumed", *ours, steps=2)
+    main_ppo("resumed", *ours, steps=4)
+    log = (folder / "run.log").read_text()
+    restored = re.search(r"Restored (\d+) training prompt groups", log)
+    assert restored
+    assert int(restored[1]) == 16  # a batch was in flight, as `num_warmup_batches` says
+    records = clean_records(trace, 4)
+    after = {record.uid for record in records if record.step == 3}
+    assert all(int(uid[1:7]) <= 2 for uid in after)  # "s{step}q{place}": submitted before the restart
+    assert "val-core" in log
+
+
+@pytest.mark.slow
+def test_stale_groups_are_replaced(main_ppo: MainPpo, tmp_path: Path) -> None:
+    """With a threshold of one version, verl drops every group that it did not sample in the step of its submission."""
+    trace = tmp_path / "trace"
+    ours = ["trainer.v1.trainer_mode=colocate_async", "trainer.v1.sampler.max_off_policy_threshold=1"]
+    folder = main_ppo("stale", *SWITCHED, *ours, f"+algorithm.axpo.trace_dir={trace}", steps=STEPS)
+    assert "training/off_policy/evicted_samples:" in (folder / "run.log").read_text()
+    clean_records(trace, STEPS)
+
+
+@pytest.mark.slow
+def test_bypass_mode_has_a_trace_without_entropies(main_ppo: MainPpo, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    ours = ["trainer.v1.trainer_mode=colocate_async", "algorithm.rollout_correction.bypass_mode=true"]
+    main_ppo("bypass", *SWITCHED, *ours, f"+algorithm.axpo.trace_dir={trace}", steps=2)
+    assert all(record.entropy is None for record in clean_records(trace, 2))
+
+
+@contextmanager
+def watched(trace: Path) -> Iterator[list[tuple[int, int, dict[str, int]]]]:
+    """(steps traced so far, processes, resident bytes by kind of our actors), every few seconds of a training."""
+    seen: list[tuple[int, int, dict[str, int]]] = []
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(3.0):
+            memory: dict[str, int] = defaultdict(int)
+            processes = psutil.Process().children(recursive=True)
+            for process in processes:
+                with suppress(psutil.Error):
+                    name = " ".join(process.cmdline())
+                    if kind := re.search("AxpoAgentLoopWorker|BudgetCoordinator|TaskRunnerV1|SimpleStorageUnit", name):
+                        memory[kind[0]] += process.memory_info().rss
+            steps = len(list(trace.glob("step_*.summary.json")))
+            seen.append((steps, len(processes), dict(memory)))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.mark.slow
+def test_a_long_run_grows_nothing(main_ppo: MainPpo, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    small = ["data.train_batch_size=8", "actor_rollout_ref.actor.ppo_mini_batch_size=8"]
+    ours = [*SWITCHED, *small, "trainer.v1.trainer_mode=colocate_async", f"+algorithm.axpo.trace_dir={trace}"]
+    with watched(trace) as seen:
+        main_ppo("long", *ours, steps=LONG_RUN)
+    clean_records(trace, LONG_RUN)
+    middle = [moment for moment in seen if SETTLED_AT <= moment[0] < (SETTLED_AT + LONG_RUN) // 2]
+    late = [moment for moment in seen if (SETTLED_AT + LONG_RUN) // 2 <= moment[0] < LONG_RUN]
+    assert len(middle) > 5
+    assert len(late) > 5
+    assert median(number for _, number, _ in late) <= median(number for _, number, _ in middle)
+    for kind in ("AxpoAgentLoopWorker", "BudgetCoordinator", "TaskRunnerV1", "SimpleStorageUnit"):
+        before, after = (median(memory[kind] for _, _, memory in part if kind in memory) for part in (middle, late))
+        assert after < before * 1.1, f"{kind}: {before / 2**20:.0f} MiB, then {after / 2**20:.0f} MiB"

@@ -45,7 +45,7 @@ def check_budget(view: View) -> Iterator[Mismatch]:
     if summary.budget != limit:
         yield "summary", f"{limit} prefixes", str(summary.budget)
     extra = sum(record.source_session is not None for record in view.records)
-    if extra > limit * summary.config.num_continuations and not _at_once(view):
+    if extra > limit * summary.config.num_continuations and not settles_at_once(view):
         yield "step", f"at most {limit * summary.config.num_continuations} continuations", str(extra)
 
 
@@ -101,7 +101,8 @@ def _streamed(view: View) -> tuple[set[Candidate], list[Mismatch]]:
     return {candidate for candidates in selected.values() for candidate in candidates}, wrong
 
 
-def _at_once(view: View) -> bool:
+def settles_at_once(view: View) -> bool:
+    """Whether the groups were decided on one by one, as in the asynchronous trainers."""
     return any(settlement.reserve is not None for settlement in view.summary.settled or ())
 
 

@@ -67,6 +67,12 @@ NEEDED = (
     Needed("data.custom_cls.path", DATASET, (None,), "the model sees the pictures that the tools see", yields=True),
     Needed("data.custom_cls.name", "AxpoDataset", (None,), "the class in that file", yields=True),
 )
+STREAMING = Needed(
+    "algorithm.axpo.allocation",
+    "streaming",
+    (None, "exact"),
+    "an asynchronous trainer trains a group before the others of its call have settled, so that no barrier is left",
+)
 
 
 def complete(config: DictConfig) -> list[str]:
@@ -132,7 +138,8 @@ def needed_by(config: DictConfig) -> tuple[Needed, ...]:
     mode = modes.host(OmegaConf.select(config, modes.KEY))
     trainer = modes.ours(mode if mode in modes.MODES else modes.SYNC)
     reason = f"AXPO's trainer; {', '.join(map(modes.ours, modes.MODES))} are for verl's {', '.join(modes.MODES)}"
-    return (Needed(modes.KEY, trainer, (), reason, supersedes=modes.MODES), *NEEDED)
+    needed = (Needed(modes.KEY, trainer, (), reason, supersedes=modes.MODES), *NEEDED)
+    return (*needed, STREAMING) if modes.is_asynchronous(config) else needed
 
 
 def _needed_for(config: DictConfig, axpo: AxpoConfig) -> Sequence[Needed]:

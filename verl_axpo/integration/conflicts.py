@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from verl_axpo.core.budget import max_prefixes
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.findings import Finding, problem
+from verl_axpo.integration import modes
 
 Get = Callable[[str], Any]  # a dotted key of the config -> its value, None where there is none
 _ACTOR, _ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
@@ -61,6 +62,10 @@ def _trainer_rules(get: Get) -> Iterator[Finding]:
             yield problem(f"{key}=True", why, f"set {key}=False")
     if _is_off(get, "trainer.use_v1"):
         yield problem("trainer.use_v1=False", "AXPO is built on verl's V1 trainer", "set trainer.use_v1=True")
+    speculate = "algorithm.axpo.speculate"
+    if get(speculate) and modes.host(get(modes.KEY) or modes.SYNC) != modes.SYNC:
+        why = "it guesses what a barrier will decide, and the asynchronous trainers have none"
+        yield problem(f"{speculate}=True", why, f"set {speculate}=False, or {modes.KEY}=sync")
     model, pool = "reward.reward_model.enable", "reward.reward_model.enable_resource_pool"
     if get(model) and not get(pool):
         why = "a colocated reward model scores after the rollouts, too late for AXPO's trigger"

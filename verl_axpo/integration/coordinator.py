@@ -108,6 +108,13 @@ class BudgetCoordinator:
     def _new_bucket(self) -> TokenBucket | None:
         return TokenBucket(self._config, self._num_rollouts) if self._config.allocation == "streaming" else None
 
+    async def continue_after(self, order: int) -> None:
+        """Go on after a restart: groups that settled before it, up to number `order`, may be trained with new ones.
+        One number is left out, so that the audit takes no new group for the next one of the old account.
+        """
+        if self._account is not None:
+            self._account.settled = max(self._account.settled, order + 2)
+
     async def allocate(self, uid: str, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
         """Report a group's ranked candidates and wait for its share, with streaming its first; with nothing to resample
         there is no wait.

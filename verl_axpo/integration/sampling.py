@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 import ray
+import transfer_queue as tq
 from omegaconf import DictConfig, open_dict
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
@@ -20,6 +21,7 @@ from verl.utils import tensordict_utils as tu
 
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.integration import modes
+from verl_axpo.integration.batch_row import read_rows
 from verl_axpo.integration.lost import check_lost, failed_sessions
 
 Sampled = tuple[KVBatchMeta, dict[str, Any]]
@@ -57,6 +59,12 @@ class SamplingTrainer(PPOTrainer):
             tu.assign_non_tensor_stack(batch, "uid", [f"s{step:06d}q{first + at:05d}" for at in range(len(batch))])
             self.fetched = {step: first + len(batch)}
         return batch
+
+    def _reissue_inflight_prompts(self, partition_id: str = "train") -> int:
+        """verl's; what a checkpoint holds of settled groups keeps its places before those of new groups."""
+        if self.mode != modes.SYNC and (orders := restored_orders(partition_id)):
+            ray.get(self.agent_loop_manager.coordinator.continue_after.remote(max(orders)))
+        return int(super()._reissue_inflight_prompts(partition_id))
 
     def _submit_batch_to_rollout(self, batch: TensorDict) -> int:
         if self.mode == modes.SYNC:
@@ -123,3 +131,15 @@ class SamplingTrainer(PPOTrainer):
             max_share=self.axpo.max_failed_share,
             errors=errors,
         )
+
+
+def restored_orders(partition_id: str) -> list[int]:
+    """The places in the budget's account of the groups whose rows a checkpoint has brought back."""
+    keys = [
+        key for key, tag in (tq.kv_list(partition_id) or {}).get(partition_id, {}).items() if "is_prompt" not in tag
+    ]
+    if not keys:
+        return []
+    rows = read_rows(KVBatchMeta(partition_id=partition_id, keys=keys, tags=[{} for _ in keys]))
+    told = [row.decisions for row in rows if row is not None and row.decisions is not None]
+    return [settlement.order for decisions in told for settlement in decisions.settled]

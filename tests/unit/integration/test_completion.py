@@ -45,7 +45,27 @@ def test_each_trainer_of_verl_has_one_of_ours_wherever_it_was_named(monkeypatch:
     config.trainer.v1.trainer_mode = mode
     complete(config)
     assert config.trainer.v1.trainer_mode == f"axpo_{mode}"
+    assert OmegaConf.select(config, "algorithm.axpo.allocation") == (None if mode == "sync" else "streaming")
     assert complete(config) == []
+
+
+def test_an_asynchronous_trainer_has_no_barrier(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`exact` as a config file has it is replaced; on the command line it is the user's, and refused."""
+    config = grpo_config(axpo={"allocation": "exact"})
+    config.trainer.v1.trainer_mode = "colocate_async"
+    complete(config)
+    assert config.algorithm.axpo.allocation == "streaming"
+    monkeypatch.setattr(completion, "_command_line_keys", lambda: {"algorithm.axpo.allocation"})
+    config = grpo_config(axpo={"allocation": "exact"})
+    config.trainer.v1.trainer_mode = "colocate_async"
+    with pytest.raises(
+        ValueError, match=r"algorithm\.axpo\.allocation: got 'exact', expected 'streaming' \(an asynchron"
+    ):
+        complete(config)
+    config = grpo_config(axpo={"speculate": True})
+    config.trainer.v1.trainer_mode = "separate_async"
+    with pytest.raises(ValueError, match=r"algorithm\.axpo\.speculate=True: .*or trainer\.v1\.trainer_mode=sync"):
+        complete(config)
 
 
 @pytest.mark.parametrize("estimator", ["grpo", "gae", "rloo"])

@@ -315,3 +315,25 @@ def test_what_a_group_with_a_failed_session_resamples_is_a_difference(
 def test_an_empty_folder_is_the_users_mistake(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="was trace_dir set"):
         audit(tmp_path)
+
+
+VERSIONS: dict[str, Callable[[Lines], None]] = {
+    "of the step itself": lambda lines: resample(lines).update(weight_versions=[1, 2]),
+    "the older last": lambda lines: plain(lines).update(weight_versions=[1, 0]),
+    "older than its source's": lambda lines: resample(lines).update(weight_versions=[0, 1]),
+}
+
+
+@pytest.mark.parametrize("wrong", [None, *VERSIONS])
+def test_weights_only_get_newer(trace_dir: Path, wrong: str | None) -> None:
+    """In step 2, where all rows have the weights of step 1, as in a synchronous run."""
+
+    def change(lines: Lines, summary: Line) -> None:
+        for line in lines:
+            line["weight_versions"] = [1, 1]
+        summary["metrics"]["axpo/mixed_version_prefixes"] = 0.0
+        if wrong is not None:
+            VERSIONS[wrong](lines)
+
+    found = {difference.check for difference in edit(trace_dir, change)}
+    assert ("versions" in found) if wrong else not found
