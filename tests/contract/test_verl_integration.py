@@ -71,7 +71,6 @@ def verl_defaults() -> DictConfig:
         (WORKER._run_prompt, ["self", "prompt", "sampling_params", "trajectory", "trace"]),
         (WORKER._run_agent_loop, ["self", "sampling_params", "trajectory", "agent_name", "trace", "kwargs"]),
         (WORKER._agent_loop_postprocess, ["self", "output", "validate", "kwargs"]),
-        (WORKER._compute_score, ["self", "outputs", "kwargs"]),
         (WORKER._compute_multi_modal_inputs, ["self", "output", "input_ids"]),
         (
             WORKER._compute_position_ids,
@@ -224,6 +223,18 @@ def test_turns_are_counted_where_their_tokens_are_added() -> None:
     assert tools.index(full) < tools.index(f"agent_data.{merged}") < tools.index(f"agent_data.{counted}")
     turn = source(ToolAgentLoop._handle_generating_state)
     assert turn.count("assistant_turns += 1") == turn.count("ct_merge_assistant_token(") == 1
+
+
+def test_all_sessions_of_a_prompt_run_in_one_worker() -> None:
+    """group.RunningGroup gathers them there. Upstream means to dispatch sessions one by one: when this fails, what a
+    group has must be gathered across workers, as the coordinator gathers its decisions."""
+    prompt = source(WORKER._run_prompt)
+    assert prompt.index("for i in range(n):") < prompt.index("self._run_agent_loop(") < prompt.index("session_id=i")
+
+
+def test_scoring_takes_outputs_and_the_fields_of_the_sample() -> None:
+    """rollout._score calls it so. Upstream means to add an argument: when this fails, pass it on there."""
+    assert parameters(WORKER._compute_score) == ["self", "outputs", "kwargs"]
 
 
 def test_verls_sync_trainer_is_compared_by_name() -> None:

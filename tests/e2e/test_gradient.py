@@ -27,17 +27,30 @@ PLAIN_GRPO = [
     "actor_rollout_ref.rollout.n=8",
     "actor_rollout_ref.rollout.multi_turn.max_assistant_turns=3",
 ]
+# No batch is in flight before the first step, so that it trains all groups that it submits, the resampled ones included
+ASYNCHRONOUS = {
+    "colocate_async": ["trainer.v1.trainer_mode=colocate_async", "trainer.v1.colocate_async.num_warmup_batches=0"],
+    "separate_async": [
+        "trainer.v1.trainer_mode=separate_async",
+        "trainer.v1.separate_async.num_warmup_batches=0",
+        "trainer.v1.separate_async.parameter_sync_step=1",
+        "actor_rollout_ref.rollout.nnodes=1",
+        "actor_rollout_ref.rollout.n_gpus_per_node=1",
+        "ray_kwargs.ray_init.num_gpus=2",
+    ],
+}
 
 
 def records_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "trace/step_000001.jsonl").read_text().splitlines()]
 
 
-def test_the_gradient_is_that_of_equation_5(fast_run: FastRun, main_ppo: MainPpo, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["sync", *(pytest.param(mode, marks=pytest.mark.slow) for mode in ASYNCHRONOUS)])
+def test_the_gradient_is_that_of_equation_5(fast_run: FastRun, main_ppo: MainPpo, tmp_path: Path, mode: str) -> None:
     ours = [f"+algorithm.axpo.trace_dir={tmp_path}/switch/trace", "+algorithm.axpo.uncertainty=entropy"]
-    folder = main_ppo("switch", *PLAIN_GRPO, *SGD, *ours)
+    folder = main_ppo("switch", *PLAIN_GRPO, *SGD, *ours, *ASYNCHRONOUS.get(mode, ()))
     log = (folder / "run.log").read_text()
-    assert "axpo: set trainer.v1.trainer_mode=axpo_sync" in log
+    assert f"axpo: set trainer.v1.trainer_mode=axpo_{mode}" in log
     records = records_of(folder)
     extra = [record for record in records if record["kind"] == "resample" or record["selected"]]
     assert extra, "no prefix was resampled, so that this test would only be about GRPO"
