@@ -158,10 +158,16 @@ def _searched(folder: Path) -> list[str]:
     return [hit.url for hit in cache.get(request_key(request)) or ()]
 
 
+def _trainer(key: str) -> tuple[str, str, str]:
+    return "verl.trainer.ppo.v1.trainer_base", "TRAINER_REGISTRY", key
+
+
 # What is registered -> verl's module, its registry there, our key. Strings, because importing verl takes seconds.
 REGISTRIES = {
     "advantage estimator": ("verl.trainer.ppo.core_algos", "ADV_ESTIMATOR_REGISTRY", "axpo"),
-    "trainer": ("verl.trainer.ppo.v1.trainer_base", "TRAINER_REGISTRY", "axpo_sync"),
+    "trainer": _trainer("axpo_sync"),
+    "colocated asynchronous trainer": _trainer("axpo_colocate_async"),
+    "separate asynchronous trainer": _trainer("axpo_separate_async"),
     "agent loop": ("verl.experimental.agent_loop.agent_loop", "_agent_loop_registry", "axpo_tool_agent"),
     "tool-call parser": ("verl.experimental.agent_loop.tool_parser", "ToolParser._registry", "axpo"),
 }

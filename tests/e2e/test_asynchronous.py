@@ -80,12 +80,16 @@ def test_groups_in_flight_survive_a_restart_and_validation_goes_on_between(main_
     trace = tmp_path / "trace"
     ours = [*SWITCHED, "trainer.v1.trainer_mode=colocate_async", f"+algorithm.axpo.trace_dir={trace}"]
     ours += ["+algorithm.axpo.seed=0", "trainer.test_freq=1", "data.val_max_samples=8"]
+    ours += ["trainer.v1.colocate_async.num_warmup_batches=2"]
     folder = main_ppo("resumed", *ours, steps=2)
     main_ppo("resumed", *ours, steps=4)
     log = (folder / "run.log").read_text()
     restored = re.search(r"Restored (\d+) training prompt groups", log)
     assert restored
-    assert int(restored[1]) == 16  # a batch was in flight, as `num_warmup_batches` says
+    assert int(restored[1]) == 32  # two batches were in flight, as `num_warmup_batches` says
+    again = re.search(r"Re-issued (\d+) in-flight prompts", log)
+    assert again
+    assert 0 < int(again[1]) < 32
     records = clean_records(trace, 4)
     after = {record.uid for record in records if record.step == 3}
     assert all(int(uid[1:7]) <= 2 for uid in after)  # "s{step}q{place}": submitted before the restart
