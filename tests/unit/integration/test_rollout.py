@@ -18,6 +18,7 @@ from verl_axpo.core.config import AxpoConfig
 from verl_axpo.core.types import Candidate, Status
 from verl_axpo.integration import rollout
 from verl_axpo.integration.batch_row import AXPO_FIELD, BatchRow
+from verl_axpo.integration.coordinator import Decisions
 from verl_axpo.integration.group import RunningGroup, check_image_features
 from verl_axpo.integration.rollout import AxpoAgentLoopWorker
 from verl_axpo.integration.shared import FeatureCache, LoopContext, loop_context
@@ -140,6 +141,28 @@ def test_a_failed_subgroup_is_resampled_and_published_with_its_continuations(
     assert harness.published[6][0].response_mask[:3] == [0, 0, 0]
     assert harness.published[1][1].grpo_tokens == 7
     assert harness.worker.groups == {}
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_rows_carry_the_decisions_where_the_coordinator_may_have_forgotten_them(
+    monkeypatch: pytest.MonkeyPatch, trajectory: MakeTrajectory, asynchronous: bool
+) -> None:
+    harness = Harness(monkeypatch, partial(resampled_group, trajectory))
+    harness.worker.asynchronous = asynchronous
+
+    async def decide(uid: str, candidates: tuple[Candidate, ...]) -> Decisions:
+        return Decisions(ranked={uid: candidates}, selected={uid: candidates[:1]})
+
+    harness.worker.coordinator.decide = SimpleNamespace(remote=decide)
+    harness.run()
+    assert harness.rows()[0] == (None, True)
+    decisions = {at: row.decisions for at, (_, row) in harness.published.items()}
+    told = [decisions[at] for at in range(N)]
+    assert all(decisions[at] is None for at in range(N, N + K))  # the rows of its rollouts are enough
+    assert all(told) if asynchronous else not any(told)
+    if told[0] is not None:
+        assert [candidate.session for candidate in told[0].ranked["q"]] == [0, 1, 2, 3]
+        assert [candidate.session for candidate in told[0].selected["q"]] == [0]
 
 
 def test_a_failed_resample_leaves_the_group_as_grpo_would_have_it(
