@@ -300,8 +300,8 @@ OF_REWARDS = ("reward.reward_kwargs.", "reward.custom_reward_function.reward_kwa
 DEEPER = {
     "actor_rollout_ref.actor.strategy": "megatron",
     "actor_rollout_ref.actor.loss_agg_mode": "seq-mean-token-sum-norm",
-    "algorithm.rollout_correction.bypass_mode": True,
     "reward.reward_model.enable": True,
+    "trainer.v1.trainer_mode": "separate_async",
     "reward.custom_reward_function.path": conflicts.OUR_REWARDS[0],
 }
 

@@ -22,6 +22,7 @@ from verl_axpo.trace.reader import list_steps, read_step
 
 STEPS = 3
 LONG_RUN = 50
+KINDS = ("AxpoAgentLoopWorker", "BudgetCoordinator", "TaskRunnerV1", "SimpleStorageUnit")
 SETTLED_AT = 20  # steps after which memory and processes may not grow
 SWITCHED = [
     *TINY_SIZES,
@@ -46,6 +47,13 @@ def clean_records(trace: Path, steps: int) -> list[TrajectoryRecord]:
     records = [record for step in list_steps(trace) for record in read_step(trace, step).records]
     assert any(record.source_session is not None for record in records)
     return records
+
+
+def by_question(records: Sequence[TrajectoryRecord]) -> dict[str, list[TrajectoryRecord]]:
+    groups: dict[str, list[TrajectoryRecord]] = defaultdict(list)
+    for record in records:
+        groups[record.uid].append(record)
+    return groups
 
 
 def versions(records: Sequence[TrajectoryRecord]) -> set[int]:
@@ -106,6 +114,29 @@ def test_stale_groups_are_replaced(main_ppo: MainPpo, tmp_path: Path) -> None:
     clean_records(trace, STEPS)
 
 
+FAILING_REWARD = """
+from verl_axpo.rewards import outcome
+
+async def compute_score(*args, extra_info=None, **kwargs):
+    if extra_info["index"] % 16 == 0:
+        raise OSError("the grader is gone")
+    return await outcome.compute_score(*args, extra_info=extra_info, **kwargs)
+"""
+
+
+@pytest.mark.slow
+def test_failed_groups_are_replaced(main_ppo: MainPpo, tmp_path: Path) -> None:
+    """A question in sixteen cannot be scored: verl drops its group and asks another question in its place."""
+    trace, reward = tmp_path / "trace", tmp_path / "reward.py"
+    reward.write_text(FAILING_REWARD)
+    ours = ["trainer.v1.trainer_mode=colocate_async", "data.shuffle=false"]
+    ours += [f"reward.custom_reward_function.path={reward}", f"+algorithm.axpo.trace_dir={trace}"]
+    folder = main_ppo("failing", *SWITCHED, *ours, steps=STEPS)
+    assert "training/rollout_failure/evicted_samples:" in (folder / "run.log").read_text()
+    records = clean_records(trace, STEPS)
+    assert all(len(records_of) >= 8 for records_of in by_question(records).values())  # whole groups, or none
+
+
 @pytest.mark.slow
 def test_bypass_mode_has_a_trace_without_entropies(main_ppo: MainPpo, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
@@ -114,23 +145,19 @@ def test_bypass_mode_has_a_trace_without_entropies(main_ppo: MainPpo, tmp_path: 
     assert all(record.entropy is None for record in clean_records(trace, 2))
 
 
+Moment = tuple[int, int, dict[str, int]]  # steps traced so far, Ray's actors, resident bytes by kind of our actors
+
+
 @contextmanager
-def watched(trace: Path) -> Iterator[list[tuple[int, int, dict[str, int]]]]:
-    """(steps traced so far, processes, resident bytes by kind of our actors), every few seconds of a training."""
-    seen: list[tuple[int, int, dict[str, int]]] = []
+def watched(trace: Path) -> Iterator[list[Moment]]:
+    """What there is every few seconds of a training."""
+    seen: list[Moment] = []
     over = threading.Event()
 
     def watch() -> None:
         while not over.wait(3.0):
-            memory: dict[str, int] = defaultdict(int)
-            processes = psutil.Process().children(recursive=True)
-            for process in processes:
-                with suppress(psutil.Error):
-                    name = " ".join(process.cmdline())
-                    if kind := re.search("AxpoAgentLoopWorker|BudgetCoordinator|TaskRunnerV1|SimpleStorageUnit", name):
-                        memory[kind[0]] += process.memory_info().rss
             steps = len(list(trace.glob("step_*.summary.json")))
-            seen.append((steps, len(processes), dict(memory)))
+            seen.append((steps, *actors_and_memory()))
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -139,6 +166,18 @@ def watched(trace: Path) -> Iterator[list[tuple[int, int, dict[str, int]]]]:
     finally:
         over.set()
         thread.join()
+
+
+def actors_and_memory() -> tuple[int, dict[str, int]]:
+    """The number of Ray's actors, and resident bytes by kind of ours."""
+    actors, memory = 0, dict.fromkeys(KINDS, 0)
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            name = " ".join(process.cmdline())
+            actors += name.startswith("ray::")
+            for kind in KINDS:
+                memory[kind] += process.memory_info().rss if name.startswith(f"ray::{kind}") else 0
+    return actors, memory
 
 
 @pytest.mark.slow
@@ -153,7 +192,7 @@ def test_a_long_run_grows_nothing(main_ppo: MainPpo, tmp_path: Path) -> None:
     late = [moment for moment in seen if (SETTLED_AT + LONG_RUN) // 2 <= moment[0] < LONG_RUN]
     assert len(middle) > 5
     assert len(late) > 5
-    assert median(number for _, number, _ in late) <= median(number for _, number, _ in middle)
-    for kind in ("AxpoAgentLoopWorker", "BudgetCoordinator", "TaskRunnerV1", "SimpleStorageUnit"):
-        before, after = (median(memory[kind] for _, _, memory in part if kind in memory) for part in (middle, late))
-        assert after < before * 1.1, f"{kind}: {before / 2**20:.0f} MiB, then {after / 2**20:.0f} MiB"
+    assert median(actors for _, actors, _ in late) <= median(actors for _, actors, _ in middle)
+    for kind in KINDS:
+        before, after = (median(memory[kind] for _, _, memory in part) for part in (middle, late))
+        assert 0 < after < before * 1.1, f"{kind}: {before / 2**20:.0f} MiB, then {after / 2**20:.0f} MiB"

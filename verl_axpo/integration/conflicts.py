@@ -42,7 +42,7 @@ def conflicts(config: DictConfig, axpo: AxpoConfig | None) -> Iterator[Finding]:
         axpo: its parsed `algorithm.axpo`; None if that is bad itself, so that no rule looks at it.
     """
     get = functools.partial(OmegaConf.select, config, throw_on_missing=False)
-    for rules in (_rollout_rules, _trainer_rules, _loss_rules):
+    for rules in (_rollout_rules, _trainer_rules, _separate_rules, _loss_rules):
         yield from rules(get)
     if axpo is not None:
         for of_axpo in (_engine_rules, _threshold_rules, _budget_rules):
@@ -70,6 +70,23 @@ def _trainer_rules(get: Get) -> Iterator[Finding]:
     if get(model) and not get(pool):
         why = "a colocated reward model scores after the rollouts, too late for AXPO's trigger"
         yield problem(f"{model}=True", why, f"set {pool}=True")
+
+
+def _separate_rules(get: Get) -> Iterator[Finding]:
+    """What verl's `separate_async` would refuse after Ray has started."""
+    if modes.host(get(modes.KEY) or modes.SYNC) != modes.SEPARATE_ASYNC:
+        return
+    batch, mini = get("data.train_batch_size"), get(f"{_ACTOR}.ppo_mini_batch_size")
+    sync_step, nodes = get(f"trainer.v1.{modes.SEPARATE_ASYNC}.parameter_sync_step"), f"{_ROLLOUT}.nnodes"
+    backend = f"{_ROLLOUT}.checkpoint_engine.backend"
+    if batch and mini and sync_step and batch != sync_step * mini:
+        found = f"got {batch}, expected parameter_sync_step x ppo_mini_batch_size = {sync_step} x {mini}"
+        yield problem("data.train_batch_size", found, f"set it to {sync_step * mini}, or change one of the two")
+    if get(nodes) == 0:
+        yield problem(f"{nodes}=0", f"{modes.SEPARATE_ASYNC} has replicas of its own", f"set {nodes}=1 or more")
+    if get(backend) == "naive":
+        why = "the weights go to other processes"
+        yield problem(f"{backend}=naive", why, f"set {backend} to nccl, or to gloo where there is no accelerator")
 
 
 def _loss_rules(get: Get) -> Iterator[Finding]:

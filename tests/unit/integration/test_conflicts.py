@@ -117,6 +117,40 @@ def test_a_setting_that_is_right_is_left_alone(
     assert refused(defaults, settings, **axpo) == []
 
 
+SEPARATE = {
+    "trainer.v1.trainer_mode": "separate_async",
+    "trainer.v1.separate_async.parameter_sync_step": 4,
+    "data.train_batch_size": 256,
+    f"{ACTOR}.ppo_mini_batch_size": 64,
+    f"{ROLLOUT}.nnodes": 1,
+    f"{ROLLOUT}.checkpoint_engine.backend": "nccl",
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({}, None),
+        ({"trainer.v1.trainer_mode": "colocate_async", f"{ROLLOUT}.nnodes": 0}, None),
+        (
+            {"data.train_batch_size": 128},
+            "got 128, expected parameter_sync_step x ppo_mini_batch_size = 4 x 64; set it to 256",
+        ),
+        (
+            {f"{ROLLOUT}.nnodes": 0},
+            f"{ROLLOUT}.nnodes=0: separate_async has replicas of its own; set {ROLLOUT}.nnodes=1",
+        ),
+        ({f"{ROLLOUT}.checkpoint_engine.backend": "naive"}, "checkpoint_engine.backend=naive: the weights go to other"),
+    ],
+)
+def test_what_the_separate_trainer_needs_is_told_before_anything_starts(
+    defaults: DictConfig, settings: dict[str, Any], line: str | None
+) -> None:
+    told = refused(defaults, SEPARATE | settings, allocation="streaming")
+    assert len(told) == (line is not None)
+    assert line is None or line in told[0]
+
+
 def test_bad_values_of_ours_and_conflicts_with_verl_are_told_together() -> None:
     config = grpo_config(axpo={"bugdet": 0.5, "num_continuations": 1, "seed": True, "trace_dir": ""})
     OmegaConf.update(config, "critic.enable", True)
