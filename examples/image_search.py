@@ -20,6 +20,7 @@ from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
 
 from verl_axpo.errors import InfraFailure
 from verl_axpo.images import ImageRefused, open_image
+from verl_axpo.prompts import ToolPrompt
 from verl_axpo.tools.configs import ToolConfig
 from verl_axpo.tools.policy_tool import Answer, PolicyTool
 from verl_axpo.tools.search.config import default_cache_dir
@@ -28,7 +29,7 @@ from verl_axpo.tools.search.local_index import LocalIndex
 from verl_axpo.tools.search.service import STORAGE_ERRORS
 from verl_axpo.tools.search.tool import parse_arguments
 
-NAME = "image_search"  # `verl-axpo eval export` finds a tool's module by it
+NAME = "image_search"
 MAX_PIXELS = 512 * 512  # area of a returned picture; zooming in is another tool's work
 MAX_IMAGES = 3  # per call
 MAX_TOKENS = 256  # of the captions
@@ -48,6 +49,7 @@ SCHEMA = {
         },
     },
 }
+ADVICE = f"{NAME}: when you have to see what something looks like."  # a line of the system prompt
 
 
 class ImageSearchConfig(ToolConfig):
@@ -72,8 +74,10 @@ class ImageSearch(PolicyTool):
         ValueError: an unknown key, or no captions there.
     """
 
+    prompt = ToolPrompt(schema=SCHEMA, advice=ADVICE)
+
     def __init__(self, config: dict[str, Any], tool_schema: OpenAIFunctionToolSchema | None = None) -> None:
-        super().__init__(config, tool_schema, SCHEMA)
+        super().__init__(config, tool_schema)
         settings = ImageSearchConfig.parse(config)
         self.folder = Path(settings.documents).resolve()
         self._threads = ThreadPoolExecutor(MAX_CONCURRENCY, thread_name_prefix=NAME)

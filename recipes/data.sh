@@ -16,13 +16,12 @@ TEACHER_URL=${TEACHER_URL:-} # of a server that runs Qwen3-VL-32B-Thinking alrea
 sources=(virl39k fvqa pyvision mmfinereason)
 
 # ------------------------------ derived ------------------------------
-teacher=(--model Qwen/Qwen3-VL-32B-Thinking --tp 2) hub=() offered=(--tool python --tool image_zoom_in) rl_set=() sft_set=()
-if [[ $TOOLS != *no_search* ]]; then offered+=(--tool tavily-search); fi
+teacher=(--model Qwen/Qwen3-VL-32B-Thinking --tp 2) hub=() rl_set=() sft_set=()
 # 64 tokens are left for what SFT counts more than the server did (docs/design/agent_runner.md, point 4)
 attempts=(--max-turns 3 --response-tokens 8192 --gpus "$GPUS" --max-failed 0.01) sft_set=(--max-tokens $((16384 - 64)))
 if [ "$MODEL" = tiny ]; then
   bash recipes/tiny_sources.sh "$DATA" "$WORLD"
-  teacher=(--model "$DATA/teacher/sft/checkpoint") offered=(--tool image_zoom_in) rl_set=(--hard -1 --val 16)
+  teacher=(--model "$DATA/teacher/sft/checkpoint") rl_set=(--hard -1 --val 16)
   hub=(python -m examples.tiny_world.mirror "$DATA/hub" --) sft_set=(--max-tokens $((512 - 64)) --val 16)
   attempts=(--max-turns 3 --response-tokens 128 --gpus 0 --window 1024 --tool-response-chars 256 --max-failed 0.01)
   attempts+=(--temperature 1.0 --top-p 1.0 --top-k 0 --presence-penalty 0)
@@ -46,12 +45,12 @@ case ${1:-} in
     run dedup verl-axpo data dedup --work "$DATA"
     try teacher "${teacher[@]}"
     run sft_set verl-axpo data sft --work "$DATA" --rollouts "$DATA/rollouts/teacher.jsonl" --teacher teacher \
-      "${offered[@]}" --tool-share 0.25 "${sft_set[@]}"
+      --tools "$TOOLS" --tool-share 0.25 "${sft_set[@]}"
     ;;
   rl)
     try "sft_$MODEL" --model "${SFT_MODEL:-$OUT/sft/checkpoint}" --serve
     run rl_set verl-axpo data filter --work "$DATA" --rollouts "$DATA/rollouts/teacher.jsonl" \
-      --rollouts "$DATA/rollouts/sft_$MODEL.jsonl" --teacher teacher --student "sft_$MODEL" "${offered[@]}" \
+      --rollouts "$DATA/rollouts/sft_$MODEL.jsonl" --teacher teacher --student "sft_$MODEL" --tools "$TOOLS" \
       --undecided drop --max-undecided 0.1 "${rl_set[@]}" --out "$DATA/rl_$MODEL"
     ;;
   *) echo "[recipe] bash recipes/data.sh sft, or bash recipes/data.sh rl" >&2 && exit 2 ;;

@@ -3,125 +3,78 @@
 SFT rows, RL prompts and evaluation all take them from here, so that a model is never asked in other words than it was
 taught in (paper, section 2).
 
-    tool names -> system_prompt()  -> system turn
-               -> tool_schemas()   -> `tools=` of the chat template
-    problem    -> prompt_messages() -> the messages of one question
-    teacher    -> tool_call(), answer() -> what an assistant turn ends in
+    [ToolPrompt] -> system_prompt()  -> system turn
+                 -> tool_schemas()   -> `tools=` of the chat template
+    problem      -> prompt_messages() -> the messages of one question
+    teacher      -> tool_call(), answer() -> what an assistant turn ends in
+
+What a tool's `ToolPrompt` is, says `verl_axpo.tools.described`.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
-VERSION = 2  # raise when results change
+VERSION = 3  # raise when results change
+IMAGE = "<image>"  # in a question: its next image
 
 Message = dict[str, Any]
 Schema = dict[str, Any]
 
-# When to prefer a tool, one line each; the schema says how to call it.
-_ADVICE: dict[str, str] = {
-    "python": "python: when a result has to be computed, counted, measured or drawn rather than estimated.",
-    "image_zoom_in": "image_zoom_in: when a detail is too small to read at the size you see the image in.",
-    "tavily-search": "tavily-search: when the answer is a fact that you are not sure of.",
-}
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolPrompt:
+    """What the policy is told of a tool.
 
-def _schema(name: str, description: str, parameters: Mapping[str, tuple[str, str]], required: Sequence[str]) -> Schema:
-    """An OpenAI function schema; parameters are (type, description) by name.
+    Attributes:
+        schema: in OpenAI's function format, with the keys in the order in which the rollout renders them.
+        advice: when to prefer the tool, a line of the system prompt; None: its schema alone speaks of it.
 
-    The key order is the one pydantic dumps (verl.tools.schemas), which is the order the rollout renders.
+    Example: `ToolPrompt(schema={"type": "function", "function": {"name": "coin", ...}}, advice="coin: to draw lots.")`
     """
-    properties = {key: {"type": kind, "description": text} for key, (kind, text) in parameters.items()}
-    schema = {"type": "object", "properties": properties, "required": list(required)}
-    return {"type": "function", "function": {"name": name, "description": description, "parameters": schema}}
+
+    schema: Schema
+    advice: str | None = None
+
+    @property
+    def name(self) -> str:
+        """As the policy calls it."""
+        return str(self.schema["function"]["name"])
 
 
-_SCHEMAS: dict[str, Schema] = {
-    "python": _schema(
-        "python",
-        "Run Python code like a notebook cell: variables stay for later calls; printed text, the last expression's "
-        "value and shown figures come back. numpy, scipy, sympy, matplotlib and PIL are installed; the conversation's "
-        "images are in `_pil_images` (PIL) and `_images` (paths). No network, no processes.",
-        {
-            "code": ("string", "The code to run."),
-            "timeout": ("number", "Seconds the code may take (default 12)."),
-        },
-        ["code"],
-    ),
-    "image_zoom_in": _schema(
-        "image_zoom_in",
-        "Crop a box out of an image and return it magnified.",
-        {
-            "bbox_2d": ("array", "The box as [x1, y1, x2, y2], in thousandths of width and height."),
-            "label": ("string", "What the box shows."),
-            "img_idx": ("integer", "Which image of the conversation to crop, counted from 0 (the default)."),
-        },
-        ["bbox_2d", "label"],
-    ),
-    "tavily-search": _schema(
-        "tavily-search",
-        "Search the web and return passages with their sources.",
-        {
-            "query": ("string", "What to search for, in a few words."),
-            "max_results": ("integer", "How many results to return, 1 to 20 (5 is the default)."),
-        },
-        ["query"],
-    ),
-}
-
-_SYSTEM = """You answer questions about images. You may use tools, any number of times, or none.
+_SYSTEM = """You answer questions{about}. You may use tools, any number of times, or none.
 {advice}Think and plan before each call. Give the final answer as <answer>\\boxed{{...}}</answer>."""
 
 # Evaluation without tools must not speak of any
-_SYSTEM_WITHOUT_TOOLS = """You answer questions about images.
-Give the final answer as <answer>\\boxed{...}</answer>."""
+_SYSTEM_WITHOUT_TOOLS = """You answer questions{about}.
+Give the final answer as <answer>\\boxed{{...}}</answer>."""
 
 
-def _known(tools: Sequence[str]) -> Sequence[str]:
-    unknown = sorted(set(tools) - set(_SCHEMAS))
-    if unknown:
-        raise ValueError(f"unknown tools {unknown}; choose from {sorted(_SCHEMAS)}")
-    return tools
-
-
-def system_prompt(tools: Sequence[str], *, strict: bool = True) -> str:
-    """The system turn: names each tool, when to prefer it, and the answer format; without tools only the last.
+def system_prompt(tools: Sequence[ToolPrompt], *, images: bool = True) -> str:
+    """The system turn: when to prefer each tool, and the answer format; without tools only the format.
 
     Args:
-        strict: refuse the name of a tool that is not ours; else only its schema speaks of it.
-
-    Raises:
-        ValueError: a tool without a schema here, if `strict`.
+        tools: of the run, in the order of its tool config.
+        images: whether the question has any; a question of text alone is not told of images.
     """
+    about = " about images" if images else ""
     if not tools:
-        return _SYSTEM_WITHOUT_TOOLS
-    advice = [_ADVICE[name] for name in (_known(tools) if strict else tools) if name in _ADVICE]
-    return _SYSTEM.format(advice="".join(f"{line}\n" for line in advice))
+        return _SYSTEM_WITHOUT_TOOLS.format(about=about)
+    advice = "".join(f"{tool.advice}\n" for tool in tools if tool.advice)
+    return _SYSTEM.format(about=about, advice=advice)
 
 
-def tool_schema(name: str) -> Schema:
-    """The OpenAI function schema of one tool, as `OpenAIFunctionToolSchema.model_dump` orders it."""
-    return deepcopy(_SCHEMAS[_known([name])[0]])
+def tool_schemas(tools: Sequence[ToolPrompt]) -> list[Schema]:
+    """The schemas of several tools, in the order given, as `tools=` of the chat template."""
+    return [deepcopy(tool.schema) for tool in tools]
 
 
-def zoom_schema(coord_mode: str) -> Schema:
-    """The schema of `image_zoom_in` for a model family: what its boxes are counted in is what it is told."""
-    schema = tool_schema("image_zoom_in")
-    if coord_mode == "pixel":
-        box = schema["function"]["parameters"]["properties"]["bbox_2d"]
-        box["description"] = "The box as [x1, y1, x2, y2], in pixels of the image as you see it."
-    return schema
-
-
-def tool_schemas(tools: Sequence[str]) -> list[Schema]:
-    """The schemas of several tools, in the order given."""
-    return [tool_schema(name) for name in tools]
-
-
-def prompt_messages(question: str, tools: Sequence[str], *, strict: bool = True) -> list[Message]:
+def prompt_messages(question: str, tools: Sequence[ToolPrompt]) -> list[Message]:
     """System and user turn of one question; `<image>` in `question` stands for the next image of the row."""
-    return [{"role": "system", "content": system_prompt(tools, strict=strict)}, {"role": "user", "content": question}]
+    system = system_prompt(tools, images=IMAGE in question)
+    return [{"role": "system", "content": system}, {"role": "user", "content": question}]
 
 
 def tool_call(name: str, arguments: Mapping[str, Any]) -> str:

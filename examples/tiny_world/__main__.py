@@ -24,6 +24,7 @@ from examples.tiny_world.preview import preview
 from examples.tiny_world.tools import write_tools
 from verl_axpo import prompts
 from verl_axpo.data import parquet
+from verl_axpo.tools.paper_tools import paper_tools
 
 TOKENIZER_TEXTS = 1024  # demonstrations that the tokenizer is trained on; more find no new phrase
 
@@ -37,10 +38,9 @@ def conversations(seed: int, count: int = TOKENIZER_TEXTS, names: Sequence[str] 
     template = environment.from_string(tokenizer.CHAT_TEMPLATE.read_text(encoding="utf-8"))
     texts = []
     for example in world.examples("sft_train", count, seed, names):
-        messages = [*prompts.prompt_messages(example.problem.question, example.tools), *example.demonstration().turns]
-        texts.append(
-            template.render(messages=messages, tools=prompts.tool_schemas(example.tools)).replace("<image>", "")
-        )
+        tools = paper_tools(example.tools)
+        messages = [*prompts.prompt_messages(example.problem.question, tools), *example.demonstration().turns]
+        texts.append(template.render(messages=messages, tools=prompts.tool_schemas(tools)).replace("<image>", ""))
     return texts
 
 

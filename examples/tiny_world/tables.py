@@ -13,6 +13,7 @@ from PIL import Image
 from examples.tiny_world.world import Example
 from verl_axpo import prompts
 from verl_axpo.data.parquet import Row
+from verl_axpo.tools.paper_tools import paper_tools
 
 
 def png(image: Image.Image) -> dict[str, bytes]:
@@ -27,7 +28,7 @@ def rl_row(example: Example) -> Row:
     problem = example.problem
     return {
         "data_source": f"tiny/{example.family.NAME}",
-        "prompt": prompts.prompt_messages(problem.question, example.tools),
+        "prompt": prompts.prompt_messages(problem.question, paper_tools(example.tools)),
         "images": [png(image) for image in problem.images],
         "ability": example.family.NAME,
         "reward_model": {"style": "rule", "ground_truth": problem.answer},
@@ -45,7 +46,7 @@ def sft_row(example: Example) -> Row:
     rollout's prompts are unlike any trained on."""
     problem, shown = example.problem, example.demonstration()
     return {
-        "messages": [*prompts.prompt_messages(problem.question, example.tools), *shown.turns],
-        "tools": json.dumps(prompts.tool_schemas(example.tools)),
+        "messages": [*prompts.prompt_messages(problem.question, paper_tools(example.tools)), *shown.turns],
+        "tools": json.dumps(prompts.tool_schemas(paper_tools(example.tools))),
         "images": [png(image) for image in (*problem.images, *shown.images)],
     }

@@ -26,10 +26,12 @@ from examples.tiny_world.__main__ import make_tokenizer
 from tests.unit.agent.scripted import MODEL, ZOOM_TOOLS, ScriptedServer
 from verl_axpo import integration, prompts
 from verl_axpo.agent.client import ChatClient
-from verl_axpo.agent.loop import Agent, Toolbox, load_tools, schema_of
+from verl_axpo.agent.loop import Agent, Toolbox
 from verl_axpo.eval.types import Limits, Trajectory
 from verl_axpo.integration.agent_loop import PARSER_NAME, AxpoToolAgentLoop
 from verl_axpo.integration.trajectory import Trajectory as Trained
+from verl_axpo.tools.described import load_tools, prompt_of
+from verl_axpo.tools.paper_tools import IMAGE_ZOOM_IN
 
 AXPO_TRAINER = Path(integration.__file__).parent / "config/axpo_trainer.yaml"
 LIMITS = Limits(max_turns=3, response_tokens=400)
@@ -100,7 +102,7 @@ async def by_training(
         hf_model_type="qwen3_vl",
         tools=ToolListWrap(load_tools(ZOOM_TOOLS)),
     )
-    system, user = prompts.prompt_messages(question, ["image_zoom_in"])
+    system, user = prompts.prompt_messages(question, [IMAGE_ZOOM_IN])
     content = [{"type": "image", "image": image}, {"type": "text", "text": user["content"].removeprefix("<image>")}]
     output = await loop.run({}, raw_prompt=[system, {**user, "content": content}])
     return replay.prompts, output
@@ -181,4 +183,4 @@ def test_our_limits_default_to_verls_and_to_our_training_config() -> None:
 
 def test_the_servers_tools_are_those_of_training() -> None:
     (tool,) = load_tools(ZOOM_TOOLS)
-    assert schema_of(tool) == prompts.tool_schema("image_zoom_in")
+    assert prompt_of(tool) == IMAGE_ZOOM_IN

@@ -23,6 +23,7 @@ from verl_axpo.eval.manifest import read_manifest
 from verl_axpo.eval.store import Store
 from verl_axpo.eval.types import Sampling
 from verl_axpo.tools.configs import settings_of
+from verl_axpo.tools.paper_tools import IMAGE_ZOOM_IN, PYTHON, TAVILY_SEARCH
 
 RUN_TIMEOUT_S = 600.0
 QUESTIONS, ROLLOUTS = 6, 4
@@ -58,7 +59,7 @@ def run_eval(url: str, out: Path, *options: str) -> "subprocess.CompletedProcess
 def test_the_prompt_that_vllm_renders_is_the_one_of_training(server: str, fast_run: FastRun) -> None:
     """Token for token: system turn, schemas, image tokens, question, generation prompt."""
     question = benchmark.load("perception", fast_run.world, limit=1)[0]
-    conversation = TextConversation(question.prompt, question.images, prompts.tool_schemas(["image_zoom_in"]))
+    conversation = TextConversation(question.prompt, question.images, [IMAGE_ZOOM_IN])
 
     async def ask() -> list[int]:
         client = ChatClient(server, "tiny", retries=0)
@@ -72,10 +73,10 @@ def test_the_prompt_that_vllm_renders_is_the_one_of_training(server: str, fast_r
             await client.close()
 
     tokenizer = AutoTokenizer.from_pretrained(fast_run.model)
-    system, user = prompts.prompt_messages(question.prompt, ["image_zoom_in"])
+    system, user = prompts.prompt_messages(question.prompt, [IMAGE_ZOOM_IN])
     text_part = {"type": "text", "text": user["content"].removeprefix("<image>")}
     messages = [system, {**user, "content": [{"type": "image"}, text_part]}]
-    schemas = prompts.tool_schemas(["image_zoom_in"])
+    schemas = [IMAGE_ZOOM_IN.schema]
     text = tokenizer.apply_chat_template(messages, tools=schemas, add_generation_prompt=True, tokenize=False)
     picture = Image.open(io.BytesIO(question.images[0])).convert("RGB")
     expected = AutoProcessor.from_pretrained(fast_run.model)(text=[text], images=[picture], return_tensors="pt")
@@ -125,7 +126,7 @@ def test_all_nine_benchmarks_run_end_to_end_on_their_fixtures(server: str, fast_
     manifest = read_manifest(out)
     assert set(manifest.settings["tools"]) == set(settings_of("paper"))
     assert manifest.prompt is not None
-    assert manifest.prompt["system"] == prompts.system_prompt(["image_zoom_in", "python", "tavily-search"])
+    assert manifest.prompt["system"] == prompts.system_prompt([IMAGE_ZOOM_IN, PYTHON, TAVILY_SEARCH])
     report = json.loads((out / "report.json").read_text())
     assert len(report["benchmarks"]) == 9
     counts = [row["rollouts"] for row in report["benchmarks"].values()]

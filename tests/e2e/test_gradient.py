@@ -19,8 +19,9 @@ from examples.tiny_world.families import families, tools_of
 from tests.e2e.conftest import SGD, TINY_SIZES, FastRun, MainPpo, trained_weights
 from verl_axpo import prompts
 from verl_axpo.audit import audit
+from verl_axpo.tools.paper_tools import paper_tools
 
-TOOLS = tools_of(families())
+TOOLS = paper_tools(tools_of(families()))
 PLAIN_GRPO = [
     *TINY_SIZES,
     "algorithm.adv_estimator=axpo",  # the one switch

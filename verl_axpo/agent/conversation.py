@@ -23,7 +23,6 @@ from verl_axpo.images import ImageRefused, plain_file, png, size_of
 from verl_axpo.tools.parser import TAGS, ParsedCall, ToolCallParser, opened_think
 
 Dialect = Literal["text", "server"]
-Schema = dict[str, Any]
 Answered = tuple[str, Sequence[Image.Image]]  # what a call returned: text, pictures
 
 THINK = "<think>\n"  # what a thinking model's generation prompt ends with
@@ -39,7 +38,7 @@ class TextConversation:
     Args:
         question: the user turn; `<image>` stands for the next of `images`.
         images: encoded files.
-        schemas: of the tools.
+        tools: what the policy is told of them.
         template: kwargs of the server's chat template; {} sends none.
 
     Raises:
@@ -51,12 +50,11 @@ class TextConversation:
         self,
         question: str,
         images: Sequence[bytes],
-        schemas: Sequence[Schema],
+        tools: Sequence[prompts.ToolPrompt],
         template: Mapping[str, Any] | None = None,
     ) -> None:
-        names = [schema["function"]["name"] for schema in schemas]
-        system, user = prompts.prompt_messages(question, names, strict=False)
-        self.schemas, self.template = list(schemas), dict(template or {})
+        system, user = prompts.prompt_messages(question, tools)
+        self.schemas, self.template = prompts.tool_schemas(tools), dict(template or {})
         self.messages: list[Message] = [system, {**user, "content": _parts(user["content"], images)}]
         # An upper bound of the tokens that have come since the last request
         texts = (json.dumps(self.schemas), system["content"], user["content"])

@@ -9,13 +9,10 @@ own `ToolAgentLoop._call_tool`, so that an unknown or failing tool is answered i
 """
 
 import asyncio
-import contextlib
-import io
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -23,7 +20,6 @@ from PIL import Image
 from verl.experimental.agent_loop.tool_agent_loop import AgentData, ToolAgentLoop
 from verl.tools.base_tool import BaseTool
 from verl.tools.schemas import ToolResponse
-from verl.tools.tool_registry import initialize_tools_from_config
 
 from verl_axpo.agent.client import ChatClient, Completion
 from verl_axpo.agent.conversation import CONVERSATIONS, Answered, Dialect, TextConversation
@@ -33,7 +29,7 @@ from verl_axpo.eval.types import Limits, Response, Sampling, Trajectory, Turn, u
 from verl_axpo.images import ImageRefused, open_image
 from verl_axpo.integration.agent_loop import BadCall, call_record, disarmed, function_call
 from verl_axpo.integration.trajectory_tool import TrajectoryTool
-from verl_axpo.tools.configs import config_path
+from verl_axpo.tools.described import prompt_of
 from verl_axpo.tools.parser import ParsedCall
 from verl_axpo.trace.records import ToolCall
 
@@ -48,7 +44,7 @@ class Agent:
     Attributes:
         client: of the model's server.
         keep: stores a tool's picture and returns its path, for the record of the trajectory.
-        tools: verl tools, as `load_tools` gives them.
+        tools: verl tools, as `tools.described.load_tools` gives them.
         dialect: "text" parses the server's raw text by training's rules, "server" leaves calls to the server.
         context: tokens of the server's longest context, where it is known.
         chat_template_kwargs: for the server's chat template, as verl's `data.apply_chat_template_kwargs`.
@@ -102,10 +98,10 @@ class _Run:
         self._seen: list[int] | None = None  # the tokens that the next prompt has to begin with
 
     async def to_the_end(self, question: str, images: Sequence[bytes]) -> None:
-        agent, schemas = self.agent, [schema_of(tool) for tool in self.agent.tools]
+        agent, tools = self.agent, [prompt_of(tool) for tool in self.agent.tools]
         # In a thread, for a large picture takes a while to encode
         begin = CONVERSATIONS[agent.dialect]
-        conversation = await asyncio.to_thread(begin, question, images, schemas, agent.chat_template_kwargs)
+        conversation = await asyncio.to_thread(begin, question, images, tools, agent.chat_template_kwargs)
         toolbox = Toolbox(agent.tools, images, self.limits)
         try:
             while await self._turn(conversation, toolbox):
@@ -239,20 +235,3 @@ def decode(data: bytes) -> Image.Image:
         return open_image(data)
     except ImageRefused as error:
         raise InfraFailure(f"an image of the question cannot be read: {error}") from error
-
-
-def load_tools(config: str | Path) -> list[BaseTool]:
-    """The tools of a config, see `config_path`.
-
-    Raises:
-        ValueError: no such config.
-    """
-    with contextlib.redirect_stdout(io.StringIO()):  # verl prints the schema of every tool that it makes
-        tools: list[BaseTool] = initialize_tools_from_config(str(config_path(config)))
-    return tools
-
-
-def schema_of(tool: BaseTool) -> dict[str, Any]:
-    """A tool's schema as verl's loop hands it to the chat template."""
-    schema: dict[str, Any] = tool.tool_schema.model_dump(exclude_unset=True, exclude_none=True)
-    return schema

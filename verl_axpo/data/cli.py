@@ -25,7 +25,7 @@ Root = Annotated[
 ]
 MaxBad = Annotated[float, typer.Option(help="Share of bad rows that is skipped.")]
 SourceName = Annotated[str, typer.Argument(help="One of `verl-axpo data sources`.", metavar="SOURCE")]
-Tools = Annotated[list[str], typer.Option("--tool", help="A tool of the prompt; repeat.")]
+Tools = Annotated[str, typer.Option(help="The run's tool config, or one of ours by name.")]
 Rollouts = Annotated[list[Path], typer.Option("--rollouts", help="A file of rollouts; repeat.", metavar="FILE")]
 Embed = Annotated[bool, typer.Option(help="Images inside the parquet, instead of paths into the image store.")]
 
@@ -224,7 +224,7 @@ def collect(
 @app.command()
 def sft(
     rollouts: Rollouts,
-    tool: Tools,
+    tools: Tools,
     teacher: Annotated[str, typer.Option(help="The teacher's name in the rollouts.")],
     work: Work = DEFAULT_WORK,
     tool_share: Annotated[str, typer.Option(help="Share of trajectories with a tool call, or none.")] = "0.25",
@@ -240,18 +240,19 @@ def sft(
     from verl_axpo.data.pipeline import make_sft
     from verl_axpo.data.select_sft import SftConfig
     from verl_axpo.data.workspace import Workspace
+    from verl_axpo.tools.described import described
 
     share = None if tool_share == "none" else float(tool_share)
     config = SftConfig(tool_share=share, per_problem=per_problem, val=val, seed=seed, max_tokens=max_tokens)
     with console.status("choosing trajectories"):
-        numbers, skipped = make_sft(Workspace(work), rollouts, teacher, tool, config, embed)
+        numbers, skipped = make_sft(Workspace(work), rollouts, teacher, described(tools), config, embed)
     show(numbers, skipped)
 
 
 @app.command("filter")
 def filter_(
     rollouts: Rollouts,
-    tool: Tools,
+    tools: Tools,
     teacher: Annotated[str, typer.Option(help="The teacher's name in the rollouts.")],
     student: Annotated[str, typer.Option(help="The SFT model's name in the rollouts.")],
     work: Work = DEFAULT_WORK,
@@ -271,6 +272,7 @@ def filter_(
     from verl_axpo.data.pipeline import make_rl
     from verl_axpo.data.select_rl import RlConfig
     from verl_axpo.data.workspace import Workspace
+    from verl_axpo.tools.described import described
 
     config = RlConfig(
         attempts=attempts,
@@ -281,7 +283,8 @@ def filter_(
         seed=seed,
     )
     with console.status("filtering"):
-        numbers, skipped = make_rl(Workspace(work, rl_out=out), rollouts, teacher, student, tool, config, embed)
+        told = described(tools)
+        numbers, skipped = make_rl(Workspace(work, rl_out=out), rollouts, teacher, student, told, config, embed)
     show(numbers, skipped)
 
 

@@ -32,6 +32,7 @@ from verl_axpo.data.workspace import Workspace
 from verl_axpo.eval import benchmarks
 from verl_axpo.eval.registry import load, pairs
 from verl_axpo.files import sha256_of, write_lines
+from verl_axpo.prompts import ToolPrompt
 
 RULES = ("data", "images", "rewards")  # what a problem rests on: hashes of pictures, types of answers
 ROW_RULES = (*RULES, "prompts")
@@ -191,7 +192,12 @@ def _reason(drop: Drop) -> tuple[str, str, str, str]:
 
 
 def make_sft(
-    work: Workspace, rollouts: Sequence[Path], teacher: str, tools: Sequence[str], config: SftConfig, embed: bool
+    work: Workspace,
+    rollouts: Sequence[Path],
+    teacher: str,
+    tools: Sequence[ToolPrompt],
+    config: SftConfig,
+    embed: bool,
 ) -> tuple[Numbers, bool]:
     """Choose the teacher's trajectories and write them in verl's SFT schema, with their data card."""
     problems_path = work.dedup / "problems.jsonl"
@@ -226,7 +232,7 @@ def make_rl(
     rollouts: Sequence[Path],
     teacher: str,
     student: str,
-    tools: Sequence[str],
+    tools: Sequence[ToolPrompt],
     config: RlConfig,
     embed: bool,
 ) -> tuple[Numbers, bool]:
@@ -262,14 +268,15 @@ def make_rl(
 
 
 def _rl_rows(
-    problems: Sequence[Problem], split: str, tools: Sequence[str], store: ImageStore, embed: bool
+    problems: Sequence[Problem], split: str, tools: Sequence[ToolPrompt], store: ImageStore, embed: bool
 ) -> Iterator[Row]:
     for index, problem in enumerate(problems):
         yield rl_row(problem, index, split, tools, store, embed)
 
 
-def _row_settings(work: Workspace, tools: Sequence[str], embed: bool) -> Numbers:
+def _row_settings(work: Workspace, tools: Sequence[ToolPrompt], embed: bool) -> Numbers:
     """What else is in the rows: the words of `verl_axpo.prompts`, and the images or where they lie."""
-    words = [prompts.system_prompt(tools), prompts.tool_schemas(tools)]
+    systems = [prompts.system_prompt(tools, images=images) for images in (True, False)]
+    words = [*systems, prompts.tool_schemas(tools)]
     images = "embedded" if embed else str(work.store().folder.resolve())
-    return {"tools": list(tools), "prompt_sha256": card.hash_of(words), "images": images}
+    return {"tools": [tool.name for tool in tools], "prompt_sha256": card.hash_of(words), "images": images}

@@ -17,6 +17,7 @@ from verl_axpo.data.images import ImageStore
 from verl_axpo.data.parquet import Row
 from verl_axpo.data.problem import PLACEHOLDER, Problem
 from verl_axpo.data.rollouts import Rollout, name_of
+from verl_axpo.prompts import ToolPrompt
 
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 _EMBEDDED = pa.list_(pa.struct([("bytes", pa.binary())]))
@@ -72,7 +73,9 @@ def ingest_of(problem: Problem) -> str:
     return f"ingest {problem.source}"
 
 
-def rl_row(problem: Problem, index: int, split: str, tools: Sequence[str], store: ImageStore, embed: bool) -> Row:
+def rl_row(
+    problem: Problem, index: int, split: str, tools: Sequence[ToolPrompt], store: ImageStore, embed: bool
+) -> Row:
     """One question for GRPO or AXPO; the reward finds `answer_type`, `aliases` and `options` in `extra_info`."""
     return {
         "data_source": problem.source,
@@ -93,7 +96,7 @@ def rl_row(problem: Problem, index: int, split: str, tools: Sequence[str], store
     }
 
 
-def sft_row(problem: Problem, rollout: Rollout, tools: Sequence[str], store: ImageStore, embed: bool) -> Row:
+def sft_row(problem: Problem, rollout: Rollout, tools: Sequence[ToolPrompt], store: ImageStore, embed: bool) -> Row:
     """One demonstration: prompt, then the teacher's turns and the tools' answers as they were.
 
     Raises:

@@ -236,15 +236,16 @@ def export(
 
     The file goes into data.val_files of a training.
     """
-    from verl_axpo.eval.export import tool_names, write
+    from verl_axpo.eval.export import write
     from verl_axpo.eval.registry import load, pairs, registry_named
+    from verl_axpo.tools.described import described
 
     benchmarks = registry_named(registry)
     names = benchmark or list(benchmarks.names())
     copies, commits = pairs(source or (), names, "source"), pairs(revision or (), names, "revision")
     with console.status("reading questions"):
         questions = (load(benchmarks, name, copies.get(name), commits.get(name), limit).questions for name in names)
-        written = write(out, questions, tool_names(tools), benchmarks, embed=embed)
+        written = write(out, questions, described(tools), benchmarks, embed=embed)
     console.print(f"wrote {written} questions to {out}; their reward is pkg://verl_axpo.eval.reward", soft_wrap=True)
     if registry != REGISTRY:
         console.print(f"  with +reward.custom_reward_function.reward_kwargs.registry={registry}", soft_wrap=True)

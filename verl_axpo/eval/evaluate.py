@@ -158,10 +158,10 @@ def _counts(holds: Callable[[Question], bool], questions: Questions) -> dict[str
 
 
 def _tools(out: Path, config: str | None) -> list[Any]:
-    from verl_axpo.agent.loop import load_tools, schema_of
+    from verl_axpo.tools.described import load_tools, prompt_of
 
     loaded = load_tools(config) if config is not None else []
-    pin_prompt(out, [schema_of(tool) for tool in loaded])
+    pin_prompt(out, [prompt_of(tool) for tool in loaded])
     return loaded
 
 

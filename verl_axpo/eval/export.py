@@ -6,24 +6,20 @@
 The columns are those of our RL data (`verl_axpo.data.rows`), so that both can stand in one list of validation files.
 """
 
-import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
-import yaml
 
 from verl_axpo import prompts
 from verl_axpo.data import parquet
 from verl_axpo.data.images import ImageStore
 from verl_axpo.data.rows import rl_schema
 from verl_axpo.eval import benchmarks
-from verl_axpo.eval.prompts import IMAGE
 from verl_axpo.eval.registry import Registry
 from verl_axpo.eval.types import Question
 from verl_axpo.images import plain_file
-from verl_axpo.tools.configs import config_path, settings_of
 
 PREFIX = "benchmark/"  # of a row's data_source; the benchmark's name follows
 
@@ -31,7 +27,7 @@ PREFIX = "benchmark/"  # of a row's data_source; the benchmark's name follows
 def write(
     path: Path,
     questions: Iterable[Sequence[Question]],
-    tools: Sequence[str],
+    tools: Sequence[prompts.ToolPrompt],
     registry: Registry = benchmarks,
     *,
     embed: bool = False,
@@ -41,7 +37,7 @@ def write(
     Args:
         path: ends in `.parquet`, or verl would not read it.
         questions: of each benchmark; an iterator keeps the images of one benchmark in memory at a time.
-        tools: names of the tools, in the order of the run's tool config.
+        tools: in the order of the run's tool config.
         registry: describes the benchmarks.
         embed: images inside the file, instead of paths into a folder that is named after it.
 
@@ -62,7 +58,11 @@ def write(
 
 
 def row(
-    question: Question, index: int, tools: Sequence[str], store: ImageStore | None, registry: Registry = benchmarks
+    question: Question,
+    index: int,
+    tools: Sequence[prompts.ToolPrompt],
+    store: ImageStore | None,
+    registry: Registry = benchmarks,
 ) -> parquet.Row:
     """One question: the system turn of these tools, the user turn that `verl-axpo eval run` sends.
 
@@ -72,16 +72,16 @@ def row(
     Raises:
         ValueError: a benchmark without a scorer, a number of images that is not the prompt's.
     """
-    wanted = question.prompt.count(IMAGE)
+    wanted = question.prompt.count(prompts.IMAGE)
     if wanted != len(question.images):
         raise ValueError(
-            f"question {question.uid} of {question.benchmark}: got {len(question.images)} images for {wanted} {IMAGE} "
-            "in its prompt, expected as many; correct its benchmark's module"
+            f"question {question.uid} of {question.benchmark}: got {len(question.images)} images for {wanted} "
+            f"{prompts.IMAGE} in its prompt, expected as many; correct its benchmark's module"
         )
     rest = {"prompt": question.prompt, "options": question.options, "metadata": question.metadata}
     return {
         "data_source": PREFIX + question.benchmark,
-        "prompt": prompts.prompt_messages(question.prompt, tools, strict=False),
+        "prompt": prompts.prompt_messages(question.prompt, tools),
         "images": [_cell(image, store) for image in question.images],
         "ability": registry.get(question.benchmark).group,
         "reward_model": {"style": "rule", "ground_truth": question.ground_truth},
@@ -89,7 +89,7 @@ def row(
             "index": index,
             "split": "test",
             "id": question.uid,
-            "question": question.prompt.replace(IMAGE, "").strip(),
+            "question": question.prompt.replace(prompts.IMAGE, "").strip(),
             "answer_type": question.answer_type,
             "aliases": list(question.metadata.get("aliases", ())),
             "metadata": orjson.dumps(rest).decode(),
@@ -125,31 +125,4 @@ def question_of(data_source: str, ground_truth: str, extra_info: Mapping[str, An
         raise ValueError(
             f"{data_source}: got extra_info {sorted(extra_info)}, expected that of a row of `verl-axpo eval export` "
             f"({error!r}); export the benchmark again"
-        ) from error
-
-
-def tool_names(config: str | Path) -> list[str]:
-    """The names of a config's tools, in its order. None of ours is started: writing a file needs no search key.
-
-    Raises:
-        ValueError: no such config, or a tool that cannot be made.
-    """
-    settings_of(config)  # a tool config at all?
-    entries = yaml.safe_load(config_path(config).read_text())["tools"]
-    return [_name_of(entry) for entry in entries]
-
-
-def _name_of(entry: Mapping[str, Any]) -> str:
-    """By the config's own schema, as verl reads it, or by the `NAME` of the tool's module; else the tool is made."""
-    if entry.get("tool_schema"):
-        return str(entry["tool_schema"]["function"]["name"])
-    module_name, _, class_name = str(entry["class_name"]).rpartition(".")
-    try:
-        module = importlib.import_module(module_name)
-        name = getattr(module, "NAME", None)
-        return str(name or getattr(module, class_name)(entry.get("config") or {}, None).name)
-    except Exception as error:  # whatever a tool of one's own raises
-        raise ValueError(
-            f"tools: {entry['class_name']} does not say its name: {error!r}; expected a class of an installed "
-            "module or of the current folder, or a tool_schema in the config"
         ) from error

@@ -37,8 +37,8 @@ class Manifest:
         settings: nested values by name.
         benchmarks: name -> number and hash of its questions, the hash of their file, the commit they were read at, and
             its place in the report.
-        prompt: once something was sampled: the system turn, a hash of it with the tools' schemas, and the versions that
-            rollouts rest on.
+        prompt: once something was sampled: the system turn of a question with images, a hash of both system turns with
+            the tools' schemas, and the versions that rollouts rest on.
         tool_data: of each tool that answers from stored data (recorded searches, a local index), the hash of it after
             the last run.
     """
@@ -136,14 +136,15 @@ def judge_comes(folder: Path, settings: Mapping[str, Any]) -> bool:
     return read_manifest(folder).settings.get(JUDGE) is None
 
 
-def pin_prompt(folder: Path, schemas: Sequence[Mapping[str, Any]]) -> None:
+def pin_prompt(folder: Path, tools: Sequence[prompts.ToolPrompt]) -> None:
     """Hold every rollout of the folder to one system prompt and one set of tool schemas, and note their versions.
 
     Raises:
         ValueError: they are not those of the rollouts that are there.
     """
-    system = prompts.system_prompt([schema["function"]["name"] for schema in schemas], strict=False)
-    digest = text_hash(system + orjson.dumps(schemas, option=orjson.OPT_SORT_KEYS).decode())
+    system, text_only = (prompts.system_prompt(tools, images=images) for images in (True, False))
+    schemas = orjson.dumps(prompts.tool_schemas(tools), option=orjson.OPT_SORT_KEYS).decode()
+    digest = text_hash(system + text_only + schemas)
     there = read_manifest(folder)
     if there.prompt is None:
         _write(folder, replace(there, prompt={"system": system, "sha256": digest, "versions": versions.sampling()}))

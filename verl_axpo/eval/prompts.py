@@ -13,8 +13,7 @@ from types import MappingProxyType
 
 from verl_axpo.eval.scorers.choice import is_lettered
 from verl_axpo.eval.types import AnswerType
-
-IMAGE = "<image>"
+from verl_axpo.prompts import IMAGE as IMAGE
 
 INSTRUCTIONS: Mapping[AnswerType, str] = MappingProxyType(
     {

@@ -7,6 +7,7 @@ No tool is imported for it.
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -74,7 +75,18 @@ def config_path(config: str | Path) -> Path:
 
 
 def settings_of(config: str | Path) -> dict[str, dict[str, Any]]:
-    """Class name -> options of each tool.
+    """Class name -> options of each tool; what each is told to be, the manifest's hash of the prompt holds.
+
+    Raises:
+        ValueError: no such config, or a file without `tools`.
+    """
+    entries = entries_of(config)
+    shared = Counter(str(entry["class_name"]) for entry in entries)
+    return {_title(entry, shared): _public(entry.get("config") or {}) for entry in entries}
+
+
+def entries_of(config: str | Path) -> list[dict[str, Any]]:
+    """The entries of a config's `tools:`, as they stand in the file.
 
     Raises:
         ValueError: no such config, or a file without `tools`.
@@ -84,7 +96,13 @@ def settings_of(config: str | Path) -> dict[str, dict[str, Any]]:
     tools = content.get("tools") if isinstance(content, dict) else None
     if not isinstance(tools, list) or not all(isinstance(tool, dict) and "class_name" in tool for tool in tools):
         raise ValueError(f"{path}: expected `tools:`, a list of class_name and config, as in {CONFIG_DIR}/paper.yaml")
-    return {str(tool["class_name"]): _public(tool.get("config") or {}) for tool in tools}
+    return tools
+
+
+def _title(entry: Mapping[str, Any], shared: Mapping[str, int]) -> str:
+    """The class; with the tool's name where several entries share it, as those of an MCP server do."""
+    name = str(entry["class_name"])
+    return name if shared[name] == 1 else f"{name}/{(entry.get('tool_schema') or {}).get('function', {}).get('name')}"
 
 
 def _public(options: Mapping[str, Any]) -> dict[str, Any]:

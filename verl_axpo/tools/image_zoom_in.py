@@ -18,14 +18,15 @@ from PIL import Image
 from pydantic import Field, model_validator
 from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
 
-from verl_axpo import prompts
 from verl_axpo.errors import InfraFailure
 from verl_axpo.images import ImageRefused, Source, open_image
+from verl_axpo.prompts import ToolPrompt
+from verl_axpo.tools import paper_tools
 from verl_axpo.tools.configs import ToolConfig
 from verl_axpo.tools.crop import MAX_PIXELS, MIN_PIXELS, CoordMode, checked_index, parse_arguments, zoom
 from verl_axpo.tools.policy_tool import Answer, PolicyTool
 
-NAME = "image_zoom_in"
+NAME = paper_tools.IMAGE_ZOOM_IN.name
 
 
 class ZoomConfig(ToolConfig):
@@ -61,9 +62,15 @@ class ImageZoomIn(PolicyTool):
 
     def __init__(self, config: dict[str, Any], tool_schema: OpenAIFunctionToolSchema | None = None) -> None:
         settings = ZoomConfig.parse(config)
-        super().__init__(config, tool_schema, prompts.zoom_schema(settings.coord_mode))
+        super().__init__(config, tool_schema)
         self.options = settings.model_dump(include={"coord_mode", "min_pixels", "max_pixels"})
         self._threads = ThreadPoolExecutor(settings.max_concurrency, thread_name_prefix=NAME)
+
+    @classmethod
+    def prompt_of(cls, config: Mapping[str, Any]) -> ToolPrompt:
+        """In the coordinates of the model family."""
+        pixels = ZoomConfig.parse(config).coord_mode == "pixel"
+        return paper_tools.image_zoom_in("pixels of the image as you see it") if pixels else paper_tools.IMAGE_ZOOM_IN
 
     async def call(self, instance_id: str, arguments: Mapping[str, Any], agent_data: Any) -> Answer:
         """The crop; an `InfraFailure` if the original of an image can no longer be read."""

@@ -5,31 +5,37 @@ verl's loop -> execute() -> the tool's own call() -> response
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from verl.tools.base_tool import BaseTool
 from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
 
 from verl_axpo.errors import CallError
+from verl_axpo.prompts import ToolPrompt
 
 Answer = tuple[ToolResponse, str | None]  # for the policy; the error's text if the call failed by the policy's doing
 
 
 class PolicyTool(BaseTool):
-    """A verl tool that implements `call`; what verl wants in addition is here.
+    """A verl tool with a `prompt` and a `call`; what verl wants in addition is here.
 
     Args:
         config: of its YAML entry.
         tool_schema: verl's, where the YAML entry has one.
-        schema: what the policy is told of the tool, in OpenAI's function format.
     """
 
+    prompt: ClassVar[ToolPrompt]  # what the policy is told of the tool
     strict_arguments = True  # under our agent loop the schema is checked before the tool sees a call
 
-    def __init__(
-        self, config: dict[str, Any], tool_schema: OpenAIFunctionToolSchema | None, schema: Mapping[str, Any]
-    ) -> None:
-        super().__init__(config, tool_schema or OpenAIFunctionToolSchema.model_validate(schema))
+    def __init__(self, config: dict[str, Any], tool_schema: OpenAIFunctionToolSchema | None = None) -> None:
+        prompt = self.prompt_of(config)
+        self.advice = prompt.advice
+        super().__init__(config, tool_schema or OpenAIFunctionToolSchema.model_validate(prompt.schema))
+
+    @classmethod
+    def prompt_of(cls, config: Mapping[str, Any]) -> ToolPrompt:
+        """What the policy is told of the tool with this config; nothing is started for it."""
+        return cls.prompt
 
     async def call(self, instance_id: str, arguments: Mapping[str, Any], agent_data: Any) -> Answer:
         """Carry out one call.

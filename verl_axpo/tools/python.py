@@ -12,13 +12,11 @@ from uuid import uuid4
 
 from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
 
-from verl_axpo import prompts
 from verl_axpo.errors import CallError
+from verl_axpo.tools.paper_tools import PYTHON
 from verl_axpo.tools.policy_tool import Answer, PolicyTool
 from verl_axpo.tools.sandbox import SandboxConfig, SandboxPool, Session, choose
 from verl_axpo.tools.text import finite, quoted
-
-NAME = "python"
 
 
 def parse_arguments(arguments: Mapping[str, Any]) -> tuple[str, float | None]:
@@ -52,8 +50,10 @@ class Python(PolicyTool):
         ValueError: a bad configuration.
     """
 
+    prompt = PYTHON
+
     def __init__(self, config: dict[str, Any], tool_schema: OpenAIFunctionToolSchema | None = None) -> None:
-        super().__init__(config, tool_schema, prompts.tool_schema(NAME))
+        super().__init__(config, tool_schema)
         self.settings = SandboxConfig.parse(config)
         self.longest_call_s = self.settings.longest_call_s
         self.backend = choose(self.settings)

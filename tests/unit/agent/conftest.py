@@ -11,8 +11,9 @@ from PIL import Image
 
 from tests.unit.agent.scripted import MODEL, ZOOM_TOOLS, ScriptedServer, Scripts
 from verl_axpo.agent.client import ChatClient
-from verl_axpo.agent.loop import Agent, load_tools
+from verl_axpo.agent.loop import Agent
 from verl_axpo.eval.types import Trajectory
+from verl_axpo.tools.described import load_tools
 
 Ask = Callable[..., Trajectory]
 KEPT: dict[str, Image.Image] = {}

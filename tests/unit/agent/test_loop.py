@@ -13,6 +13,7 @@ from verl_axpo import prompts
 from verl_axpo.core.types import Status
 from verl_axpo.eval.types import Limits, Sampling
 from verl_axpo.images import open_image
+from verl_axpo.tools.paper_tools import IMAGE_ZOOM_IN
 
 ZOOM = '<tool_call>\n{"name": "image_zoom_in", "arguments": {"bbox_2d": [0, 0, 500, 500], "label": "x"}}\n</tool_call>'
 THINKS = "I look closer.\n</think>\n\n"
@@ -39,10 +40,10 @@ def test_a_tool_call_its_crop_and_the_answer(serve: Any) -> None:
 
     request, second = server.requests()
     system, user = request["messages"]
-    assert system["content"] == prompts.system_prompt(["image_zoom_in"])
+    assert system["content"] == prompts.system_prompt([IMAGE_ZOOM_IN])
     assert [part["type"] for part in user["content"]] == ["image_url", "text"]
     assert user["content"][1]["text"] == "script:zoom"
-    assert request["tools"] == prompts.tool_schemas(["image_zoom_in"])
+    assert request["tools"] == prompts.tool_schemas([IMAGE_ZOOM_IN])
     assert request["tool_choice"] == "none"
     sent = second["messages"][2:]
     assert sent[0] == {"role": "assistant", "content": first.text}  # thinking and call as they were written

@@ -27,9 +27,10 @@ from verl_axpo.data.sources import source_of
 from verl_axpo.data.workspace import Workspace
 from verl_axpo.eval.types import Question
 from verl_axpo.eval.versions import scoring
+from verl_axpo.tools.paper_tools import IMAGE_ZOOM_IN
 
 ROWS = 3
-TOOLS = ["image_zoom_in"]
+TOOLS = [IMAGE_ZOOM_IN]
 FREE_BYTES = (0, 700, 3_000)
 Stage = Callable[[Path], object]
 

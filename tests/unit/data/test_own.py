@@ -16,6 +16,7 @@ from verl_axpo.data.cli import app
 from verl_axpo.data.own import problems
 from verl_axpo.data.rows import rl_schema, sft_schema
 from verl_axpo.prompts import prompt_messages
+from verl_axpo.tools.paper_tools import IMAGE_ZOOM_IN
 
 PAGE = Path(__file__).parents[3] / "docs/own_data.md"
 Change = Callable[[dict[str, Any]], None]
@@ -24,7 +25,7 @@ Change = Callable[[dict[str, Any]], None]
 def question(index: int) -> dict[str, Any]:
     return {
         "data_source": "mine",
-        "prompt": prompt_messages("<image>How many?", ["image_zoom_in"]),
+        "prompt": prompt_messages("<image>How many?", [IMAGE_ZOOM_IN]),
         "images": [{"bytes": encoded(picture(str(index)))}],
         "ability": "charts",
         "reward_model": {"style": "rule", "ground_truth": str(index)},

@@ -24,10 +24,11 @@ from verl_axpo.data.images import ImageStore
 from verl_axpo.data.problem import Problem, read_problems
 from verl_axpo.eval import benchmarks
 from verl_axpo.eval.types import Question
+from verl_axpo.tools.paper_tools import IMAGE_ZOOM_IN
 
 SOURCES = ("virl39k", "fvqa", "pyvision", "mmfinereason")
 ROWS = 12
-TOOLS = ["image_zoom_in"]
+TOOLS = [IMAGE_ZOOM_IN]
 MANY = 200  # rows, enough to be interrupted among them
 
 
@@ -132,7 +133,7 @@ def prepared(cli: Cli) -> tuple[Path, Path]:
     return teacher, write(cli.work / "student.jsonl", student_lines(problems))
 
 
-SFT = ("--tool", *TOOLS, "--teacher", "teacher", "--val", 2)
+SFT = ("--tools", "zoom", "--teacher", "teacher", "--val", 2)
 RL = (*SFT[:-2], "--student", "student", "--hard", 3, "--val", 2)
 
 
@@ -325,8 +326,8 @@ def test_users_mistakes_are_told_in_a_line(cli: Cli) -> None:
         SystemExit, match=r"got 136 correct trajectories without a number of tokens"
     ):  # 4 of 34 problems
         cli("sft", "--rollouts", cli.work / "teacher.jsonl", *SFT, "--max-tokens", 100)
-    with pytest.raises(SystemExit, match=r"unknown tools \['hammer'\]; choose from"):
-        cli("sft", "--rollouts", cli.work / "teacher.jsonl", "--tool", "hammer", "--teacher", "teacher")
+    with pytest.raises(SystemExit, match="tools: got 'hammer', expected a YAML file or one of"):
+        cli("sft", "--rollouts", cli.work / "teacher.jsonl", "--tools", "hammer", "--teacher", "teacher")
 
 
 def lost(path: Path) -> None:

@@ -87,7 +87,7 @@ def test_from_problems_over_an_agent_run_to_both_sets(work: Workspace, monkeypat
         "s/short_text": Solved(4, 4),
         "mmfinereason/hard": Solved(0, 4),
     }
-    named = ("--tool", "image_zoom_in", "--teacher", "teacher", "--work", root, "--val", 0)
+    named = ("--tools", "zoom", "--teacher", "teacher", "--work", root, "--val", 0)
     verl_axpo(
         monkeypatch,
         "data",

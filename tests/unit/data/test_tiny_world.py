@@ -38,6 +38,7 @@ from verl_axpo import prompts
 from verl_axpo.data import parquet
 from verl_axpo.rewards.outcome import compute_score
 from verl_axpo.tools.crop import zoom
+from verl_axpo.tools.paper_tools import paper_tools
 
 TOOLS = tools_of(families())
 COUNTS = {"train": 6, "val": 3, "heldout": 3, "sft_train": 8, "sft_val": 2}
@@ -220,10 +221,10 @@ def test_rows_carry_the_picture_and_the_schemas(made: Path) -> None:
     row = pq.read_table(made / "train.parquet").to_pylist()[0]
     problem = problems("train", 1)[0]
     assert Image.open(io.BytesIO(row["images"][0]["bytes"])).tobytes() == problem.images[0].tobytes()
-    assert row["prompt"] == prompts.prompt_messages(problem.question, TOOLS)
+    assert row["prompt"] == prompts.prompt_messages(problem.question, paper_tools(TOOLS))
     assert row["reward_model"] == {"style": "rule", "ground_truth": problem.answer}
     tools = pq.read_table(made / "sft_train.parquet").to_pylist()[0]["tools"]
-    assert tools == json.dumps(prompts.tool_schemas(TOOLS))
+    assert tools == json.dumps(prompts.tool_schemas(paper_tools(TOOLS)))
 
 
 def test_the_preview_enlarges_without_blurring(made: Path) -> None:

@@ -30,18 +30,20 @@ from tests.unit.agent.scripted import MODEL, ZOOM_TOOLS
 from tests.unit.eval.test_cli import Serve, cli
 from verl_axpo import integration, prompts
 from verl_axpo.agent.conversation import TextConversation
-from verl_axpo.agent.loop import load_tools, schema_of
 from verl_axpo.data import parquet
 from verl_axpo.data.rows import rl_schema
 from verl_axpo.errors import InfraFailure
 from verl_axpo.eval import benchmarks
-from verl_axpo.eval.export import question_of, row, tool_names, write
+from verl_axpo.eval.export import question_of, row, write
 from verl_axpo.eval.reward import compute_score
 from verl_axpo.eval.types import Limits, Question, Sampling
+from verl_axpo.prompts import ToolPrompt
 from verl_axpo.rewards import outcome
+from verl_axpo.tools.described import described, load_tools, prompt_of
+from verl_axpo.tools.paper_tools import PAPER_TOOLS
 
 AXPO_TRAINER = Path(integration.__file__).parent / "config/axpo_trainer.yaml"
-TOOLS = ["python", "image_zoom_in", "tavily-search"]
+TOOLS = list(PAPER_TOOLS.values())
 JUDGED = ("math_vr", "visualprobe", "hr_mmsearch", "mmsearch")
 # The right answer to each fixture question, read off examples/benchmark_rows/rows.py
 RIGHT = {
@@ -121,9 +123,8 @@ def test_a_row_leads_back_to_its_question(pairs: list[tuple[Question, dict[str, 
 
 
 def test_verl_asks_in_the_runners_words(pairs: list[tuple[Question, dict[str, Any]]]) -> None:
-    schemas = prompts.tool_schemas(TOOLS)
     for question, found in pairs:
-        runners = TextConversation(question.prompt, question.images, schemas).messages
+        runners = TextConversation(question.prompt, question.images, TOOLS).messages
         assert [one["role"] for one in found["raw_prompt"]] == ["system", "user"]
         assert [parts(one["content"]) for one in found["raw_prompt"]] == [parts(one["content"]) for one in runners]
         assert pictures(found) == list(question.images)
@@ -166,20 +167,20 @@ def test_what_is_no_row_of_a_benchmark_is_refused(questions: dict[str, list[Ques
             question_of("benchmark/vstar", "A", extra_info)
 
 
-def test_tools_are_named_in_the_configs_order_without_being_started(
+def test_tools_are_described_in_the_configs_order_without_being_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TAVILY_API_KEY", raising=False)
-    assert tool_names("paper") == TOOLS
-    assert tool_names(ZOOM_TOOLS) == [schema_of(tool)["function"]["name"] for tool in load_tools(ZOOM_TOOLS)]
-    described, silent = tmp_path / "described.yaml", tmp_path / "silent.yaml"
+    assert described("paper") == TOOLS
+    assert described(ZOOM_TOOLS) == [prompt_of(tool) for tool in load_tools(ZOOM_TOOLS)]
+    speaking, silent = tmp_path / "speaking.yaml", tmp_path / "silent.yaml"
     entry = {"class_name": "my.Tool", "config": {"type": "native"}}
-    schema = {"type": "function", "function": {"name": "python"}}
-    described.write_text(OmegaConf.to_yaml({"tools": [entry | {"tool_schema": schema}]}))
-    assert tool_names(described) == ["python"]
+    schema = {"type": "function", "function": {"name": "python", "description": "Run."}}
+    speaking.write_text(OmegaConf.to_yaml({"tools": [entry | {"tool_schema": schema, "advice": "python: to count."}]}))
+    assert described(speaking) == [ToolPrompt(schema=schema, advice="python: to count.")]
     silent.write_text(OmegaConf.to_yaml({"tools": [entry]}))
-    with pytest.raises(ValueError, match=r"my\.Tool does not say its name"):
-        tool_names(silent)
+    with pytest.raises(ValueError, match=r"my\.Tool does not say its schema"):
+        described(silent)
 
 
 def test_the_command_writes_what_was_asked_for(tmp_path: Path) -> None:

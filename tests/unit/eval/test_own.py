@@ -17,6 +17,8 @@ from tests.unit.eval.test_cli import cli, run
 from verl_axpo.eval.cli import app
 from verl_axpo.eval.reward import compute_score
 from verl_axpo.prompts import system_prompt
+from verl_axpo.tools.described import described, load_tools, prompt_of
+from verl_axpo.tools.paper_tools import IMAGE_ZOOM_IN
 
 Serve = Callable[..., ScriptedServer]
 EXAMPLE = "examples.my_benchmark"
@@ -36,6 +38,7 @@ class Weather(BaseTool):
     async def execute(self, instance_id, parameters, **kwargs):
         return ToolResponse(text=f"It rains in {parameters['place']}."), 0.0, {}
 """
+ADVICE = "weather: when the sky matters."
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"place": "Oslo"}}\n</tool_call>'
 
 
@@ -88,7 +91,7 @@ def weather(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "weather_tool.py").write_text(TOOL)
     monkeypatch.chdir(tmp_path)
     entries = [*yaml.safe_load(Path(ZOOM_TOOLS).read_text())["tools"]]
-    entries.append({"class_name": "weather_tool.Weather", "config": {"type": "native"}})
+    entries.append({"class_name": "weather_tool.Weather", "config": {"type": "native"}, "advice": ADVICE})
     (tmp_path / "tools.yaml").write_text(yaml.safe_dump({"tools": entries}))
     return "tools.yaml"
 
@@ -100,7 +103,11 @@ def test_a_tool_of_ones_own_is_evaluated(serve: Serve, tmp_path: Path, weather: 
     assert status == 0, output
     first, second = server.requests()
     assert [tool["function"]["name"] for tool in first["tools"]] == ["image_zoom_in", "weather"]
-    assert first["messages"][0]["content"] == system_prompt(["image_zoom_in"])  # its schema alone speaks of it
+    told = described(weather)
+    assert [prompt.advice for prompt in told] == [IMAGE_ZOOM_IN.advice, ADVICE]
+    assert first["tools"] == [prompt.schema for prompt in told]
+    assert first["messages"][0]["content"] == system_prompt(told)
+    assert ADVICE in first["messages"][0]["content"]
     assert second["messages"][-1] == {"role": "tool", "content": "It rains in Oslo."}
 
 
@@ -109,12 +116,22 @@ def test_a_tool_of_ones_own_is_exported(tmp_path: Path, weather: str) -> None:
     status, output = cli("export", *options)
     assert status == 0, output
     (row,) = pq.read_table("x.parquet").to_pylist()
-    assert row["prompt"][0]["content"] == system_prompt(["image_zoom_in"])
+    assert row["prompt"][0]["content"] == system_prompt(described(weather))
+
+
+def test_a_class_may_say_its_own_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoken = TOOL.replace("class Weather(BaseTool):", f"class Weather(BaseTool):\n    advice = {ADVICE!r}\n")
+    (tmp_path / "spoken_weather.py").write_text(spoken)
+    monkeypatch.chdir(tmp_path)
+    Path("own.yaml").write_text("tools: [{class_name: spoken_weather.Weather, config: {type: native}}]")
+    (prompt,), (tool,) = described("own.yaml"), load_tools("own.yaml")
+    assert (prompt.name, prompt.advice) == ("weather", ADVICE)
+    assert prompt_of(tool) == prompt
 
 
 def test_a_tool_that_is_not_there_is_named(tmp_path: Path) -> None:
     (tmp_path / "tools.yaml").write_text("tools: [{class_name: nowhere.Tool, config: {type: native}}]")
-    with pytest.raises(ValueError, match=r"tools: nowhere\.Tool does not say its name"):
+    with pytest.raises(ValueError, match=r"tools: nowhere\.Tool does not say its schema"):
         cli("export", "--registry", EXAMPLE, "--tools", str(tmp_path / "tools.yaml"), "--out", "x.parquet")
 
 

@@ -13,7 +13,8 @@ from verl_axpo.data.problem import Problem
 from verl_axpo.data.rollouts import Rollout
 from verl_axpo.data.rows import rl_row, sft_row
 from verl_axpo.eval import prompts
-from verl_axpo.eval.export import tool_names
+from verl_axpo.tools.described import described
+from verl_axpo.tools.paper_tools import PYTHON
 
 DOCS = Path(__file__).parents[3] / "docs" / "evaluation.md"
 
@@ -59,12 +60,23 @@ def test_the_documentation_quotes_every_prompt_and_the_hash() -> None:
         assert text in documented
 
 
-def test_the_documentation_quotes_the_system_turn_and_the_schemas() -> None:
+def test_the_documentation_quotes_the_system_turn() -> None:
     """All of what a run with the paper's tool config sends, and what one without tools does."""
     documented = DOCS.read_text(encoding="utf-8")
-    tools = tool_names("paper")
+    tools = described("paper")
     texts = re.findall(r"^```text\n(.*?)\n```$", documented, re.DOTALL | re.MULTILINE)
     assert texts == [training.system_prompt(tools), training.system_prompt([])]
+
+
+@pytest.mark.parametrize("tools", [[], [PYTHON]])
+def test_a_question_of_text_alone_is_not_told_of_images(tools: list[training.ToolPrompt]) -> None:
+    with_image, without = (training.prompt_messages(text, tools)[0]["content"] for text in ("<image>Why?", "Why?"))
+    assert with_image.startswith("You answer questions about images.")
+    assert without == with_image.replace(" about images", "")
+
+
+def test_the_documentation_quotes_the_schemas() -> None:
+    documented, tools = DOCS.read_text(encoding="utf-8"), described("paper")
     (schemas,) = re.findall(r"^```json\n(.*?)\n```$", documented, re.DOTALL | re.MULTILINE)
     # as text: a template renders the keys in their order
     assert json.dumps(json.loads(schemas)) == json.dumps(training.tool_schemas(tools))

@@ -26,6 +26,7 @@ from verl_axpo.integration.agent_loop import AxpoToolAgentLoop
 from verl_axpo.integration.dataset import AxpoDataset
 from verl_axpo.integration.training_rows import DATASET
 from verl_axpo.tools.image_zoom_in import ImageZoomIn
+from verl_axpo.tools.paper_tools import IMAGE_ZOOM_IN
 from verl_axpo.tools.python import Python
 
 SIDE = 128  # pixels; a multiple of the patches' size, so that verl resizes nothing
@@ -81,7 +82,7 @@ def dataset(
 
 
 def row(text: str, *images: Any, **more: Any) -> dict[str, Any]:
-    prompt = prompts.prompt_messages(text, ["image_zoom_in"])
+    prompt = prompts.prompt_messages(text, [IMAGE_ZOOM_IN])
     return {"data_source": "s", "prompt": prompt, "images": list(images), "extra_info": {"index": 0}, **more}
 
 
@@ -201,7 +202,7 @@ def test_an_image_marker_in_a_question_without_images_is_text(processor: Qwen3VL
 def test_the_prompts_own_tags_stay(processor: Qwen3VLProcessor, tmp_path: Path) -> None:
     text = "Answer in <answer></answer> after <think></think>."
     messages = dataset(tmp_path, [row(text)], processor)[0]["raw_prompt"]
-    assert messages == prompts.prompt_messages(text, ["image_zoom_in"])
+    assert messages == prompts.prompt_messages(text, [IMAGE_ZOOM_IN])
 
 
 def test_a_row_whose_markers_and_images_differ_is_left_out_counted_with_its_reason(

@@ -28,8 +28,9 @@ from verl_axpo.data.problem import Problem
 from verl_axpo.data.rollouts import Rollout
 from verl_axpo.data.rows import rl_row, rl_schema, sft_row, sft_schema
 from verl_axpo.integration.sft_dataset import SftDataset
+from verl_axpo.tools.paper_tools import IMAGE_ZOOM_IN
 
-TOOLS = ["image_zoom_in"]
+TOOLS = [IMAGE_ZOOM_IN]
 CODE = {"type": "function", "function": {"name": "python", "parameters": {"properties": {"code": {"type": "string"}}}}}
 ANSWER = "<think>\nso\n</think>\n\n<answer>\\boxed{7}</answer>"
 

@@ -11,12 +11,12 @@ from verl.tools.base_tool import BaseTool
 from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
 
 from examples.image_search import ImageSearch
-from verl_axpo import prompts
 from verl_axpo.errors import InfraFailure
 from verl_axpo.integration.agent_loop import AxpoToolAgentLoop, BadCall
 from verl_axpo.integration.trajectory_tool import TrajectoryTool
 from verl_axpo.tools.arguments import problem_with
 from verl_axpo.tools.image_zoom_in import ImageZoomIn
+from verl_axpo.tools.paper_tools import TAVILY_SEARCH
 from verl_axpo.tools.python import Python
 from verl_axpo.tools.sandbox import SandboxConfig
 from verl_axpo.tools.search.tool import TavilySearch
@@ -179,7 +179,7 @@ async def test_a_tool_that_does_not_ask_for_it_gets_whatever_the_policy_wrote() 
     "arguments", [{"query": "a"}, {"query": "a", "max_results": 3}, {"query": "a", "max_results": None, "more": 1}]
 )
 def test_arguments_that_fit(arguments: dict[str, Any]) -> None:
-    assert problem_with(arguments, prompts.tool_schema("tavily-search")["function"]["parameters"]) is None
+    assert problem_with(arguments, TAVILY_SEARCH.schema["function"]["parameters"]) is None
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from PIL import Image
 from verl.tools.tool_registry import load_all_tools
 
 from examples.tiny_world.tools import write_tools
-from verl_axpo import prompts
 from verl_axpo.errors import CallError
 from verl_axpo.tools.crop import pixel_box, zoom
 from verl_axpo.tools.image_zoom_in import ImageZoomIn
+from verl_axpo.tools.paper_tools import IMAGE_ZOOM_IN
 
 
 def quadrants() -> Image.Image:
@@ -148,7 +148,7 @@ def test_verl_loads_the_tool_and_dumps_the_schema_that_sft_rows_carry(tmp_path: 
     (tool,) = load_all_tools(str(write_tools(tmp_path, ["image_zoom_in"])), None)
     dumped = tool.tool_schema.model_dump(exclude_unset=True, exclude_none=True)
     # Compared as text: the key order is part of the prompt.
-    assert json.dumps([dumped]) == json.dumps(prompts.tool_schemas(["image_zoom_in"]))
+    assert json.dumps([dumped]) == json.dumps([IMAGE_ZOOM_IN.schema])
 
 
 def test_a_line_is_refused_before_the_processor_would() -> None:

@@ -14,7 +14,7 @@ PAGE = Path(__file__).parents[3] / "docs/add_a_tool.md"
 
 @pytest.fixture
 def coin() -> Any:
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)
+    code, _ = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)
     names: dict[str, Any] = {}
     exec(code, names)
     return names["Coin"]({"type": "native"})

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from verl.tools.tool_registry import load_all_tools
 
-from verl_axpo import prompts
 from verl_axpo.integration.trajectory_tool import TrajectoryTool
+from verl_axpo.tools.paper_tools import PYTHON
 from verl_axpo.tools.python import Python
 from verl_axpo.tools.sandbox import SandboxConfig, choose
 from verl_axpo.tools.sandbox.backends import BACKENDS, Backend
@@ -105,7 +105,7 @@ def test_verl_loads_the_tool_and_dumps_the_schema_that_sft_rows_carry(tmp_path: 
     (tool,) = load_all_tools(str(file), None)
     dumped = tool.tool_schema.model_dump(exclude_unset=True, exclude_none=True)
     # Compared as text: the key order is part of the prompt.
-    assert json.dumps([dumped]) == json.dumps(prompts.tool_schemas(["python"]))
+    assert json.dumps([dumped]) == json.dumps([PYTHON.schema])
 
 
 # ------------------------------ configuration and start ------------------------------

@@ -24,9 +24,10 @@ from verl_axpo.integration.shared import LoopContext, running_in
 from verl_axpo.integration.trajectory import Trajectory
 from verl_axpo.integration.turn_client import Prefix
 from verl_axpo.tools.image_zoom_in import ImageZoomIn
+from verl_axpo.tools.paper_tools import IMAGE_ZOOM_IN
 
 LOOPS = {"hermes": ToolAgentLoop, "axpo": AxpoToolAgentLoop}  # verl's own and ours, by their parser
-TOOLS = ("image_zoom_in",)
+TOOLS = (IMAGE_ZOOM_IN,)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +104,7 @@ def run_loop(
 
 @pytest.mark.parametrize("parser", LOOPS)
 def test_a_crop_can_be_zoomed_into(parser: str, processor: Qwen3VLProcessor, tmp_path: Path) -> None:
-    turns = [prompts.tool_call(TOOLS[0], QUARTER | {"img_idx": index}) for index in (0, 1, 7)]
+    turns = [prompts.tool_call(TOOLS[0].name, QUARTER | {"img_idx": index}) for index in (0, 1, 7)]
     server = ScriptedServer(processor.tokenizer, [*turns, prompts.answer("blue")])
     output = run_loop(parser, server, processor, tmp_path)
     assert [len(images) for images in server.shown] == [1, 2, 3, 3]  # the last call got a message
@@ -118,7 +119,7 @@ def test_a_crop_can_be_zoomed_into(parser: str, processor: Qwen3VLProcessor, tmp
 
 @pytest.mark.parametrize("prefix", [0, 5])
 def test_a_resamples_prefix_was_not_generated_for_it(prefix: int, processor: Qwen3VLProcessor, tmp_path: Path) -> None:
-    server = ScriptedServer(processor.tokenizer, [prompts.tool_call(TOOLS[0], QUARTER), prompts.answer("blue")])
+    server = ScriptedServer(processor.tokenizer, [prompts.tool_call(TOOLS[0].name, QUARTER), prompts.answer("blue")])
     call, answer = server.turns
     given = Prefix(request_id="source", token_ids=tuple(call[:prefix]), logprobs=(-0.5,) * prefix)
     server.turns = [call[prefix:], answer]

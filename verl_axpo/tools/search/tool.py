@@ -6,14 +6,13 @@ from typing import Any
 
 from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
 
-from verl_axpo import prompts
 from verl_axpo.errors import CallError
+from verl_axpo.tools.paper_tools import TAVILY_SEARCH
 from verl_axpo.tools.policy_tool import Answer, PolicyTool
 from verl_axpo.tools.search.hits import render, token_counter
 from verl_axpo.tools.search.service import ReplayMiss, Search
 from verl_axpo.tools.text import quoted
 
-NAME = "tavily-search"
 MAX_QUERY_CHARS = 400  # Tavily refuses longer ones
 MAX_RESULTS = 20  # Tavily's own limit
 DEFAULT_RESULTS = 5  # the paper's
@@ -55,11 +54,13 @@ class TavilySearch(PolicyTool):
     Nothing is kept per trajectory, so `create`, `calc_reward` and `release` are verl's.
     """
 
+    prompt = TAVILY_SEARCH
+
     def __init__(self, config: dict[str, Any], tool_schema: OpenAIFunctionToolSchema | None = None) -> None:
-        super().__init__(config, tool_schema, prompts.tool_schema(NAME))
+        super().__init__(config, tool_schema)
         self.search = Search(config)
         self._count = token_counter(self.search.config.tokenizer)
-        logger.info("%s: %s", NAME, self.search.describe())
+        logger.info("%s: %s", self.name, self.search.describe())
 
     def content_hash(self) -> str:
         """Of what answers; see `Search.content_hash`. An evaluation names it."""

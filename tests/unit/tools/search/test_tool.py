@@ -11,9 +11,9 @@ import pytest
 from verl.tools.tool_registry import load_all_tools
 
 from tests.unit.tools.search.conftest import FaultServer, failed
-from verl_axpo import prompts
 from verl_axpo.errors import InfraFailure
 from verl_axpo.integration.trajectory_tool import TrajectoryTool
+from verl_axpo.tools.paper_tools import TAVILY_SEARCH
 from verl_axpo.tools.search.tool import TavilySearch
 
 LONG = "a b " * 101  # 403 characters without the last space
@@ -109,7 +109,7 @@ def test_verl_loads_it_from_its_config_with_the_schema_of_the_prompts(local: dic
     (tmp_path / "tools.yaml").write_text(json.dumps({"tools": tools}))
     (tool,) = load_all_tools(str(tmp_path / "tools.yaml"), None)
     dumped = tool.tool_schema.model_dump(exclude_unset=True, exclude_none=True)
-    assert json.dumps([dumped]) == json.dumps(prompts.tool_schemas(["tavily-search"]))
+    assert json.dumps([dumped]) == json.dumps([TAVILY_SEARCH.schema])
     assert tool.name == "tavily-search"
 
 
