@@ -22,6 +22,7 @@ EVAL = [
 DEV = [
     "hypothesis",
     "matplotlib",
+    "mcp-server-time",  # an MCP server that is not ours, for the tests of tools.mcp
     "mkdocs-material",  # the docs as a site; tests/run.sh builds it
     "mypy",
     "pandas-stubs",
@@ -48,6 +49,7 @@ setup(
         "jinja2",  # the HTML reports
         "jsonschema",  # a call's arguments against its tool's schema
         "matplotlib",  # plots of the reports
+        "mcp>=2.3,<3",  # MCP servers as tools: the official SDK. vLLM brings it too, in any version; 2 has `mcp.Client`
         "msgspec",  # kept rollouts and verdicts, each value held to its type when it is read back
         "numpy>=2.0",  # near image hashes (bitwise_count)
         "openai",  # the client of judge, teacher and evaluated model: any server that speaks its protocol

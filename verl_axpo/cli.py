@@ -24,6 +24,7 @@ from verl_axpo.errors import InfraFailure
 from verl_axpo.eval.cli import app as evaluation
 from verl_axpo.lock import FolderInUseError
 from verl_axpo.report.study_cli import app as study
+from verl_axpo.tools.cli import app as tools
 
 if TYPE_CHECKING:
     from verl_axpo.findings import Finding
@@ -40,6 +41,7 @@ app = typer.Typer(
 app.add_typer(data.app)
 app.add_typer(evaluation, name="eval")
 app.add_typer(study, name="study")
+app.add_typer(tools, name="tools")
 console = Console()
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]

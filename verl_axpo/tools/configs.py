@@ -21,7 +21,7 @@ LIMIT_KEY = "call_limit_s"  # seconds after which the agent loop gives a call up
 HOST_KEYS = ("type", LIMIT_KEY)  # verl's and the agent loop's, in the same mapping as a tool's own keys
 
 # Where a service is and how it is paid for changes nothing about what the tool is; a key must not be written down
-_BUDGET = {"run", "max_paid_calls", "requests_per_minute"}
+_UNSAID = {"run", "max_paid_calls", "requests_per_minute", "env", "headers"}
 _PRIVATE = re.compile(
     r"(?:^|_)(?:api)?(?:key|token|secret|password|url|host|port|endpoint|path|dir)s?(?:_|$)", re.IGNORECASE
 )
@@ -106,5 +106,5 @@ def _title(entry: Mapping[str, Any], shared: Mapping[str, int]) -> str:
 
 
 def _public(options: Mapping[str, Any]) -> dict[str, Any]:
-    private = {name for name in options if name in _BUDGET or _PRIVATE.search(str(name))} - _SETTINGS
+    private = {name for name in options if name in _UNSAID or _PRIVATE.search(str(name))} - _SETTINGS
     return {str(name): value for name, value in options.items() if name not in private}

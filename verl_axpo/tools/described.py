@@ -71,13 +71,13 @@ def _described(entry: Mapping[str, Any]) -> ToolPrompt:
         ) from error
 
 
-def _of_class(name: str, config: Mapping[str, Any], entry: Mapping[str, Any]) -> ToolPrompt:
+def _of_class(name: str, config: Mapping[str, Any], entry: Mapping[str, Any]) -> ToolPrompt | None:
     """What the class says: itself if it is a `PolicyTool`; with a `tool_schema` in the entry only the advice counts."""
     _see_current_folder()
     module, _, attribute = name.rpartition(".")
     kind = getattr(importlib.import_module(module), attribute)
     if hasattr(kind, "prompt_of"):
-        prompt: ToolPrompt = kind.prompt_of(config)
+        prompt: ToolPrompt | None = kind.prompt_of(config)
         return prompt
     if entry.get("tool_schema"):
         return ToolPrompt(schema=entry["tool_schema"], advice=getattr(kind, "advice", None))

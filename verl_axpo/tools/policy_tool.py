@@ -24,16 +24,20 @@ class PolicyTool(BaseTool):
         tool_schema: verl's, where the YAML entry has one.
     """
 
-    prompt: ClassVar[ToolPrompt]  # what the policy is told of the tool
+    prompt: ClassVar[ToolPrompt | None] = None  # what the policy is told of the tool; None: its entry has the schema
     strict_arguments = True  # under our agent loop the schema is checked before the tool sees a call
 
     def __init__(self, config: dict[str, Any], tool_schema: OpenAIFunctionToolSchema | None = None) -> None:
         prompt = self.prompt_of(config)
-        self.advice = prompt.advice
-        super().__init__(config, tool_schema or OpenAIFunctionToolSchema.model_validate(prompt.schema))
+        self.advice = prompt.advice if prompt else None
+        if prompt and tool_schema is None:
+            tool_schema = OpenAIFunctionToolSchema.model_validate(prompt.schema)
+        if tool_schema is None:
+            raise ValueError(f"{type(self).__name__}: got no tool_schema in its entry of the tool config, expected one")
+        super().__init__(config, tool_schema)
 
     @classmethod
-    def prompt_of(cls, config: Mapping[str, Any]) -> ToolPrompt:
+    def prompt_of(cls, config: Mapping[str, Any]) -> ToolPrompt | None:
         """What the policy is told of the tool with this config; nothing is started for it."""
         return cls.prompt
 
