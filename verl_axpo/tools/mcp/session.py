@@ -139,10 +139,10 @@ class McpServer:
         if opening is None:
             return
         opening.cancel()  # nothing, if it is open
-        (session,) = await asyncio.gather(opening, return_exceptions=True)
-        if isinstance(session, McpSession):
+        await asyncio.wait({opening})
+        if not opening.cancelled() and opening.exception() is None:
             self._places.release()
-            await session.close()
+            await opening.result().close()
 
     async def _open(self) -> McpSession:
         try:
