@@ -21,7 +21,6 @@ import openai
 
 from examples.tiny_world.families import families, tools_of
 from examples.tiny_world.model import MAX_LENGTH
-from verl_axpo import prompts
 from verl_axpo.agent.conversation import TextConversation
 from verl_axpo.core.types import Status
 from verl_axpo.eval.server import Serve, serving
@@ -29,6 +28,7 @@ from verl_axpo.eval.store import Store
 from verl_axpo.eval.types import Key, Question, RolloutRecord
 from verl_axpo.files import write_atomically
 from verl_axpo.report.stats import DRAWS, LEVEL, SEED, Estimate
+from verl_axpo.tools.paper_tools import paper_tools
 
 # Figure -> lowest and highest of its band, written down before any trial
 BANDS = {
@@ -120,11 +120,11 @@ async def continuations(
 ) -> list[list[str]]:
     """The first calls of CONTINUATIONS continuations of each prefix, as the policy wrote them."""
     client = openai.AsyncOpenAI(base_url=base_url, api_key="none")
-    schemas = prompts.tool_schemas(tools_of(families()))
+    tools = paper_tools(tools_of(families()))
 
     async def sample(seed: int, question: Question, prefix: str) -> list[str]:
         images = [(folder / path).read_bytes() for path in question.image_paths]
-        asked = TextConversation(question.prompt, images, schemas)
+        asked = TextConversation(question.prompt, images, tools)
         reply = await client.chat.completions.create(
             model=model,
             messages=[*asked.messages, {"role": "assistant", "content": prefix}],  # type: ignore[list-item]
@@ -134,7 +134,7 @@ async def continuations(
             max_completion_tokens=CALL_TOKENS,
             stop=[CLOSING],
             extra_body={
-                "tools": schemas,
+                "tools": asked.schemas,
                 "tool_choice": "none",
                 "continue_final_message": True,
                 "add_generation_prompt": False,

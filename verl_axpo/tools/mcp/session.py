@@ -172,8 +172,8 @@ async def _connection(config: McpConfig, stderr: IO[str]) -> AsyncIterator[Clien
         ):
             yield client
         return
-    program, *arguments = config.command or ()
-    parameters = StdioServerParameters(command=program, args=arguments, env=dict(config.env))
+    command = list(config.command or ())
+    parameters = StdioServerParameters(command=command[0], args=command[1:], env=dict(config.env))
     async with Client(stdio_client(parameters, errlog=stderr)) as client:  # type: ignore[arg-type]  # any file
         yield client
 
