@@ -11,7 +11,10 @@ from verl_axpo.trace.metrics import token_metrics, tool_metrics, version_metrics
 
 # What may be in a summary with any value, or not be there. All else that begins with `axpo/` is recomputed
 NOT_IN_THE_TRACE = {
-    f"{PREFIX}prefix_cache_hit_rate": "the engine's count of cached tokens is in no record, and an engine may give none"
+    f"{PREFIX}speculated_tokens_wasted": "what was thrown away is in no record",
+    f"{PREFIX}prefix_cache_hit_rate": (
+        "the engine's count of cached tokens is in no record, and an engine may give none"
+    ),
 }
 
 # Not in every trace of 0.1.0: compared where they are there

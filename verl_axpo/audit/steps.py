@@ -98,7 +98,9 @@ def _same_clock(record: TrajectoryRecord, other: TrajectoryRecord) -> bool:
 
 
 def check_times(view: View) -> Iterator[Mismatch]:
-    """A row ends after it began and after its calls; a continuation begins after its group's rollouts have ended."""
+    """A row ends after it began and after its calls; a continuation begins after its group's rollouts have ended, with
+    speculation after its source has.
+    """
     if not any(row.record.started for row in view.rows):
         return  # no clock: a trace that was made by hand
     settled: dict[str, float] = {}
@@ -110,9 +112,14 @@ def check_times(view: View) -> Iterator[Mismatch]:
         least = max((call.seconds for call in record.tool_calls), default=0.0)
         if record.started <= 0 or took < 0 or took < least - CLOCK_TOLERANCE:
             yield where(record), f"an end at least {least:.3f} s after the start", f"{took:.3f} s"
-        if record.source_session is not None and record.started < settled.get(record.uid, 0.0):
-            rule = f"a start after the group's rollouts have ended, at {settled[record.uid]}"
-            yield where(record), rule, str(record.started)
+        if record.source_session is None:
+            continue
+        source = view.at.get((record.uid, record.source_session))
+        speculates = view.summary.config.speculate and source is not None
+        ended = source.finished if speculates and source else settled.get(record.uid, 0.0)
+        if record.started < ended:
+            rollouts = "its source has ended" if speculates else "the group's rollouts have ended"
+            yield where(record), f"a start after {rollouts}, at {ended}", str(record.started)
 
 
 def check_versions(view: View) -> Iterator[Mismatch]:

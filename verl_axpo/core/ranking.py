@@ -7,6 +7,7 @@ likely to be a different tool call (paper, section 3: Pearson 0.843 between nega
 import hashlib
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.core.trigger import is_triggered, subgroup
@@ -31,6 +32,19 @@ def rank(group: Iterable[Rollout], config: AxpoConfig) -> tuple[Candidate, ...]:
         for rollout in subgroup(group, config)
     )
     return tuple(sorted(candidates, key=lambda candidate: (candidate.score, candidate.session)))
+
+
+def guess(ended: Iterable[Rollout], config: AxpoConfig) -> Candidate | None:
+    """The prefix that an unfinished group would have resampled first, if it ended as it stands; None without a trigger.
+
+    By confidence where the ranking will be by entropy, which is measured later: the two agree mostly.
+
+    Args:
+        ended: those of the group's rollouts that have ended and been scored.
+        config: the algorithm's settings.
+    """
+    early = replace(config, uncertainty="confidence") if config.uncertainty == "entropy" else config
+    return next(iter(rank(ended, early)), None)
 
 
 def _score(rollout: Rollout, config: AxpoConfig) -> float:

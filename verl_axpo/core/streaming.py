@@ -6,7 +6,7 @@ So there are never more continuations than r times the rollouts so far. `exact` 
 step before it pays for any; here a group that settles early may get what a less confident one would have got.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -55,17 +55,20 @@ class TokenBucket:
         """r * N for each of them, in continuations."""
         return Fraction(str(self._config.budget)) * self._rollouts * groups
 
-    def settle(self, uid: str, candidates: Sequence[Candidate]) -> Settlement:
+    def settle(self, uid: str, candidates: Sequence[Candidate], to_come: int) -> Settlement:
         """Deposit the group's share, then pay for a first prefix of every group that has none while the account lasts:
-        the most uncertain goes first, and ties go to the group that settled first.
+        the most uncertain goes first, and ties go to the group that settled first. Second prefixes are paid for from
+        what is left even if every group to come asks for a first one.
 
         Args:
             uid: the question.
             candidates: in ranked order; () if the group is not triggered, or failed.
+            to_come: groups of the call that have not settled yet.
         """
         settlement = self._settlement(uid)
         self._ranked[uid], self.selected[uid] = tuple(candidates), ()
         self._pay(ranked_order({uid: ranked[:1] for uid, ranked in self._ranked.items() if not self.selected[uid]}))
+        self._pay(self._others(self._ranked), reserve=to_come * max(self._cost - self.deposit(1), Fraction(0)))
         return settlement
 
     def close(self, questions: Sequence[str]) -> None:
@@ -74,8 +77,7 @@ class TokenBucket:
         Args:
             questions: uids in batch order, which breaks ties; those that never settled get nothing.
         """
-        rest = {uid: self._ranked[uid][len(self.selected[uid]) :] for uid in questions if uid in self._ranked}
-        self._pay(ranked_order(rest))
+        self._pay(self._others(questions))
 
     def settle_at_once(
         self, uid: str, candidates: Sequence[Candidate], reserve: Fraction
@@ -98,9 +100,14 @@ class TokenBucket:
         self.settled += 1
         return Settlement(uid=uid, order=self.settled - 1, account=float(self.account), reserve=reserve)
 
-    def _pay(self, candidates: Sequence[Candidate]) -> None:
-        """In this order, until the account is short."""
-        for candidate in candidates[: int(self.account // self._cost)]:
+    def _others(self, questions: Iterable[str]) -> tuple[Candidate, ...]:
+        """The candidates that are not paid for, breadth-first."""
+        settled = (uid for uid in questions if uid in self._ranked)
+        return ranked_order({uid: self._ranked[uid][len(self.selected[uid]) :] for uid in settled})
+
+    def _pay(self, candidates: Sequence[Candidate], reserve: Fraction = Fraction(0)) -> None:
+        """In this order, until no more than the reserve is left."""
+        for candidate in candidates[: max(0, int((self.account - reserve) // self._cost))]:
             self.account -= self._cost
             self.selected[candidate.uid] += (candidate,)
 
@@ -134,7 +141,7 @@ def replay(
     for told in settled:
         candidates = ranked.get(told.uid, ())
         if told.reserve is None:
-            replayed.append(bucket.settle(told.uid, candidates))
+            replayed.append(bucket.settle(told.uid, candidates, len(questions) - bucket.settled - 1))
             continue
         if told.order != bucket.settled or not replayed:
             bucket.account, bucket.settled = Fraction(str(told.account)) - bucket.deposit(1), told.order

@@ -25,6 +25,7 @@ from verl_axpo.core.types import Status
 from verl_axpo.integration.dataset import opened
 from verl_axpo.integration.generation_prompt import starts_in_think
 from verl_axpo.integration.shared import SharedWork, loop_context
+from verl_axpo.integration.speculation import TalliedClient
 from verl_axpo.integration.trajectory import Trajectory
 from verl_axpo.integration.trajectory_tool import TrajectoryTool
 from verl_axpo.integration.turn_client import TurnClient
@@ -108,8 +109,9 @@ class AxpoToolAgentLoop(ToolAgentLoop):
         """A trajectory from `kwargs["raw_prompt"]`, or from a prefix of its response if the worker gave one."""
         started, context = time.time(), loop_context()
         self.shared = context.shared if context else self.shared
+        server = self.server_manager
         self.server_manager = client = TurnClient(
-            self.server_manager,
+            TalliedClient(server, context.tally) if context and context.tally else server,
             response_length=self.response_length,
             # verl draws a validation question's uid anew each time; its row in the dataset is what stays the same
             seed=lambda turn: self._seed(turn, kwargs, question="uid" if context else "index"),

@@ -36,7 +36,8 @@ class BatchRow:
     generated tokens for this row, each the number of the step after which they were sent; None if the engine told none.
     `decisions`: about its question, where the trainer may sample the row when the coordinator has forgotten them.
     `record` is there when a trace is written; `trace_error` says why an image of it could not be stored: the trainer
-    then stops in this step.
+    then stops in this step. `wasted`: tokens that its group's speculation generated for nothing, told by one of the
+    group's rows.
     """
 
     rollout: Rollout
@@ -51,6 +52,7 @@ class BatchRow:
     decisions: Decisions | None = None
     record: TrajectoryRecord | None = None
     trace_error: str | None = None
+    wasted: int = 0
 
     def pack(self) -> bytes:
         """As a field of verl's batch: the TransferQueue would turn a dataclass into a dict."""

@@ -45,6 +45,7 @@ class Round:
     ranked: dict[str, tuple[Candidate, ...]] = field(default_factory=dict)
     selected: dict[str, tuple[Candidate, ...]] = field(default_factory=dict)  # so far
     settled: dict[str, Settlement] = field(default_factory=dict)
+    speculating: set[str] = field(default_factory=set)  # questions
     closed: bool = False
     reported: asyncio.Event = field(default_factory=asyncio.Event)  # set at every report; waiters clear it
 
@@ -58,7 +59,7 @@ class Round:
         if self.bucket is not None and reserve is not None:
             self.settled[uid], self.selected[uid] = self.bucket.settle_at_once(uid, candidates, reserve)
         elif self.bucket is not None:
-            self.settled[uid] = self.bucket.settle(uid, candidates)
+            self.settled[uid] = self.bucket.settle(uid, candidates, len(self.uids) - len(self.ranked))
             self.selected = dict(self.bucket.selected)
         if self.complete:
             self.close()
@@ -134,11 +135,11 @@ class BudgetCoordinator:
         return its_round.selected.get(uid, ())
 
     async def more(self, uid: str, already: int) -> tuple[Candidate, ...]:
-        """What a group gets beyond its first `already` prefixes, once its round is through."""
+        """What a group gets beyond its first `already` prefixes, as soon as it does; () once its round is through."""
         if self._account is not None:
             return ()  # it was decided on at once
         its_round = self._rounds[uid]
-        while not its_round.closed:
+        while not its_round.closed and len(its_round.selected.get(uid, ())) == already:
             await self._wait(its_round)
         return its_round.selected.get(uid, ())[already:]
 
@@ -151,6 +152,19 @@ class BudgetCoordinator:
         its_round = self._rounds.get(uid)
         await self.allocate(uid, candidates)
         return self._told({uid: its_round} if its_round is not None else {})
+
+    async def may_speculate(self, uid: str) -> bool:
+        """Whether the group may continue a prefix before it has settled: never more at once than the budget has."""
+        its_round = self._rounds.get(uid)
+        if its_round is None or its_round.closed or len(its_round.speculating) >= its_round.limit:
+            return False
+        its_round.speculating.add(uid)
+        return True
+
+    async def end_speculation(self, uid: str) -> None:
+        """The group's was thrown away: another group may have its place."""
+        if uid in self._rounds:
+            self._rounds[uid].speculating.discard(uid)
 
     async def decisions(self, uids: Sequence[str]) -> Decisions:
         """What was reported and decided, for the step's summary."""

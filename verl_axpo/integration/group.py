@@ -13,6 +13,7 @@ from verl_axpo.core.types import Rollout
 from verl_axpo.integration.batch_row import BatchRow
 from verl_axpo.integration.coordinator import Decisions
 from verl_axpo.integration.shared import FeatureCache, SharedWork
+from verl_axpo.integration.speculation import Speculation
 from verl_axpo.integration.trajectory import Trajectory
 
 T = TypeVar("T")
@@ -35,6 +36,7 @@ class RunningGroup:
     candidates: int = 0  # that were reported
     allocated: int = 0  # of them, so far
     decisions: Decisions | None = None  # that the coordinator made about it
+    speculations: list[Speculation] = field(default_factory=list)
     features: ExitStack | None = None  # open while the cache keeps those of the question's images
 
     def rollouts(self) -> list[Rollout]:
@@ -46,6 +48,11 @@ class RunningGroup:
         if self.features is None:
             self.features = ExitStack()
             self.features.enter_context(cache.keeping(trajectory.images[: trajectory.prefix_images]))
+
+    @property
+    def wanted_speculation(self) -> Speculation | None:
+        """The one that goes on; the others were given up."""
+        return next((each for each in self.speculations if each.tally.wanted), None)
 
     def close(self) -> None:
         """Let the features go."""

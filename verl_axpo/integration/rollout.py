@@ -12,6 +12,7 @@ all.
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -31,6 +32,7 @@ from verl_axpo.integration.coordinator import BudgetCoordinator, Decisions
 from verl_axpo.integration.entropy import mean_entropy
 from verl_axpo.integration.group import Row, RunningGroup, check_image_features, gather_all
 from verl_axpo.integration.shared import FeatureCache, LoopContext, running_in
+from verl_axpo.integration.speculation import Speculator, Tally
 from verl_axpo.integration.trajectory import Trajectory, prefix_of, trained_part
 
 logger = logging.getLogger(__name__)
@@ -62,6 +64,8 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
     ) -> None:
         if trajectory["validate"]:
             return await super()._run_prompt(prompt, sampling_params, trajectory, trace)
+        if not self.groups:
+            self.speculator = Speculator(self.axpo, self.coordinator)  # a new step
         uid = prompt["uid"]
         group = self.groups[uid] = RunningGroup(uid=uid, size=prompt.get("__rollout_n__", self.rollout_config.n))
         try:
@@ -122,6 +126,8 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
             group.ended += 1
             if group.ended == group.size:
                 await self._finish(group, run)
+            elif self.axpo.speculate:
+                self.speculator.session_ended(group, partial(self._continuations, group, run))
         await group.published.wait()
 
     async def _score(self, output: Trajectory, validate: bool, sample: dict[str, Any]) -> None:
@@ -171,13 +177,24 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
                 continuations = await explore(
                     group.rollouts(),
                     self.axpo,
-                    allocate=partial(self._allocate, group),
+                    allocate=partial(self._settled, group, run),
                     resample=partial(self._resample, group, run),
                     more=partial(self._more, group),
                 )
-            await self._publish(group, {rollout.source for rollout in continuations})
+            sources = {rollout.source for rollout in continuations}
+            await self._publish(group, sources, await self.speculator.end(group))
         finally:
+            await self.speculator.end(group)
             group.published.set()
+
+    async def _settled(self, group: RunningGroup, run: Any, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+        """Wait for the group's share; a speculation goes on meanwhile, and no longer if it is not in the share."""
+        if self.axpo.speculate:
+            self.speculator.settled(group, candidates, partial(self._continuations, group, run))
+        share = await self._allocate(group, candidates)
+        if not share and (running := group.wanted_speculation):
+            running.discard()
+        return share
 
     async def _allocate(self, group: RunningGroup, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
         group.reported, group.candidates = True, len(candidates)
@@ -199,15 +216,25 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
 
     async def _resample(self, group: RunningGroup, run: Any, candidate: Candidate) -> list[Rollout]:
         """K scored continuations of a candidate; raises if any of them does, which drops the candidate."""
-        source, count = group.trajectories[candidate.session], self.axpo.num_continuations
-        # Session ids after the ordinary ones, a function of source and k alone: keys and seeds do not depend on timing
-        first = group.size + candidate.session * count
-        with running_in(LoopContext(prefix=prefix_of(source, self.axpo), shared=group.shared)):
-            sampled = await gather_all(run(**{**source.sample, "session_id": first + k}) for k in range(count))
-        # All that can fail about their rows fails here, where it costs the prefix; publishing is for the whole group
-        rows = await gather_all(self._row(continuation, source=candidate.session) for continuation in sampled)
+        rows, begun = None, group.wanted_speculation
+        if begun is not None and begun.session == candidate.session:
+            begun.used = True
+            rows = await begun.work
+        rows = rows or await self._continuations(group, run, candidate.session)
         group.continuations[candidate.session] = rows
         return [row.rollout for _, row in rows]
+
+    async def _continuations(
+        self, group: RunningGroup, run: Any, session: int, tally: Tally | None = None
+    ) -> list[Row]:
+        """The rows of K continuations of `session`; raises if any of them does."""
+        source, count = group.trajectories[session], self.axpo.num_continuations
+        # Session ids after the ordinary ones, a function of source and k alone: keys and seeds do not depend on timing
+        first = group.size + session * count
+        with running_in(LoopContext(prefix=prefix_of(source, self.axpo), shared=group.shared, tally=tally)):
+            sampled = await gather_all(run(**{**source.sample, "session_id": first + k}) for k in range(count))
+        # All that can fail about their rows fails here, where it costs the prefix; publishing is for the whole group
+        return await gather_all(self._row(continuation, source=session) for continuation in sampled)
 
     async def _measure_entropies(self, group: RunningGroup) -> None:
         """Of the candidates and no others: each costs the server a pass over the context."""
@@ -219,10 +246,12 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
         for candidate, entropy in zip(candidates, entropies, strict=True):
             candidate.entropy = entropy
 
-    async def _publish(self, group: RunningGroup, sources: set[int | None]) -> None:
+    async def _publish(self, group: RunningGroup, sources: set[int | None], wasted: int) -> None:
+        teller = min(group.trajectories, default=None)
+
         async def put_rollout(trajectory: Trajectory) -> None:
-            selected = trajectory.session in sources
-            await self._put(await self._row(trajectory, selected=selected, decisions=group.decisions))
+            row = await self._row(trajectory, selected=trajectory.session in sources, decisions=group.decisions)
+            await self._put((row[0], replace(row[1], wasted=wasted if trajectory.session == teller else 0)))
 
         resampled = [row for source in sources if source is not None for row in group.continuations[source]]
         await gather_all([*map(put_rollout, group.trajectories.values()), *map(self._put, resampled)])

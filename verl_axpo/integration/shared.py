@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from verl_axpo.integration.speculation import Tally
 from verl_axpo.integration.turn_client import Prefix
 
 T = TypeVar("T")
@@ -35,9 +36,13 @@ class SharedWork:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopContext:
-    """What the worker tells an agent loop beyond the sample: the prefix to start from, and what the group shares."""
+    """What the worker tells an agent loop beyond the sample: the prefix to start from, and what the group shares.
+
+    `tally` is there for a continuation that may not be wanted in the end.
+    """
 
     prefix: Prefix | None = None
+    tally: Tally | None = None
     shared: SharedWork = field(default_factory=SharedWork)
 
 

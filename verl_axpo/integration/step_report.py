@@ -34,6 +34,7 @@ def batch_metrics(
         **step_metrics(rollouts, config, questions=questions, rollouts_per_question=rollouts_per_question),
         **token_metrics((row.rollout.source is not None, row.generated) for row in rows),
         **_cache_metrics(rows),
+        **({f"{PREFIX}speculated_tokens_wasted": float(sum(row.wasted for row in rows))} if config.speculate else {}),
         **tool_metrics(call for row in rows for call in row.tool_calls),
         **version_metrics((row.rollout.uid, row.rollout.source, row.weight_versions) for row in rows),
     }

@@ -24,29 +24,31 @@ def names(selected: dict[str, tuple[Candidate, ...]]) -> dict[str, list[int]]:
 
 def test_a_group_gets_its_first_prefix_as_soon_as_the_account_allows() -> None:
     bucket = TokenBucket(PAPER, N)
-    bucket.settle("a", ranking("a", 0.9, 0.95))  # 2 in the account: it waits
+    bucket.settle("a", ranking("a", 0.9, 0.95), to_come=3)  # 2 in the account: it waits
     assert names(bucket.selected) == {}
-    bucket.settle("b", ())  # 4: the second group's share pays for it
+    bucket.settle("b", (), to_come=2)  # 4: the second group's share pays for it
     assert names(bucket.selected) == {"a": [0]}
-    bucket.settle("c", ranking("c", 0.1))  # 2: less confident than `a`, and too late
+    bucket.settle("c", ranking("c", 0.1), to_come=1)  # 2: less confident than `a`, and too late
     assert bucket.account == 2
-    bucket.settle("d", ranking("d", 0.05))  # 4: `d` goes before `c`, which waits
+    bucket.settle("d", ranking("d", 0.05), to_come=0)  # 4: `d` goes before `c`, which waits
     assert names(bucket.selected) == {"a": [0], "d": [0]}
     bucket.close(["d", "c", "b", "a"])  # 0 left
     assert names(bucket.selected) == {"a": [0], "d": [0]}
 
 
-def test_second_prefixes_are_paid_for_when_the_call_is_through() -> None:
+def test_second_prefixes_are_paid_for_once_all_groups_to_come_could_have_a_first() -> None:
     bucket = TokenBucket(PAPER, N)
-    for uid in "nmlk":
-        bucket.settle(uid, ())
-    bucket.settle("a", ranking("a", 0.1, 0.4, 0.6))  # 10 - 4
-    bucket.settle("b", ranking("b", 0.5, 0.3))  # 8 - 4: no second prefix yet
-    bucket.settle("o", ())
+    for at, uid in enumerate("nmlk"):
+        bucket.settle(uid, (), to_come=7 - at)
+    bucket.settle("a", ranking("a", 0.1, 0.4, 0.6), to_come=3)  # 10 - 4; three more groups may lack 2 each
+    bucket.settle("b", ranking("b", 0.3, 0.5), to_come=2)  # 8 - 4
     assert names(bucket.selected) == {"a": [0], "b": [0]}
-    bucket.close([*"nmlkabo"])  # 6: one more, that of the lowest score
-    assert names(bucket.selected) == {"a": [0], "b": [0, 1]}
-    assert bucket.account == 2
+    bucket.settle("o", (), to_come=1)  # 6, of which 2 are kept: a second prefix, that of the lowest score
+    assert names(bucket.selected) == {"a": [0, 1], "b": [0]}
+    bucket.settle("p", ranking("p", 0.9), to_come=0)  # 4 - 4
+    bucket.close([*"nmlkabop"])
+    assert names(bucket.selected) == {"a": [0, 1], "b": [0], "p": [0]}
+    assert bucket.account == 0
 
 
 def test_at_once_second_prefixes_come_from_a_surplus() -> None:
@@ -60,8 +62,8 @@ def test_at_once_second_prefixes_come_from_a_surplus() -> None:
 def test_the_account_is_exact() -> None:
     bucket = TokenBucket(AxpoConfig(budget=0.29, num_continuations=29, allocation="streaming"), 1)
     for at in range(99):
-        bucket.settle(str(at), ())
-    bucket.settle("a", ranking("a", 0.1))  # 0.29 * 100 is 28.999... in floating point
+        bucket.settle(str(at), (), to_come=99 - at)
+    bucket.settle("a", ranking("a", 0.1), to_come=0)  # 0.29 * 100 is 28.999... in floating point
     assert names(bucket.selected) == {"a": [0]}
 
 
@@ -78,8 +80,8 @@ def settled(
 ) -> tuple[TokenBucket, list[Settlement], dict[str, tuple[Candidate, ...]]]:
     ranked = {uid: ranking(uid, *sorted(scores[uid])) for uid in scores}
     bucket, told = TokenBucket(config, N), []
-    for uid in order:
-        told.append(bucket.settle(uid, ranked[uid]))
+    for at, uid in enumerate(order):
+        told.append(bucket.settle(uid, ranked[uid], len(order) - at - 1))
         paid = config.num_continuations * sum(map(len, bucket.selected.values()))
         assert paid <= Fraction(str(config.budget)) * N * len(told)  # r times the rollouts so far
     bucket.close(list(scores))
@@ -102,8 +104,10 @@ def test_the_budget_of_exact_is_spent_and_nobody_gets_a_second_prefix_first(
     triggered = [uid for uid in ranked if ranked[uid]]
     if any(count > 1 for count in number.values()):
         assert all(number[uid] for uid in triggered)
-    # Its one difference from `exact` is who is served when the account is short
+    # Its one difference from `exact` is who is served when the account is short; none where all can be
     if len(triggered) <= limit:
+        assert all(number[uid] for uid in triggered)
+    if sum(map(len, ranked.values())) <= limit:
         assert bucket.selected == {uid: exact[uid] for uid in order}
     replayed, selected = replay(told, ranked, config, questions=list(scores), rollouts_per_question=N)
     assert (list(replayed), selected) == (told, bucket.selected)

@@ -189,3 +189,9 @@ def test_a_budget_of_zero_is_said_to_be_grpo(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(completion.logger, "warning", said.append)
     complete(grpo_config(axpo={"budget": 0}))
     assert "budget=0: nothing is resampled, so this run is GRPO" in said[0]
+
+
+@pytest.mark.parametrize(("mode", "problems"), [("sync", 0), ("axpo_sync", 0), ("colocate_async", 1)])
+def test_speculation_is_for_the_synchronous_trainer(defaults: DictConfig, mode: str, problems: int) -> None:
+    lines = refused(defaults, {"trainer.v1.trainer_mode": mode}, speculate=True)
+    assert sum("set algorithm.axpo.speculate=False" in line for line in lines) == problems

@@ -136,6 +136,19 @@ async def test_asynchronous_streaming_waits_for_nothing_and_keeps_its_account_fr
     assert (told.order, told.account, told.reserve) == (2, 2.0, 4.0)
 
 
+async def test_never_more_speculations_at_once_than_the_budget_has_prefixes() -> None:
+    coordinator = BudgetCoordinator(CONFIG, 8)
+    assert not await coordinator.may_speculate("a")  # no round is open
+    await coordinator.begin(["a", "b", "c", "d"])  # floor(0.25 * 4 * 8 / 4) = 2 prefixes
+    assert [await coordinator.may_speculate(uid) for uid in "abc"] == [True, True, False]
+    await coordinator.end_speculation("a")
+    assert await coordinator.may_speculate("c")
+    for uid in "abcd":
+        await coordinator.allocate(uid, ())
+    await coordinator.end_speculation("b")
+    assert not await coordinator.may_speculate("d")  # all is decided
+
+
 async def test_errors_of_sessions_are_counted_and_told_once() -> None:
     coordinator = BudgetCoordinator(CONFIG, 8)
     for error in ("no server", "no room", "no server"):

@@ -22,6 +22,7 @@ from verl_axpo.integration.coordinator import Decisions
 from verl_axpo.integration.group import RunningGroup, check_image_features
 from verl_axpo.integration.rollout import AxpoAgentLoopWorker
 from verl_axpo.integration.shared import FeatureCache, LoopContext, loop_context
+from verl_axpo.integration.speculation import NotWanted, TalliedClient, Tally
 from verl_axpo.integration.trajectory import Trajectory
 
 N, K = 4, 2
@@ -243,6 +244,95 @@ def test_a_correct_tool_call_means_no_resampling(monkeypatch: pytest.MonkeyPatch
     harness = Harness(monkeypatch, lambda at, context: trajectory(at, reward=float(at == 0))).run()
     assert harness.reports == [()]
     assert harness.ran == [0, 1, 2, 3]
+
+
+SPECULATES = AxpoConfig(num_continuations=K, speculate=True)
+
+
+class SpeculativeHarness(Harness):
+    """Sessions end 20 ms apart, so that continuations end between them, and no continuation waits for another turn."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, outcome: Any, *, places: bool = True) -> None:
+        async def slowed(*args: Any, **kwargs: Any) -> Any:
+            if kwargs["session_id"] < N:
+                await asyncio.sleep(0.02 * kwargs["session_id"])
+            if (tally := (loop_context() or LoopContext()).tally) is not None:
+                tally.tokens += 5
+            return await run_agent_loop(*args, **kwargs)
+
+        super().__init__(monkeypatch, outcome)
+        run_agent_loop = HOST._run_agent_loop
+        monkeypatch.setattr(HOST, "_run_agent_loop", slowed)
+        self.worker.axpo, self.ended_speculations = SPECULATES, []
+
+        async def may(uid: str) -> bool:
+            return places
+
+        coordinator = self.worker.coordinator
+        coordinator.may_speculate = SimpleNamespace(remote=may)
+        coordinator.end_speculation = SimpleNamespace(remote=self.ended_speculations.append)
+
+    @property
+    def wasted(self) -> int:
+        return sum(row.wasted for _, row in self.published.values())
+
+
+def least_confident(trajectory: MakeTrajectory, source: int, *, solved: int | None = None) -> Callable[..., Any]:
+    """Failed tool calls, of which `source` is the least confident; `solved` is right."""
+
+    def outcome(at: int, context: LoopContext) -> Trajectory:
+        confidence = 0.1 if at == source else 0.5 + 0.1 * (at % N)
+        return trajectory(at, reward=float(at == solved), confidence=confidence, **given(context))
+
+    return outcome
+
+
+def test_a_speculated_prefix_that_is_selected_is_used_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, trajectory: MakeTrajectory
+) -> None:
+    harness = SpeculativeHarness(monkeypatch, least_confident(trajectory, 1)).run()
+    # Half of the group has ended with session 1; continuations N + 1 * K + k begin before 2 and 3 end
+    assert harness.ended == [0, 1, 6, 7, 2, 3]
+    assert harness.ran.count(6) == 1
+    plain = Harness(monkeypatch, least_confident(trajectory, 1)).run()
+    assert harness.rows() == plain.rows()
+    assert harness.wasted == 0
+
+
+@pytest.mark.parametrize(("source", "solved", "used"), [(3, None, [10, 11]), (1, 2, [])])
+def test_a_speculated_prefix_that_is_not_selected_is_thrown_away_and_counted(
+    monkeypatch: pytest.MonkeyPatch, trajectory: MakeTrajectory, source: int, solved: int | None, used: list[int]
+) -> None:
+    """A later session is less confident, or right, which means no trigger."""
+    harness = SpeculativeHarness(monkeypatch, least_confident(trajectory, source, solved=solved)).run()
+    begun = [at for at in harness.ran if at >= N and at not in used]
+    assert len(begun) == K
+    assert [at for at in harness.rows() if at >= N] == used
+    assert harness.wasted == 5 * K
+    assert "q" in harness.ended_speculations
+
+
+def test_without_a_place_in_the_budget_nothing_is_speculated(
+    monkeypatch: pytest.MonkeyPatch, trajectory: MakeTrajectory
+) -> None:
+    harness = SpeculativeHarness(monkeypatch, least_confident(trajectory, 1), places=False).run()
+    assert harness.ended == [0, 1, 2, 3, 6, 7]
+    assert harness.wasted == 0
+
+
+async def test_a_speculation_that_is_not_wanted_begins_no_further_turn() -> None:
+    class Server:
+        async def generate(self, request_id: str, *, prompt_ids: list[int], **_: Any) -> TokenOutput:
+            return TokenOutput(token_ids=[1, 2, 3], log_probs=None)
+
+    tally = Tally()
+    client = TalliedClient(Server(), tally)
+    await client.generate("r", prompt_ids=[1])
+    assert tally.tokens == 3
+    tally.wanted = False
+    with pytest.raises(NotWanted):
+        await client.generate("r", prompt_ids=[1])
+    assert tally.tokens == 3
 
 
 @pytest.mark.parametrize(("solved", "scored"), [(None, {0, 1}), (0, set()), (3, {0, 1})])

@@ -104,7 +104,8 @@ def make_step(
     selected, settled = ranked_order(ranked)[:limit], None
     if config.allocation == "streaming":
         bucket = TokenBucket(config, N)
-        settled = [bucket.settle(uid, ranked[uid]) for uid in rng.sample(uids, len(uids))]
+        order = rng.sample(uids, len(uids))
+        settled = [bucket.settle(uid, ranked[uid], len(uids) - at - 1) for at, uid in enumerate(order)]
         bucket.close(uids)
         selected = tuple(one for one in ranked_order(ranked) if one in bucket.selected[one.uid])
     resampled: dict[Candidate, list[TrajectoryRecord]] = {}
