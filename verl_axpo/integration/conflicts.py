@@ -87,6 +87,15 @@ def _separate_rules(get: Get) -> Iterator[Finding]:
     if get(backend) == "naive":
         why = "the weights go to other processes"
         yield problem(f"{backend}=naive", why, f"set {backend} to nccl, or to gloo where there is no accelerator")
+    yield from _gpu_rules(get)
+
+
+def _gpu_rules(get: Get) -> Iterator[Finding]:
+    """As many GPUs as Ray is told of, logical ones without an accelerator: verl would wait for more for ever."""
+    key, pools = "ray_kwargs.ray_init.num_gpus", ("trainer", _ROLLOUT)
+    wanted = sum((get(f"{pool}.nnodes") or 0) * (get(f"{pool}.n_gpus_per_node") or 0) for pool in pools)
+    if (given := get(key)) is not None and given < wanted:
+        yield problem(key, f"got {given}, expected {wanted} for the trainer and its replicas", f"set {key}={wanted}")
 
 
 def _loss_rules(get: Get) -> Iterator[Finding]:

@@ -140,6 +140,8 @@ SEPARATE = {
             {f"{ROLLOUT}.nnodes": 0},
             f"{ROLLOUT}.nnodes=0: separate_async has replicas of its own; set {ROLLOUT}.nnodes=1",
         ),
+        ({"ray_kwargs.ray_init.num_gpus": 16}, None),  # verl's defaults: 1 x 8 for the trainer, 1 x 8 for its replicas
+        ({"ray_kwargs.ray_init.num_gpus": 8}, "num_gpus: got 8, expected 16 for the trainer and its replicas; set"),
         ({f"{ROLLOUT}.checkpoint_engine.backend": "naive"}, "checkpoint_engine.backend=naive: the weights go to other"),
     ],
 )
