@@ -168,6 +168,8 @@ class AxpoToolAgentLoop(ToolAgentLoop):
         else:
             response, reward, metrics = await super()._call_tool(tool_call, tools_kwargs, agent_data)
         response = disarmed(response)
+        if response.image and not getattr(self.processor, "image_processor", None):
+            response = unseen(response)
         self.calls.append(call_record(tool_call, response, metrics, time.monotonic() - started))
         return response, reward, metrics
 
@@ -217,6 +219,12 @@ class AxpoToolAgentLoop(ToolAgentLoop):
 def disarmed(response: ToolResponse) -> ToolResponse:
     """The response whose text can add no image token and end no turn, whatever a page or a program wrote there."""
     return response.model_copy(update={"text": inert(response.text)}) if response.text else response
+
+
+def unseen(response: ToolResponse) -> ToolResponse:
+    """The response for a model of text alone, for which verl's loop would give up the whole rollout."""
+    words = f"[{len(response.image)} picture(s), which you cannot see]"
+    return ToolResponse(text="\n".join(filter(None, [response.text, words])))
 
 
 def call_record(call: FunctionCall, response: ToolResponse, metrics: dict[str, Any], seconds: float) -> ToolCall:

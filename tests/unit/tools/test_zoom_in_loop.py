@@ -13,6 +13,7 @@ from PIL import Image
 from transformers import AutoProcessor, Qwen3VLProcessor
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput, DictConfigWrap, ToolListWrap
 from verl.experimental.agent_loop.tool_agent_loop import ToolAgentLoop
+from verl.tools.schemas import ToolResponse
 from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.workers.rollout.replica import TokenOutput
 
@@ -25,6 +26,7 @@ from verl_axpo.integration.trajectory import Trajectory
 from verl_axpo.integration.turn_client import Prefix
 from verl_axpo.tools.image_zoom_in import ImageZoomIn
 from verl_axpo.tools.paper_tools import IMAGE_ZOOM_IN
+from verl_axpo.tools.policy_tool import Answer, PolicyTool
 
 LOOPS = {"hermes": ToolAgentLoop, "axpo": AxpoToolAgentLoop}  # verl's own and ours, by their parser
 TOOLS = (IMAGE_ZOOM_IN,)
@@ -45,7 +47,7 @@ class ScriptedServer:
         self.shown: list[list[Image.Image]] = []
 
     async def generate(self, request_id: str, *, image_data: list[Image.Image], **_: Any) -> TokenOutput:
-        self.shown.append(list(image_data))
+        self.shown.append(list(image_data or ()))
         turn = self.turns[len(self.shown) - 1]
         return TokenOutput(token_ids=turn, log_probs=[-0.5] * len(turn), stop_reason="completed")
 
@@ -74,15 +76,26 @@ def picture() -> Image.Image:
 QUARTER = {"bbox_2d": [500, 500, 1000, 1000], "label": "corner"}
 
 
+class Painter(PolicyTool):
+    """Returns a picture, with a word."""
+
+    prompt = IMAGE_ZOOM_IN
+
+    async def call(self, instance_id: str, arguments: Any, agent_data: Any) -> Answer:
+        return ToolResponse(text="Painted:", image=[picture()]), None
+
+
 def run_loop(
-    parser: str, server: ScriptedServer, processor: Qwen3VLProcessor, cache_dir: Path, **kwargs: Any
+    parser: str, server: ScriptedServer, processor: Qwen3VLProcessor, cache_dir: Path, sees: bool = True, **kwargs: Any
 ) -> AgentLoopOutput:
-    """The question about the picture, answered with what the server writes."""
-    tool = ImageZoomIn({"type": "native", "coord_mode": "relative_1000", "min_pixels": 4096, "max_pixels": 4096})
-    image = {"type": "image", "image": picture()}
+    """The question about the picture, answered with what the server writes; without `sees` there is no picture."""
+    zoom = {"type": "native", "coord_mode": "relative_1000", "min_pixels": 4096, "max_pixels": 4096}
+    tool = ImageZoomIn(zoom) if sees else Painter({"type": "native"})
+    image = [{"type": "image", "image": picture()}] if sees else []
+    question = [*image, {"type": "text", "text": "Which colour is in the corner?"}]
     messages = [
         {"role": "system", "content": prompts.system_prompt(TOOLS)},
-        {"role": "user", "content": [image, {"type": "text", "text": "Which colour is in the corner?"}]},
+        {"role": "user", "content": question if sees else question[0]["text"]},
     ]
 
     async def run() -> AgentLoopOutput:
@@ -91,10 +104,10 @@ def run_loop(
             trainer_config=config(parser),
             server_manager=server,
             tokenizer=processor.tokenizer,
-            processor=processor,
+            processor=processor if sees else None,
             dataset_cls=RLHFDataset,
             data_config=DictConfigWrap(data_config),
-            hf_model_type="qwen3_vl",
+            hf_model_type="qwen3_vl" if sees else "qwen3",
             tools=ToolListWrap([tool]),
         )
         return await loop.run(sampling_params={}, raw_prompt=messages, **kwargs)
@@ -115,6 +128,15 @@ def test_a_crop_can_be_zoomed_into(parser: str, processor: Qwen3VLProcessor, tmp
     assert second.getpixel((20, 20)) == second.getpixel((60, 60)) == (0, 0, 255)
     text = processor.tokenizer.decode(output.response_ids)
     assert "img_idx 7 does not exist; the conversation has 3 image(s), from 0: use 0 to 2." in text
+
+
+def test_a_model_of_text_alone_is_told_of_a_tools_picture(processor: Qwen3VLProcessor, tmp_path: Path) -> None:
+    """verl's loop raises, so that a policy that draws would lose its rollout."""
+    turns = [prompts.tool_call(TOOLS[0].name, QUARTER), prompts.answer("blue")]
+    output = run_loop("axpo", ScriptedServer(processor.tokenizer, turns), processor, tmp_path, sees=False)
+    assert "Painted:\n[1 picture(s), which you cannot see]" in processor.tokenizer.decode(output.response_ids)
+    with pytest.raises(ValueError, match="Multimedia data can only be processed by `processor`"):
+        run_loop("hermes", ScriptedServer(processor.tokenizer, turns), processor, tmp_path, sees=False)
 
 
 @pytest.mark.parametrize("prefix", [0, 5])
