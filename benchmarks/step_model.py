@@ -175,7 +175,8 @@ class Step:
             resample=partial(self._resample, group, at),
             more=partial(self._more, group),
         )
-        self.tokens["wasted"] += await self.speculator.end(group)
+        wasted = await self.speculator.end(group)  # on a line of its own: other groups add to the sum meanwhile
+        self.tokens["wasted"] += wasted
 
     async def _session(self, group: Any, at: int, session: int) -> None:
         group.sampled[session] = await self._trajectory(at, group.uid, session)
