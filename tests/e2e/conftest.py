@@ -55,15 +55,6 @@ TINY_SIZES = [
     "trainer.test_freq=-1",
 ]
 
-# Two of everything: FSDP ranks and vLLM replicas, and the workers of the rollouts
-TWO_OF_EACH = [
-    "trainer.n_gpus_per_node=2",
-    "ray_kwargs.ray_init.num_gpus=2",
-    "actor_rollout_ref.rollout.agent.num_workers=2",
-    "reward.num_workers=2",
-    "transfer_queue.backend.SimpleStorage.num_data_storage_units=2",
-]
-
 # A step of size 1: the change of the weights is the gradient
 SGD = [
     "actor_rollout_ref.actor.optim.optimizer=SGD",
@@ -210,15 +201,8 @@ def main_ppo(fast_run: FastRun, tmp_path: Path) -> MainPpo:
     return start
 
 
-def trained_weights(folder: Path, step: int = 1, ranks: int = 1) -> dict[str, torch.Tensor]:
+def trained_weights(folder: Path, step: int = 1) -> dict[str, torch.Tensor]:
     """The trainer's own float32 weights after `step`; verl rounds those that it saves for Hugging Face to bfloat16."""
-    actor = folder / f"checkpoints/global_step_{step}/actor"
-    shards = [actor / f"model_world_size_{ranks}_rank_{rank}.pt" for rank in range(ranks)]
-    loaded = [torch.load(shard, map_location="cpu", weights_only=False) for shard in shards]  # written by the run above
-    return {name: whole([weights[name] for weights in loaded]) for name in loaded[0]}
-
-
-def whole(parts: list[torch.Tensor]) -> torch.Tensor:
-    """A weight from its parts on all ranks. FSDP2 cuts along the first dimension; a rank may be left without a part."""
-    local = [getattr(part, "_local_tensor", part) for part in parts]
-    return torch.cat(local) if len(local) > 1 else local[0]
+    shard = folder / f"checkpoints/global_step_{step}/actor/model_world_size_1_rank_0.pt"
+    weights = torch.load(shard, map_location="cpu", weights_only=False)  # written by the run above
+    return {name: getattr(weight, "_local_tensor", weight) for name, weight in weights.items()}
