@@ -82,6 +82,8 @@ class McpSession:
         """End the connection and, if it is ours, the server's process."""
         self.ended = True
         self._closing.set()
+        if not self._opened.done():
+            self._life.cancel()  # it waits for a server that does not answer
         await asyncio.wait({self._life}, timeout=CLOSE_S)
         self._life.cancel()
 
