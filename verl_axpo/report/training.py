@@ -373,22 +373,20 @@ class Traced:
 
 def read_trace(trace_dir: Path) -> Traced:
     """Read all steps once, without their tokens."""
-    resampled, restored = set(), set()
+    resampled = restored = 0
     calls: list[tuple[float, float]] = []
     example = None
-    for step in iter_steps(trace_dir, tokens=False):
-        for record in step.records:
-            if record.selected:
-                resampled.add((step.step, record.uid))
+    for question in (question for step in iter_steps(trace_dir, tokens=False) for question in step.questions()):
+        resampled += bool(question.sources)
+        restored += question.restored
+        for record in question.rollouts:
             if record.recovery == 1:
-                restored.add((step.step, record.uid))
-                key = record.uid, record.session
-                example = record, [other for other in step.records if (other.uid, other.source_session) == key]
-            usable = record.source_session is None and record.status is not Status.INFRA_FAILURE
+                example = record, question.continuations(record.session)
+            usable = record.status is not Status.INFRA_FAILURE
             if usable and record.confidence is not None and record.entropy is not None:
                 calls.append((record.confidence, record.entropy))
     frame = pd.DataFrame(calls, columns=list(CALLS), dtype=float)
-    return Traced(folder=trace_dir, resampled=len(resampled), restored=len(restored), calls=frame, example=example)
+    return Traced(folder=trace_dir, resampled=resampled, restored=restored, calls=frame, example=example)
 
 
 def example_section(trace: Traced) -> Section:

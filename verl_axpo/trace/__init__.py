@@ -9,7 +9,7 @@ The formats are documented in `docs/trace.md`. Nothing here imports verl.
 """
 
 from verl_axpo.image_store import store_image
-from verl_axpo.trace.reader import TracedStep, iter_records, iter_steps, list_steps, read_step
+from verl_axpo.trace.reader import TracedQuestion, TracedStep, iter_records, iter_steps, list_steps, read_step
 from verl_axpo.trace.records import StepSummary, ToolCall, TrajectoryRecord
 from verl_axpo.trace.writer import TraceWriter
 
@@ -17,6 +17,7 @@ __all__ = [
     "StepSummary",
     "ToolCall",
     "TraceWriter",
+    "TracedQuestion",
     "TracedStep",
     "TrajectoryRecord",
     "iter_records",

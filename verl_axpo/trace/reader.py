@@ -16,6 +16,38 @@ _STEP_FILE = re.compile(r"step_(\d{6,})\.(?:jsonl|summary\.json)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TracedQuestion:
+    """A question of a step: its trajectories, in the order of the file."""
+
+    uid: str
+    records: tuple[TrajectoryRecord, ...]
+
+    @property
+    def text(self) -> str:
+        """The question in one line."""
+        return " ".join(self.records[0].question.split())
+
+    @property
+    def rollouts(self) -> list[TrajectoryRecord]:
+        """The ordinary rollouts."""
+        return [record for record in self.records if record.source_session is None]
+
+    @property
+    def sources(self) -> list[TrajectoryRecord]:
+        """The rollouts whose prefix was resampled."""
+        return [record for record in self.rollouts if record.selected]
+
+    @property
+    def restored(self) -> bool:
+        """Whether a continuation of any source is correct."""
+        return any(record.recovery == 1 for record in self.sources)
+
+    def continuations(self, session: int) -> list[TrajectoryRecord]:
+        """Those of the prefix of one rollout."""
+        return [record for record in self.records if record.source_session == session]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TracedStep:
     """One step as it lies on disk. `summary` is None for a step that a killed run did not finish.
 
@@ -27,6 +59,13 @@ class TracedStep:
     summary: StepSummary | None
     complete: bool  # the summary, written last, is there, readable or not
     defects: tuple[str, ...]
+
+    def questions(self) -> list[TracedQuestion]:
+        """In order of first appearance."""
+        by_uid: dict[str, list[TrajectoryRecord]] = {}
+        for record in self.records:
+            by_uid.setdefault(record.uid, []).append(record)
+        return [TracedQuestion(uid=uid, records=tuple(records)) for uid, records in by_uid.items()]
 
 
 def records_path(trace_dir: str | Path, step: int) -> Path:

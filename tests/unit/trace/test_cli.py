@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from verl_axpo import cli, doctor
 from verl_axpo.report.viewer import split_at_call
@@ -102,7 +103,8 @@ def test_view_shows_a_step_and_a_question(
 ) -> None:
     source = next(one for one in read_step(trace_dir, 1).records if one.selected)
     assert call(monkeypatch, "view", str(trace_dir), "--step", "1") == 0
-    assert f"session {source.session}" in capsys.readouterr().out
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.split()[1] == source.uid)
+    assert f"  {source.session}: {'yes' if source.recovery else 'no'}  " in line
     assert call(monkeypatch, "view", str(trace_dir), "--step", "1", "--uid", source.uid) == 0
     output = capsys.readouterr().out
     assert f"of rollout {source.session}" in output
@@ -124,8 +126,8 @@ def test_view_takes_what_it_shows(
             [replace(record, uid=long[record.uid], question=f"about {record.uid}") for record in records],
             replace(summary, questions=questions, candidates=[], selected=[]),
         )
-    monkeypatch.setenv("COLUMNS", "60")
     for arguments in ((), ("--uid", "3"), ("--uid", questions[2]), ("--uid", questions[2][:5])):
+        monkeypatch.setattr(cli, "console", Console(width=60))
         monkeypatch.setattr(sys, "argv", ["verl-axpo", "view", str(tmp_path), "--step", "1", *arguments])
         with pytest.raises(SystemExit) as exit_info:
             cli.main()
@@ -134,8 +136,23 @@ def test_view_takes_what_it_shows(
         if arguments:
             assert "about q1c" in shown
         else:
-            cells = [line.split("│")[2].strip() for line in shown.splitlines() if line.startswith("│")]
-            assert "".join(questions) in "".join(cells)
+            _, *lines = shown.splitlines()
+            assert [line.split()[1] for line in lines] == questions  # whole, and a line for each question
+            assert max(map(len, lines)) == 60
+
+
+def test_what_a_policy_wrote_is_not_obeyed_by_the_terminal(
+    tmp_path: Path, make: Callable[[int], Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attack = "\x1b]0;title\x07\x1b[2J[red]text[/]\u202eback\x9b1m\rstart"
+    records, summary = make(1)
+    with TraceWriter(tmp_path) as writer:
+        writer.write_step([replace(record, question=attack, text=attack) for record in records], summary)
+    for arguments in ((), ("--uid", "1")):
+        assert call(monkeypatch, "view", str(tmp_path), "--step", "1", *arguments) == 0
+        shown = capsys.readouterr().out
+        assert "[red]text[/]" in shown
+        assert not set(shown) & set("\x1b\x07\u202e\x9b\r")
 
 
 def test_the_prefix_in_the_text_ends_with_the_call_after_the_thinking(trace_dir: Path) -> None:
