@@ -1,7 +1,7 @@
 """An evaluation's folder -> `Report`: the paper's table, what is countable, plots, the page of its questions.
 
 load_evaluation() -> summary() -> paper_table(), plots.bars()
-                  -> breakdown() of each benchmark -> detail_tables(), plots.multiples()
+                  -> breakdown() of each benchmark -> detail_tables()
 """
 
 from collections import Counter
@@ -39,12 +39,6 @@ DETAILS = {
     "tools": "Tools",
     "lengths": "Lengths and turns",
     "conventions": "Other conventions of the scorers, %",
-}
-MULTIPLES = {  # plot -> title, unit
-    "statuses": ("How rollouts ended", "rollouts"),
-    "outcomes": ("Tool use and outcome", "rollouts"),
-    "tools": ("Tools", "share"),
-    "turns": ("Turns", "rollouts"),
 }
 PAPERS = 'Rows named "paper\'s" are printed in the paper (arXiv 2605.28774), not measured here.'
 
@@ -137,7 +131,7 @@ def report_of(
     sections = [
         Section(title="", tables=[paper_table(evaluation, numbers, with_paper=with_paper)]),
         *(Section(title=title, tables=[table]) for title, table in detail_tables(parts).items()),
-        Section(title="Plots", figures=figures(evaluation, numbers, parts)),
+        Section(title="Plots", figures=figures(evaluation, numbers)),
         Section(title="Settings", tables=[settings_table(evaluation)]),
     ]
     warnings = [*([PAPERS] if with_paper else []), *notes(evaluation)]
@@ -242,7 +236,7 @@ def paper_table(evaluation: Evaluation, numbers: Numbers, *, with_paper: bool = 
 
 def detail_tables(parts: Breakdowns) -> dict[str, Table]:
     """Title -> table, one line per benchmark or tool; a table without lines is left out."""
-    rows: dict[str, Rows] = {name: [] for name in ("statuses", "outcomes", "tools", "lengths", "conventions")}
+    rows: dict[str, Rows] = {name: [] for name in DETAILS}
     for benchmark, part in parts.items():
         first: dict[str, Any] = {"benchmark": benchmark}
         scored, exact = part["scored_by"], part["token_exact"]
@@ -354,17 +348,13 @@ def _lower_bounds(evaluation: Evaluation) -> list[str]:
 # ------------------------------ plots ------------------------------
 
 
-def figures(evaluation: Evaluation, numbers: Numbers, parts: Breakdowns) -> list[Figure]:
+def figures(evaluation: Evaluation, numbers: Numbers) -> list[Figure]:
     """What there is nothing to draw of is left out."""
-    words = measure_words(evaluation.rollouts)
+    words, names = measure_words(evaluation.rollouts), [result.column for result in evaluation.results]
     drawn = []
     for name, measures in {"accuracy": ("pass_1", "pass_k"), "tool_use": ("tool_use",)}.items():
         measured = {words[key]: [numbers[key][result.name] for result in evaluation.results] for key in measures}
-        drawn.append(plots.saved(plots.bars(measured, [result.column for result in evaluation.results]), name))
-    for name, (title, unit) in MULTIPLES.items():
-        cells = small_frames(name, parts)
-        if any(cell.to_numpy().any() for cell in cells.values()):
-            drawn.append(plots.saved(plots.multiples(cells, title, unit, stacked=name == "outcomes"), name))
+        drawn.append(plots.saved(plots.bars(measured, names), name))
     usable = [row for row in evaluation.rows if row.usable]
     if usable:
         tokens = {
@@ -373,31 +363,3 @@ def figures(evaluation: Evaluation, numbers: Numbers, parts: Breakdowns) -> list
         }
         drawn.append(plots.saved(plots.lengths(tokens), "lengths"))
     return drawn
-
-
-def small_frames(name: str, parts: Breakdowns) -> dict[str, pd.DataFrame]:
-    """Benchmark -> the heights of its little plot; the same rows for each, so that they share an axis."""
-    if name == "tools":
-        tools = sorted({tool for part in parts.values() for tool in part["tools"]})
-        return {column: _tool_frame(part, tools) for column, part in parts.items()}
-    if name == "outcomes":
-        return {column: pd.DataFrame(part["outcome"]).T.rename(index=USES) for column, part in parts.items()}
-    taken = {turns for part in parts.values() for turns in part["turns"]} or {1}
-    rows = range(min(taken), max(taken) + 1) if name == "turns" else [status.value for status in Status]
-    labels = [str(row).replace("_", "\n") for row in rows]
-    return {
-        column: pd.DataFrame({"": [part[name].get(row, 0) for row in rows]}, index=labels)
-        for column, part in parts.items()
-    }
-
-
-def _tool_frame(part: Mapping[str, Any], tools: Sequence[str]) -> pd.DataFrame:
-    usable = sum(sum(counts.values()) for counts in part["outcome"].values())
-    none = {"calls": 0, "errors": 0, "rollouts": 0}
-    counts = [part["tools"].get(tool, none) for tool in tools]
-    shares = {
-        "rollouts that call it": [count["rollouts"] / max(1, usable) for count in counts],
-        "its calls that fail": [count["errors"] / max(1, count["calls"]) for count in counts],
-    }
-    frame: pd.DataFrame = pd.DataFrame(shares, index=list(tools))
-    return frame

@@ -3,13 +3,11 @@
 lines()      one line per arm over the steps, a band from the lowest to the highest seed     trainings
 scatter()    confidence against entropy                                                     trainings
 bars()       measures by benchmark with their intervals                                     evaluations
-multiples()  one little plot per benchmark: statuses, outcomes, tools, turns                evaluations
 lengths()    a histogram by outcome                                                         evaluations
 """
 
 import io
 from collections.abc import Mapping, Sequence
-from math import ceil
 from typing import Any
 
 import matplotlib
@@ -31,9 +29,6 @@ plt.rcParams["svg.hashsalt"] = "verl_axpo"  # the same plot is the same file
 SIZE_INCHES = (6.4, 3.8)
 DOTS_PER_INCH = 130  # of the parts that are no vectors
 MOST_POINTS = 4000  # of a scatter: more only make the file larger
-ACROSS = 3  # plots next to each other: nine benchmarks are a square
-CELL_INCHES = (2.7, 2.0)
-SMALL = 8  # points, of the letters in a cell
 BAR_WIDTH = 0.4  # of the distance between two benchmarks
 BINS = 40
 
@@ -41,10 +36,9 @@ BINS = 40
 def saved(figure: Any, name: str, caption: str = "") -> Figure:
     """The figure as SVG; it is closed, or a long-lived process would keep it."""
     buffer = io.BytesIO()
-    title = figure.get_suptitle() or figure.axes[0].get_title()
     figure.savefig(buffer, format="svg", dpi=DOTS_PER_INCH, bbox_inches="tight", metadata={"Date": None})
     plt.close(figure)
-    return Figure(name=name, title=title, content=buffer.getvalue(), caption=caption)
+    return Figure(name=name, title=figure.axes[0].get_title(), content=buffer.getvalue(), caption=caption)
 
 
 def lines(curves: Mapping[str, Sequence[tuple[str, str, pd.DataFrame]]], title: str, *, rate: bool) -> Any:
@@ -105,37 +99,6 @@ def lengths(tokens: Mapping[str, Sequence[int]]) -> Any:
     axes.hist(list(drawn.values()), bins=BINS, stacked=True, label=list(drawn))
     axes.set_ylabel("rollouts")
     _finish(axes, "Response length", "tokens")
-    return figure
-
-
-def multiples(cells: Mapping[str, pd.DataFrame], title: str, unit: str, *, stacked: bool = False) -> Any:
-    """One plot of bars per benchmark, one legend for all.
-
-    Args:
-        cells: benchmark -> heights, a set of bars per column; a single column has no legend.
-    """
-    across = min(ACROSS, len(cells))
-    down = ceil(len(cells) / across)
-    size = across * CELL_INCHES[0], down * CELL_INCHES[1]
-    figure, grid = plt.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
-    places = list(grid.flat)
-    for axes, (name, heights) in zip(places, cells.items(), strict=False):
-        heights.plot.bar(ax=axes, stacked=stacked, legend=False, width=0.8, rot=30 if len(heights) > 3 else 0)
-        axes.set_title(name, fontsize=SMALL + 1)
-        axes.set_xlabel("")
-        axes.tick_params(labelsize=SMALL)
-        axes.set_axisbelow(True)
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.set_ylim(0, 1.02 if unit == "share" else None)
-    for axes in places[len(cells) :]:
-        axes.set_axis_off()
-    for row in grid:
-        row[0].set_ylabel(unit, fontsize=SMALL)
-    figure.suptitle(title)
-    handles, labels = places[0].get_legend_handles_labels()
-    if len(labels) > 1:
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=SMALL + 1)
     return figure
 
 

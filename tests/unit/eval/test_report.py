@@ -248,7 +248,7 @@ def test_the_files(report: Path) -> None:
     assert "not measured here" in text
     assert "5 of 16 rollouts failed" in text
     plots = re.findall(r"\(report/plots/(\w+)\.svg\)", text)
-    assert plots == ["accuracy", "tool_use", "statuses", "outcomes", "tools", "turns", "lengths"]
+    assert plots == ["accuracy", "tool_use", "lengths"]
     for name in plots:
         assert b"<svg" in (report.parent / "report/plots" / f"{name}.svg").read_bytes()
     assert html.count("data:image/svg+xml;base64,") == len(plots)
