@@ -6,11 +6,9 @@ when their command runs.
 """
 
 import json
-import os
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -108,15 +106,11 @@ def run(
 
 
 @app.command()
-def doctor(
-    ray: Annotated[bool, typer.Option("--ray", help="Look inside a Ray worker (starts a small Ray).")] = False,
-    as_json: Json = False,
-) -> None:
+def doctor(as_json: Json = False) -> None:
     """Can this machine train with AXPO? Each line has its fix."""
     from verl_axpo import doctor as checks
 
-    inside = checks.check_ray_worker(os.environ.get("RAY_ADDRESS", "")) if ray else ()
-    _tell(chain(checks.examine(), inside), as_json)
+    _tell(checks.examine(), as_json)
 
 
 def _tell(findings: Iterable["Finding"], as_json: bool) -> None:

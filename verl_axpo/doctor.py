@@ -13,7 +13,6 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 from importlib import metadata
 from operator import attrgetter
 from pathlib import Path
@@ -173,10 +172,6 @@ REGISTRIES = {
 }
 
 
-def _plugin_findings() -> list[Finding]:
-    return list(check_plugin())
-
-
 def check_registered(name: str, module: str, registry: str, key: str) -> Finding:
     """One of verl's registries has our entry."""
     try:
@@ -209,19 +204,3 @@ def check_platform() -> Finding:
     fix = "without an accelerator: export VERL_PLATFORM=cpu; with one: check its driver (nvidia-smi)"
     found = f"{current.device_name} ({type(current).__name__})"
     return Finding("platform", found, bool(current.is_available()), fix)
-
-
-def check_ray_worker(address: str = "") -> Iterator[Finding]:
-    """The same registries inside a Ray worker, where training needs them.
-
-    Args:
-        address: of a running cluster; without one, a small Ray of its own is started and ended.
-    """
-    ray = importlib.import_module("ray")
-    own = {"num_cpus": 1, "include_dashboard": False, "address": "local"}
-    ray.init(log_to_driver=False, configure_logging=False, **({"address": address} if address else own))
-    try:
-        for finding in ray.get(ray.remote(_plugin_findings).remote()):
-            yield replace(finding, name=f"{finding.name} in Ray")
-    finally:
-        ray.shutdown()

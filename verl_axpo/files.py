@@ -49,6 +49,8 @@ def read_lines(
 ) -> Iterator[Line[T]]:
     """The whole lines of a file, one in memory at a time. Empty lines and a torn last line are skipped.
 
+    A last line of which only the line end is missing is whole, as it is for `append_lines`.
+
     Args:
         parse: makes the value of a line (`orjson.loads`), or raises ValueError, TypeError or KeyError.
         damaged: gets a sentence for each line that cannot be read, and reading goes on.
@@ -71,6 +73,9 @@ def read_lines(
             if not line.endswith(b"\n"):
                 if at_once:
                     refuse(number, "ends in the middle, the file is cut short")
+                    return
+                with suppress(*_BROKEN):
+                    yield Line(number, offset, line, parse(line))
                 return
             begin, data = offset, line[:-1]
             offset += len(line)

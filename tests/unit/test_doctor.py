@@ -132,22 +132,6 @@ def test_a_platform_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None
     assert not doctor.check_platform().ok
 
 
-def test_what_a_ray_worker_misses_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
-    missing = doctor.Finding(name="trainer", found="axpo_sync is not among []", ok=False, fix="install it")
-    ended: list[bool] = []
-    ray = SimpleNamespace(  # a worker in this process; tests/e2e trains in real ones
-        init=lambda **_: None,
-        remote=lambda function: SimpleNamespace(remote=function),
-        get=lambda result: result,
-        shutdown=lambda: ended.append(True),
-    )
-    monkeypatch.setitem(sys.modules, "ray", ray)  # type: ignore[arg-type]
-    monkeypatch.setattr(doctor, "_plugin_findings", lambda: [missing])
-    (finding,) = doctor.check_ray_worker()
-    assert (finding.name, finding.ok, finding.fix) == ("trainer in Ray", False, "install it")
-    assert ended == [True]
-
-
 def test_with_json_the_findings_are_one_object(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

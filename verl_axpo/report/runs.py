@@ -82,6 +82,11 @@ def load_run(run_dir: str | Path) -> Run:
     return Run(path=path, arm=arm, seed=seed, metrics=metrics, heldout=heldout)
 
 
+def by_arm(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """The runs of each arm, arms in order of first appearance."""
+    return {arm: [run for run in runs if run.arm == arm] for arm in dict.fromkeys(run.arm for run in runs)}
+
+
 def finish(run: Path, arm: str, seed: int, steps: int) -> list[str]:
     """After a run of so many steps: write its metrics.jsonl, heldout.json and run.json; returns what is missing."""
     missing = []

@@ -10,7 +10,7 @@ numbers, all of them wrong and all of them right: the interval covers those of b
 report is the same each time it is made.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import comb, isnan, nan
 from typing import NamedTuple
@@ -263,19 +263,19 @@ def _equal(lowest: Sequence[Array], highest: Sequence[Array]) -> bool:
 def _resampled_means(values: Array, draws: int, generator: np.random.Generator) -> Array:
     """(D,): the mean of as many questions, each drawn with replacement."""
     count = len(values)
-    pieces = [values[generator.integers(0, count, size=(size, count))].mean(axis=1) for size in _sizes(draws, count)]
-    means: Array = np.concatenate(pieces)
-    return means
+    return _in_pieces(lambda size: values[generator.integers(0, count, size=(size, count))].mean(axis=1), draws, count)
 
 
 def _flipped_means(values: Array, draws: int, generator: np.random.Generator) -> Array:
     """(D,): the mean with each difference's sign drawn anew."""
     count = len(values)
-    pieces = [(generator.integers(0, 2, size=(size, count)) * 2 - 1) @ values for size in _sizes(draws, count)]
-    means: Array = np.concatenate(pieces) / count
-    return means
+    return _in_pieces(
+        lambda size: (generator.integers(0, 2, size=(size, count)) * 2 - 1) @ values / count, draws, count
+    )
 
 
-def _sizes(draws: int, count: int) -> list[int]:
+def _in_pieces(draw: Callable[[int], Array], draws: int, count: int) -> Array:
+    """(D,): what `draw` gives for a number of draws, as many at a time as `CHUNK` has room for."""
     step = max(1, CHUNK // count)
-    return [min(step, draws - start) for start in range(0, draws, step)]
+    pieces: Array = np.concatenate([draw(min(step, draws - start)) for start in range(0, draws, step)])
+    return pieces

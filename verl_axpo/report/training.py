@@ -1,13 +1,12 @@
 """Runs of one training, or of several side by side -> `Report`: tables, curves, one example.
 
 load_runs() -> Run -> tables of runs, held-out questions, sources, tools, training
-            -> curve(): mean and spread of the seeds -> plots.lines()
-            -> read_trace() -> restored subgroups, confidence and entropy, an example
+                   -> curves.py: a line per arm over the steps
+            -> traced.py: restored subgroups, confidence and entropy, an example
 """
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +14,17 @@ import numpy as np
 import pandas as pd
 
 from verl_axpo.audit import audit
-from verl_axpo.core.types import Status
-from verl_axpo.report import plots
-from verl_axpo.report.build import Figure, Report, Section, write
+from verl_axpo.report.build import Report, Section, write
 from verl_axpo.report.compare import measure_words, pair_all, paired_table
+from verl_axpo.report.curves import correlation, curves
 from verl_axpo.report.heldout import HeldOut, Stage
-from verl_axpo.report.runs import Run, load_runs
+from verl_axpo.report.runs import Run, by_arm, load_runs
 from verl_axpo.report.standing import standing_table
 from verl_axpo.report.stats import Answers, Estimate
 from verl_axpo.report.table import Rows, Table
-from verl_axpo.report.viewer import first_call
-from verl_axpo.trace import TrajectoryRecord, iter_steps
+from verl_axpo.report.traced import Traced, example_section, read_trace
 
-STEPS_PER_WINDOW = 20  # a curve is smoothed over 1/20 of its steps: short runs are shown as they are
 ENDS = 5  # the "first" and "last" of a table are means over 1/5 of the steps
-MOST_CHARACTERS = 300  # of a question in the report
 STAGES: tuple[Stage, ...] = ("before", "after")
 
 # What the table of training says, in its order: metric, words. A metric that no run has is left out.
@@ -47,21 +42,6 @@ TRAINING = {
     "axpo/extra_tokens_ratio": "tokens of resamples / of rollouts",
     "axpo/prefix_cache_hit_rate": "prefix-cache hit rate",
     "timing_s/step": "seconds per step",
-}
-# Plots: name -> title, and for each line its style, its word for the legend, the metrics that it may show (the first
-# that is there)
-CURVES: dict[str, tuple[str, dict[tuple[str, str], tuple[str, ...]]]] = {
-    "tool_use_rate": ("Tool-use rate", {("-", ""): ("axpo/tool_use_rate",)}),
-    "all_wrong": (
-        "All-wrong rate of tool-using subgroups",
-        {("--", "before"): ("axpo/tool_all_wrong_rate",), ("-", "after"): ("axpo/tool_all_wrong_rate_after",)},
-    ),
-    "restore_rate": ("Restore rate", {("-", ""): ("axpo/restore_rate",)}),
-    "reward": ("Reward", {("-", ""): ("critic/score/mean", "critic/rewards/mean")}),
-    "pass_at": (
-        "Pass@1 and Pass@N on the training questions",
-        {("-", "Pass@1"): ("axpo/pass@1",), ("--", "Pass@N"): ("axpo/pass@N",)},
-    ),
 }
 
 
@@ -99,21 +79,13 @@ def _section(title: str, *tables: Table) -> Section:
     return Section(title=title, tables=[table for table in tables if table.rows])
 
 
-def by_arm(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """The runs of each arm, arms in order of first appearance."""
-    return {arm: [run for run in runs if run.arm == arm] for arm in dict.fromkeys(run.arm for run in runs)}
-
-
 def _same_seeds(runs: Sequence[Run]) -> list[str]:
     names = [run.name for run in runs]
     return [f"{name} is there {names.count(name)} times: every folder counts as a seed." for name in
             dict.fromkeys(names) if names.count(name) > 1]  # fmt: skip
 
 
-# ------------------------------ tables ------------------------------
-
-
-def runs_table(runs: Sequence[Run], traces: Mapping[Path, "Traced"]) -> Table:
+def runs_table(runs: Sequence[Run], traces: Mapping[Path, Traced]) -> Table:
     """What was run, and whether its trace is what AXPO would have done."""
     rows: Rows = []
     for run in runs:
@@ -276,142 +248,3 @@ def tools_table(runs: Sequence[Run]) -> Table:
 
 def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values)) if values else float("nan")
-
-
-# ------------------------------ plots ------------------------------
-
-
-def curves(runs: Sequence[Run]) -> list[Figure]:
-    """Each plot of `CURVES` that a run has numbers for."""
-    figures = []
-    for name, (title, metrics) in CURVES.items():
-        drawn: dict[str, list[tuple[str, str, pd.DataFrame]]] = {}
-        for arm, group in by_arm(runs).items():
-            drawn[arm] = []
-            for (style, word), choices in metrics.items():
-                frame = next((frame for choice in choices if (frame := curve(group, choice)) is not None), None)
-                if frame is not None:
-                    drawn[arm].append((style, " ".join(filter(None, (arm, word, _seeds(frame)))), frame))
-        if any(drawn.values()):
-            figures.append(plots.saved(plots.lines(drawn, title, rate=name != "reward"), name))
-    return figures
-
-
-def curve(runs: Sequence[Run], metric: str) -> pd.DataFrame | None:
-    """Mean, lowest and highest of the seeds, over the steps that every seed has measured; None if there is none.
-
-    A mean over other seeds than a step before would jump without any policy having changed: where one seed ends, or has
-    no value (a restore rate without a resample is not logged), there is no point. A seed without the metric at all is
-    not one of them. `attrs` has their number, and whether a seed goes on after the last common step.
-    """
-    seeds = [smoothed(values) for run in runs if (values := run.series(metric))]
-    table = pd.concat(seeds, axis=1, join="inner").sort_index() if seeds else pd.DataFrame()
-    if table.empty:
-        return None
-    frame: pd.DataFrame = pd.DataFrame(
-        {"mean": table.mean(axis=1), "low": table.min(axis=1), "high": table.max(axis=1)}
-    )
-    last = max(values.index[-1] for values in seeds)
-    frame.attrs = {"seeds": len(seeds), "ends_early": bool(frame.index[-1] < last)}
-    return frame
-
-
-def smoothed(values: Mapping[int, float]) -> "pd.Series[float]":
-    """Centred moving average over 1/20 of the points; at the ends over what there is."""
-    half = len(values) // STEPS_PER_WINDOW // 2
-    series = pd.Series(dict(values), dtype=float)
-    return series.rolling(2 * half + 1, center=True, min_periods=1).mean() if half else series
-
-
-def _seeds(frame: pd.DataFrame) -> str:
-    end = f", to step {frame.index[-1]}, where one ends" if frame.attrs["ends_early"] else ""
-    return f"({frame.attrs['seeds']} seeds{end})" if frame.attrs["seeds"] > 1 else ""
-
-
-def correlation(runs: Sequence[Run], traces: Mapping[Path, "Traced"]) -> list[Figure]:
-    """Confidence against entropy, of the arms with at least three tool calls that have both."""
-    clouds = {}
-    for arm, group in by_arm(runs).items():
-        cloud = pd.concat([CALLS, *(traces[run.path].calls for run in group if run.path in traces)])
-        if len(cloud) >= 3:
-            clouds[arm] = cloud
-    words = []
-    for arm, cloud in clouds.items():
-        pearson, spearman = correlations(cloud)
-        words.append(f"{arm}: Pearson {pearson:.3f}, Spearman {spearman:.3f} over {len(cloud)} tool calls.")
-    return [plots.saved(plots.scatter(clouds), "confidence_entropy", " ".join(words))] if clouds else []
-
-
-def correlations(cloud: pd.DataFrame) -> tuple[float, float]:
-    """Pearson's and Spearman's correlation of negated confidence with entropy; NaN where either is constant."""
-    pearson, spearman = (float((-frame["confidence"]).corr(frame["entropy"])) for frame in (cloud, cloud.rank()))
-    return pearson, spearman
-
-
-# ------------------------------ the trace ------------------------------
-
-CALLS = pd.DataFrame({"confidence": [], "entropy": []}, dtype=float)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Traced:
-    """What one reading of a trace gives.
-
-    Attributes:
-        resampled: questions, over all steps.
-        restored: those of them that a continuation answered.
-        calls: confidence and entropy of the ordinary rollouts' first tool calls.
-        example: the last source whose continuations restored its subgroup, and these; None without any.
-    """
-
-    folder: Path
-    resampled: int
-    restored: int
-    calls: pd.DataFrame
-    example: tuple[TrajectoryRecord, list[TrajectoryRecord]] | None
-
-
-def read_trace(trace_dir: Path) -> Traced:
-    """Read all steps once, without their tokens."""
-    resampled = restored = 0
-    calls: list[tuple[float, float]] = []
-    example = None
-    for question in (question for step in iter_steps(trace_dir, tokens=False) for question in step.questions()):
-        resampled += bool(question.sources)
-        restored += question.restored
-        for record in question.rollouts:
-            if record.recovery == 1:
-                example = record, question.continuations(record.session)
-            usable = record.status is not Status.INFRA_FAILURE
-            if usable and record.confidence is not None and record.entropy is not None:
-                calls.append((record.confidence, record.entropy))
-    frame = pd.DataFrame(calls, columns=list(CALLS), dtype=float)
-    return Traced(folder=trace_dir, resampled=resampled, restored=restored, calls=frame, example=example)
-
-
-def example_section(trace: Traced) -> Section:
-    """One restored subgroup in words: the failed call, its continuations, what they got, and the question's picture."""
-    assert trace.example is not None
-    source, continuations = trace.example
-    named = {"source": source} | {f"continuation {k}": record for k, record in enumerate(continuations, 1)}
-    rows: Rows = [
-        {"trajectory": role, "first tool call": first_call(record)}
-        | {"reward": record.reward, "advantage": record.advantage}
-        for role, record in named.items()
-    ]
-    asked = f"Step {source.step}, answer {source.ground_truth}: {source.question[:MOST_CHARACTERS]}"
-    content = _picture(trace.folder, source)
-    picture = Figure(name="example", title="the question's picture", content=content, suffix=".png")
-    return Section(
-        title="One restored subgroup",
-        note=" ".join(asked.split()),
-        tables=[Table(name="example", rows=rows)],
-        figures=[picture] if content else [],
-    )
-
-
-def _picture(trace_dir: Path, record: TrajectoryRecord) -> bytes:
-    paths = [(trace_dir / image).resolve() for image in record.images]
-    # A trace may come from somebody else: what a row names is copied into the report only from its own folder
-    stored = [path for path in paths if path.is_file() and path.is_relative_to(trace_dir.resolve())]
-    return stored[0].read_bytes() if stored else b""

@@ -10,7 +10,8 @@ from PIL import Image
 from verl_axpo.report.heldout import evaluation_from_dump, read_heldout, write_heldout
 from verl_axpo.report.runs import finish, load_run, merge_metrics
 from verl_axpo.report.stats import in_percent, pass_at
-from verl_axpo.report.training import example_section, heldout_runs_table, heldout_table, read_trace
+from verl_axpo.report.traced import example_section, read_trace
+from verl_axpo.report.training import heldout_runs_table, heldout_table
 
 
 def line(uid: str, session: int = 0, **values: Any) -> dict[str, Any]:

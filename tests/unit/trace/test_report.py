@@ -15,20 +15,18 @@ import pytest
 from PIL import Image
 
 from verl_axpo.core.config import AxpoConfig
+from verl_axpo.report.curves import correlations, curve, smoothed
 from verl_axpo.report.heldout import HeldOut, evaluation_from_dump, read_heldout, write_heldout
 from verl_axpo.report.runs import Run, load_run, load_runs, write_run_info
 from verl_axpo.report.stats import Outcome
 from verl_axpo.report.table import Table
+from verl_axpo.report.traced import read_trace
 from verl_axpo.report.training import (
     build_report,
-    correlations,
-    curve,
     ends,
     heldout_table,
     paired_heldout,
-    read_trace,
     runs_table,
-    smoothed,
     sources_table,
     tools_table,
     training_table,
