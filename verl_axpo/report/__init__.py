@@ -3,7 +3,7 @@
 stats.py       Pass@k, bounds, bootstrap intervals, paired differences: every number of every report
 table.py       a table and its forms; plots.py: drawing; build.py: a `Report` and its files
 runs.py        a training's folder: heldout.py: validations; traced.py: its trace; training.py, curves.py: -> `Report`
-results.py     an evaluation's folder; evaluation.py: -> `Report`; page.py: its questions and rollouts in the page
+results.py     an evaluation's folder: breakdown.py: its numbers; page.py: its questions; evaluation.py: -> `Report`
 compare.py     two evaluations, or two trainings' held-out questions, question by question
 viewer.py      a step of a trace in the terminal
 """

@@ -6,6 +6,7 @@ side lacks is left out of both, and `left_out` says so.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,19 @@ from verl_axpo.eval import versions
 from verl_axpo.eval.manifest import differences
 from verl_axpo.report.build import Report, Section
 from verl_axpo.report.results import Evaluation, Result
-from verl_axpo.report.stats import BOOTSTRAP, MEASURES, Difference, Estimate, Paired, Side, in_percent, paired
+from verl_axpo.report.stats import (
+    BOOTSTRAP,
+    MEASURES,
+    Answers,
+    Array,
+    Difference,
+    Estimate,
+    difference,
+    in_percent,
+)
 from verl_axpo.report.table import Rows, Table
 
+Side = Sequence[Answers]  # the seeds of a policy: a question's value is the mean over them
 Pairs = Sequence[tuple[Side, Side]]  # one for each benchmark that a number is the mean over
 
 
@@ -33,6 +44,51 @@ def measure_words(rollouts: int | str) -> dict[str, str]:
     return {"pass_1": "Pass@1", "pass_k": f"Pass@{rollouts}", "tool_use": "tool use"}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paired:
+    """A and B on the questions that both have a number for; `total` counts the questions that both were asked."""
+
+    sides: tuple[Estimate, Estimate]  # without intervals
+    difference: Difference
+    total: int
+
+
+def paired(pairs: Sequence[tuple[Side, Side]], measure: str, k: int) -> Paired:
+    """B - A question by question, the mean over `pairs` (benchmarks) of their means.
+
+    Questions are paired by uid; those that one side was not asked are left out.
+    """
+    uids = [[uid for uid in a[0].uids if all(uid in answers.questions for answers in (*a, *b))] for a, b in pairs]
+
+    def values(end_a: bool, end_b: bool) -> list[Array]:
+        """(2, Q) of each pair: the questions on which both sides have a number."""
+        sides = [
+            np.stack([_of_side(side, asked, measure, k, end) for side, end in zip(pair, (end_a, end_b), strict=True)])
+            for pair, asked in zip(pairs, uids, strict=True)
+        ]
+        return [both[:, ~np.isnan(both).any(axis=0)] for both in sides]
+
+    def mean(side: int, end: bool) -> float:
+        return float(np.mean([both[side].mean() if both.size else nan for both in values(end, end)]))
+
+    lowest, highest = ([both[1] - both[0] for both in values(not end, end)] for end in (False, True))
+    return Paired(
+        sides=(
+            Estimate(value=mean(0, False), at_most=mean(0, True)),
+            Estimate(value=mean(1, False), at_most=mean(1, True)),
+        ),
+        difference=difference(lowest, highest),
+        total=sum(map(len, uids)),
+    )
+
+
+def _of_side(side: Side, uids: Sequence[str], measure: str, k: int, generous: bool) -> Array:
+    """(Q,): the mean over the seeds, NaN where a seed has none."""
+    asked = [Answers(questions={uid: seed.questions[uid] for uid in uids}, rollouts=seed.rollouts) for seed in side]
+    values: Array = np.mean([answers.per_question(measure, k=k, generous=generous) for answers in asked], axis=0)
+    return values
+
+
 def pair_all(entries: Mapping[str, Pairs], k: int) -> dict[str, dict[str, Paired]]:
     """Entry -> measure -> both sides and their difference."""
     return {name: {measure: paired(pairs, measure, k) for measure in MEASURES} for name, pairs in entries.items()}
@@ -43,11 +99,11 @@ def paired_table(name: str, entries: Mapping[str, Mapping[str, Paired]], k: int,
     rows: Rows = []
     for words, measured in entries.items():
         for measure, both in measured.items():
-            difference = both.difference
+            found = both.difference
             rows.append(
                 {"": words, "measure": measure_words(k)[measure], "A %": both.sides[0], "B %": both.sides[1]}
-                | {"B - A, points": Signed(**asdict(difference.delta)), "p": difference.p_value}
-                | {"questions": difference.questions, "asked": both.total}
+                | {"B - A, points": Signed(**asdict(found.delta)), "p": found.p_value}
+                | {"questions": found.questions, "asked": both.total}
             )
     return Table(name=name, rows=rows, title=title)
 
@@ -81,7 +137,7 @@ class Comparison:
             "A": str(self.before.folder),
             "B": str(self.after.folder),
             "differences": {
-                measure: {name: asdict(difference) for name, difference in columns.items()}
+                measure: {name: asdict(value) for name, value in columns.items()}
                 for measure, columns in self.differences.items()
             },
             "k": self.k,

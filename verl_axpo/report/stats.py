@@ -2,7 +2,7 @@
 
     Outcome per usable rollout -> Answers --per_question()--> values (Q,)
     values (Q,) --resample questions--> means (D,) -> 2.5 and 97.5 percentiles           estimate()
-    deltas (Q,) --flip signs----------> means (D,) -> share at least as extreme as seen  difference(), paired()
+    deltas (Q,) --flip signs----------> means (D,) -> share at least as extreme as seen  difference()
 
 Questions are the unit: the rollouts of one question are not independent of each other. An average of several benchmarks
 is resampled within each of them; where one has no number, there is no average. Answers without a verdict make two
@@ -206,54 +206,6 @@ def difference(
         p_value = 1.0 if delta.value <= 0 <= upper.delta.value else max(p_value, upper.p_value)
         delta = Estimate(value=delta.value, at_most=upper.delta.value, low=delta.low, high=upper.delta.high)
     return Difference(delta=delta, p_value=p_value, questions=questions)
-
-
-Side = Sequence[Answers]  # the seeds of a policy: a question's value is the mean over them
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Paired:
-    """A and B on the questions that both have a number for; `total` counts the questions that both were asked."""
-
-    sides: tuple[Estimate, Estimate]  # without intervals
-    difference: Difference
-    total: int
-
-
-def paired(pairs: Sequence[tuple[Side, Side]], measure: str, k: int) -> Paired:
-    """B - A question by question, the mean over `pairs` (benchmarks) of their means.
-
-    Questions are paired by uid; those that one side was not asked are left out.
-    """
-    uids = [[uid for uid in a[0].uids if all(uid in answers.questions for answers in (*a, *b))] for a, b in pairs]
-
-    def values(end_a: bool, end_b: bool) -> list[Array]:
-        """(2, Q) of each pair: the questions on which both sides have a number."""
-        sides = [
-            np.stack([_of_side(side, asked, measure, k, end) for side, end in zip(pair, (end_a, end_b), strict=True)])
-            for pair, asked in zip(pairs, uids, strict=True)
-        ]
-        return [both[:, ~np.isnan(both).any(axis=0)] for both in sides]
-
-    def mean(side: int, end: bool) -> float:
-        return float(np.mean([both[side].mean() if both.size else nan for both in values(end, end)]))
-
-    lowest, highest = ([both[1] - both[0] for both in values(not end, end)] for end in (False, True))
-    return Paired(
-        sides=(
-            Estimate(value=mean(0, False), at_most=mean(0, True)),
-            Estimate(value=mean(1, False), at_most=mean(1, True)),
-        ),
-        difference=difference(lowest, highest),
-        total=sum(map(len, uids)),
-    )
-
-
-def _of_side(side: Side, uids: Sequence[str], measure: str, k: int, generous: bool) -> Array:
-    """(Q,): the mean over the seeds, NaN where a seed has none."""
-    asked = [Answers(questions={uid: seed.questions[uid] for uid in uids}, rollouts=seed.rollouts) for seed in side]
-    values: Array = np.mean([answers.per_question(measure, k=k, generous=generous) for answers in asked], axis=0)
-    return values
 
 
 def _equal(lowest: Sequence[Array], highest: Sequence[Array]) -> bool:

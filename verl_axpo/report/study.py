@@ -27,11 +27,11 @@ import scipy.stats
 
 from verl_axpo.audit import audit
 from verl_axpo.files import append_lines, write_atomically
-from verl_axpo.report.compare import Signed, measure_words
+from verl_axpo.report.compare import Signed, measure_words, paired
 from verl_axpo.report.curves import curves
 from verl_axpo.report.heldout import HeldOut, Stage
 from verl_axpo.report.runs import Run, by_arm, load_run
-from verl_axpo.report.stats import LEVEL, MEASURES, ROUNDING, Answers, Estimate, Outcome, paired
+from verl_axpo.report.stats import LEVEL, MEASURES, ROUNDING, Answers, Estimate, Outcome
 from verl_axpo.report.table import Rows, Table
 from verl_axpo.report.training import TRAINING, training_table
 from verl_axpo.trace import iter_steps
