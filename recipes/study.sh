@@ -49,8 +49,9 @@ settings_of() { # settings_of ARM: what it changes in the recipe's AXPO
 }
 
 train() { # train ARM SEED: unless its row is there
-  local arm=$1 seed=$2 before=false settings
-  if [ "${DRY_RUN:-0}" != 1 ] && verl-axpo study has "$arm" --seed "$seed" --rows "$rows"; then return; fi
+  local arm=$1 seed=$2 before=false there=1 settings
+  if [ "${DRY_RUN:-0}" != 1 ]; then verl-axpo study has "$arm" --seed "$seed" --rows "$rows" && there=0 || there=$?; fi
+  case $there in 0) return ;; 1) ;; *) exit "$there" ;; esac # 2: the rows cannot be read
   settings=$(settings_of "$arm")
   if [ "$arm" = grpo ]; then before=true; fi
   export RUN=$OUT/runs/${arm}_seed$seed
@@ -63,6 +64,9 @@ train() { # train ARM SEED: unless its row is there
 }
 
 # ------------------------------ launch ------------------------------
+if [ "${DRY_RUN:-0}" != 1 ] && ! ls tests/unit/data/test_frozen_*.py >/dev/null 2>&1; then
+  echo "[study] the tiny world is not frozen yet, and no arm may run before that: docs/study/calibration.md" >&2 && exit 2
+fi
 for arm in ${arms//,/ }; do settings_of "$arm" >/dev/null; done # before anything is trained
 if [ ! -e "$OUT/calibration.md" ]; then bash recipes/calibrate.sh; fi
 for seed in ${seeds//,/ }; do

@@ -117,7 +117,7 @@ def _prefix(record: RolloutRecord) -> str:
 
 async def continuations(
     base_url: str, model: str, folder: Path, questions: Mapping[Key, Question], prefixes: Mapping[Key, str]
-) -> list[list[str]]:
+) -> dict[Key, list[str]]:
     """The first calls of CONTINUATIONS continuations of each prefix, as the policy wrote them."""
     client = openai.AsyncOpenAI(base_url=base_url, api_key="none")
     tools = paper_tools(tools_of(families()))
@@ -144,7 +144,15 @@ async def continuations(
         return [choice.message.content or "" for choice in reply.choices]
 
     chosen = sorted(prefixes)[:: max(1, len(prefixes) // PREFIXES)][:PREFIXES]
-    return await asyncio.gather(*(sample(at, questions[key], prefixes[key]) for at, key in enumerate(chosen)))
+    calls = await asyncio.gather(*(sample(at, questions[key], prefixes[key]) for at, key in enumerate(chosen)))
+    return dict(zip(chosen, calls, strict=True))
+
+
+def shown(name: str, number: Estimate) -> str:
+    """A count as it is, a share in percent."""
+    if name == "distinct first calls of a prefix":
+        return f"{number.value:.2f} [{number.low:.2f}, {number.high:.2f}]"
+    return str(number)
 
 
 def table(measured: Mapping[str, Estimate]) -> str:
@@ -152,11 +160,9 @@ def table(measured: Mapping[str, Estimate]) -> str:
     lines = ["| figure | measured [95 %] | band | inside |", "|---|---|---|---|"]
     for name, (low, high) in BANDS.items():
         number = measured[name]
-        if name == "distinct first calls of a prefix":
-            shown, band = f"{number.value:.2f} [{number.low:.2f}, {number.high:.2f}]", f"{low:g} to {high:g}"
-        else:
-            shown, band = str(number), f"{100 * low:g} to {100 * high:g}"
-        lines.append(f"| {name} | {shown} | {band} | {'yes' if low <= number.value <= high else 'no'} |")
+        scale = 1 if name == "distinct first calls of a prefix" else 100
+        band, inside = f"{scale * low:g} to {scale * high:g}", "yes" if low <= number.value <= high else "no"
+        lines.append(f"| {name} | {shown(name, number)} | {band} | {inside} |")
     return "\n".join(lines) + "\n"
 
 
@@ -167,9 +173,12 @@ def calibrate(run: Path) -> str:
     serve = Serve(model=model, gpus=0, window=MAX_LENGTH)
     with serving(serve, run / "logs/calibration_server.log") as base_url:
         calls = asyncio.run(continuations(base_url, model, folder, questions, prefixes))
-    measured = {**figures(groups.values()), **intents(calls)}
+    measured = {**figures(groups.values()), **intents(calls.values())}
     of_family = {
-        name: figures(group for key, group in groups.items() if key[0] == name)
+        name: {
+            **figures(group for key, group in groups.items() if key[0] == name),
+            **intents(of_prefix for key, of_prefix in calls.items() if key[0] == name),
+        }
         for name in sorted({key[0] for key in groups})
     }
     every = {"all": measured, **of_family}
@@ -177,7 +186,7 @@ def calibrate(run: Path) -> str:
     write_atomically(run / "calibration.json", json.dumps(values, indent=1).encode())
     text = table(measured)
     for name, of in of_family.items():
-        text += f"\n{name}: " + ", ".join(f"{figure} {number}" for figure, number in of.items()) + "\n"
+        text += f"\n{name}: " + ", ".join(f"{figure} {shown(figure, number)}" for figure, number in of.items()) + "\n"
     write_atomically(run / "calibration.md", text.encode())
     return text
 
