@@ -5,27 +5,17 @@ verl-axpo eval export --registry examples.my_benchmark --tools zoom --out FILE.p
 """
 
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw
 
 from verl_axpo.eval.prompts import render
+from verl_axpo.eval.registry import Described
 from verl_axpo.eval.types import Question, Score
 
 QUESTIONS = 20
-
-
-@dataclass(frozen=True)
-class Described:
-    """The place in the report: `group` is what averages are taken over, `paper` has printed numbers by model."""
-
-    column: str = "Discs"
-    group: str = "perception"
-    place: int = 0
-    paper: Mapping[str, Any] = field(default_factory=dict)
 
 
 def names() -> Sequence[str]:
@@ -34,8 +24,8 @@ def names() -> Sequence[str]:
 
 
 def get(name: str) -> Described:
-    """The benchmark's place in the report."""
-    return Described()
+    """The benchmark's place in the report: `group` is what averages are taken over."""
+    return Described(column="Discs", group="perception")
 
 
 def load(name: str, source: str | Path | None = None, *, limit: int | None = None) -> list[Question]:

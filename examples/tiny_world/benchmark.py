@@ -4,7 +4,6 @@ the world of seed 0, or a heldout.parquet -> load() -> [Question] -> answer -> s
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pyarrow.parquet as pq
 
 from examples.tiny_world import tables, world
 from examples.tiny_world.families import NAMES
-from verl_axpo.eval.registry import PaperRow
+from verl_axpo.eval.registry import Described
 from verl_axpo.eval.types import Question, Score
 from verl_axpo.rewards.answer import normalise
 
@@ -21,24 +20,14 @@ SEED, QUESTIONS = 0, 128  # of the world made here: as many as `python -m exampl
 COLUMNS = ("data_source", "prompt", "images", "reward_model", "extra_info")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TinyBenchmark:
-    """A family's place in the report; the paper has no numbers for it."""
-
-    column: str
-    place: int
-    group: str = "tiny"
-    paper: Mapping[str, PaperRow] = field(default_factory=dict)
-
-
 def names() -> Sequence[str]:
     """The families."""
     return NAMES
 
 
-def get(name: str) -> TinyBenchmark:
-    """One family; see `TinyBenchmark`."""
-    return TinyBenchmark(column=name, place=_known(name))
+def get(name: str) -> Described:
+    """A family's place in the report; the paper has no numbers for it."""
+    return Described(column=name, group="tiny", place=_known(name))
 
 
 def load(name: str, source: str | Path | None = None, *, limit: int | None = None) -> list[Question]:

@@ -27,7 +27,8 @@ from tests.unit.agent.scripted import MODEL, ZOOM_TOOLS, ScriptedServer
 from verl_axpo import integration, prompts
 from verl_axpo.agent.client import ChatClient
 from verl_axpo.agent.loop import Agent, Toolbox
-from verl_axpo.eval.types import Limits, Trajectory
+from verl_axpo.eval.sampling import Limits
+from verl_axpo.eval.types import AgentRun
 from verl_axpo.integration.agent_loop import PARSER_NAME, AxpoToolAgentLoop
 from verl_axpo.integration.trajectory import Trajectory as Trained
 from verl_axpo.tools.described import load_tools, prompt_of
@@ -108,7 +109,7 @@ async def by_training(
     return replay.prompts, output
 
 
-async def by_runner(url: str, question: str, image: bytes) -> Trajectory:
+async def by_runner(url: str, question: str, image: bytes) -> AgentRun:
     client = ChatClient(url, MODEL, retries=0)
     try:
         agent = Agent(client=client, keep=lambda picture: "", tools=load_tools(ZOOM_TOOLS), limits=LIMITS)

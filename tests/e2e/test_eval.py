@@ -20,8 +20,8 @@ from verl_axpo.agent.client import ChatClient
 from verl_axpo.agent.conversation import TextConversation
 from verl_axpo.core.types import Status
 from verl_axpo.eval.manifest import read_manifest
+from verl_axpo.eval.sampling import Sampling
 from verl_axpo.eval.store import Store
-from verl_axpo.eval.types import Sampling
 from verl_axpo.tools.configs import settings_of
 from verl_axpo.tools.paper_tools import IMAGE_ZOOM_IN, PYTHON, TAVILY_SEARCH
 

@@ -13,7 +13,7 @@ from typing import Any
 import openai
 
 from verl_axpo.errors import ContextFull, InfraFailure, ServerRefused
-from verl_axpo.eval.types import Sampling
+from verl_axpo.eval.sampling import Sampling
 
 Message = dict[str, Any]
 

@@ -25,7 +25,8 @@ from verl_axpo.agent.client import ChatClient, Completion
 from verl_axpo.agent.conversation import CONVERSATIONS, Answered, Dialect, TextConversation
 from verl_axpo.core.types import Status
 from verl_axpo.errors import ContextFull, InfraFailure
-from verl_axpo.eval.types import Limits, Response, Sampling, Trajectory, Turn, used_tokens
+from verl_axpo.eval.sampling import Limits, Sampling
+from verl_axpo.eval.types import AgentRun, Response, Turn, used_tokens
 from verl_axpo.images import ImageRefused, open_image
 from verl_axpo.integration.agent_loop import BadCall, call_record, disarmed, function_call
 from verl_axpo.integration.trajectory_tool import TrajectoryTool
@@ -59,7 +60,7 @@ class Agent:
     context: int | None = None
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
-    async def run(self, question: str, images: Sequence[bytes] = (), seed: Seed = lambda turn: None) -> Trajectory:
+    async def run(self, question: str, images: Sequence[bytes] = (), seed: Seed = lambda turn: None) -> AgentRun:
         """One trajectory. A failing service ends it as `infra_failure`, with the turns that it had, and a request that
         the turns made too long for the server as `truncated`.
 
@@ -78,7 +79,7 @@ class Agent:
             await run.to_the_end(question, images)
         except InfraFailure as raised:
             failure = raised
-        return Trajectory(
+        return AgentRun(
             status=run.status(failure),
             turns=tuple(run.turns),
             error=str(failure) if failure is not None else run.tool_failure(),

@@ -1,7 +1,6 @@
 """The data card: every number of the funnel, next to the parquet that it led to, for people and for programs.
 
 stage.json of each stage -> collect() -> card.json and card.md
-drops of the de-duplication -> dedup_report() -> report.md
 """
 
 import hashlib
@@ -11,13 +10,11 @@ from typing import Any
 
 import orjson
 
-from verl_axpo.data.dedup import DedupConfig, Drop
 from verl_axpo.data.sources import SOURCES
 from verl_axpo.data.stage import Numbers, read_record
 from verl_axpo.data.workspace import Workspace
 from verl_axpo.files import write_atomically
 
-EXAMPLES = 50  # drops listed in the report; dropped.jsonl has all
 # What the paper reports for the same steps (section 4); a set made from other files or models will differ.
 PAPER = {
     "SFT trajectories": 64_274,
@@ -89,31 +86,3 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
 def _cell(value: Any) -> str:
     text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
     return text.replace("|", "\\|").replace("\n", " ")
-
-
-def dedup_report(numbers: Mapping[str, Any], drops: Sequence[Drop], config: DedupConfig) -> str:
-    """What de-duplication dropped and why, as markdown."""
-    lines = [
-        "# De-duplication",
-        "",
-        f"Against the benchmarks a problem is dropped for: {config.against} (an image within {config.most_bits} of 256 "
-        f"bits; the same question of at least {config.least_words} words, or one without an image). "
-        f"Inside the training data for: {config.inside}, where every image must be near and the answers the same.",
-        "",
-        *_table(("", ""), _flat({name: value for name, value in numbers.items() if name != "dropped_by"})),
-        "",
-        *_table(("problem of", "scope", "has", "by", "dropped"), _reason_rows(numbers["dropped_by"])),
-        "",
-        f"The first {min(EXAMPLES, len(drops))} of {len(drops)}; `dropped.jsonl` has all.",
-        "",
-        *_table(
-            ("dropped", "same as", "by", "bits"),
-            ((drop.id, drop.same_as, drop.by, "" if drop.bits is None else drop.bits) for drop in drops[:EXAMPLES]),
-        ),
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _reason_rows(dropped_by: Mapping[str, int]) -> Iterable[tuple[Any, ...]]:
-    return ((*name.split(" | "), count) for name, count in dropped_by.items())

@@ -6,12 +6,15 @@ Every stage says what it did or that there was nothing to do; all files lie in `
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+if TYPE_CHECKING:  # imports what takes seconds
+    from verl_axpo.data.workspace import Workspace
 
 app = typer.Typer(name="data", no_args_is_help=True, help="Sources, de-duplication, SFT and RL sets.")
 console = Console()
@@ -20,13 +23,12 @@ DEFAULT_WORK = Path("outputs/data")
 EVERY_ROWS = 500  # between two signs of life
 
 Work = Annotated[Path, typer.Option(help="Folder of all files.", metavar="DIR")]
-Root = Annotated[
-    Path | None, typer.Option(help="The source's files; without it where `fetch` put them.", metavar="DIR")
-]
+Root = Annotated[Path | None, typer.Option(help="The source's files; where `fetch` puts them.", metavar="DIR")]
 MaxBad = Annotated[float, typer.Option(help="Share of bad rows that is skipped.")]
 SourceName = Annotated[str, typer.Argument(help="One of `verl-axpo data sources`.", metavar="SOURCE")]
 Tools = Annotated[str, typer.Option(help="The run's tool config, or one of ours by name.")]
 Rollouts = Annotated[list[Path], typer.Option("--rollouts", help="A file of rollouts; repeat.", metavar="FILE")]
+Teacher = Annotated[str, typer.Option(help="The teacher's name in the rollouts.")]
 Embed = Annotated[bool, typer.Option(help="Images inside the parquet, instead of paths into the image store.")]
 
 
@@ -53,19 +55,11 @@ def fetch(
 
     Goes on where it ended, verifies every file, fetches nothing twice.
     """
-    from verl_axpo.data import hub
+    from verl_axpo.data.hub import fetch as bring
     from verl_axpo.data.sources import source_of
-    from verl_axpo.data.workspace import Workspace
 
-    chosen, out = source_of(source), Workspace(work).raw(source)
-    got = hub.fetch(
-        repo or chosen.repo,
-        chosen.files,
-        out,
-        revision=revision,
-        endpoint=endpoint,
-        tell=lambda line: console.print(line),
-    )
+    chosen, out = source_of(source), _space(work).raw(source)
+    got = bring(repo or chosen.repo, chosen.files, out, revision=revision, endpoint=endpoint, tell=console.print)
     console.print(
         f"{source}: {len(got.files)} files of {got.commit[:12]} in {out}, {got.bytes_brought:,} bytes brought"
     )
@@ -85,18 +79,18 @@ def check(
     """
     from verl_axpo.data.ingest import Ingested, check_share, read
     from verl_axpo.data.sources import SOURCES, source_of
-    from verl_axpo.data.workspace import Workspace
 
     for name in source:
         if name not in SOURCES and name.endswith(".parquet"):
             _check_file(Path(name), rows)
             continue
         result = Ingested(source=name)
-        sound = sum(1 for _ in read(source_of(name), root or Workspace(work).raw(name), None, result))
+        sound = sum(1 for _ in read(source_of(name), root or _space(work).raw(name), None, result))
         for row in result.bad[:rows]:
             _tell_bad(row.place, row.reason)
         numbers = result.summary(sound, 0, source_of(name).rows)
-        show({key: value for key, value in numbers.items() if key != "images"}, skipped=False)
+        del numbers["images"]
+        show(numbers, skipped=False)
         check_share(result, max_bad)
 
 
@@ -124,16 +118,13 @@ def ingest(
     work: Work = DEFAULT_WORK,
     root: Root = None,
     max_bad: MaxBad = 0.01,
-    judge_above_words: Annotated[
-        int | None, typer.Option(help="Texts with more words in the truth are left to a judge; none without it.")
-    ] = None,
+    judge_above_words: Annotated[int | None, typer.Option(help="A judge decides on truths of more words.")] = None,
 ) -> None:
     """Turn the rows of a source into problems."""
     from verl_axpo.data.pipeline import ingest_source
     from verl_axpo.data.sources import source_of
-    from verl_axpo.data.workspace import Workspace
 
-    space = Workspace(work)
+    space = _space(work)
     with console.status(f"{source}: starting") as status:
 
         def progress(done: int) -> None:
@@ -141,8 +132,7 @@ def ingest(
                 status.update(f"{source}: {done:,} rows")
 
         folder = root or space.raw(source)
-        numbers, skipped = ingest_source(space, source_of(source), folder, max_bad, judge_above_words, progress)
-    show(numbers, skipped)
+        show(*ingest_source(space, source_of(source), folder, max_bad, judge_above_words, progress))
 
 
 @app.command()
@@ -159,12 +149,11 @@ def benchmarks(
     """
     from importlib import import_module
 
-    from verl_axpo.data.pipeline import note_benchmarks
-    from verl_axpo.data.workspace import Workspace
+    from verl_axpo.data.entries import note_benchmarks
 
-    known, space = import_module(registry), Workspace(work)
+    space = _space(work)
     with console.status("reading the benchmarks"):
-        count, read = note_benchmarks(space, known, benchmark, source or (), revision or ())
+        count, read = note_benchmarks(space, import_module(registry), benchmark, source or (), revision or ())
     told = ", ".join(f"{name} ({commit})" if commit else name for name, commit in read.items())
     console.print(f"{count:,} questions of {told} in {space.benchmarks}", soft_wrap=True)
 
@@ -172,34 +161,22 @@ def benchmarks(
 @app.command()
 def dedup(
     work: Work = DEFAULT_WORK,
-    source: Annotated[
-        list[str] | None, typer.Option(help="A source; repeat. Earlier ones keep what both have.")
-    ] = None,
-    against: Annotated[
-        list[Path] | None, typer.Option(help="More entries to hold out; repeat.", metavar="FILE")
-    ] = None,
-    inside: Annotated[str, typer.Option(help="both, either, image or question.")] = "both",
-    outside: Annotated[str, typer.Option(help="Likewise, against the benchmarks.")] = "either",
+    source: Annotated[list[str] | None, typer.Option(help="Repeat; earlier ones keep what both have.")] = None,
+    against: Annotated[list[Path] | None, typer.Option(help="More entries; repeat.", metavar="FILE")] = None,
     most_bits: Annotated[int, typer.Option(help="Of 256, in which near images may differ.")] = 12,
-    without_benchmark: Annotated[
-        list[str] | None, typer.Option(help="A benchmark that need not be noted; repeat.", metavar="NAME")
-    ] = None,
+    without_benchmark: Annotated[list[str] | None, typer.Option(help="Need not be noted; repeat.")] = None,
     without_benchmarks: Annotated[bool, typer.Option(help="Hold no benchmark out.")] = False,
 ) -> None:
     """Drop repetitions, and what the benchmarks have."""
-    from verl_axpo.data.dedup import DedupConfig
-    from verl_axpo.data.pipeline import dedup_sources, held_out
+    from verl_axpo.data.entries import held_out
+    from verl_axpo.data.pipeline import dedup_sources
     from verl_axpo.data.sources import SOURCES
-    from verl_axpo.data.workspace import Workspace
 
-    space = Workspace(work)
-    added = against or []
+    space, added = _space(work), against or []
     entries = added if without_benchmarks else held_out(space, added, without_benchmark or ())
     chosen = source or [name for name in SOURCES if name in space.ingested()]
-    config = DedupConfig(inside=inside, against=outside, most_bits=most_bits)  # type: ignore[arg-type]  # checks itself
     with console.status("comparing"):
-        numbers, skipped = dedup_sources(space, chosen, entries, config)
-    show(numbers, skipped)
+        show(*dedup_sources(space, chosen, entries, most_bits))
 
 
 @app.command()
@@ -214,46 +191,40 @@ def collect(
     What has no verdict yet is counted and left out.
     """
     from verl_axpo.data.collect import collect as gather
-    from verl_axpo.data.workspace import Workspace
 
     with console.status("collecting"):
-        numbers = gather(folder, model, out, Workspace(work).store())
-    show(dict(numbers), skipped=False)
+        show(gather(folder, model, out, _space(work).store()), skipped=False)
 
 
 @app.command()
 def sft(
     rollouts: Rollouts,
     tools: Tools,
-    teacher: Annotated[str, typer.Option(help="The teacher's name in the rollouts.")],
+    teacher: Teacher,
     work: Work = DEFAULT_WORK,
     tool_share: Annotated[str, typer.Option(help="Share of trajectories with a tool call, or none.")] = "0.25",
     per_problem: Annotated[int, typer.Option(help="Trajectories of one problem at most.")] = 1,
     val: Annotated[int, typer.Option(help="Problems held out.")] = 128,
-    max_tokens: Annotated[
-        int | None, typer.Option(help="Of a trajectory, its prompt included; longer ones are dropped.")
-    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Longer ones, prompt included, are dropped.")] = None,
     seed: int = 0,
     embed: Embed = False,
 ) -> None:
     """Choose trajectories of the teacher; write the SFT set."""
     from verl_axpo.data.pipeline import make_sft
     from verl_axpo.data.select_sft import SftConfig
-    from verl_axpo.data.workspace import Workspace
     from verl_axpo.tools.described import described
 
     share = None if tool_share == "none" else float(tool_share)
     config = SftConfig(tool_share=share, per_problem=per_problem, val=val, seed=seed, max_tokens=max_tokens)
     with console.status("choosing trajectories"):
-        numbers, skipped = make_sft(Workspace(work), rollouts, teacher, described(tools), config, embed)
-    show(numbers, skipped)
+        show(*make_sft(_space(work), rollouts, teacher, described(tools), config, embed))
 
 
 @app.command("filter")
 def filter_(
     rollouts: Rollouts,
     tools: Tools,
-    teacher: Annotated[str, typer.Option(help="The teacher's name in the rollouts.")],
+    teacher: Teacher,
     student: Annotated[str, typer.Option(help="The SFT model's name in the rollouts.")],
     work: Work = DEFAULT_WORK,
     attempts: Annotated[int, typer.Option(help="Scored attempts that decide about a problem.")] = 4,
@@ -271,7 +242,6 @@ def filter_(
     """
     from verl_axpo.data.pipeline import make_rl
     from verl_axpo.data.select_rl import RlConfig
-    from verl_axpo.data.workspace import Workspace
     from verl_axpo.tools.described import described
 
     config = RlConfig(
@@ -283,9 +253,13 @@ def filter_(
         seed=seed,
     )
     with console.status("filtering"):
-        told = described(tools)
-        numbers, skipped = make_rl(Workspace(work, rl_out=out), rollouts, teacher, student, told, config, embed)
-    show(numbers, skipped)
+        show(*make_rl(_space(work, out), rollouts, teacher, student, described(tools), config, embed))
+
+
+def _space(work: Path, rl_out: Path | None = None) -> "Workspace":
+    from verl_axpo.data.workspace import Workspace
+
+    return Workspace(work, rl_out)
 
 
 def show(numbers: dict[str, Any], skipped: bool) -> None:

@@ -68,11 +68,8 @@ def fetch(
     api = HfApi(endpoint=endpoint)
     try:
         commit = api.dataset_info(repo, revision=revision).sha or ""
-        tree = [
-            entry
-            for entry in api.list_repo_tree(repo, recursive=True, revision=commit, repo_type="dataset")
-            if isinstance(entry, RepoFile)
-        ]
+        listed = api.list_repo_tree(repo, recursive=True, revision=commit, repo_type="dataset")
+        tree = [entry for entry in listed if isinstance(entry, RepoFile)]
         wanted = _matching(repo, tree, patterns)
         _check_listing(repo, wanted, out)
         missing = [entry for entry in wanted if not _is_there(out / entry.path, entry)]
@@ -92,11 +89,8 @@ def fetch(
             f"{repo} from {api.endpoint}: {_first_line(error)}; what came so far stays in {out}, "
             "the same command goes on from there (HF_ENDPOINT names a mirror, HF_TOKEN opens gated sets)"
         ) from error
-    return Fetched(
-        commit=commit,
-        files=tuple(entry.path for entry in wanted),
-        bytes_brought=sum(entry.size for entry in missing),
-    )
+    brought = sum(entry.size for entry in missing)
+    return Fetched(commit=commit, files=tuple(entry.path for entry in wanted), bytes_brought=brought)
 
 
 def _first_line(error: Exception) -> str:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from verl_axpo.data.fingerprint import perceptual_hash
 from verl_axpo.files import append_lines, read_lines, write_atomically
-from verl_axpo.images import MAX_PIXELS, VERSION, ImageRefused, open_image, plain_file, size_of
+from verl_axpo.images import VERSION, ImageRefused, open_image, plain_file, size_of
 
 # "<sha256> <file>" of a record: a workspace from elsewhere may name any file
 _FILE = re.compile(r"(([0-9a-f]{2})[0-9a-f]{62}) \2/\1\.[a-z]+")
@@ -28,12 +28,11 @@ __all__ = ["ImageLimits", "ImageRecord", "ImageRefused", "ImageStore", "check"]
 class ImageLimits:
     """What an image may be, before it is decoded where possible.
 
-    max_bytes: of the encoded file. max_pixels: width x height, from the header (an 8K photograph has 33 million; a few
-    kilobytes can declare billions). min_side: pixels. max_aspect: Qwen's image processor raises above 200.
+    max_bytes: of the encoded file. min_side: pixels. max_aspect: Qwen's image processor raises above 200. `size_of`
+    refuses more than `verl_axpo.images.MAX_PIXELS`.
     """
 
     max_bytes: int = 64 * 1024 * 1024
-    max_pixels: int = MAX_PIXELS
     min_side: int = 4
     max_aspect: float = 200.0
 
@@ -65,8 +64,6 @@ def _check_limits(data: bytes, limits: ImageLimits) -> None:
     if len(data) > limits.max_bytes:
         raise ImageRefused(f"image: got {len(data):,} bytes, expected at most {limits.max_bytes:,}")
     width, height = size = size_of(data)
-    if width * height > limits.max_pixels:
-        raise ImageRefused(f"image: got {width} x {height} pixels, expected at most {limits.max_pixels:,} in all")
     if min(size) < limits.min_side:
         raise ImageRefused(f"image: got {width} x {height} pixels, expected sides of at least {limits.min_side}")
     if max(size) > limits.max_aspect * min(size):

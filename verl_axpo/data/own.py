@@ -15,7 +15,7 @@ import orjson
 from pydantic import BaseModel, Field, ValidationError
 
 from verl_axpo.data import parquet
-from verl_axpo.data.problem import PLACEHOLDER
+from verl_axpo.data.problem import miscounted
 from verl_axpo.data.sources import Text
 from verl_axpo.data.validation import reasons
 from verl_axpo.images import ImageRefused, open_image
@@ -131,10 +131,8 @@ def _of_demonstration(row: SftRow) -> Iterator[str]:
 
 
 def _of_pictures(messages: list[Message], pictures: list[Any]) -> Iterator[str]:
-    texts = [message.content for message in messages if isinstance(message.content, str)]
-    places = sum(text.count(PLACEHOLDER) for text in texts)
-    if places != len(pictures) and len(texts) == len(messages):
-        yield f"images: got {len(pictures)} for {places} {PLACEHOLDER} in the text, expected one each"
+    if wrong := miscounted([message.content for message in messages], len(pictures)):
+        yield f"images: got {wrong}"
     for picture in pictures:
         try:
             open_image(picture)
@@ -144,8 +142,6 @@ def _of_pictures(messages: list[Message], pictures: list[Any]) -> Iterator[str]:
 
 def _digest(row: RlRow | SftRow) -> bytes:
     """Of all that tells a row from others: the conversation, the pictures, the truth."""
-    said = row.messages if isinstance(row, SftRow) else row.prompt
-    digest = hashlib.sha256(repr([(message.role, message.content) for message in said]).encode("utf-8", "replace"))
-    digest.update(repr(row.images).encode("utf-8", "replace"))
-    digest.update(repr(row.reward_model if isinstance(row, RlRow) else None).encode("utf-8", "replace"))
-    return digest.digest()
+    said, truth = (row.messages, None) if isinstance(row, SftRow) else (row.prompt, row.reward_model)
+    told = repr(([(message.role, message.content) for message in said], row.images, truth))
+    return hashlib.sha256(told.encode("utf-8", "replace")).digest()

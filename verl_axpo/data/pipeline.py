@@ -1,36 +1,34 @@
 """The stages between raw files and the two parquet sets; each is skipped while what it is made from stays the same.
 
 raw/<source> -> ingest_source()   -> problems/<source> -.
-benchmarks   -> note_benchmarks() -> their entries      -+-> dedup_sources() -> dedup/
+benchmarks   -> entries.note_benchmarks()               -+-> dedup_sources() -> dedup/
 dedup/ + teacher's trajectories                          -> make_sft()     -> sft/
 dedup/ + sft/ + both models' rollouts + the hard set     -> make_rl()      -> rl/
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import orjson
 
 from verl_axpo import prompts
 from verl_axpo.data import card, parquet, select_rl, select_sft
-from verl_axpo.data.dedup import DedupConfig, Drop, entry_of, find_drops, read_references, refresh_references
+from verl_axpo.data.dedup import MOST_BITS, Drop, find_drops
+from verl_axpo.data.entries import entry_of, read_references
 from verl_axpo.data.images import ImageStore
 from verl_axpo.data.ingest import Progress, ingest
 from verl_axpo.data.parquet import Row
 from verl_axpo.data.problem import Problem, read_problems, write_problems
 from verl_axpo.data.reading import tables
-from verl_axpo.data.rollouts import RolloutFiles, solve_counts
+from verl_axpo.data.rollouts import Attempt, RolloutFiles, solve_counts
 from verl_axpo.data.rows import rl_row, rl_schema, sft_row, sft_schema
 from verl_axpo.data.select_rl import RlConfig
 from verl_axpo.data.select_sft import SftConfig
 from verl_axpo.data.sources import HARD, Source
 from verl_axpo.data.stage import RECORD, Numbers, Stage, examples, hashes, read_record, run
 from verl_axpo.data.workspace import Workspace
-from verl_axpo.eval import benchmarks
-from verl_axpo.eval.registry import load, pairs
 from verl_axpo.files import sha256_of, write_lines
 from verl_axpo.prompts import ToolPrompt
 
@@ -78,80 +76,18 @@ def _source_hashes(root: Path, source: Source) -> dict[str, str]:
     return found
 
 
-def note_benchmarks(
-    work: Workspace, registry: Any, chosen: Sequence[str] | None, sources: Sequence[str], revisions: Sequence[str]
-) -> tuple[int, dict[str, str | None]]:
-    """Note what the benchmarks ask and show, for `dedup_sources`; one benchmark's images are in memory at a time.
-
-    Each benchmark takes the place of its own earlier entries as soon as it is read; the others' stay.
-
-    Args:
-        work: where to.
-        registry: a module with `names` and `load`.
-        chosen: the benchmarks; None for all of them.
-        sources, revisions: NAME=PATH of local copies, NAME=COMMIT on the hub.
-
-    Returns:
-        how many questions, and of each benchmark the commit that was read, `local`, or None.
-
-    Raises:
-        ValueError: an unknown benchmark, or what loading refuses.
-    """
-    names = chosen or list(registry.names())
-    unknown = sorted(set(names) - set(registry.names()))
-    if unknown:
-        raise ValueError(f"benchmarks: got {unknown}, expected NAME of {list(registry.names())}")
-    copies, commits = pairs(sources, names, "source"), pairs(revisions, names, "revision")
-    read: dict[str, str | None] = {}
-    count = 0
-    for name in names:
-        loaded = load(registry, name, copies.get(name), commits.get(name))
-        count += refresh_references(work.benchmarks, name, loaded.questions)
-        read[name] = loaded.revision
-    return count, read
-
-
-def held_out(work: Workspace, added: Sequence[Path], without: Collection[str]) -> list[Path]:
-    """The files of entries that must not be trained on: the benchmarks', and `added` ones.
-
-    Args:
-        work: has the benchmarks' entries.
-        added: further files of entries.
-        without: names of benchmarks that need not be noted.
-
-    Raises:
-        ValueError: a benchmark is neither noted nor in `without`, or a name there is none.
-    """
-    official = list(benchmarks.names())
-    unknown = sorted(set(without) - set(official))
-    if unknown:
-        raise ValueError(f"without-benchmark: got {unknown}, expected NAME of {official}")
-    files = [*([work.benchmarks] if work.benchmarks.exists() else []), *added]
-    noted = {entry.source for path in files for entry in read_references(path)}
-    missing = [name for name in official if name not in noted and name not in without]
-    if missing:
-        named = " ".join(f"--benchmark {name}" for name in missing)
-        left_out = " ".join(f"--without-benchmark {name}" for name in missing)
-        raise ValueError(
-            f"dedup: got no benchmark entries of {', '.join(missing)}, expected them in {work.benchmarks}; run "
-            f"`verl-axpo data benchmarks {named}`. Training on the test makes every result void; for what you will "
-            f"never report: {left_out}"
-        )
-    return files
-
-
 def dedup_sources(
-    work: Workspace, sources: Sequence[str], against: Sequence[Path], config: DedupConfig
+    work: Workspace, sources: Sequence[str], against: Sequence[Path], most_bits: int = MOST_BITS
 ) -> tuple[Numbers, bool]:
     """Drop repetitions inside the sources, and what the benchmarks have; of two equal problems the one of the source
-    named first stays."""
+    named first stays. With a card of all stages so far."""
     paths = [work.problems(name) / "problems.jsonl" for name in sources]
     stage = Stage(
         name="dedup",
         out=work.dedup,
         inputs=hashes([*paths, *against]),
-        settings={"sources": list(sources), **asdict(config)},
-        outputs=("problems.jsonl", "hard.jsonl", "dropped.jsonl", "report.md"),
+        settings={"sources": list(sources), "most_bits": most_bits},
+        outputs=("problems.jsonl", "hard.jsonl", "dropped.jsonl"),
         rests_on=RULES,
     )
 
@@ -159,36 +95,31 @@ def dedup_sources(
         problems = [problem for path in paths for problem in read_problems(path)]
         references = [entry for path in against for entry in read_references(path)]
         records = work.store().records
-        drops = find_drops([entry_of(problem, records) for problem in problems], references, config)
+        drops = find_drops([entry_of(problem, records) for problem in problems], references, most_bits)
         gone = {drop.id for drop in drops}
         kept = [problem for problem in problems if problem.id not in gone]
         write_problems(stage.out / "problems.jsonl", (problem for problem in kept if problem.source != HARD))
         write_problems(stage.out / "hard.jsonl", (problem for problem in kept if problem.source == HARD))
         write_lines(stage.out / "dropped.jsonl", (orjson.dumps(drop) for drop in drops))
-        numbers = _dedup_numbers(problems, drops, kept, sorted({entry.source for entry in references}))
-        write_lines(stage.out / "report.md", card.dedup_report(numbers, drops, config).encode().splitlines())
-        return numbers
+        return _dedup_numbers(problems, drops, kept, sorted({entry.source for entry in references}))
 
-    return run(stage, work_it)
+    return _with_card(work, stage, work_it)
 
 
 def _dedup_numbers(
     problems: Sequence[Problem], drops: Sequence[Drop], kept: Sequence[Problem], held_out_of: list[str]
 ) -> Numbers:
+    reasons = [" | ".join((drop.source, drop.scope, drop.in_source, drop.by)) for drop in drops]
     return {
         "problems": len(problems),
         "dropped_inside": sum(drop.scope == "inside" for drop in drops),
         "dropped_against": sum(drop.scope == "against" for drop in drops),
         "kept": len(kept),
         "kept_by_source": dict(Counter(problem.source for problem in kept)),
-        "dropped_by": {" | ".join(key): count for key, count in sorted(Counter(map(_reason, drops)).items())},
+        "dropped_by": dict(sorted(Counter(reasons).items())),
         "benchmarks": held_out_of,
-        "examples": examples((" | ".join(_reason(drop)), drop.id) for drop in drops),
+        "examples": examples((reason, drop.id) for reason, drop in zip(reasons, drops, strict=True)),
     }
-
-
-def _reason(drop: Drop) -> tuple[str, str, str, str]:
-    return drop.source, drop.scope, drop.in_source, drop.by
 
 
 def make_sft(
@@ -215,16 +146,17 @@ def make_sft(
         files = RolloutFiles(rollouts)
         known = (attempt for attempt in files.attempts() if attempt.model == teacher and attempt.problem_id in problems)
         chosen = select_sft.select(known, config)
+
+        def rows(part: Sequence[Attempt]) -> Iterable[Row]:
+            return (sft_row(problems[each.problem_id], each, tools, store, embed) for each in files.read(part))
+
         for split, part in (("train", chosen.train), ("val", chosen.val)):
-            made = (sft_row(problems[rollout.problem_id], rollout, tools, store, embed) for rollout in files.read(part))
-            parquet.write(stage.out / f"{split}.parquet", made, sft_schema(embed))
+            parquet.write(stage.out / f"{split}.parquet", rows(part), sft_schema(embed))
         picked = (orjson.dumps(attempt.model_dump()) for attempt in (*chosen.train, *chosen.val))
         write_lines(stage.out / "selected.jsonl", picked)
         return {**chosen.numbers, "examples": chosen.examples}
 
-    result = run(stage, work_it)
-    card.write(work, stage.out)
-    return result
+    return _with_card(work, stage, work_it)
 
 
 def make_rl(
@@ -248,7 +180,7 @@ def make_rl(
     )
 
     def work_it() -> Numbers:
-        attempts = list(RolloutFiles(rollouts).attempts())
+        attempts, store = list(RolloutFiles(rollouts).attempts()), work.store()
         chosen = select_rl.select(
             list(read_problems(names[0])),
             list(read_problems(names[1])),
@@ -257,21 +189,18 @@ def make_rl(
             solve_counts(attempts, student),
             config,
         )
-        store = work.store()
         for split, part in (("train", chosen.train), ("val", chosen.val)):
-            parquet.write(stage.out / f"{split}.parquet", _rl_rows(part, split, tools, store, embed), rl_schema(embed))
+            rows = (rl_row(problem, index, split, tools, store, embed) for index, problem in enumerate(part))
+            parquet.write(stage.out / f"{split}.parquet", rows, rl_schema(embed))
         return {**chosen.numbers, "examples": chosen.examples}
 
+    return _with_card(work, stage, work_it)
+
+
+def _with_card(work: Workspace, stage: Stage, work_it: Callable[[], Numbers]) -> tuple[Numbers, bool]:
     result = run(stage, work_it)
     card.write(work, stage.out)
     return result
-
-
-def _rl_rows(
-    problems: Sequence[Problem], split: str, tools: Sequence[ToolPrompt], store: ImageStore, embed: bool
-) -> Iterator[Row]:
-    for index, problem in enumerate(problems):
-        yield rl_row(problem, index, split, tools, store, embed)
 
 
 def _row_settings(work: Workspace, tools: Sequence[ToolPrompt], embed: bool) -> Numbers:

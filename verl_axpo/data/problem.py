@@ -3,7 +3,7 @@
 source row -> Problem -> problems.jsonl (one object per line) -> read_problems() -> dedup, teacher, filter
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,11 +44,17 @@ class Problem:
         for name in ("id", "question", "answer"):
             if not getattr(self, name).strip():
                 raise ValueError(f"{name}: is empty; give its text")
-        placeholders = self.question.count(PLACEHOLDER)
-        if placeholders != len(self.images):
-            raise ValueError(
-                f"question: got {placeholders} {PLACEHOLDER} for {len(self.images)} image(s), expected one each"
-            )
+        if wrong := miscounted([self.question], len(self.images)):
+            raise ValueError(f"question: got {wrong}")
+
+
+def miscounted(texts: Sequence[object], images: int) -> str | None:
+    """In words that a conversation's texts have another number of `<image>` than there are images; None where the
+    numbers agree, or where a text is a list of parts, which verl's dataset does not cut."""
+    placeholders = sum(text.count(PLACEHOLDER) for text in texts if isinstance(text, str))
+    if placeholders == images or not all(isinstance(text, str) for text in texts):
+        return None
+    return f"{placeholders} {PLACEHOLDER} for {images} image(s), expected one each"
 
 
 _parse = parser(Problem)

@@ -6,8 +6,7 @@ dedup/problems.jsonl + images/ -> load() -> [Question] -> answer -> score(): the
 The same attempts and the same rules for teacher and SFT model, with the tools, limits and statuses of training.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from verl_axpo.data.problem import PLACEHOLDER, Problem, read_problems
 from verl_axpo.data.rows import ingest_of
 from verl_axpo.data.workspace import Workspace
 from verl_axpo.errors import InfraFailure
-from verl_axpo.eval.registry import PaperRow
+from verl_axpo.eval.registry import Described
 from verl_axpo.eval.types import Question, Score
 from verl_axpo.rewards.config import RewardConfig
 from verl_axpo.rewards.graders import GRADERS, Case
@@ -25,24 +24,14 @@ from verl_axpo.rewards.graders import GRADERS, Case
 NAMES = ("problems", "hard")  # the files of `dedup/`
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProblemSet:
-    """A set's place in the report; the paper has no numbers for it."""
-
-    column: str
-    place: int
-    group: str = "training data"
-    paper: Mapping[str, PaperRow] = field(default_factory=dict)
-
-
 def names() -> Sequence[str]:
     """The two sets that `verl-axpo data dedup` leaves."""
     return NAMES
 
 
-def get(name: str) -> ProblemSet:
-    """One of them; see `ProblemSet`."""
-    return ProblemSet(column=name, place=_known(name))
+def get(name: str) -> Described:
+    """A set's place in the report; the paper has no numbers for it."""
+    return Described(column=name, group="training data", place=_known(name))
 
 
 def load(name: str, source: str | Path | None = None, *, limit: int | None = None) -> list[Question]:

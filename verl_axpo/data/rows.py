@@ -15,7 +15,7 @@ import pyarrow as pa
 from verl_axpo import prompts
 from verl_axpo.data.images import ImageStore
 from verl_axpo.data.parquet import Row
-from verl_axpo.data.problem import PLACEHOLDER, Problem
+from verl_axpo.data.problem import PLACEHOLDER, Problem, miscounted
 from verl_axpo.data.rollouts import Rollout, name_of
 from verl_axpo.prompts import ToolPrompt
 
@@ -106,12 +106,8 @@ def sft_row(problem: Problem, rollout: Rollout, tools: Sequence[ToolPrompt], sto
     if not turns or turns[-1]["role"] != "assistant":
         found = [turn["role"] for turn in turns]
         raise ValueError(f"{name_of(rollout.key)}: got turns {found}, expected some that end with the assistant's")
-    placeholders = sum(turn["content"].count(PLACEHOLDER) for turn in turns)
-    if placeholders != len(rollout.images):
-        raise ValueError(
-            f"{name_of(rollout.key)}: got {placeholders} {PLACEHOLDER} in its turns for {len(rollout.images)} image(s) "
-            "of tools, expected one each"
-        )
+    if wrong := miscounted([turn["content"] for turn in turns], len(rollout.images)):
+        raise ValueError(f"{name_of(rollout.key)}: got in its turns {wrong}")
     makers = {**dict.fromkeys(rollout.images, "collect"), **dict.fromkeys(problem.images, ingest_of(problem))}
     return {
         "messages": [*prompts.prompt_messages(problem.question, tools), *turns],

@@ -96,7 +96,18 @@ def select(
     return RlSelection(
         train=tuple(everything[config.val :]),
         val=tuple(everything[: config.val]),
-        numbers=_numbers(problems, hard, fates, easy, drawn, everything, config),
+        numbers={
+            **_fates(Counter(fates.values()), config),
+            "kept": len(easy),
+            "hard_available": len(hard),
+            "hard_drawn": len(drawn),
+            "total": len(everything),
+            "train": len(everything) - config.val,
+            "val": config.val,
+            "by_source": dict(Counter(problem.source for problem in everything)),
+            "by_answer_type": dict(Counter(problem.answer_type for problem in everything)),
+            "without_image": sum(not problem.images for problem in everything),
+        },
         examples=examples((fate, name) for name, fate in fates.items() if fate not in stays),
     )
 
@@ -115,30 +126,12 @@ def _fate(
     return "student_solves" if by_student.correct == by_student.attempts else "kept"
 
 
-def _numbers(
-    problems: Sequence[Problem],
-    hard: Sequence[Problem],
-    fates: Mapping[str, str],
-    easy: Sequence[Problem],
-    drawn: Sequence[Problem],
-    everything: Sequence[Problem],
-    config: RlConfig,
-) -> dict[str, Any]:
-    counts = Counter(fates.values())
+def _fates(counts: Counter[str], config: RlConfig) -> dict[str, Any]:
     return {
-        "problems": len(problems),
+        "problems": counts.total(),
         "dropped_teacher_fails_all": counts["teacher_fails"],
         "dropped_not_in_sft": counts["not_in_sft"],
         "dropped_sft_model_solves_all": counts["student_solves"],
         "undecided": counts["undecided"],
         "dropped_undecided": counts["undecided"] if config.undecided == "drop" else 0,
-        "kept": len(easy),
-        "hard_available": len(hard),
-        "hard_drawn": len(drawn),
-        "total": len(everything),
-        "train": len(everything) - config.val,
-        "val": config.val,
-        "by_source": dict(Counter(problem.source for problem in everything)),
-        "by_answer_type": dict(Counter(problem.answer_type for problem in everything)),
-        "without_image": sum(not problem.images for problem in everything),
     }

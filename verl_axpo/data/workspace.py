@@ -4,22 +4,21 @@ raw/<source>/        as downloaded
 images/              every image, once
 problems/<source>/   problems.jsonl, bad_rows.jsonl
 benchmarks.jsonl     what must not be trained on
-dedup/               problems.jsonl, hard.jsonl, dropped.jsonl, report.md
+dedup/               problems.jsonl, hard.jsonl, dropped.jsonl, data card
 sft/  rl/            parquet, data card
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
-from verl_axpo.data.images import ImageLimits, ImageStore
+from verl_axpo.data.images import ImageStore
 
 
-@dataclass(frozen=True, slots=True)
 class Workspace:
-    """The folders in `root`, and the RL set's."""
+    """The folders in `root`. The RL set is one SFT model's own and may lie elsewhere: `rl`."""
 
-    root: Path
-    rl_out: Path | None = None  # of the RL set, which is one SFT model's own; None: rl/
+    def __init__(self, root: Path, rl: Path | None = None) -> None:
+        self.root, self.benchmarks = root, root / "benchmarks.jsonl"
+        self.dedup, self.sft, self.rl = root / "dedup", root / "sft", rl or root / "rl"
 
     def raw(self, source: str) -> Path:
         """A source's files as downloaded."""
@@ -29,30 +28,10 @@ class Workspace:
         """The folder of a source's problems."""
         return self.root / "problems" / source
 
-    @property
-    def dedup(self) -> Path:
-        """What is left after de-duplication, and why the rest is not."""
-        return self.root / "dedup"
-
-    @property
-    def sft(self) -> Path:
-        """The SFT set."""
-        return self.root / "sft"
-
-    @property
-    def rl(self) -> Path:
-        """The RL set."""
-        return self.rl_out or self.root / "rl"
-
-    def store(self, limits: ImageLimits | None = None) -> ImageStore:
+    def store(self) -> ImageStore:
         """The image store."""
-        return ImageStore(self.root / "images", limits)
+        return ImageStore(self.root / "images")
 
     def ingested(self) -> list[str]:
         """The sources that have problems, sorted."""
         return sorted(path.parent.name for path in self.root.glob("problems/*/problems.jsonl"))
-
-    @property
-    def benchmarks(self) -> Path:
-        """The benchmarks' entries, for `dedup`."""
-        return self.root / "benchmarks.jsonl"

@@ -1,6 +1,6 @@
 """Nine benchmarks, as the paper reports them: questions -> rollouts -> scores -> Pass@1 and Pass@k tables.
 
-types.py      Question, Turn, Score, and how they are kept as lines of JSON
+types.py      Question, Turn, Score, and how they are kept as lines of JSON; sampling.py how a rollout is sampled
 benchmarks/   the nine: loading questions and scoring answers; registry.py any module of benchmarks
 scorers/      the scoring parts that they share
 prompts.py    the user turn, one prompt per answer type

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -89,37 +89,17 @@ def run(
 
     What is on disk already is not done again.
     """
+    options = locals()
     from verl_axpo.eval.settings import Settings
-    from verl_axpo.eval.types import Limits, Sampling
 
-    settings = Settings(
-        model=model,
-        rollouts=rollouts,
-        agent=agent,
-        dialect=cast(Any, dialect),
-        sampling=Sampling(
-            temperature=temperature, top_p=top_p, top_k=top_k, presence_penalty=presence_penalty, seed=seed
-        ),
-        limits=Limits(
-            max_turns=max_turns if agent else 1,
-            response_tokens=response_tokens,
-            parallel_calls=parallel_calls,
-            tool_response_chars=tool_response_chars,
-        ),
-        judge=judge_model,
-        chat_template_kwargs=template_kwargs(chat_template_kwargs),
-    )
+    settings = Settings.of(options, template_kwargs(chat_template_kwargs))
     if not 0 <= max_failed < 1:
         raise ValueError(f"max-failed: got {max_failed}, expected a share from 0 to below 1")
-    from verl_axpo.eval.registry import load, pairs, pinned, registry_named
+    from verl_axpo.eval.registry import load_all, pinned, registry_named
 
     benchmarks, api_key, tools = registry_named(registry), key_in(key_env), tools_of(tools, agent)
-    names = benchmark or list(benchmarks.names())
-    copies = pairs(source or (), names, "source")
-    begun = {name: commit for name, commit in pinned(out).items() if name not in copies}
-    commits = {**begun, **pairs(revision or (), names, "revision")}
     with console.status("reading questions"):
-        loaded = {name: load(benchmarks, name, copies.get(name), commits.get(name), limit) for name in names}
+        loaded = dict(load_all(benchmarks, benchmark, source, revision, limit, pinned(out)))
     from verl_axpo.eval.evaluate import evaluate
     from verl_axpo.eval.server import Serve
 
@@ -237,14 +217,13 @@ def export(
     The file goes into data.val_files of a training.
     """
     from verl_axpo.eval.export import write
-    from verl_axpo.eval.registry import load, pairs, registry_named
+    from verl_axpo.eval.registry import load_all, registry_named
     from verl_axpo.tools.described import described
 
     benchmarks = registry_named(registry)
-    names = benchmark or list(benchmarks.names())
-    copies, commits = pairs(source or (), names, "source"), pairs(revision or (), names, "revision")
     with console.status("reading questions"):
-        questions = (load(benchmarks, name, copies.get(name), commits.get(name), limit).questions for name in names)
+        loaded = load_all(benchmarks, benchmark, source, revision, limit)
+        questions = (data.questions for _, data in loaded)
         written = write(out, questions, described(tools), benchmarks, embed=embed)
     console.print(f"wrote {written} questions to {out}; their reward is pkg://verl_axpo.eval.reward", soft_wrap=True)
     if registry != REGISTRY:

@@ -17,13 +17,13 @@ from rich.console import Console
 from verl_axpo.agent.client import ChatClient
 from verl_axpo.eval.live import Live
 from verl_axpo.eval.manifest import note_tool_data, of_other_versions, open_manifest, pin_prompt
-from verl_axpo.eval.plan import Job, Leftover, Plan
-from verl_axpo.eval.registry import Registry, about, judged
+from verl_axpo.eval.plan import Leftover, Plan
+from verl_axpo.eval.registry import Registry, about, check_images, judged
 from verl_axpo.eval.runner import Runner
 from verl_axpo.eval.server import Serve, serving
 from verl_axpo.eval.settings import Settings
 from verl_axpo.eval.store import Store
-from verl_axpo.eval.types import Question, Score
+from verl_axpo.eval.types import Question
 from verl_axpo.image_store import store_image
 from verl_axpo.rewards.answer import final_answer
 
@@ -74,14 +74,6 @@ async def evaluate(
             too few or too many images, or a question that only a judge can score and no judge; more to sample in a
             folder whose rollouts rest on other rules, after what is there was scored.
     """
-    decides = judged(registry) or (lambda question: True)
-
-    async def scorer(question: Question, answer: str | None, ask: bool) -> Score:
-        return await registry.score(question, answer, judge if ask else None)
-
-    def plan_of() -> Plan:
-        return Plan.of(questions, settings.rollouts, store, decides if judge is not None else lambda question: False)
-
     waiting = _checked(registry, questions, judge, console)
     async with AsyncExitStack() as stack:
         store = stack.enter_context(Store(out))
@@ -89,34 +81,29 @@ async def evaluate(
         manifest = open_manifest(out, settings.for_manifest(tools), questions, described)
         for name, asked in questions.items():
             store.add_questions(name, asked, manifest.benchmarks[name]["file"])
-        plan = plan_of()
+        runner = Runner(
+            registry=registry,
+            judge=judge,
+            read_answer=final_answer,
+            settings=settings,
+            store=store,
+            concurrency=concurrency,
+            live=stack.enter_context(Live(console)),
+        )
+        plan = Plan.of(questions, settings.rollouts, store, runner.waits_for_judge)
         refusal = of_other_versions(out) if plan.sample else None
-        if refusal is not None:
-            plan = replace(plan, sample=())
-        agent, loaded = None, list[Any]()
-        if plan.sample:
+        loaded = list[Any]()
+        if plan.sample and refusal is None:
             url = base_url if serve is None else stack.enter_context(serving(serve, out / "server.log"))
             client = ChatClient(url, settings.model, api_key=api_key, retries=retries)
             stack.push_async_callback(client.close)
             loaded = _tools(out, tools)
-            agent = await _agent(settings, client, loaded, out)
-        runner = Runner(
-            agent=agent,
-            scorer=scorer,
-            judge=judge is not None,
-            judged=decides,
-            read_answer=final_answer,
-            response_tokens=settings.limits.response_tokens,
-            store=store,
-            concurrency=concurrency,
-            seed=_seeds(settings.sampling.seed),
-            live=stack.enter_context(Live(console)),
-        )
-        await runner.run(plan)
+            runner.agent = await _agent(settings, client, loaded, out)
+        await runner.run(plan if refusal is None else replace(plan, sample=()))
         if refusal is not None:
             raise ValueError(refusal)
         note_tool_data(out, {tool.name: tool.content_hash() for tool in loaded if hasattr(tool, "content_hash")})
-        return Leftover.of(plan_of(), store)
+        return Leftover.of(Plan.of(questions, settings.rollouts, store, runner.waits_for_judge), store)
 
 
 def _checked(registry: Registry, questions: Questions, judge: Any, console: Console) -> dict[str, int]:
@@ -126,18 +113,12 @@ def _checked(registry: Registry, questions: Questions, judge: Any, console: Cons
         how many questions of each benchmark a judge decides; {} if the registry does not say.
     """
     for question in (each for asked in questions.values() for each in asked):
-        wanted = question.prompt.count("<image>")
-        if wanted != len(question.images):
-            raise ValueError(
-                f"question {question.uid} of {question.benchmark}: got {len(question.images)} images for {wanted} "
-                "<image> in its prompt, expected as many; correct its benchmark's module"
-            )
+        check_images(question)
     decides, needs = judged(registry), getattr(registry, "needs_judge", None)
     waiting = {} if decides is None else _counts(decides, questions)
     if judge is not None:
         return waiting
-    refused = {} if needs is None else _counts(needs, questions)
-    for name, count in refused.items():
+    for name, count in ({} if needs is None else _counts(needs, questions)).items():
         if count:
             raise ValueError(
                 f"{name}: got no judge for {count} of {len(questions[name])} questions, whose answers no rule decides; "
@@ -185,16 +166,3 @@ async def _agent(settings: Settings, client: ChatClient, tools: Sequence[Any], o
         context=context,
         chat_template_kwargs=settings.chat_template_kwargs,
     )
-
-
-def _seeds(run_seed: int | None) -> Callable[[Job, int], int | None]:
-    """(job, turn) -> seed of a request: a function of what is asked, not of when."""
-
-    def seed(job: Job, turn: int) -> int | None:
-        if run_seed is None:
-            return None
-        from verl_axpo.integration.agent_loop import request_seed
-
-        return request_seed(run_seed, 0, f"{job.question.benchmark}/{job.question.uid}", job.rollout, turn)
-
-    return seed

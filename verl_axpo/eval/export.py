@@ -17,7 +17,7 @@ from verl_axpo.data import parquet
 from verl_axpo.data.images import ImageStore
 from verl_axpo.data.rows import rl_schema
 from verl_axpo.eval import benchmarks
-from verl_axpo.eval.registry import Registry
+from verl_axpo.eval.registry import Registry, check_images
 from verl_axpo.eval.types import Question
 from verl_axpo.images import plain_file
 
@@ -72,12 +72,7 @@ def row(
     Raises:
         ValueError: a benchmark without a scorer, a number of images that is not the prompt's.
     """
-    wanted = question.prompt.count(prompts.IMAGE)
-    if wanted != len(question.images):
-        raise ValueError(
-            f"question {question.uid} of {question.benchmark}: got {len(question.images)} images for {wanted} "
-            f"{prompts.IMAGE} in its prompt, expected as many; correct its benchmark's module"
-        )
+    check_images(question)
     rest = {"prompt": question.prompt, "options": question.options, "metadata": question.metadata}
     return {
         "data_source": PREFIX + question.benchmark,
@@ -111,7 +106,7 @@ def question_of(data_source: str, ground_truth: str, extra_info: Mapping[str, An
     """
     try:
         rest = orjson.loads(extra_info["metadata"])
-        metadata = {key: tuple(one) if isinstance(one, list) else one for key, one in rest["metadata"].items()}
+        metadata = {key: tuple(value) if isinstance(value, list) else value for key, value in rest["metadata"].items()}
         return Question(
             benchmark=data_source.removeprefix(PREFIX),
             uid=extra_info["id"],

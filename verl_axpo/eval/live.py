@@ -24,21 +24,13 @@ class Live:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.sampled = self.failed = self.tokens = self.correct = self.judged = 0
-        columns = (
-            TextColumn("rollouts"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[words]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        )
+        words, left = TextColumn("{task.description}"), TimeRemainingColumn()
+        columns = ("rollouts", BarColumn(), MofNCompleteColumn(), words, TimeElapsedColumn(), "left", left)
         self._bar = Progress(
             *columns, console=console, disable=not console.is_terminal, speed_estimate_period=RATE_OVER_S
         )
-        self._task = self._bar.add_task("rollouts", total=None, words="")
+        self._task = self._bar.add_task("", total=None)
         self._began = self._told = time.monotonic()
-        self._plan = Plan(total=0, sample=(), score=())
 
     def __enter__(self) -> "Live":
         self._bar.start()
@@ -51,9 +43,8 @@ class Live:
 
     def planned(self, plan: Plan) -> None:
         """Says what an earlier run has left to do."""
-        self._plan, self._began = plan, time.monotonic()
-        done = plan.total - len(plan.sample)
-        self._bar.update(self._task, total=plan.total, completed=done, words=self.words())
+        self._began, done = time.monotonic(), plan.total - len(plan.sample)
+        self._bar.update(self._task, total=plan.total, completed=done)
         unscored = f", {len(plan.score)} to score again" if plan.score else ""
         self.console.print(f"{plan.total} rollouts: {done} on disk, {len(plan.sample)} to sample{unscored}")
 
@@ -61,15 +52,15 @@ class Live:
         self.sampled += 1
         self.failed += record.status is Status.INFRA_FAILURE
         self.tokens += sum(turn.completion_tokens for turn in record.turns)
-        self._bar.update(self._task, advance=1, words=self.words())
+        self._bar.update(self._task, advance=1, description=self._words())
         if not self.console.is_terminal and time.monotonic() - self._told > LINE_EVERY_S:
-            self._told = time.monotonic()
-            self.console.print(f"{self.sampled}/{len(self._plan.sample)} rollouts, {self.words()}, {self.estimate()}")
+            self._told, task = time.monotonic(), self._bar.tasks[0]
+            self.console.print(f"{task.completed:.0f}/{task.total:.0f} rollouts, {self._words()}")
 
     def scored(self, score: Score) -> None:
         self.judged += score.correct is not None
         self.correct += score.correct is True
-        self._bar.update(self._task, words=self.words())
+        self._bar.update(self._task, description=self._words())
 
     def judge_lost(self, failures: int, reason: str) -> None:
         """Says that it goes on without the judge, and what the numbers are meanwhile."""
@@ -80,7 +71,7 @@ class Live:
             soft_wrap=True,
         )
 
-    def words(self) -> str:
+    def _words(self) -> str:
         """Rates and results of this run."""
         seconds = max(time.monotonic() - self._began, 1e-9)
         words = [f"{60 * self.sampled / seconds:.1f}/min", f"{self.tokens / seconds:.0f} tokens/s"]
@@ -89,8 +80,3 @@ class Live:
         if self.failed:
             words.append(f"{self.failed} failed")
         return ", ".join(words)
-
-    def estimate(self) -> str:
-        """The time left at this run's mean rate."""
-        seconds = (time.monotonic() - self._began) / max(self.sampled, 1) * (len(self._plan.sample) - self.sampled)
-        return f"about {seconds / 60:.0f} min left"

@@ -7,9 +7,6 @@ where there was none: what the rules alone called wrong is scored again. Where t
 it gets at a time may change freely.
 """
 
-import hashlib
-import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,13 +17,12 @@ import orjson
 from verl_axpo import prompts
 from verl_axpo.eval import versions
 from verl_axpo.eval.store import MANIFEST, QUESTIONS, ROLLOUTS, drop_report
-from verl_axpo.eval.types import Question, bytes_hash, to_line, with_paths
-from verl_axpo.files import write_atomically
+from verl_axpo.eval.types import Question, bytes_hash, loads, questions_file
+from verl_axpo.files import read_lines, write_atomically
 
 JUDGE = "judge"  # the setting that may come later
-HASH_CHARACTERS = 16
+PROMPT_CHARACTERS = 16  # of the hash of the system prompt and the schemas
 NOT_SENT = "not sent"  # of a field of `sampling`: the server samples by its own value
-_BENCHMARK = re.compile(rb'"benchmark": ?("(?:[^"\\]|\\.)*")')  # the first key of a rollout's line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +31,8 @@ class Manifest:
 
     Attributes:
         settings: nested values by name.
-        benchmarks: name -> number and hash of its questions, the hash of their file, the commit they were read at, and
-            its place in the report.
+        benchmarks: name -> how many questions, the hash of their file, the commit they were read at, and the
+            benchmark's place in the report.
         prompt: once something was sampled: the system turn of a question with images, a hash of both system turns with
             the tools' schemas, and the versions that rollouts rest on.
         tool_data: of each tool that answers from stored data (recorded searches, a local index), the hash of it after
@@ -99,13 +95,18 @@ def open_manifest(
         ValueError: it was made with other settings or questions, each difference named, or nobody knows with which.
     """
     plain = orjson.loads(orjson.dumps(settings))
-    ours = {name: {**about.get(name, {}), **fingerprint(asked)} for name, asked in questions.items()}
+    ours = {
+        name: {**about.get(name, {}), "questions": len(asked), "file": bytes_hash(questions_file(asked))}
+        for name, asked in questions.items()
+    }
     there = Manifest(settings=plain)
     fixed = _sampled(folder)
     if fixed:
         there = read_manifest(folder)
-        before = {**there.settings, JUDGE: plain.get(JUDGE)} if judge_comes(folder, settings) else there.settings
-        held = {name: entries for name, entries in there.benchmarks.items() if name in fixed}
+        before = dict(there.settings)
+        if before.get(JUDGE) is None:  # it may come later
+            before[JUDGE] = plain.get(JUDGE)
+        held = {name: there.benchmarks[name] for name in ours if name in fixed and name in there.benchmarks}
         problems = [*differences(before, plain), *_changed(held, ours)]
         if problems:
             told = "\n".join(f"- {problem}" for problem in problems)
@@ -121,19 +122,9 @@ def _sampled(folder: Path) -> set[str]:
 
     A run that ended on a missing key or a wrong option leaves none, and nothing to hold to.
     """
-    path = folder / ROLLOUTS
-    if not path.exists():
-        return set()
-    with path.open("rb") as file:
-        named = (_BENCHMARK.search(line) for line in file)
-        return {json.loads(match[1]) if match else "" for match in named}
-
-
-def judge_comes(folder: Path, settings: Mapping[str, Any]) -> bool:
-    """Whether the evaluation of the folder had no judge so far, and has one in these settings."""
-    if settings.get(JUDGE) is None or not (folder / MANIFEST).exists():
-        return False
-    return read_manifest(folder).settings.get(JUDGE) is None
+    path, damaged = folder / ROLLOUTS, list[str]()
+    lines = read_lines(path, lambda line: str(loads(line)["benchmark"]), damaged) if path.exists() else ()
+    return {line.value for line in lines} | ({""} if damaged else set())
 
 
 def pin_prompt(folder: Path, tools: Sequence[prompts.ToolPrompt]) -> None:
@@ -143,8 +134,8 @@ def pin_prompt(folder: Path, tools: Sequence[prompts.ToolPrompt]) -> None:
         ValueError: they are not those of the rollouts that are there.
     """
     system, text_only = (prompts.system_prompt(tools, images=images) for images in (True, False))
-    schemas = orjson.dumps(prompts.tool_schemas(tools), option=orjson.OPT_SORT_KEYS).decode()
-    digest = text_hash(system + text_only + schemas)
+    schemas = orjson.dumps(prompts.tool_schemas(tools), option=orjson.OPT_SORT_KEYS)
+    digest = bytes_hash((system + text_only).encode() + schemas)[:PROMPT_CHARACTERS]
     there = read_manifest(folder)
     if there.prompt is None:
         _write(folder, replace(there, prompt={"system": system, "sha256": digest, "versions": versions.sampling()}))
@@ -183,25 +174,6 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def fingerprint(questions: Sequence[Question]) -> dict[str, Any]:
-    """How many, a hash of all that the policy or the scorer sees of them, and that of their file in the folder."""
-    digest, lines = hashlib.sha256(), []
-    for each in questions:
-        images = [hashlib.sha256(image).hexdigest() for image in each.images]
-        seen = [each.uid, each.prompt, each.ground_truth, each.answer_type, each.options, images, dict(each.metadata)]
-        digest.update(_plain(seen))
-        lines.append(to_line(with_paths(each)) + b"\n")
-    short = digest.hexdigest()[:HASH_CHARACTERS]
-    return {"questions": len(questions), "sha256": short, "file": bytes_hash(b"".join(lines))}
-
-
-def _plain(value: Any) -> bytes:
-    try:
-        return orjson.dumps(value, default=str, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
-    except TypeError:  # half a surrogate pair: JSON allows it, orjson does not
-        return json.dumps(value, default=str, sort_keys=True).encode()
-
-
 def _write(folder: Path, manifest: Manifest) -> None:
     path, content = folder / MANIFEST, orjson.dumps(manifest, option=orjson.OPT_INDENT_2) + b"\n"
     if not path.exists() or path.read_bytes() != content:
@@ -209,17 +181,12 @@ def _write(folder: Path, manifest: Manifest) -> None:
         write_atomically(path, content)
 
 
-def text_hash(text: str) -> str:
-    """Names a text in a manifest or a report."""
-    return hashlib.sha256(text.encode()).hexdigest()[:HASH_CHARACTERS]
-
-
 def _changed(there: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
     return [
-        f"questions of {name}: there {there[name]['questions']} ({there[name]['sha256']}), "
-        f"this run {ours[name]['questions']} ({ours[name]['sha256']})"
-        for name in ours
-        if name in there and there[name]["sha256"] != ours[name]["sha256"]
+        f"questions of {name}: there {before['questions']} ({before['file']}), "
+        f"this run {ours[name]['questions']} ({ours[name]['file']})"
+        for name, before in there.items()
+        if before["file"] != ours[name]["file"]
     ]
 
 

@@ -94,8 +94,12 @@ class Leftover:
     @classmethod
     def of(cls, plan: Plan, store: Store) -> "Leftover":
         """Of a plan made after the run."""
-        reasons = tuple(_most_frequent(_reasons(plan, store)))
-        return cls(planned=plan.total, failed=len(plan.sample), unscored=len(plan.score), reasons=reasons)
+        failed = {job.key for job in plan.sample}
+        reasons = [record.error or "no reason given" for record in store.rollouts(lambda key: key in failed)]
+        reasons += [store.refused.get(job.key, "the judge was not asked any more") for job in plan.score]
+        return cls(
+            planned=plan.total, failed=len(failed), unscored=len(plan.score), reasons=tuple(_most_frequent(reasons))
+        )
 
     @property
     def share(self) -> float:
@@ -106,14 +110,6 @@ class Leftover:
         """How many, and why."""
         counts = f"{self.failed} of {self.planned} rollouts failed, {self.unscored} have no verdict ({self.share:.2%})"
         return [counts, *(f"  {count} x {reason}" for reason, count in self.reasons)]
-
-
-def _reasons(plan: Plan, store: Store) -> Iterator[str]:
-    failed = {job.key for job in plan.sample}
-    for record in store.rollouts(lambda key: key in failed):
-        yield record.error or "no reason given"
-    for job in plan.score:
-        yield store.refused.get(job.key, "the judge was not asked any more")
 
 
 def _most_frequent(reasons: Iterable[str]) -> Iterator[tuple[str, int]]:

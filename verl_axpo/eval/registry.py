@@ -9,10 +9,10 @@
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, Protocol, cast
 
 from verl_axpo.eval.manifest import read_manifest
@@ -32,18 +32,15 @@ class PaperRow:
     tool_use: float
 
 
-class Described(Protocol):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Described:
     """A benchmark's place in the report: its column, the group that averages are taken over, its order, the paper's
     numbers by model name."""
 
-    @property
-    def column(self) -> str: ...
-    @property
-    def group(self) -> str: ...
-    @property
-    def place(self) -> int: ...
-    @property
-    def paper(self) -> Mapping[str, Any]: ...
+    column: str
+    group: str
+    place: int = 0
+    paper: Mapping[str, PaperRow] = field(default_factory=dict)
 
 
 class Registry(Protocol):
@@ -137,6 +134,42 @@ def load(registry: Registry, name: str, copy: str | None, revision: str | None, 
         return Loaded(questions=registry.load(name, copy, **options), revision=LOCAL if copy is not None else None)
     options["revision"] = commit = resolve(name, revision)
     return Loaded(questions=registry.load(name, **options), revision=commit)
+
+
+def load_all(
+    registry: Registry,
+    chosen: Sequence[str] | None,
+    sources: Sequence[str] | None,
+    revisions: Sequence[str] | None,
+    limit: int | None = None,
+    begun: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[tuple[str, Loaded]]:
+    """Load benchmarks one after another, as the options of the command line name them.
+
+    Args:
+        registry: has them.
+        chosen: names; None for all.
+        sources, revisions: NAME=PATH of local copies, NAME=COMMIT on the hub.
+        limit: only the first so many questions of each.
+        begun: the commits that an evaluation was begun with, for names without a copy or a revision.
+
+    Raises:
+        ValueError: see `load` and `pairs`.
+    """
+    names = list(chosen or registry.names())
+    copies = pairs(sources or (), names, "source")
+    commits = {**begun, **dict.fromkeys(copies), **pairs(revisions or (), names, "revision")}
+    return ((name, load(registry, name, copies.get(name), commits.get(name), limit)) for name in names)
+
+
+def check_images(question: Question) -> None:
+    """Raises ValueError where the prompt asks for another number of images than the question has."""
+    wanted = question.prompt.count("<image>")
+    if wanted != len(question.images):
+        raise ValueError(
+            f"question {question.uid} of {question.benchmark}: got {len(question.images)} images for {wanted} <image> "
+            "in its prompt, expected as many; correct its benchmark's module"
+        )
 
 
 def pairs(given: Sequence[str], names: Iterable[str], option: str) -> dict[str, str]:

@@ -11,22 +11,23 @@ breaks the agent or the scorer costs itself.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from verl_axpo.core.types import Status
 from verl_axpo.errors import InfraFailure, ServerRefused
 from verl_axpo.eval.live import Live
 from verl_axpo.eval.plan import Job, Plan
+from verl_axpo.eval.registry import Registry, judged
+from verl_axpo.eval.settings import Settings
 from verl_axpo.eval.store import Store
-from verl_axpo.eval.types import Question, RolloutRecord, Score, Trajectory
+from verl_axpo.eval.types import AgentRun, Question, RolloutRecord, Score
 
 STOP_AFTER = 16  # failures in a row, or a full round of workers: then the server is gone, and trying on helps nobody
 JUDGE_GONE_AFTER = 16  # answers in a row that the judge failed on, each after its own retries
-
-Scorer = Callable[[Question, str | None, bool], Awaitable[Score]]
 
 
 class Runs(Protocol):
@@ -34,7 +35,7 @@ class Runs(Protocol):
 
     async def run(
         self, question: str, images: Sequence[bytes] = (), seed: Callable[[int], int | None] = ...
-    ) -> Trajectory: ...
+    ) -> AgentRun: ...
 
 
 class ServerLost(InfraFailure):
@@ -46,27 +47,23 @@ class Runner:
     """Works off a plan.
 
     Attributes:
+        registry: scores the answers.
+        judge: handed to the registry's `score`; None: rules alone.
         agent: gives the trajectories; None for a plan that samples nothing.
-        scorer: (question, answer, whether to ask a judge) -> verdict.
-        judge: whether there is a judge to ask.
-        judged: questions that a judge decides where a rule does not say right; their other verdicts wait for it.
         read_answer: last turn's text -> what the scorer is asked about.
-        response_tokens: the limit; a turn that ends after it has no answer.
+        settings: the limit of response tokens, after which a turn has no answer, and the run's seed.
         store: open for writing.
         concurrency: trajectories at a time.
-        seed: (job, turn) -> the request's seed.
         live: is told what is finished.
     """
 
-    agent: Runs | None
-    scorer: Scorer
-    judge: bool
-    judged: Callable[[Question], bool]
+    registry: Registry
+    judge: Any
+    agent: Runs | None = None
     read_answer: Callable[[str], str | None]
-    response_tokens: int
+    settings: Settings
     store: Store
     concurrency: int
-    seed: Callable[[Job, int], int | None]
     live: Live
     _failures: int = 0  # in a row
     _judge_failures: int = 0  # in a row
@@ -75,6 +72,14 @@ class Runner:
     def __post_init__(self) -> None:
         if self.concurrency < 1:
             raise ValueError(f"concurrency: got {self.concurrency}, expected at least 1")
+
+    def waits_for_judge(self, question: Question) -> bool:
+        """Whether the judge decides on an answer that no rule calls right; without one nothing waits."""
+        return self.judge is not None and self._is_judged(question)
+
+    def _is_judged(self, question: Question) -> bool:
+        decides = judged(self.registry)
+        return decides is None or decides(question)
 
     async def run(self, plan: Plan) -> None:
         """Do all of it.
@@ -113,23 +118,32 @@ class Runner:
         assert self.agent is not None
         question, started = job.question, time.time()
         try:
-            trajectory = await self.agent.run(question.prompt, question.images, lambda turn: self.seed(job, turn))
+            came = await self.agent.run(question.prompt, question.images, partial(self._seed, job))
         except Exception as error:
             if self._stops_all(error):
                 raise
             # Of this question alone: nothing that it holds may stop the others
-            trajectory = Trajectory(
+            came = AgentRun(
                 status=Status.INFRA_FAILURE,
                 turns=(),
                 error=f"the agent failed: {error!r:.500}",
                 started=started,
                 finished=time.time(),
             )
-        record = RolloutRecord.of(job.key, trajectory)
+        record = RolloutRecord.of(job.key, came)
         try:
             return replace(record, answer=self._answer(record))
         except Exception:  # the scorer meets it again, and leaves the rollout unscored
             return record
+
+    def _seed(self, job: Job, turn: int) -> int | None:
+        """Of a request: a function of what is asked, not of when."""
+        if self.settings.sampling.seed is None:
+            return None
+        from verl_axpo.integration.agent_loop import request_seed
+
+        uid = f"{job.question.benchmark}/{job.question.uid}"
+        return request_seed(self.settings.sampling.seed, 0, uid, job.rollout, turn)
 
     def _stops_all(self, error: Exception) -> bool:
         """Whether no other rollout would fare better: the server refuses the run, or the folder takes no picture."""
@@ -140,7 +154,7 @@ class Runner:
 
     def _answer(self, record: RolloutRecord) -> str | None:
         """Read from the text whenever it is scored: which part of it is the answer is a rule, too."""
-        if not record.turns or record.response_tokens > self.response_tokens:
+        if not record.turns or record.response_tokens > self.settings.limits.response_tokens:
             return None
         return self.read_answer(record.turns[-1].text)
 
@@ -164,14 +178,14 @@ class Runner:
         await asyncio.gather(*(work() for _ in range(min(self.concurrency, len(jobs)))))
 
     async def _score(self, job: Job, record: RolloutRecord) -> None:
-        ask = self.judge and self._judge_failures < JUDGE_GONE_AFTER
+        ask = self.judge is not None and self._judge_failures < JUDGE_GONE_AFTER
         score = await self._verdict(job.question, record, ask)
-        await self.store.add_score(job.key, score, judge=ask or not self.judged(job.question))
+        await self.store.add_score(job.key, score, judge=ask or not self._is_judged(job.question))
         self.live.scored(score)
 
     async def _verdict(self, question: Question, record: RolloutRecord, ask: bool) -> Score:
         try:
-            score = await self.scorer(question, self._answer(record), ask)
+            score = await self.registry.score(question, self._answer(record), self.judge if ask else None)
             if not isinstance(score, Score):
                 raise TypeError(f"the scorer returned {score!r:.200}, expected a Score")
         except InfraFailure as failure:

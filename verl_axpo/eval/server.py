@@ -9,12 +9,12 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import httpx
 
 from verl_axpo.errors import InfraFailure
 
@@ -66,16 +66,9 @@ class Serve:
         The CPU build starts by the module: `vllm serve` asks for the package `vllm`, which has another name there.
         """
         replicas = str(max(1, self.gpus // self.tensor_parallel))
+        program = ["vllm.entrypoints.openai.api_server", "--model", self.model, *ON_CPU]
         if self.gpus:
-            program: tuple[str, ...] = (
-                "vllm.entrypoints.cli.main",
-                "serve",
-                self.model,
-                "--api-server-count",
-                replicas,
-            )
-        else:
-            program = ("vllm.entrypoints.openai.api_server", "--model", self.model, *ON_CPU)
+            program = ["vllm.entrypoints.cli.main", "serve", self.model, "--api-server-count", replicas]
         return [
             *(sys.executable, "-m", *program),
             *("--tensor-parallel-size", str(self.tensor_parallel), "--data-parallel-size", replicas),
@@ -120,23 +113,19 @@ def _free_port() -> int:
 def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
     deadline = time.monotonic() + START_S
     while not _answers(url):
-        if process.poll() is not None:
-            raise InfraFailure(f"vLLM ended before it answered; the end of {log}:\n{_end_of(log)}")
-        if time.monotonic() > deadline:
-            raise InfraFailure(f"vLLM does not answer after {START_S:.0f} s; the end of {log}:\n{_end_of(log)}")
+        ended = process.poll() is not None
+        if ended or time.monotonic() > deadline:
+            what = "ended before it answered" if ended else f"does not answer after {START_S:.0f} s"
+            end = "\n".join(log.read_text(errors="replace").splitlines()[-LOG_LINES:])
+            raise InfraFailure(f"vLLM {what}; the end of {log}:\n{end}")
         time.sleep(POLL_S)
 
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=5):
-            return True
-    except (OSError, urllib.error.URLError):
+        return httpx.get(url, timeout=5, trust_env=False).is_success
+    except httpx.HTTPError:
         return False
-
-
-def _end_of(log: Path) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-LOG_LINES:])
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

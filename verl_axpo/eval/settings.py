@@ -2,14 +2,14 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from verl_axpo.agent.conversation import CONVERSATIONS, Dialect
 from verl_axpo.eval.manifest import in_words
 from verl_axpo.eval.prompts import prompt_hash
-from verl_axpo.eval.types import Limits, Sampling
+from verl_axpo.eval.sampling import Limits, Sampling
 from verl_axpo.tools.configs import settings_of
 
 SAMPLES, SAMPLE_BYTES = 64, 1 << 16  # of a file: 4 MB say as much as all of its 5 GB, and take no minute to read
@@ -43,6 +43,18 @@ class Settings:
             raise ValueError(f"rollouts: got {self.rollouts}, expected at least 1")
         if self.dialect not in CONVERSATIONS:
             raise ValueError(f"dialect: got {self.dialect!r}; choose from {sorted(CONVERSATIONS)}")
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any], chat_template_kwargs: Mapping[str, Any]) -> "Settings":
+        """From the options of `verl-axpo eval run`, by their names; without tools there is one turn."""
+        own, sampling, limits = (
+            {each.name: options[each.name] for each in fields(kind) if each.name in options}
+            for kind in (cls, Sampling, Limits)
+        )
+        if not options["agent"]:
+            limits["max_turns"] = 1
+        parts = {"sampling": Sampling(**sampling), "limits": Limits(**limits), "judge": options["judge_model"]}
+        return cls(**{**own, **parts, "chat_template_kwargs": chat_template_kwargs})
 
     def for_manifest(self, tools: str | None) -> dict[str, Any]:
         """Plain values, with the options of each tool, a hash of the prompts' texts and, of a local checkpoint, which

@@ -31,8 +31,8 @@ from verl_axpo.eval.types import (
     ScoreRecord,
     bytes_hash,
     from_line,
+    questions_file,
     to_line,
-    with_paths,
 )
 from verl_axpo.files import Line, append_lines, inside, mend_end, read_lines, write_atomically
 from verl_axpo.image_store import store_encoded
@@ -146,8 +146,7 @@ class Store:
         drop_report(self.folder)
         for image in (image for question in questions for image in question.images):
             store_encoded(self.folder, image)
-        records = (with_paths(question) for question in questions)
-        write_atomically(path, b"".join(to_line(record) + b"\n" for record in records))
+        write_atomically(path, questions_file(questions))
 
     async def _append(self, name: str, line: bytes) -> int:
         """Append a line after any older report is gone; returns where the line begins."""

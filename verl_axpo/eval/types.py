@@ -1,6 +1,6 @@
 """What an evaluation speaks of, and how it is kept as lines of JSON.
 
-    Question -> Agent.run -> Trajectory of Turns -> RolloutRecord -> scorer -> Score -> ScoreRecord
+    Question -> Agent.run -> AgentRun of Turns -> RolloutRecord -> scorer -> Score -> ScoreRecord
                                                     to_line() -> a line -> from_line()
 
 A rollout and its score are separate lines: a rollout is safe on disk before a judge has read it, and can be scored
@@ -23,7 +23,6 @@ from verl_axpo.trace.records import ToolCall
 
 AnswerType = Literal["math", "choice", "short_text", "judge"]
 ScoredBy = Literal["rule", "judge", "nobody"]
-TruncateSide = Literal["left", "middle", "right"]
 Key = tuple[str, str, int]  # benchmark, uid, rollout
 
 HASH_CHARACTERS = 32  # 128 bits of SHA-256
@@ -89,59 +88,6 @@ class Score:
             raise TypeError(f"score: got {dict(self.values)}; expected finite numbers for {wrong}")
 
 
-# ------------------------------ how a rollout is sampled ------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sampling:
-    """How the server samples; the defaults are the paper's evaluation (section 4). None leaves a field to the server.
-
-    `seed` is the run's: each request gets its own, made of it (`request_seed`).
-    """
-
-    temperature: float | None = 0.7
-    top_p: float | None = 0.8
-    top_k: int | None = 20
-    presence_penalty: float | None = 1.5
-    seed: int | None = None
-
-    def __post_init__(self) -> None:
-        for name, least in (("temperature", 0.0), ("top_p", 0.0), ("presence_penalty", -2.0)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"{name}: got {value}, expected at least {least:g}, or none to leave it to the server")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """Where a trajectory ends. Turns and tokens are the paper's evaluation, `tool_response_chars` our training config's
-    (axpo_trainer.yaml), the rest verl's `multi_turn` defaults.
-
-    Attributes:
-        max_turns: assistant turns (`max_assistant_turns`).
-        response_tokens: everything after the prompt, tool responses included (`response_length`).
-        parallel_calls: calls of one turn that are carried out; the rest is dropped (`max_parallel_calls`).
-        tool_response_chars: longer texts of a tool are cut (`max_tool_response_length`).
-        truncate_side: where they are cut (`tool_response_truncate_side`).
-    """
-
-    max_turns: int = 5
-    response_tokens: int = 32_768
-    parallel_calls: int = 1
-    tool_response_chars: int = 8192
-    truncate_side: TruncateSide = "middle"
-
-    def __post_init__(self) -> None:
-        for name in ("max_turns", "response_tokens", "parallel_calls", "tool_response_chars"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}, expected at least 1")
-        if self.truncate_side not in get_args(TruncateSide):
-            raise ValueError(f"truncate_side: got {self.truncate_side!r}; choose from {list(get_args(TruncateSide))}")
-
-
-# ------------------------------ what comes of it ------------------------------
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
     """What one call returned to the policy; `images` are paths, relative to the evaluation's folder."""
@@ -171,8 +117,8 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trajectory:
-    """One trajectory, whole or as far as it came.
+class AgentRun:
+    """What the agent made of a question: a trajectory, whole or as far as it came.
 
     Attributes:
         status: as in training.
@@ -208,12 +154,22 @@ def used_tokens(turns: Sequence[Turn]) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RolloutRecord:
-    """One rollout of one question, as it is kept; `answer` is what the scorer is asked about, None if there is none."""
+class Keyed:
+    """A line about one rollout of one question."""
 
-    benchmark: str  # first: `manifest.py` finds it in the line's text
+    benchmark: str
     uid: str
     rollout: int
+
+    @property
+    def key(self) -> Key:
+        return self.benchmark, self.uid, self.rollout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutRecord(Keyed):
+    """A rollout, as it is kept; `answer` is what the scorer is asked about, None if there is none."""
+
     status: Status
     answer: str | None
     uses_tool: bool
@@ -225,19 +181,15 @@ class RolloutRecord:
     finished: float
 
     @classmethod
-    def of(cls, key: Key, trajectory: Trajectory, answer: str | None = None) -> "RolloutRecord":
+    def of(cls, key: Key, trajectory: AgentRun, answer: str | None = None) -> "RolloutRecord":
         """The record of a trajectory."""
-        came = {each.name: getattr(trajectory, each.name) for each in fields(Trajectory)}
+        came = {each.name: getattr(trajectory, each.name) for each in fields(AgentRun)}
         used: dict[str, Any] = {"uses_tool": trajectory.uses_tool, "response_tokens": trajectory.response_tokens}
         return cls(benchmark=key[0], uid=key[1], rollout=key[2], answer=answer, **used, **came)
 
-    @property
-    def key(self) -> Key:
-        return self.benchmark, self.uid, self.rollout
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScoreRecord:
+class ScoreRecord(Keyed):
     """The verdict on one rollout, as it is kept.
 
     Attributes:
@@ -246,17 +198,10 @@ class ScoreRecord:
         of: the hash of the line of `rollouts.jsonl` that it is about; a rollout that was sampled again has no verdict.
     """
 
-    benchmark: str
-    uid: str
-    rollout: int
     score: Score
     judge: bool = False
     version: str = FIRST_SCORING
     of: str | None = None
-
-    @property
-    def key(self) -> Key:
-        return self.benchmark, self.uid, self.rollout
 
 
 RecordT = TypeVar("RecordT", Question, RolloutRecord, ScoreRecord)
@@ -281,10 +226,7 @@ def from_line(kind: type[RecordT], line: bytes) -> RecordT:
         ValueError: not a record of this kind, or a value of another type.
     """
     try:
-        try:
-            values = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            values = json.loads(line)
+        values = loads(line)
         if kind is Question:
             values = {**values, "images": (), "image_paths": values["images"]}
         return msgspec.convert(values, kind)
@@ -292,11 +234,20 @@ def from_line(kind: type[RecordT], line: bytes) -> RecordT:
         raise ValueError(f"no {kind.__name__}, which has {[each.name for each in fields(kind)]}: {error}") from error
 
 
+def loads(line: bytes) -> Any:
+    """The values of a line; takes half a surrogate pair and integers of more than 64 bits, as `to_line` writes them."""
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return json.loads(line)
+
+
+def questions_file(questions: Sequence[Question]) -> bytes:
+    """The file of a benchmark's questions, with the paths at which their images are kept in the evaluation's folder."""
+    kept = (replace(question, image_paths=tuple(map(encoded_path, question.images))) for question in questions)
+    return b"".join(to_line(question) + b"\n" for question in kept)
+
+
 def bytes_hash(content: bytes) -> str:
     """Names a line in another line, or a file in the manifest."""
     return hashlib.sha256(content).hexdigest()[:HASH_CHARACTERS]
-
-
-def with_paths(question: Question) -> Question:
-    """The question with the paths, relative to the evaluation's folder, at which its images are kept."""
-    return replace(question, image_paths=tuple(map(encoded_path, question.images)))

@@ -1,6 +1,5 @@
 """A parquet file as verl's datasets will read it: rows -> what would stop a run, or leave a picture out."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,12 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from omegaconf import DictConfig
 
-from verl_axpo.data.problem import PLACEHOLDER
+from verl_axpo.data.problem import miscounted
 
 DATASET = "pkg://verl_axpo.integration.dataset"  # verl's RLHFDataset, with the pictures that the tools see
 AGENT_LOOPS = ("tool_agent", "axpo_tool_agent")  # what `agent_name` may be: verl's tool loop, for which ours stands in
 ROWS_AT_ONCE = 256
-_PIECES = re.compile("(<image>|<video>|<audio>)")  # as RLHFDataset cuts a message
 
 
 def open_rows(path: Path, needed: Sequence[str]) -> pq.ParquetFile:
@@ -74,10 +72,8 @@ def _problems_of(row: Mapping[str, Any], prompt: str, image: str, *, any_loop: b
         yield "loop", f"agent_name {loop!r}, expected one of {list(AGENT_LOOPS)}; drop the column, or set it so"
     contents = [message.get("content") for message in row[prompt] or ()] if isinstance(row[prompt], list) else []
     cells = row.get(image) or []
-    if all(isinstance(content, str) for content in contents):
-        places = sum(_PIECES.split(content).count(PLACEHOLDER) for content in contents)
-        if places != len(cells):
-            yield "count", f"{len(cells)} picture(s) for {places} {PLACEHOLDER}, expected one each; mend the row"
+    if wrong := miscounted(contents, len(cells)):
+        yield "count", f"{wrong}; mend the row"
     missing = next((name for name in map(_file_of, cells) if name is not None and not Path(name).is_file()), None)
     if missing is not None:
         yield "picture", f"picture {missing} is not there; put it back, or make the file again"

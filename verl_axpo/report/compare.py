@@ -243,6 +243,6 @@ def _require_same_rules(before: Evaluation, after: Evaluation) -> None:
 
 
 def _require_same_questions(before: Evaluation, after: Evaluation, name: str) -> None:
-    first, second = (evaluation.manifest.benchmarks[name]["sha256"] for evaluation in (before, after))
+    first, second = (evaluation.manifest.benchmarks[name]["file"] for evaluation in (before, after))
     if first != second:
         raise ValueError(f"compare: {name} has other questions in {before.folder} than in {after.folder}")

@@ -147,7 +147,7 @@ def settings_table(evaluation: Evaluation) -> Table:
         values |= {f"{name}.{key}" if key else name: _words(setting) for key, setting in entries}
     for name, about in manifest.benchmarks.items():
         read = f", revision {about['revision']}" if "revision" in about else ""
-        values[f"questions of {name}"] = f"{about['questions']} (SHA-256 {about['sha256']}{read})"
+        values[f"questions of {name}"] = f"{about['questions']} (SHA-256 {about['file']}{read})"
     values["scored by"] = versions.scoring()
     if (prompt := manifest.prompt) is not None:
         values["sampled with"] = prompt.get("versions", versions.FIRST_SAMPLING)

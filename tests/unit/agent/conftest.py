@@ -12,10 +12,10 @@ from PIL import Image
 from tests.unit.agent.scripted import MODEL, ZOOM_TOOLS, ScriptedServer, Scripts
 from verl_axpo.agent.client import ChatClient
 from verl_axpo.agent.loop import Agent
-from verl_axpo.eval.types import Trajectory
+from verl_axpo.eval.types import AgentRun
 from verl_axpo.tools.described import load_tools
 
-Ask = Callable[..., Trajectory]
+Ask = Callable[..., AgentRun]
 KEPT: dict[str, Image.Image] = {}
 
 
@@ -46,10 +46,10 @@ def serve(tmp_path: Path) -> Any:
 
 def ask(
     server: ScriptedServer, script: str, *, tools: Any = True, image: bytes = b"", retries: int = 0, **agent: Any
-) -> Trajectory:
+) -> AgentRun:
     """One trajectory of the question `script:NAME` about a red picture; its crops are in `KEPT`, by their paths."""
 
-    async def run() -> Trajectory:
+    async def run() -> AgentRun:
         chat = ChatClient(server.url, agent.pop("model", MODEL), retries=retries, timeout_s=agent.pop("timeout_s", 10))
         try:
             one = Agent(client=chat, keep=keep, tools=load_tools(ZOOM_TOOLS) if tools is True else tools or (), **agent)

@@ -11,7 +11,7 @@ from tests.unit.agent.conftest import KEPT, ask, png
 from tests.unit.agent.odd_tools import BrokenZoom, CountingZoom
 from verl_axpo import prompts
 from verl_axpo.core.types import Status
-from verl_axpo.eval.types import Limits, Sampling
+from verl_axpo.eval.sampling import Limits, Sampling
 from verl_axpo.images import open_image
 from verl_axpo.tools.paper_tools import IMAGE_ZOOM_IN
 

@@ -12,6 +12,7 @@ from verl_axpo.data.collect import collect
 from verl_axpo.data.images import ImageStore
 from verl_axpo.data.rollouts import Rollout, RolloutFiles
 from verl_axpo.eval import versions
+from verl_axpo.eval.types import bytes_hash
 
 CALL = {"name": "image_zoom_in", "arguments": {}, "ok": True, "infra": False, "seconds": 0.1, "error": None}
 
@@ -20,24 +21,30 @@ NOTHING = dict.fromkeys(NAMES, 0)
 
 
 def run(uid: str, rollout: int = 0, status: str = "ok", turns: list[dict[str, Any]] | None = None) -> dict[str, Any]:
-    """A line of rollouts.jsonl, with fields that are not read."""
+    """A line of rollouts.jsonl."""
     told = turns if turns is not None else [turn("<think>\nso\n</think>\n\n<answer>1</answer>")]
-    return {"benchmark": "problems", "uid": uid, "rollout": rollout, "status": status, "turns": told, "error": None}
+    tokens = told[-1]["prompt_tokens"] - told[0]["prompt_tokens"] + told[-1]["completion_tokens"] if told else 0
+    line = {"benchmark": "problems", "uid": uid, "rollout": rollout, "status": status, "answer": None, "error": None}
+    return {**line, "uses_tool": False, "response_tokens": tokens, "turns": told, "started": 0.0, "finished": 1.0}
 
 
-def turn(text: str, responses: list[dict[str, Any]] | None = None, unanswered: int = 0) -> dict[str, Any]:
+def turn(text: str, responses: list[dict[str, Any]] | None = None, unanswered: int = 0, **more: int) -> dict[str, Any]:
     calls = [CALL for _ in responses or ()]
-    return {"text": text, "calls": calls, "responses": responses or [], "unanswered": unanswered, "seconds": 1.0}
+    line = {"text": text, "calls": calls, "responses": responses or [], "unanswered": unanswered, "seconds": 1.0}
+    return {**line, "finish_reason": "stop", "prompt_tokens": 10, "completion_tokens": 1, **more}
 
 
 def score(uid: str, correct: bool | None, rollout: int = 0, version: str | None = None) -> dict[str, Any]:
+    """A line of scores.jsonl; `write` adds the hash of the rollout's line."""
     verdict = {"correct": correct, "by": "rule", "reason": "", "values": {}}
     line = {"benchmark": "problems", "uid": uid, "rollout": rollout, "score": verdict}
     return {**line, "version": version or versions.scoring()}
 
 
 def write(folder: Path, runs: list[dict[str, Any]], scores: list[dict[str, Any]], torn: str = "") -> None:
-    for name, lines in (("rollouts.jsonl", runs), ("scores.jsonl", scores)):
+    of = {line["uid"]: bytes_hash(json.dumps(line).encode()) for line in runs}
+    given = [{"of": of[line["uid"]], **line} for line in scores]
+    for name, lines in (("rollouts.jsonl", runs), ("scores.jsonl", given)):
         (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines) + torn)
 
 
@@ -67,13 +74,13 @@ def test_turns_and_pictures_come_in_the_order_the_model_saw_them(tmp_path: Path)
 def test_tokens_are_those_the_server_counted(tmp_path: Path) -> None:
     """Prompt 300; then 40 said, a picture and its frame of 210 shown, 60 said: 310 followed it."""
     two = [
-        {**turn("look"), "prompt_tokens": 300, "completion_tokens": 40},
-        {**turn("done"), "prompt_tokens": 550, "completion_tokens": 60},
+        turn("look", prompt_tokens=300, completion_tokens=40),
+        turn("done", prompt_tokens=550, completion_tokens=60),
     ]
-    write(tmp_path, [run("p", turns=two), run("old")], [score("p", True), score("old", True)])
+    write(tmp_path, [run("p", turns=two), run("none", status="infra_failure", turns=[])], [score("p", True)])
     found = collected(tmp_path)[1]
     assert (found["p"].prompt_tokens, found["p"].response_tokens, found["p"].tokens) == (300, 310, 610)
-    assert found["old"].tokens is None
+    assert found["none"].tokens is None
 
 
 def test_the_last_line_of_a_rollout_and_of_a_verdict_counts(tmp_path: Path) -> None:
@@ -100,8 +107,11 @@ def test_what_is_no_sft_row_still_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("runs", "told"),
     [
-        ([{**run("p"), "turns": "none"}], r"line 1 is damaged and left out: turns: got 'none', expected"),
-        ([{"uid": "p"}], r"line 1 is damaged and left out: benchmark: missing; rollout: missing; status: missing"),
+        (
+            [{**run("p"), "turns": "none"}],
+            r"line 1 is damaged and left out: .*Expected `array`, got `str` - at",
+        ),
+        ([{"uid": "p"}], r"line 1 is damaged and left out: .*missing required field `benchmark`"),
     ],
 )
 def test_another_kind_of_file_is_named(tmp_path: Path, runs: list[dict[str, Any]], told: str) -> None:
@@ -111,7 +121,7 @@ def test_another_kind_of_file_is_named(tmp_path: Path, runs: list[dict[str, Any]
 
 
 def test_a_folder_without_rollouts_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"scores.jsonl: no such file; expected the folder of an agent run"):
+    with pytest.raises(FileNotFoundError, match=r"rollouts.jsonl: no such file; expected the folder of an agent run"):
         collected(tmp_path)
     assert not (tmp_path / "out.jsonl").exists()
 

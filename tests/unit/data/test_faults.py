@@ -14,19 +14,20 @@ import pytest
 
 from examples.tiny_world import fixtures
 from examples.tiny_world.fixtures import encoded, picture
+from tests.unit.data.test_collect import run, score, turn
+from tests.unit.data.test_collect import write as write_run
 from tests.unit.data.test_pipeline import student_lines, teacher_lines, write
 from tests.unit.disk_faults import disk_full, killed_at_each_write
 from verl_axpo.data.collect import collect
-from verl_axpo.data.dedup import DedupConfig
+from verl_axpo.data.entries import note_benchmarks
 from verl_axpo.data.images import ImageStore
-from verl_axpo.data.pipeline import dedup_sources, ingest_source, make_rl, make_sft, note_benchmarks
+from verl_axpo.data.pipeline import dedup_sources, ingest_source, make_rl, make_sft
 from verl_axpo.data.problem import read_problems
 from verl_axpo.data.select_rl import RlConfig
 from verl_axpo.data.select_sft import SftConfig
 from verl_axpo.data.sources import source_of
 from verl_axpo.data.workspace import Workspace
 from verl_axpo.eval.types import Question
-from verl_axpo.eval.versions import scoring
 from verl_axpo.tools.paper_tools import IMAGE_ZOOM_IN
 
 ROWS = 3
@@ -51,7 +52,7 @@ def noting(root: Path) -> object:
 
 
 def deduplicating(root: Path) -> object:
-    return dedup_sources(Workspace(root), ["virl39k"], [root / "benchmarks.jsonl"], DedupConfig())
+    return dedup_sources(Workspace(root), ["virl39k"], [root / "benchmarks.jsonl"])
 
 
 def collecting(root: Path) -> object:
@@ -81,13 +82,8 @@ STAGES: dict[str, tuple[Stage, str]] = {
 def agent_run(root: Path, names: list[str]) -> None:
     (root / "run").mkdir()
     (root / "run/a.png").write_bytes(encoded(picture("a")))
-    key = [{"benchmark": "problems", "uid": name, "rollout": 0} for name in names]
-    turns = [
-        {"text": "look", "calls": [1], "responses": [{"text": "", "images": ["a.png"]}]},
-        {"text": "</think><answer>1</answer>"},
-    ]
-    write(root / "run/rollouts.jsonl", [{**line, "status": "ok", "turns": turns} for line in key])
-    write(root / "run/scores.jsonl", [{**line, "score": {"correct": True}, "version": scoring()} for line in key])
+    turns = [turn("look", [{"text": "", "images": ["a.png"]}]), turn("</think><answer>1</answer>")]
+    write_run(root / "run", [run(name, turns=turns) for name in names], [score(name, True) for name in names])
 
 
 @pytest.fixture(scope="module")

@@ -73,7 +73,7 @@ def repeated(row: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (without_picture, "images: got 0 for 1 <image> in the text"),
+        (without_picture, "images: got 1 <image> for 0 image"),
         (damaged_picture, "image: got 10 bytes that cannot be decoded"),
         (unknown_type, "answer_type 'number'"),
         (no_mathematics, "which no rule reads as mathematics"),

@@ -6,8 +6,8 @@ import pytest
 
 from examples.tiny_world import world
 from examples.tiny_world.hub import publish
-from verl_axpo.data.dedup import DedupConfig
-from verl_axpo.data.pipeline import dedup_sources, ingest_source, note_benchmarks
+from verl_axpo.data.entries import note_benchmarks
+from verl_axpo.data.pipeline import dedup_sources, ingest_source
 from verl_axpo.data.problem import read_problems
 from verl_axpo.data.sources import SOURCES
 from verl_axpo.data.workspace import Workspace
@@ -33,7 +33,7 @@ def test_the_sources_ask_the_worlds_questions_and_dedup_finds_the_two_known_repe
         assert numbers["rows"] == ROWS / 4
     copies = [f"{name}={hub / benchmarks.get(name).source.repo}" for name in benchmarks.names()]
     note_benchmarks(work, benchmarks, None, copies, ())  # asserts the documented counts
-    numbers, _ = dedup_sources(work, list(SOURCES), [work.benchmarks], DedupConfig())
+    numbers, _ = dedup_sources(work, list(SOURCES), [work.benchmarks])
     # of MMFineReason's eight, the four that Qwen3-VL-4B never solves, less the one that ViRL39K has
     assert numbers["kept_by_source"] == {"virl39k": 8, "fvqa": 8, "pyvision": 7, "mmfinereason": 3}
     assert numbers["dropped_by"] == {

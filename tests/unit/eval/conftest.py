@@ -12,8 +12,9 @@ from rich.console import Console
 from tests.unit.agent.scripted import MODEL, ZOOM_TOOLS, ScriptedServer
 from tests.unit.eval import colours
 from verl_axpo.eval import evaluate as module
+from verl_axpo.eval.sampling import Limits
 from verl_axpo.eval.settings import Settings
-from verl_axpo.eval.types import Limits, Question
+from verl_axpo.eval.types import Question
 
 Evaluate = Callable[..., bool]
 

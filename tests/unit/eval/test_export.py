@@ -36,7 +36,8 @@ from verl_axpo.errors import InfraFailure
 from verl_axpo.eval import benchmarks
 from verl_axpo.eval.export import question_of, row, write
 from verl_axpo.eval.reward import compute_score
-from verl_axpo.eval.types import Limits, Question, Sampling
+from verl_axpo.eval.sampling import Limits, Sampling
+from verl_axpo.eval.types import Question
 from verl_axpo.prompts import ToolPrompt
 from verl_axpo.rewards import outcome
 from verl_axpo.tools.described import described, load_tools, prompt_of

@@ -17,7 +17,7 @@ from verl_axpo.core.types import Status
 from verl_axpo.eval import evaluate as module
 from verl_axpo.eval.manifest import read_manifest
 from verl_axpo.eval.store import Store
-from verl_axpo.eval.types import Trajectory, Turn
+from verl_axpo.eval.types import AgentRun, Turn
 from verl_axpo.report import evaluation as build
 from verl_axpo.report.evaluation import build_report, is_current
 from verl_axpo.report.heldout import read_heldout
@@ -30,9 +30,9 @@ LINES = ("rollouts.jsonl", "scores.jsonl")
 class Answering:
     """An agent that says red to everything; what is tested here is what becomes of it."""
 
-    async def run(self, question: str, images: Sequence[bytes] = (), seed: Any = None) -> Trajectory:
+    async def run(self, question: str, images: Sequence[bytes] = (), seed: Any = None) -> AgentRun:
         turn = Turn(text=colours.says("red"), prompt_tokens=9, completion_tokens=9, finish_reason="stop", seconds=0.1)
-        return Trajectory(status=Status.OK, turns=(turn,), started=time.time(), finished=time.time())
+        return AgentRun(status=Status.OK, turns=(turn,), started=time.time(), finished=time.time())
 
 
 @pytest.fixture(autouse=True)

@@ -231,7 +231,7 @@ def test_runs_without_a_common_benchmark_or_with_other_questions_are_refused(
     cold, warm = evaluation.results
     with pytest.raises(ValueError, match="expected a benchmark in common"):
         compare(replace(evaluation, results=(cold,)), replace(evaluation, results=(warm,)))
-    changed = {name: {**values, "sha256": "x"} for name, values in evaluation.manifest.benchmarks.items()}
+    changed = {name: {**values, "file": "x"} for name, values in evaluation.manifest.benchmarks.items()}
     other = replace(evaluation, manifest=replace(evaluation.manifest, benchmarks=changed))
     with pytest.raises(ValueError, match="has other questions"):
         compare(evaluation, other)

@@ -24,8 +24,8 @@ from verl_axpo.agent import loop
 from verl_axpo.core.types import Status
 from verl_axpo.eval.prompts import prompt_hash
 from verl_axpo.eval.runner import STOP_AFTER, ServerLost
+from verl_axpo.eval.sampling import Limits, Sampling
 from verl_axpo.eval.store import Store
-from verl_axpo.eval.types import Limits, Sampling
 from verl_axpo.report.compare import compare
 from verl_axpo.report.evaluation import build_report
 from verl_axpo.report.results import load_evaluation

@@ -174,9 +174,9 @@ def test_a_training_file_that_is_not_there_is_told() -> None:
 @pytest.mark.parametrize(
     ("bad", "problem"),
     [
-        (row("<image>Which?"), "row 1: 0 picture(s) for 1 <image>"),
-        (row("Which?", [{"bytes": picture()}]), "row 1: 1 picture(s) for 0 <image>"),
-        (row("<image><image>?", [{"bytes": picture()}]), "row 1: 1 picture(s) for 2 <image>"),
+        (row("<image>Which?"), "row 1: 1 <image> for 0 image(s)"),
+        (row("Which?", [{"bytes": picture()}]), "row 1: 0 <image> for 1 image(s)"),
+        (row("<image><image>?", [{"bytes": picture()}]), "row 1: 2 <image> for 1 image(s)"),
         (row("<image>?", [{"image": "/nowhere/a.png"}]), "row 1: picture /nowhere/a.png is not there"),
         (row("<image>?", [{"image": "file:///nowhere/a.png"}]), "row 1: picture /nowhere/a.png is not there"),
         (row(agent_name="single_turn_agent"), "row 1: agent_name 'single_turn_agent', expected one of ['tool_agent'"),
@@ -202,7 +202,7 @@ def test_a_dataset_and_loops_of_the_user_s_own_are_the_user_s(tmp_path: Path) ->
     path = written(tmp_path / "train.parquet", row("<image>?", agent_name="mine"))
     assert told(data__train_files=path, data__custom_cls__path="my_dataset.py") == []
     lines = told(data__train_files=path, **{f"{ROLLOUT}.agent.agent_loop_config_path": "loops.yaml"})
-    assert ["picture(s)" in line for line in lines] == [True]
+    assert ["image(s)" in line for line in lines] == [True]
 
 
 def test_everything_is_told_at_once_but_what_an_earlier_command_makes(tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_of_pictures_everything_but_their_bytes_is_read(tmp_path: Path, monkeypa
     )
     path = written(tmp_path / "a.parquet", row("<image>?", [{"bytes": picture(), "image": None}]), row("<image>?"))
     (line,) = told(data__train_files=path)
-    assert "row 1: 0 picture(s) for 1 <image>" in line
+    assert "row 1: 1 <image> for 0 image(s)" in line
     assert "images.list.element.image" in asked[0]
     assert not [name for name in asked[0] if name.endswith(".bytes")]
 

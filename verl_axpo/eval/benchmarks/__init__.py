@@ -8,6 +8,7 @@ base.py     what a benchmark is
 reading.py  rows and images from the hub or a local copy, columns checked
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +34,7 @@ __all__ = [
 ]
 
 _LISTED_FAULTS = 20  # rows of corrupt images that a message spells out
-_BY_NAME = {benchmark.name: benchmark for benchmark in BENCHMARKS}
+_BY_NAME = {benchmark.name: replace(benchmark, place=place) for place, benchmark in enumerate(BENCHMARKS)}
 
 
 def names() -> tuple[str, ...]:
@@ -133,7 +134,7 @@ def _questions(benchmark: Benchmark, table: Table, kept: Iterable[int]) -> Itera
 
 
 def _check_uids(name: str, uids: list[str]) -> None:
-    repeated = sorted({uid for uid in uids if uids.count(uid) > 1}) if len(set(uids)) < len(uids) else []
+    repeated = sorted(uid for uid, times in Counter(uids).items() if times > 1)
     if repeated:
         raise BenchmarkError(f"{name}: ids must be unique, repeated are {repeated[:_LISTED_FAULTS]}")
 

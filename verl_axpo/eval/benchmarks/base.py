@@ -1,21 +1,21 @@
 """What a benchmark is: where its rows are, what a row asks, how an answer is scored.
 
-Source (repository, split, columns) -> rows -> ask() -> Asked -> question() -> Question -> grade() -> Score
+Source (repository, split, columns) -> rows -> ask() -> question() -> Question -> grade() -> Score
 """
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any
 
 from verl_axpo.eval import prompts
-from verl_axpo.eval.registry import PaperRow
+from verl_axpo.eval.registry import Described, PaperRow
 from verl_axpo.eval.scorers.judging import Judge
 from verl_axpo.eval.types import AnswerType, Question, Score
 
 Row = Mapping[str, Any]
-Group = Literal["math", "perception", "search"]
 UNVERIFIED = "main"  # no hub could be reached while this was written: pass a commit to pin what you evaluate on
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -56,60 +56,65 @@ class Source:
             return wanted
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What a row asks.
+def asked(
+    text: str,
+    kind: AnswerType,
+    truth: str,
+    images: Sequence[bytes] = (),
+    *,
+    shown: str | None = None,
+    options: Sequence[str] = (),
+    list_options: bool = False,
+    hint: str | None = None,
+    metadata: Mapping[str, Any] = MappingProxyType({}),
+) -> Question:
+    """What a row asks; `Benchmark.question` adds whose question it is.
 
-    Attributes:
+    Args:
         text: the question as the benchmark words it, for the judge.
-        shown: the text of the prompt, where it differs.
         truth: the right answer.
         images: encoded files; those without a placeholder in the text come first.
+        shown: the text of the prompt, where it differs.
         options: texts in the order of the letters; `list_options`: the prompt lists them, for the text does not.
         hint: a key of `prompts.HINTS`.
         metadata: what scorers and breakdowns need beyond that.
     """
-
-    text: str
-    shown: str | None = None
-    kind: AnswerType
-    truth: str
-    images: tuple[bytes, ...] = ()
-    options: tuple[str, ...] = ()
-    list_options: bool = False
-    hint: str | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    listed = options if list_options else ()
+    return Question(
+        benchmark="",
+        uid="",
+        prompt=prompts.render(text if shown is None else shown, kind, options=listed, images=len(images), hint=hint),
+        ground_truth=truth,
+        answer_type=kind,
+        images=tuple(images),
+        options=tuple(options),
+        metadata={"question": text, **metadata},
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Benchmark:
+class Benchmark(Described):
     """One benchmark.
 
     Attributes:
-        column, place: its column in the paper's table, and the order of columns.
         count: questions after `choose`; None: not known for sure, so counted and not asserted.
         ask: a row, and the folder of its image paths (None for a table with images inside) -> what it asks.
         grade: question, final answer (None if there is none), judge -> verdict.
         judged: an answer that the rule of `grade` does not call right is a judge's to decide.
         choose: where not all rows count, the values of the column `choose_by` -> rows that count.
         about: columns that go into the questions' metadata as text.
-        paper: the paper's numbers by model name, not ours.
     """
 
     name: str
-    column: str
-    group: Group
-    place: int
     count: int | None
     source: Source
     id_column: str
-    ask: Callable[[Row, Path | None], Asked]
+    ask: Callable[[Row, Path | None], Question]
     grade: Callable[[Question, str | None, Judge | None], Awaitable[Score]]
     judged: bool = False
     choose_by: str | None = None
     choose: Callable[[Sequence[Any]], list[int]] | None = None
     about: tuple[str, ...] = ()
-    paper: Mapping[str, PaperRow] = field(default_factory=dict)
 
     def question(self, row: Row, uid: str, folder: Path | None) -> Question:
         """The question of a row.
@@ -117,24 +122,9 @@ class Benchmark:
         Raises:
             ValueError: the row is not as documented.
         """
-        asked = self.ask(row, folder)
-        prompt = prompts.render(
-            asked.text if asked.shown is None else asked.shown,
-            asked.kind,
-            options=asked.options if asked.list_options else (),
-            images=len(asked.images),
-            hint=asked.hint,
-        )
-        return Question(
-            benchmark=self.name,
-            uid=uid,
-            prompt=prompt,
-            ground_truth=asked.truth,
-            answer_type=asked.kind,
-            images=asked.images,
-            options=asked.options,
-            metadata={"question": asked.text, **asked.metadata, **{name: str(row[name]) for name in self.about}},
-        )
+        question = self.ask(row, folder)
+        metadata = {**question.metadata, **{name: str(row[name]) for name in self.about}}
+        return replace(question, benchmark=self.name, uid=uid, metadata=metadata)
 
 
 def paper_8b(grpo: tuple[float, float, float], axpo: tuple[float, float, float]) -> Mapping[str, PaperRow]:

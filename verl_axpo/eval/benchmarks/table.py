@@ -23,9 +23,9 @@ from typing import Any
 
 from verl_axpo.eval import prompts
 from verl_axpo.eval.benchmarks import grading
-from verl_axpo.eval.benchmarks.base import Asked, Benchmark, BenchmarkError, Row, Source, paper_8b
+from verl_axpo.eval.benchmarks.base import Benchmark, BenchmarkError, Row, Source, asked, paper_8b
 from verl_axpo.eval.benchmarks.reading import encoded
-from verl_axpo.eval.types import AnswerType
+from verl_axpo.eval.types import AnswerType, Question
 from verl_axpo.rewards.choice import options_in
 
 _HRBENCH_LETTERS = string.ascii_uppercase[:4]
@@ -50,10 +50,10 @@ def _letter(truth: Any, options: Sequence[str]) -> str:
     return label
 
 
-def _mathvision(row: Row, folder: Path | None) -> Asked:
+def _mathvision(row: Row, folder: Path | None) -> Question:
     """`decoded_image` is one merged image, so `<image1>` in the text stays a word, as in the official prompt."""
     options = tuple(map(str, row["options"] or ()))
-    return Asked(
+    return asked(
         text=str(row["question"]),
         kind="choice" if options else "math",
         truth=_letter(row["answer"], options) if options else str(row["answer"]),
@@ -63,11 +63,11 @@ def _mathvision(row: Row, folder: Path | None) -> Asked:
     )
 
 
-def _dynamath(row: Row, folder: Path | None) -> Asked:
+def _dynamath(row: Row, folder: Path | None) -> Question:
     """The choices stand inside the text, so no option lines are added."""
     text, answer_type = str(row["question"]), str(row["answer_type"])
     kind = _DYNAMATH_KINDS.get(answer_type, "short_text")
-    return Asked(
+    return asked(
         text=text,
         kind=kind,
         truth=str(row["ground_truth"]),
@@ -77,7 +77,7 @@ def _dynamath(row: Row, folder: Path | None) -> Asked:
     )
 
 
-def _math_vr(row: Row, folder: Path | None) -> Asked:
+def _math_vr(row: Row, folder: Path | None) -> Question:
     """An image stands where the text first mentions it; the official script puts all of them after the text."""
     text, seen = str(row["question"]), list[str]()
 
@@ -88,7 +88,7 @@ def _math_vr(row: Row, folder: Path | None) -> Asked:
         return prompts.IMAGE
 
     shown = _MATH_VR_PLACEHOLDER.sub(place, text)
-    return Asked(
+    return asked(
         text=text,
         shown=shown,
         kind="judge",
@@ -106,7 +106,7 @@ def _joined(answers: Any) -> str:
     return "; ".join(map(str, listed)) if isinstance(listed, list) else str(answers)
 
 
-def _vstar(row: Row, folder: Path | None) -> Asked:
+def _vstar(row: Row, folder: Path | None) -> Question:
     """The text is taken as it stands: it holds the options and its own instruction.
 
     The per-image JSON always lists the right option first: not used. The official code compares likelihoods of the
@@ -114,21 +114,21 @@ def _vstar(row: Row, folder: Path | None) -> Asked:
     """
     text = str(row["text"])
     options, image = options_in(text), encoded(row["image"], folder)
-    return Asked(text=text, kind="choice", truth=_letter(row["label"], options), images=(image,), options=options)
+    return asked(text=text, kind="choice", truth=_letter(row["label"], options), images=(image,), options=options)
 
 
-def _visualprobe(row: Row, folder: Path | None) -> Asked:
+def _visualprobe(row: Row, folder: Path | None) -> Question:
     """`problem` already has its `<image>` line."""
     shown = str(row["problem"])
     images = tuple(encoded(str(path).removeprefix(_VISUALPROBE_FOLDER), folder) for path in row["images"])
     text = shown.replace(prompts.IMAGE, "").strip()
-    return Asked(text=text, shown=shown, kind="short_text", truth=str(row["solution"]), images=images)
+    return asked(text=text, shown=shown, kind="short_text", truth=str(row["solution"]), images=images)
 
 
-def _hrbench(row: Row, folder: Path | None) -> Asked:
+def _hrbench(row: Row, folder: Path | None) -> Question:
     """The image is base64 text inside the table."""
     options = tuple(str(row[letter]) for letter in _HRBENCH_LETTERS)
-    return Asked(
+    return asked(
         text=str(row["question"]),
         kind="choice",
         truth=_letter(row["answer"], options),
@@ -153,16 +153,16 @@ def first_rotation(cycles: Sequence[Any]) -> list[int]:
     return [index for index, cycle in enumerate(cycles) if str(cycle) == min(sizes)]
 
 
-def _hr_mmsearch(row: Row, folder: Path | None) -> Asked:
+def _hr_mmsearch(row: Row, folder: Path | None) -> Question:
     """`ground_truth` may be a text or a list of accepted texts."""
     truth, *aliases = map(str, row["ground_truth"] if isinstance(row["ground_truth"], list) else [row["ground_truth"]])
     image, text = encoded(row["query_image"], folder), str(row["query"])
-    return Asked(text=text, kind="short_text", truth=truth, images=(image,), metadata={"aliases": tuple(aliases)})
+    return asked(text=text, kind="short_text", truth=truth, images=(image,), metadata={"aliases": tuple(aliases)})
 
 
-def _mmsearch(row: Row, folder: Path | None) -> Asked:
+def _mmsearch(row: Row, folder: Path | None) -> Question:
     """`image_search_result` is left out: the agent has to find things itself."""
-    return Asked(
+    return asked(
         text=str(row["query"]),
         kind="short_text",
         truth=str(row["gt_answer"]),
@@ -172,14 +172,13 @@ def _mmsearch(row: Row, folder: Path | None) -> Asked:
     )
 
 
-def _hrbench_of(size: str, place: int, **paper: tuple[float, float, float]) -> Benchmark:
+def _hrbench_of(size: str, **paper: tuple[float, float, float]) -> Benchmark:
     split = f"hrbench_{size.lower()}"
     columns = ("index", "question", "answer", "category", *_HRBENCH_LETTERS, "cycle_category", "image")
     return Benchmark(
         name=split,
         column=f"HR-{size}",
         group="perception",
-        place=place,
         count=200,
         source=Source(repo="DreamMr/HR-Bench", config="hrbench_version_split", split=split, columns=columns),
         id_column="index",
@@ -197,7 +196,6 @@ BENCHMARKS = (
         name="mathvision",
         column="MathVision",
         group="math",
-        place=0,
         count=304,
         source=Source(
             repo="MathLLMs/MathVision",
@@ -215,7 +213,6 @@ BENCHMARKS = (
         name="dynamath",
         column="DynaMath",
         group="math",
-        place=1,
         count=501,  # the first variant of each seed question
         source=Source(
             repo="DynaMath/DynaMath_Sample",
@@ -233,7 +230,6 @@ BENCHMARKS = (
         name="math_vr",
         column="Math-VR",
         group="math",
-        place=2,
         count=None,  # 2,500 by the README, 3,000 by the dataset card; which of them the paper used is not said
         source=Source(
             repo="gogoduan/Math-VR-bench",
@@ -252,7 +248,6 @@ BENCHMARKS = (
         name="vstar",
         column="V*",
         group="perception",
-        place=3,
         count=191,
         source=Source(
             repo="craigwu/vstar_bench",
@@ -270,7 +265,6 @@ BENCHMARKS = (
         name="visualprobe",
         column="VisualProbe",
         group="perception",
-        place=4,
         count=106,  # the hard part
         source=Source(
             repo="Mini-o3/VisualProbe_Hard",
@@ -284,13 +278,12 @@ BENCHMARKS = (
         judged=True,
         paper=paper_8b(grpo=(40.1, 63.2, 99.1), axpo=(45.8, 67.9, 100.0)),
     ),
-    _hrbench_of("4K", 5, grpo=(79.5, 87.5, 73.0), axpo=(83.3, 90.0, 90.0)),
-    _hrbench_of("8K", 6, grpo=(74.9, 84.5, 78.0), axpo=(77.0, 89.0, 92.0)),
+    _hrbench_of("4K", grpo=(79.5, 87.5, 73.0), axpo=(83.3, 90.0, 90.0)),
+    _hrbench_of("8K", grpo=(74.9, 84.5, 78.0), axpo=(77.0, 89.0, 92.0)),
     Benchmark(
         name="hr_mmsearch",
         column="HR-MMSearch",
         group="search",
-        place=7,
         count=305,
         source=Source(
             repo="sensenova/HR-MMSearch",
@@ -309,7 +302,6 @@ BENCHMARKS = (
         name="mmsearch",
         column="MMSearch",
         group="search",
-        place=8,
         count=300,
         source=Source(
             repo="CaraJ/MMSearch",
