@@ -23,8 +23,8 @@ from examples.tiny_world import world
 from examples.tiny_world.families import NAMES
 from examples.tiny_world.fixtures import MAKERS, Item
 from examples.tiny_world.once import once
-from verl_axpo.data.problem import PLACEHOLDER
 from verl_axpo.data.sources import SOURCES
+from verl_axpo.prompts import IMAGE
 
 
 def publish(out: Path, rows: int, seed: int, families: Sequence[str] = NAMES) -> None:
@@ -48,7 +48,7 @@ def _item(example: world.Example) -> Item:
     problem = example.problem
     if len(problem.images) != 1:
         raise ValueError(f"{example.family.NAME}: got a question with {len(problem.images)} pictures, expected one")
-    return Item(problem.question.replace(PLACEHOLDER, ""), problem.answer, problem.images[0])
+    return Item(problem.question.replace(IMAGE, ""), problem.answer, problem.images[0])
 
 
 def _of_a_benchmark() -> Item:

@@ -14,12 +14,12 @@ import orjson
 
 from verl_axpo.core.types import Status
 from verl_axpo.data.images import ImageRefused, ImageStore
-from verl_axpo.data.problem import PLACEHOLDER
 from verl_axpo.data.rollouts import Message, Rollout
 from verl_axpo.data.stage import Numbers
 from verl_axpo.eval.store import ROLLOUTS, Store
 from verl_axpo.eval.types import RolloutRecord, Turn
 from verl_axpo.files import inside, write_lines
+from verl_axpo.prompts import IMAGE
 
 COUNTED = ("written", "correct", "infra_failures", "without_verdict", "not_for_sft", "not_ended", "bad_lines")
 
@@ -75,7 +75,7 @@ def _opened(folder: Path) -> Store:
 def _rollout(record: RolloutRecord, correct: bool | None, model: str, run: Store, store: ImageStore) -> Rollout:
     turns, images = _messages(record.turns)
     # Who writes the placeholder itself would get a picture there
-    is_plain = sum(turn.content.count(PLACEHOLDER) for turn in turns) == len(images)
+    is_plain = sum(turn.content.count(IMAGE) for turn in turns) == len(images)
     kept = _stored([inside(run.folder, name) for name in images], store)
     ended = record.status is Status.OK and not any(turn.unanswered for turn in record.turns)
     trainable = ended and is_plain and kept is not None
@@ -104,7 +104,7 @@ def _messages(turns: Sequence[Turn]) -> tuple[list[Message], list[str]]:
     for turn in turns:
         messages.append(Message(role="assistant", content=turn.text))
         for response in turn.responses:
-            messages.append(Message(role="tool", content=PLACEHOLDER * len(response.images) + response.text))
+            messages.append(Message(role="tool", content=IMAGE * len(response.images) + response.text))
             images += response.images
     return messages, images
 

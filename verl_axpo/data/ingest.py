@@ -16,12 +16,13 @@ from pydantic import ValidationError
 
 from verl_axpo.data.answer_types import rule_of, with_judge
 from verl_axpo.data.images import ImageStore
-from verl_axpo.data.problem import PLACEHOLDER, Problem, write_problems
+from verl_axpo.data.problem import Problem, write_problems
 from verl_axpo.data.reading import PictureFolder, rows
 from verl_axpo.data.sources import Draft, Source, Unwanted
 from verl_axpo.data.stage import examples
 from verl_axpo.data.validation import reasons, shown
 from verl_axpo.files import write_lines
+from verl_axpo.prompts import IMAGE
 from verl_axpo.tools.text import inert
 
 MAX_BAD = 0.01  # share of bad rows that is skipped without asking; more means that the schema is not what we think
@@ -162,7 +163,7 @@ def read(
 def inert_question(question: str) -> str:
     """The question whose `<image>` stands for its pictures. What else looks like a marker is text: verl's dataset would
     look for a video, a chat template would add an image token."""
-    return PLACEHOLDER.join(map(inert, question.split(PLACEHOLDER)))
+    return IMAGE.join(map(inert, question.split(IMAGE)))
 
 
 def _problem(source: Source, made: Draft, folder: PictureFolder, store: ImageStore | None) -> Problem:

@@ -13,8 +13,7 @@ import orjson
 from verl_axpo.data.validation import parser
 from verl_axpo.eval.types import AnswerType
 from verl_axpo.files import read_lines, write_lines
-
-PLACEHOLDER = "<image>"
+from verl_axpo.prompts import IMAGE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,10 +50,10 @@ class Problem:
 def miscounted(texts: Sequence[object], images: int) -> str | None:
     """In words that a conversation's texts have another number of `<image>` than there are images; None where the
     numbers agree, or where a text is a list of parts, which verl's dataset does not cut."""
-    placeholders = sum(text.count(PLACEHOLDER) for text in texts if isinstance(text, str))
+    placeholders = sum(text.count(IMAGE) for text in texts if isinstance(text, str))
     if placeholders == images or not all(isinstance(text, str) for text in texts):
         return None
-    return f"{placeholders} {PLACEHOLDER} for {images} image(s), expected one each"
+    return f"{placeholders} {IMAGE} for {images} image(s), expected one each"
 
 
 _parse = parser(Problem)
@@ -62,7 +61,7 @@ _parse = parser(Problem)
 
 def with_placeholders(question: str, images: int) -> str:
     """The question with one `<image>` per image in front, where the source leaves them out altogether."""
-    return question if PLACEHOLDER in question else PLACEHOLDER * images + question
+    return question if IMAGE in question else IMAGE * images + question
 
 
 def write_problems(path: Path, problems: Iterable[Problem]) -> int:

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from verl_axpo.data.images import ImageStore
-from verl_axpo.data.problem import PLACEHOLDER, Problem, read_problems
+from verl_axpo.data.problem import Problem, read_problems
 from verl_axpo.data.rows import ingest_of
 from verl_axpo.data.workspace import Workspace
 from verl_axpo.errors import InfraFailure
 from verl_axpo.eval.registry import Described
 from verl_axpo.eval.types import Question, Score
+from verl_axpo.prompts import IMAGE
 from verl_axpo.rewards.config import RewardConfig
 from verl_axpo.rewards.graders import GRADERS, Case
 
@@ -67,7 +68,7 @@ async def score(question: Question, answer: str | None, judge: Any) -> Score:
     facts = {
         "aliases": question.metadata["aliases"],
         "options": question.options,
-        "question": question.prompt.replace(PLACEHOLDER, "").strip(),
+        "question": question.prompt.replace(IMAGE, "").strip(),
     }
     case = Case(answer=answer, truth=question.ground_truth, extra_info=facts, config=RewardConfig(), judge=judge)
     try:

@@ -15,9 +15,9 @@ import pyarrow as pa
 from verl_axpo import prompts
 from verl_axpo.data.images import ImageStore
 from verl_axpo.data.parquet import Row
-from verl_axpo.data.problem import PLACEHOLDER, Problem, miscounted
+from verl_axpo.data.problem import Problem, miscounted
 from verl_axpo.data.rollouts import Rollout, name_of
-from verl_axpo.prompts import ToolPrompt
+from verl_axpo.prompts import IMAGE, ToolPrompt
 
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 _EMBEDDED = pa.list_(pa.struct([("bytes", pa.binary())]))
@@ -87,7 +87,7 @@ def rl_row(
             "index": index,
             "split": split,
             "id": problem.id,
-            "question": problem.question.replace(PLACEHOLDER, "").strip(),
+            "question": problem.question.replace(IMAGE, "").strip(),
             "answer_type": problem.answer_type,
             "aliases": list(problem.aliases),
             "options": list(problem.options),

@@ -18,6 +18,7 @@ from typing import Any, Protocol, cast
 from verl_axpo.eval.manifest import read_manifest
 from verl_axpo.eval.store import MANIFEST
 from verl_axpo.eval.types import Question, Score
+from verl_axpo.prompts import IMAGE
 
 OURS = "verl_axpo.eval.benchmarks"
 LOCAL = "local"
@@ -164,10 +165,10 @@ def load_all(
 
 def check_images(question: Question) -> None:
     """Raises ValueError where the prompt asks for another number of images than the question has."""
-    wanted = question.prompt.count("<image>")
+    wanted = question.prompt.count(IMAGE)
     if wanted != len(question.images):
         raise ValueError(
-            f"question {question.uid} of {question.benchmark}: got {len(question.images)} images for {wanted} <image> "
+            f"question {question.uid} of {question.benchmark}: got {len(question.images)} images for {wanted} {IMAGE} "
             "in its prompt, expected as many; correct its benchmark's module"
         )
 

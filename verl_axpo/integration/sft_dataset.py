@@ -21,9 +21,9 @@ import torch
 from verl.utils.dataset.multiturn_sft_dataset import MultiTurnSFTDataset, convert_nested_value_to_list_recursive
 from verl.utils.tokenizer.chat_template import apply_chat_template, initialize_turn_separator
 
-from verl_axpo.data.problem import PLACEHOLDER
 from verl_axpo.images import open_image
 from verl_axpo.integration.dataset import disarm
+from verl_axpo.prompts import IMAGE
 from verl_axpo.tools.parser import opened_think
 
 Message = dict[str, Any]
@@ -67,7 +67,7 @@ class SftDataset(MultiTurnSFTDataset):
         disarm([message for message in messages if message["role"] != "assistant"], absent)
         roles = [message["role"] for message in messages for _ in range(_placeholders(message))]
         if len(roles) != len(cells):
-            raise ValueError(f"got {len(cells)} image(s) for {len(roles)} {PLACEHOLDER}, expected one each")
+            raise ValueError(f"got {len(cells)} image(s) for {len(roles)} {IMAGE}, expected one each")
         if self.processor is not None:  # a policy's own text is never cut at what looks like a placeholder
             messages = [_whole(message) if message["role"] == "assistant" else message for message in messages]
         shown = [_opened(cell, role) for role, cell in zip(roles, cells, strict=True)]
@@ -155,8 +155,8 @@ def check_turns(row: int, messages: Iterable[Message], opened: str) -> None:
         if apart:
             raise ValueError(f"row {row}: got {apart} next to an assistant's content, expected all of the turn in it")
         text = "".join(str(part.get("text")) for part in _parts(message))
-        if PLACEHOLDER in text:
-            raise ValueError(f"row {row}: got {PLACEHOLDER} in an assistant's turn, expected text alone")
+        if IMAGE in text:
+            raise ValueError(f"row {row}: got {IMAGE} in an assistant's turn, expected text alone")
         if not text.startswith(opened):
             raise ValueError(
                 f"row {row}: got an assistant's turn that begins with {text[:20]!r}, expected {opened!r}, which this "
@@ -172,7 +172,7 @@ def _parts(message: Message) -> list[Mapping[str, Any]]:
 
 def _placeholders(message: Message) -> int:
     """How many images of the row the message takes."""
-    return message["content"].count(PLACEHOLDER) if isinstance(message["content"], str) else 0
+    return message["content"].count(IMAGE) if isinstance(message["content"], str) else 0
 
 
 def _is_response(message: Message) -> bool:
