@@ -103,10 +103,10 @@ def near_pairs(hashes_A: Sequence[str], hashes_B: Sequence[str], most: int) -> I
     words_A, words_B = _words(hashes_A), _words(hashes_B)
     rows = max(1, BLOCK_PAIRS // max(1, len(words_B)))
     for begin in range(0, len(words_A), rows):
-        bits_AB = sum(
-            np.bitwise_count(words_A[begin : begin + rows, None, word] ^ words_B[None, :, word]).astype(np.int16)
-            for word in range(WORDS)
-        )
+        block = words_A[begin : begin + rows]
+        bits_AB = np.zeros((len(block), len(words_B)), dtype=np.int16)
+        for word in range(WORDS):
+            bits_AB += np.bitwise_count(block[:, None, word] ^ words_B[None, :, word])
         for a, b in np.argwhere(bits_AB <= most).tolist():
             yield begin + a, b, int(bits_AB[a, b])
 

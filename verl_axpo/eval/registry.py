@@ -159,7 +159,7 @@ def load_all(
     """
     names = list(chosen or registry.names())
     copies = pairs(sources or (), names, "source")
-    commits = {**begun, **dict.fromkeys(copies), **pairs(revisions or (), names, "revision")}
+    commits: dict[str, str | None] = {**begun, **dict.fromkeys(copies), **pairs(revisions or (), names, "revision")}
     return ((name, load(registry, name, copies.get(name), commits.get(name), limit)) for name in names)
 
 

@@ -47,13 +47,17 @@ class Settings:
     @classmethod
     def of(cls, options: Mapping[str, Any], chat_template_kwargs: Mapping[str, Any]) -> "Settings":
         """From the options of `verl-axpo eval run`, by their names; without tools there is one turn."""
+        kinds: tuple[Any, ...] = (cls, Sampling, Limits)
         own, sampling, limits = (
-            {each.name: options[each.name] for each in fields(kind) if each.name in options}
-            for kind in (cls, Sampling, Limits)
+            {each.name: options[each.name] for each in fields(kind) if each.name in options} for kind in kinds
         )
         if not options["agent"]:
             limits["max_turns"] = 1
-        parts = {"sampling": Sampling(**sampling), "limits": Limits(**limits), "judge": options["judge_model"]}
+        parts: dict[str, Any] = {
+            "sampling": Sampling(**sampling),
+            "limits": Limits(**limits),
+            "judge": options["judge_model"],
+        }
         return cls(**{**own, **parts, "chat_template_kwargs": chat_template_kwargs})
 
     def for_manifest(self, tools: str | None) -> dict[str, Any]:
