@@ -7,20 +7,19 @@ if [ "${SETUP:-1}" = 1 ]; then source recipes/setup_env.sh; fi # SETUP=0: the Py
 
 MODEL=${MODEL:-8b}
 OUT=$(realpath -m "${OUT:-outputs/qwen3vl_$MODEL}")
-case $MODEL in
-  2b | 4b | 8b)
-    FAMILY=qwen3vl BASE_MODEL=Qwen/Qwen3-VL-${MODEL^^}-Thinking GPUS=${GPUS:-8}
-    DATA=$(realpath -m "${DATA:-outputs/data}") # the sizes share it
-    TOOLS=${TOOLS:-$PWD/verl_axpo/tools/config/paper.yaml}
-    ;;
-  tiny)
-    FAMILY=tiny BASE_MODEL=${WORLD:=$OUT/data/world}/model GPUS=1
-    DATA=$(realpath -m "${DATA:-$OUT/data}")
-    TOOLS=${TOOLS:-$WORLD/tools.yaml}
-    export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE} # a waiting thread must not take another process's core
-    ;;
-  *) echo "[recipe] MODEL=$MODEL is unknown; use MODEL=2b, 4b, 8b or tiny" >&2 && exit 2 ;;
-esac
+case $MODEL in 2b | 4b | 8b) BASE_MODEL=${BASE_MODEL:-Qwen/Qwen3-VL-${MODEL^^}-Thinking} ;; esac
+if [ "$MODEL" = tiny ]; then
+  FAMILY=tiny BASE_MODEL=${WORLD:=$OUT/data/world}/model GPUS=1
+  DATA=$(realpath -m "${DATA:-$OUT/data}")
+  TOOLS=${TOOLS:-$WORLD/tools.yaml}
+  export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE} # a waiting thread must not take another process's core
+elif [ -n "${BASE_MODEL:-}" ]; then # any family of docs/models.md
+  FAMILY=qwen3vl GPUS=${GPUS:-8}
+  DATA=$(realpath -m "${DATA:-outputs/data}") # the sizes share it
+  TOOLS=${TOOLS:-$PWD/verl_axpo/tools/config/paper.yaml}
+else
+  echo "[recipe] MODEL=$MODEL is unknown; use MODEL=2b, 4b, 8b or tiny, or name another model in BASE_MODEL" >&2 && exit 2
+fi
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} # examples.tiny_world, which is not in the wheel
 export HYDRA_FULL_ERROR=1 TOKENIZERS_PARALLELISM=false
 export SEARCH_CALLS=${SEARCH_CALLS:-50000} # paid searches (one credit each) allowed per stage and machine

@@ -25,39 +25,46 @@ from examples.tiny_world.tools import write_tools
 from verl_axpo import prompts
 from verl_axpo.data import parquet
 from verl_axpo.tools.paper_tools import paper_tools
+from verl_axpo.tools.syntax import HERMES, in_syntax, syntax
 
 TOKENIZER_TEXTS = 1024  # demonstrations that the tokenizer is trained on; more find no new phrase
 
 
-def conversations(seed: int, count: int = TOKENIZER_TEXTS, names: Sequence[str] = NAMES) -> list[str]:
+def conversations(
+    seed: int, count: int = TOKENIZER_TEXTS, names: Sequence[str] = NAMES, call_syntax: str = HERMES.name
+) -> list[str]:
     """Demonstrations as text, rendered by the chat template alone: there is no tokenizer yet."""
     import jinja2
 
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)
     environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
-    template = environment.from_string(tokenizer.CHAT_TEMPLATE.read_text(encoding="utf-8"))
+    template = environment.from_string(tokenizer.CHAT_TEMPLATES[call_syntax].read_text(encoding="utf-8"))
     texts = []
     for example in world.examples("sft_train", count, seed, names):
-        tools = paper_tools(example.tools)
-        messages = [*prompts.prompt_messages(example.problem.question, tools), *example.demonstration().turns]
-        texts.append(template.render(messages=messages, tools=prompts.tool_schemas(tools)).replace("<image>", ""))
+        tools, turns = paper_tools(example.tools), example.demonstration().turns
+        schemas = prompts.tool_schemas(tools)
+        said = [{**turn, "content": in_syntax(turn["content"], syntax(call_syntax), schemas)} for turn in turns]
+        messages = [*prompts.prompt_messages(example.problem.question, tools), *said]
+        texts.append(template.render(messages=messages, tools=schemas).replace("<image>", ""))
     return texts
 
 
-def make_tokenizer(seed: int, names: Sequence[str] = NAMES) -> PreTrainedTokenizerFast:
-    """The tokenizer of the world of `seed`."""
-    return tokenizer.train(conversations(seed, names=names), model.MAX_LENGTH)
+def make_tokenizer(seed: int, names: Sequence[str] = NAMES, call_syntax: str = HERMES.name) -> PreTrainedTokenizerFast:
+    """The tokenizer of the world of `seed`, its chat template with a call syntax."""
+    return tokenizer.train(conversations(seed, names=names, call_syntax=call_syntax), model.MAX_LENGTH, call_syntax)
 
 
-def make(out: Path, seed: int, counts: dict[str, int], names: Sequence[str] = NAMES) -> None:
-    """Write every file of the world; `counts` has the rows of each split."""
+def make(
+    out: Path, seed: int, counts: dict[str, int], names: Sequence[str] = NAMES, call_syntax: str = HERMES.name
+) -> None:
+    """Write every file of the world; `counts` has the rows of each split, which are the same for every call syntax."""
     for split, count in counts.items():
         to_row = tables.sft_row if split in world.SFT_SPLITS else tables.rl_row
         rows = parquet.write(out / f"{split}.parquet", map(to_row, world.examples(split, count, seed, names)))
         print(f"{split}: {rows} rows -> {out / split}.parquet", flush=True)
     write_tools(out, tools_of(families(names)))
     preview(next(world.examples("train", 1, seed, ["perception"])).problem).save(out / "preview.png", optimize=True)
-    made = make_tokenizer(seed, names)
+    made = make_tokenizer(seed, names, call_syntax)
     parameters = model.save(out / "model", made, seed)
     print(f"model: {parameters / 1e6:.2f} M parameters, {len(made)} tokens -> {out / 'model'}", flush=True)
 
@@ -72,11 +79,16 @@ def main() -> None:
         flags = [f"--{split.replace('_', '-')}"] + (["--sft"] if split == "sft_train" else [])
         parser.add_argument(*flags, dest=split, type=int, default=size, metavar="ROWS", help=f"default {size}")
     parser.add_argument("--families", type=lambda text: text.split(","), default=NAMES, help="default all: %(default)s")
+    syntaxes = list(tokenizer.CHAT_TEMPLATES)
+    parser.add_argument("--call-syntax", choices=syntaxes, default=HERMES.name, help="default %(default)s")
     arguments = vars(parser.parse_args())
-    out, seed, names = arguments["out"], arguments["seed"], arguments["families"]
+    out, seed, names, written = (arguments[name] for name in ("out", "seed", "families", "call_syntax"))
     counts = {split: arguments[split] for split in sizes}
+    settings = {"families": names, "seed": seed, **counts}
+    if written != HERMES.name:  # worlds that are there say nothing of it
+        settings["call_syntax"] = written
     try:
-        made = once(out, {"families": names, "seed": seed, **counts}, lambda: make(out, seed, counts, names))
+        made = once(out, settings, lambda: make(out, seed, counts, names, written))
     except ValueError as error:
         parser.error(str(error))
     if not made:

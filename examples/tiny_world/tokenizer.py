@@ -13,7 +13,10 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-CHAT_TEMPLATE = Path(__file__).with_name("chat_template.jinja")
+CHAT_TEMPLATES = {  # by call syntax: with the rules of Qwen3-VL-Thinking's, and of Qwen3.5's
+    "hermes": Path(__file__).with_name("chat_template.jinja"),
+    "qwen3_coder": Path(__file__).with_name("chat_template_qwen3_coder.jinja"),
+}
 MAX_VOCABULARY = 8192  # bound; the text of three families needs about half
 PAD, END_OF_TURN = "<|endoftext|>", "<|im_end|>"
 CONTROL_TOKENS = (
@@ -42,12 +45,13 @@ def _plain_pieces(texts: Iterable[str]) -> Iterator[str]:
         yield from _SPECIAL.split(text)
 
 
-def train(texts: Iterable[str], max_length: int) -> PreTrainedTokenizerFast:
+def train(texts: Iterable[str], max_length: int, call_syntax: str = "hermes") -> PreTrainedTokenizerFast:
     """Train on rendered conversations and attach the chat template.
 
     Args:
         texts: conversations as `render` gives them.
         max_length: longest sequence in tokens that the model takes.
+        call_syntax: of the chat template.
     """
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.Sequence(
@@ -72,5 +76,5 @@ def train(texts: Iterable[str], max_length: int) -> PreTrainedTokenizerFast:
         pad_token=PAD,
         model_max_length=max_length,
         clean_up_tokenization_spaces=False,
-        chat_template=CHAT_TEMPLATE.read_text(encoding="utf-8"),
+        chat_template=CHAT_TEMPLATES[call_syntax].read_text(encoding="utf-8"),
     )

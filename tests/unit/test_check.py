@@ -125,3 +125,26 @@ def test_the_command_line_prints_the_command_and_exits_with_1(
     printed = capsys.readouterr().out
     assert printed.startswith("python -m verl.trainer.main_ppo --config-name qwen3vl_rl")
     assert "a divisor of 250" in printed
+
+
+@pytest.mark.parametrize("kind", ["rl", "sft"])
+def test_a_model_whose_calls_nobody_could_read_is_told(tmp_path: Path, kind: str) -> None:
+    """An unknown call syntax is a problem before anything starts; a known one is named."""
+    from examples.tiny_world.__main__ import make_tokenizer
+
+    tokenizer = make_tokenizer(0)
+    tokenizer.save_pretrained(tmp_path / "good")
+    tokenizer.chat_template = tokenizer.chat_template.replace("tool_call>", "call>")
+    tokenizer.save_pretrained(tmp_path / "bad")
+    program, config, key = {
+        "rl": ("verl.trainer.main_ppo", "tiny_rl", "actor_rollout_ref.model.path"),
+        "sft": ("verl.trainer.sft_trainer", "tiny_sft", "model.path"),
+    }[kind]
+    command = ["python", "-m", program, "--config-name", config]
+    said = {
+        name: [str(finding) for finding in check([*command, f"{key}={tmp_path / name}"], machine=False)]
+        for name in ("good", "bad")
+    }
+    assert any("call syntax hermes; the prompt opens thinking" in line for line in said["good"])
+    assert any("in a syntax that is none of ['glm', 'hermes', 'qwen3_coder']" in line for line in said["bad"])
+    assert not any("in a syntax that is none of" in line for line in said["good"])

@@ -37,7 +37,7 @@ NOT_MODULES = {
     "stage",
     "trainer",
 }  # also prefixes of settings, or variables
-MADE_AT_RUN_TIME = {"verl_axpo.platforms.cpu.device"}
+MADE_AT_RUN_TIME = {"verl_axpo.platforms.cpu.device", "verl_axpo.call_syntaxes"}  # the latter: of entry points
 NOT_SYMBOLS = {"csv", "html", "json", "jsonl", "md", "parquet", "py", "sh", "zip"}  # endings of files
 
 

@@ -11,6 +11,7 @@ import json
 import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -20,7 +21,9 @@ from verl_axpo import prompts
 from verl_axpo.agent.client import Completion, Message
 from verl_axpo.errors import InfraFailure
 from verl_axpo.images import ImageRefused, plain_file, png, size_of
-from verl_axpo.tools.parser import TAGS, ParsedCall, ToolCallParser, opened_think
+from verl_axpo.tools.chat_format import ChatFormat, format_in
+from verl_axpo.tools.parser import ToolCallParser
+from verl_axpo.tools.syntax import HERMES, CallSyntax, ParsedCall, Schema, syntaxes
 
 Dialect = Literal["text", "server"]
 Answered = tuple[str, Sequence[Image.Image]]  # what a call returned: text, pictures
@@ -29,7 +32,6 @@ THINK = "<think>\n"  # what a thinking model's generation prompt ends with
 TEMPLATE_TOKENS = 32  # more than a chat template puts around a message
 CACHED_IMAGES = 64  # of questions in flight; an image of 8,000 pixels a side may have 20 MB
 _ENCODING = threading.Lock()  # the k rollouts of a question begin together, each in a thread: one of them encodes
-_PIECES = re.compile("(" + "|".join(re.escape(tag) for tag in TAGS) + ")")
 
 
 class TextConversation:
@@ -59,13 +61,13 @@ class TextConversation:
         # An upper bound of the tokens that have come since the last request
         texts = (json.dumps(self.schemas), system["content"], user["content"])
         self.unseen = _token_bound(texts, map(size_of, images))
-        self._opens_think: bool | None = None
+        self.format: ChatFormat | None = None  # known from the first prompt, if the server shows it
 
     def options(self) -> dict[str, Any]:
         """Further fields of the next request. Tools are rendered, not parsed; ids show whether a conversation that is
         rendered again is what the policy wrote."""
         tools = {"tools": self.schemas, "tool_choice": "none"} if self.schemas else {}
-        prompt = {"return_prompt_text": True if self._opens_think is None else None}
+        prompt = {"return_prompt_text": True if self.format is None else None}
         return {**tools, **self._kwargs(), **prompt, "return_token_ids": True}
 
     def read(self, completion: Completion) -> tuple[str, list[ParsedCall]]:
@@ -73,9 +75,28 @@ class TextConversation:
         text, thinking = completion.message.get("content") or "", _thinking(completion.message)
         if thinking is not None:  # the server has a reasoning parser: undo it
             text = f"{THINK}{thinking}\n</think>\n\n{text}"
-        elif self._starts_in_think(completion, text):
-            text = THINK + text
-        return text, calls_in(text)
+        elif self._starts_in_think(text):
+            text = (self.format.opened if self.format else THINK) + text
+        return text, calls_in(text, self.format.syntax if self.format else shown_in(text), self.schemas)
+
+    def announces(self, completion: Completion) -> bool:
+        """Look at the format of the first prompt. False: the server's template leaves the tools out, so they are in the
+        system prompt from now on, and the request has to be sent again.
+
+        Raises:
+            InfraFailure: the template's call syntax is unknown, so that no call could be read.
+        """
+        if self.format is not None or completion.prompt_text is None:
+            return True
+        try:
+            self.format = format_in(completion.prompt_text, self.schemas)
+        except ValueError as error:
+            raise InfraFailure(f"the server's chat template: {error}") from error
+        if self.format.announces:
+            return True
+        self.messages = self.format.with_tools(self.messages, self.schemas)
+        self.format = replace(self.format, announces=True)
+        return False
 
     def add(self, completion: Completion, text: str, answers: Sequence[Answered]) -> None:
         """Append the turn and what its first `len(answers)` calls returned."""
@@ -93,12 +114,10 @@ class TextConversation:
     def _kwargs(self) -> dict[str, Any]:
         return {"chat_template_kwargs": self.template} if self.template else {}
 
-    def _starts_in_think(self, completion: Completion, text: str) -> bool:
-        """Whether the generation prompt leaves `<think>` open: the prompt says it, else the text."""
-        if completion.prompt_text is not None:
-            self._opens_think = bool(opened_think(completion.prompt_text))
-        if self._opens_think is not None:
-            return self._opens_think
+    def _starts_in_think(self, text: str) -> bool:
+        """Whether the generation prompt leaves thinking open: the prompt says it, else the text."""
+        if self.format is not None:
+            return bool(self.format.opened)
         closing = text.find("</think>")
         return closing >= 0 and "<think>" not in text[:closing]
 
@@ -142,26 +161,38 @@ class TaggedText:
     lead to the same calls as the policy's own.
     """
 
-    def __init__(self, text: str) -> None:
-        pieces = [piece for piece in _PIECES.split(text) if piece]
-        self._pieces = [*TAGS, *(piece for piece in pieces if piece not in TAGS)]
-        numbers = iter(range(len(TAGS), len(self._pieces)))
-        self.ids = [TAGS.index(piece) if piece in TAGS else next(numbers) for piece in pieces]
+    def __init__(self, text: str, syntax: CallSyntax = HERMES) -> None:
+        self._tags = syntax.tags
+        pieces = [piece for piece in _pieces(self._tags).split(text) if piece]
+        self._pieces = [*self._tags, *(piece for piece in pieces if piece not in self._tags)]
+        numbers = iter(range(len(self._tags), len(self._pieces)))
+        self.ids = [self._tags.index(piece) if piece in self._tags else next(numbers) for piece in pieces]
 
     def convert_tokens_to_ids(self, tokens: str) -> int | None:
         """As a Hugging Face tokenizer's, for the tags."""
-        return TAGS.index(tokens) if tokens in TAGS else None
+        return self._tags.index(tokens) if tokens in self._tags else None
 
     def decode(self, token_ids: list[int]) -> str:
         """The text of the ids."""
         return "".join(self._pieces[token_id] for token_id in token_ids)
 
 
-def calls_in(text: str) -> list[ParsedCall]:
+@lru_cache
+def _pieces(tags: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("(" + "|".join(re.escape(tag) for tag in tags) + ")")
+
+
+def calls_in(text: str, syntax: CallSyntax = HERMES, tools: Sequence[Schema] = ()) -> list[ParsedCall]:
     """The calls of one complete assistant turn, in order; an undecodable call carries its problem."""
-    tokens = TaggedText(text)
-    parser = ToolCallParser(tokens, starts_in_think=False)
-    return [parser.parse(tokens.ids, span) for span in parser.spans(tokens.ids)]
+    tokens = TaggedText(text, syntax)
+    parser = ToolCallParser(tokens, starts_in_think=False, syntax=syntax)
+    return [parser.parse(tokens.ids, span, tools) for span in parser.spans(tokens.ids)]
+
+
+def shown_in(text: str) -> CallSyntax:
+    """The syntax of a turn's calls, from a server that shows no prompt; hermes if nothing tells."""
+    shown = [known for known in syntaxes().values() if known.sign.search(text)]
+    return shown[0] if len(shown) == 1 else HERMES
 
 
 def image_part(data: bytes) -> Message:

@@ -31,7 +31,7 @@ from verl_axpo.images import ImageRefused, open_image
 from verl_axpo.integration.agent_loop import BadCall, call_record, disarmed, function_call
 from verl_axpo.integration.trajectory_tool import TrajectoryTool
 from verl_axpo.tools.described import prompt_of
-from verl_axpo.tools.parser import ParsedCall
+from verl_axpo.tools.syntax import ParsedCall
 from verl_axpo.trace.records import ToolCall
 
 Seed = Callable[[int], int | None]  # turn -> the request's seed
@@ -112,13 +112,9 @@ class _Run:
 
     async def _turn(self, conversation: TextConversation, toolbox: "Toolbox") -> bool:
         """One assistant turn and its calls; whether another turn follows."""
-        completion = await self.agent.client.complete(
-            conversation.messages,
-            max_tokens=self._max_tokens(conversation),
-            sampling=self.agent.sampling,
-            seed=self.seed(len(self.turns)),
-            options=conversation.options(),
-        )
+        completion = await self._complete(conversation)
+        if not conversation.announces(completion):
+            completion = await self._complete(conversation)
         self._compare_tokens(completion)
         text, calls = conversation.read(completion)
         self.turns.append(_turn(completion, text=text, unanswered=len(calls)))
@@ -133,6 +129,15 @@ class _Run:
         toolbox.images.extend(picture for _, pictures in answers for picture in pictures)
         await asyncio.to_thread(conversation.add, completion, text, answers)
         return True
+
+    async def _complete(self, conversation: TextConversation) -> Completion:
+        return await self.agent.client.complete(
+            conversation.messages,
+            max_tokens=self._max_tokens(conversation),
+            sampling=self.agent.sampling,
+            seed=self.seed(len(self.turns)),
+            options=conversation.options(),
+        )
 
     def _kept(self, answers: Sequence[Answered]) -> tuple[Response, ...]:
         return tuple(Response(text=text, images=tuple(map(self.agent.keep, pictures))) for text, pictures in answers)

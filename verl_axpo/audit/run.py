@@ -146,7 +146,10 @@ def _differences(
         return [
             _difference(step, "files", mismatch) for mismatch in (*map(_defect, defects), *unreadable, *other)
         ], None
-    tags = tags_of(summary.tags, rows([]))
+    try:
+        tags = tags_of(summary.tags, rows([]), summary.call_syntax)
+    except ValueError as error:
+        return [_difference(step, "files", ("summary", "a call syntax that is installed", str(error)))], None
     looked_at = [_look_at(record, summary, tags) for record in rows(defects)]
     differences = [
         *(_difference(step, "files", _defect(defect)) for defect in defects),
@@ -248,6 +251,7 @@ def _other_settings(view: View, earlier: dict[str, Any]) -> Iterator[str]:
         "normalize_std": summary.normalize_std,
         "questions in a step": len(summary.questions),
         "tags": summary.tags,
+        "call syntax": summary.call_syntax,
     }
     for name, value in settings.items():
         if name in earlier and earlier[name] != value:

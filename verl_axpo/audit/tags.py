@@ -12,31 +12,38 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
+from verl_axpo.tools.syntax import HERMES, CallSyntax, syntax
 from verl_axpo.trace import TrajectoryRecord
 
-OPEN, CLOSE, THINK, END_THINK = "<tool_call>", "</tool_call>", "<think>", "</think>"
+THINK, END_THINK, OPEN, CLOSE = HERMES.tags  # of traces older than call syntaxes
 ROWS_TO_LEARN_FROM = 300  # enough for ids that every call repeats
 AGREEMENT = 0.9  # share of the rows that must agree: a few damaged rows must not hide what all others show
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tags:
-    """Token ids; None for a tag that nothing shows."""
+    """Token ids; None for a tag that nothing shows. `syntax` is the model's call syntax."""
 
+    syntax: CallSyntax = HERMES
     open: int | None
     close: int | None
     think: int | None
     end_think: int | None
 
 
-def tags_of(summary_tags: Mapping[str, int] | None, records: Iterable[TrajectoryRecord]) -> Tags:
-    """The tokenizer's ids if the summary has them, else what the first rows show."""
+def tags_of(
+    summary_tags: Mapping[str, int] | None, records: Iterable[TrajectoryRecord], call_syntax: str | None = None
+) -> Tags:
+    """The tokenizer's ids if the summary has them, else what the first rows show.
+
+    Raises:
+        ValueError: a call syntax that this installation does not have.
+    """
     if summary_tags is not None:
-        return Tags(**{name: summary_tags.get(tag) for name, tag in _NAMES.items()})
+        written = syntax(call_syntax or HERMES.name)
+        named = zip(("think", "end_think", "open", "close"), written.tags, strict=True)
+        return Tags(syntax=written, **{name: summary_tags.get(tag) for name, tag in named})
     return _learnt(list(islice(records, ROWS_TO_LEARN_FROM)))
-
-
-_NAMES = {"open": OPEN, "close": CLOSE, "think": THINK, "end_think": END_THINK}
 
 
 def _learnt(records: list[TrajectoryRecord]) -> Tags:

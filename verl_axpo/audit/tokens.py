@@ -7,9 +7,10 @@ turns and the lengths that the engine returned, prefixes and spans against the t
 continuation nothing inside it.
 """
 
+import functools
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,15 +18,18 @@ import numpy as np
 import orjson
 
 from verl_axpo.audit.row import Tokens
-from verl_axpo.audit.tags import CLOSE, END_THINK, OPEN, Tags
+from verl_axpo.audit.tags import Tags
 from verl_axpo.audit.view import Mismatch, where
 from verl_axpo.core.types import Status
+from verl_axpo.tools.syntax import HERMES, CallSyntax
+from verl_axpo.tools.syntax.base import after_space
+from verl_axpo.tools.syntax.tagged import value_of
 from verl_axpo.trace import StepSummary, TrajectoryRecord
+from verl_axpo.trace.records import ToolCall
 
 CONFIDENCE_TOLERANCE = 1e-4  # relative: log-probs are float32, and their mean may have been taken in either precision
 LOGPROB_TOLERANCE = 1e-4  # an engine's log-prob of a sure token may be a rounding error above zero
 _JSON = json.JSONDecoder()
-_SPACE = re.compile(r"\s*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,20 +120,26 @@ def _span(row: RowView, prefix: int, start: int, end: int) -> Iterator[Mismatch]
     if tags.close is None:
         return
     closings = np.flatnonzero(ids[start:turn] == tags.close)
-    inside = _closings_inside(row.record.text) if len(closings) > 1 else 0
+    inside = _closings_inside(row.record.text, tags.syntax) if len(closings) > 1 else 0
     expected = start + int(closings[min(inside, len(closings) - 1)]) + 1 if len(closings) else turn
     if end != expected:
         yield where(row.record), f"a span through the closing tag, to {expected}", str(end)
 
 
-def _closings_inside(text: str) -> int:
-    """Closing tags in a string of the first call's JSON, which close nothing."""
-    begin = _after_space(text, text.find(OPEN, max(text.find(END_THINK), 0)) + len(OPEN))
+def _closings_inside(text: str, syntax: CallSyntax) -> int:
+    """Closing tags in an argument of the first call, which close nothing."""
+    opening = text.find(syntax.opening, max(text.find(syntax.thinking[1]), 0))
+    begin = after_space(text, opening + len(syntax.opening))
+    end = _end_of_json(text, begin) if syntax is HERMES else syntax.end_of(text, begin)
+    closed = end is not None and text[end:].lstrip().startswith(syntax.closing)
+    return text.count(syntax.closing, begin, end) if closed else 0
+
+
+def _end_of_json(text: str, begin: int) -> int | None:
     try:
-        _, end = _JSON.raw_decode(text, begin)
+        return _JSON.raw_decode(text, begin)[1]
     except (ValueError, RecursionError):
-        return 0
-    return text.count(CLOSE, begin, end) if text[end:].lstrip().startswith(CLOSE) else 0
+        return None
 
 
 def check_confidence(row: RowView) -> Iterator[Mismatch]:
@@ -152,29 +162,48 @@ def check_calls(row: RowView) -> Iterator[Mismatch]:
             yield where(record), "a call that succeeded, or failed with an error", f"{call!r:.200}"
     if any(call.infra for call in record.tool_calls) and record.status is not Status.INFRA_FAILURE:
         yield where(record), "status infra_failure, for a call's service failed", record.status.value
-    if OPEN in record.text:
-        written = _written_calls(record.text)
+    if row.tags.syntax.opening in record.text:
+        written = list(_written_calls(record.text, row.tags.syntax))
         for call in record.tool_calls:
             decoded = call.name and isinstance(call.arguments, dict) and set(call.arguments) != {"raw"}
-            if decoded and not any(candidate == (call.name, call.arguments) for candidate in written):
+            if decoded and not any(_is_call(call, candidate) for candidate in written):
                 yield where(record), "calls that the text shows", f"{call.name}({call.arguments})"[:200]
 
 
-def _written_calls(text: str) -> Iterator[tuple[Any, Any]]:
-    """(name, arguments) of every call that can be read in the text."""
-    for tag in re.finditer(re.escape(OPEN), text):  # one in a string of a call's JSON is no call, and does not decode
+def _written_calls(text: str, syntax: CallSyntax) -> Iterator[tuple[Any, Any]]:
+    """(name, arguments) of every call that can be read in the text, as the trace has it: NaN is null."""
+    read = _json_at if syntax is HERMES else functools.partial(_call_at, syntax)
+    for tag in re.finditer(re.escape(syntax.opening), text):  # one inside an argument is no call, and does not decode
         try:
-            decoded, _ = _JSON.raw_decode(text, _after_space(text, tag.end()))
-            value = orjson.loads(orjson.dumps(decoded))  # as the trace has it: NaN is null
+            yield orjson.loads(orjson.dumps(read(text, tag.end())))
         except (ValueError, TypeError, RecursionError):
             continue
-        if isinstance(value, dict):
-            yield value.get("name"), value.get("arguments", {})
 
 
-def _after_space(text: str, start: int) -> int:
-    space = _SPACE.match(text, start)
-    return space.end() if space else start
+def _json_at(text: str, begin: int) -> tuple[Any, Any]:
+    value, _ = _JSON.raw_decode(text, after_space(text, begin))
+    if not isinstance(value, dict):
+        raise ValueError("no call")
+    return value.get("name"), value.get("arguments", {})
+
+
+def _call_at(syntax: CallSyntax, text: str, begin: int) -> tuple[Any, Any]:
+    call = next(syntax.calls_in(text[begin - len(syntax.opening) :]), None)
+    if call is None:
+        raise ValueError("no call")
+    return call[0].name, call[0].arguments
+
+
+def _is_call(call: ToolCall, candidate: Sequence[Any]) -> bool:
+    """Whether the text shows this call. Without the tools' schemas an argument may be read as the text that it is."""
+    name, arguments = candidate
+    if name != call.name or not isinstance(arguments, dict) or arguments.keys() != call.arguments.keys():
+        return False
+    return all(value in (arguments[key], _stands_for(arguments[key])) for key, value in call.arguments.items())
+
+
+def _stands_for(value: Any) -> Any:
+    return value_of(value) if isinstance(value, str) else value
 
 
 ROW_CHECKS: tuple[RowCheck, ...] = (

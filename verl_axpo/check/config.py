@@ -20,7 +20,7 @@ PARTS: dict[Kind, tuple[str, ...]] = {
     "rl": ("actor_rollout_ref.rollout", "actor_rollout_ref.rollout.checkpoint_engine"),
     "sft": ("engine", "optim", "checkpoint", "profiler"),
 }
-MODEL_KEYS: dict[Kind, str] = {"rl": "actor_rollout_ref.model.path", "sft": "model.path"}
+MODEL_ROOTS: dict[Kind, str] = {"rl": "actor_rollout_ref.model", "sft": "model"}
 GRADED = ("data_source", "reward_model")  # columns that verl's reward managers read of every row
 _ACTOR, _ROLLOUT, _REF = "actor_rollout_ref.actor", "actor_rollout_ref.rollout", "actor_rollout_ref.ref"
 # Numbers that verl takes as they are, whatever their sign
@@ -44,19 +44,32 @@ def check_config(config: DictConfig, kind: Kind, made: Sequence[Path]) -> Iterat
     if kind == "rl":
         refused += _refused("verl: validate_config", lambda: _validate(config))
     yield from refused or [fine("config", "composes, verl accepts it, and what it names is there")]
+    with contextlib.suppress(ValueError):  # told with the other problems
+        if found := startup.chat_format(config, MODEL_ROOTS[kind], _named(config, kind)):
+            yield fine("model", str(found))
 
 
 def _inputs(config: DictConfig, kind: Kind, made: Sequence[Path]) -> Iterator[Finding]:
     """AXPO's rules, the model's folder and the files that the run reads."""
-    model = str(OmegaConf.select(config, MODEL_KEYS[kind]))
+    key = f"{MODEL_ROOTS[kind]}.path"
+    model = str(OmegaConf.select(config, key))
     if model.startswith(("/", "~", ".")):  # else a hub's id
-        yield from startup.missing(MODEL_KEYS[kind], Path(model).expanduser(), made)
+        yield from startup.missing(key, Path(model).expanduser(), made)
     if kind == "sft":
+        if str(OmegaConf.select(config, "data.custom_cls.path")).endswith("verl_axpo.integration.sft_dataset"):
+            yield from startup.model_problems(config, MODEL_ROOTS[kind], _named(config, kind))
         yield from _sft_files(config, made)
     elif completion.asks_for_axpo(config):
         yield from completion.refusals(config, made, GRADED)
     else:
         yield from startup.startup_problems(config, made, GRADED, axpo=False)
+
+
+def _named(config: DictConfig, kind: Kind) -> str:
+    """The call syntax that the user named."""
+    if kind == "rl":
+        return startup.named_syntax(config)
+    return str(OmegaConf.select(config, "data.call_syntax") or "")
 
 
 def _sft_files(config: DictConfig, made: Sequence[Path]) -> Iterator[Finding]:

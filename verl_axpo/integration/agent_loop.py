@@ -23,13 +23,13 @@ from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
 
 from verl_axpo.core.types import Status
 from verl_axpo.integration.dataset import opened
-from verl_axpo.integration.generation_prompt import starts_in_think
 from verl_axpo.integration.shared import SharedWork, loop_context
 from verl_axpo.integration.speculation import TalliedClient
 from verl_axpo.integration.trajectory import Trajectory
 from verl_axpo.integration.trajectory_tool import TrajectoryTool
 from verl_axpo.integration.turn_client import TurnClient
-from verl_axpo.tools.parser import ParsedCall, ToolCallParser
+from verl_axpo.tools.chat_format import ChatFormat, format_of
+from verl_axpo.tools.syntax import ParsedCall, syntaxes
 from verl_axpo.tools.text import inert, utf8
 from verl_axpo.trace.records import ToolCall
 
@@ -47,11 +47,30 @@ class BadCall(FunctionCall):
 
 @ToolParser.register(PARSER_NAME)
 class ThinkAwareToolParser(ToolParser):
-    """`ToolCallParser` in verl's parser registry (`rollout.multi_turn.format=axpo`)."""
+    """`ToolCallParser` in verl's parser registry (`rollout.multi_turn.format=axpo`).
+
+    verl makes it of the tokenizer alone; the loop, whose prompts the processor may render, and with kwargs of the data,
+    calls `use`.
+    """
+
+    named = ""  # the call syntax, where the user names it: the parsers `axpo_<syntax>`
 
     def __init__(self, tokenizer: Any) -> None:
         super().__init__(tokenizer)
-        self.calls = ToolCallParser(tokenizer, starts_in_think=starts_in_think(tokenizer))
+        self.use(format_of(tokenizer, named=self.named))
+
+    def use(self, chat_format: ChatFormat) -> None:
+        """Read turns of this format.
+
+        Raises:
+            ValueError: the tokenizer splits a tag.
+        """
+        self.format, self.calls = chat_format, chat_format.parser(self.tokenizer)
+
+    @property
+    def stop_token_ids(self) -> list[int]:
+        """Tokens that end a turn besides the end of sequence."""
+        return [self.tokenizer.convert_tokens_to_ids(stop) for stop in self.format.syntax.stops]
 
     async def extract_tool_calls(
         self, responses_ids: list[int], tools: list[OpenAIFunctionToolSchema] | None = None
@@ -59,7 +78,16 @@ class ThinkAwareToolParser(ToolParser):
         """(text before the first call, calls); an undecodable call is a `BadCall`."""
         spans = self.calls.spans(responses_ids)
         content = self.tokenizer.decode(responses_ids[: spans[0].open] if spans else responses_ids)
-        return content, [function_call(self.calls.parse(responses_ids, span)) for span in spans]
+        schemas = [tool.model_dump() for tool in tools or ()] if spans else []
+        return content, [function_call(self.calls.parse(responses_ids, span, schemas)) for span in spans]
+
+
+def _register_named_parsers() -> None:
+    for name in syntaxes():
+        ToolParser.register(f"{PARSER_NAME}_{name}")(type(f"Parser_{name}", (ThinkAwareToolParser,), {"named": name}))
+
+
+_register_named_parsers()
 
 
 def function_call(call: ParsedCall) -> FunctionCall:
@@ -94,10 +122,8 @@ class AxpoToolAgentLoop(ToolAgentLoop):
                 f"{LOOP_NAME}: got actor_rollout_ref.rollout.multi_turn.format={self.tool_parser_name}, expected "
                 f"{PARSER_NAME}, which tells a call from a tag inside <think>; set it to {PARSER_NAME}"
             )
-        # verl makes the parser of the tokenizer alone; its prompts are rendered by the processor, and with these kwargs
-        self.tool_parser.calls.starts_in_think = starts_in_think(
-            self.processor or self.tokenizer, self.apply_chat_template_kwargs
-        )
+        renderer, parser = self.processor or self.tokenizer, self.tool_parser
+        parser.use(format_of(renderer, self.apply_chat_template_kwargs, parser.named))
         self.tools = {
             name: TrajectoryTool(tool) if isinstance(tool, BaseTool) else tool for name, tool in self.tools.items()
         }
@@ -145,11 +171,20 @@ class AxpoToolAgentLoop(ToolAgentLoop):
     async def ct_build_initial_tokens(self, messages: list[dict[str, Any]], **kwargs: Any) -> list[int]:
         """verl's, once per question; with videos every time, for verl wants the features that come with the tokens."""
 
+        announced = self.tool_parser.format.with_tools(messages, kwargs.get("tools") or ())
+
         async def build() -> list[int]:
-            tokens: list[int] = await super(AxpoToolAgentLoop, self).ct_build_initial_tokens(messages, **kwargs)
+            tokens: list[int] = await super(AxpoToolAgentLoop, self).ct_build_initial_tokens(announced, **kwargs)
             return tokens
 
         return list(await build() if kwargs.get("videos") else await self.shared.result("prompt", build))
+
+    async def ct_merge_context_msg(self, *args: Any, **kwargs: Any) -> Any:
+        """verl's; where it takes the token that ended the turn away (GLM's, which begins the tool's response, too), the
+        turn is that much shorter."""
+        merged = await super().ct_merge_context_msg(*args, **kwargs)
+        self.server_manager.turn_lengths[-1] -= merged[0].removed_prefix_token_count
+        return merged
 
     async def _handle_pending_state(self, agent_data: AgentData, sampling_params: dict[str, Any]) -> AgentState:
         self.prompt_images = len(agent_data.image_data or ())

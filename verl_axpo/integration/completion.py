@@ -5,7 +5,7 @@ config with algorithm.adv_estimator=axpo -> `complete` -> the same config, with 
 
 import logging
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from verl_axpo.core.config import AxpoConfig
 from verl_axpo.findings import Finding, problem
 from verl_axpo.integration import modes
 from verl_axpo.integration.conflicts import conflicts
-from verl_axpo.integration.startup import startup_problems
+from verl_axpo.integration.startup import FORMAT, OURS, chat_format, named_syntax, startup_problems
 from verl_axpo.integration.training_rows import DATASET
+from verl_axpo.tools.syntax import HERMES, syntaxes
 
 logger = logging.getLogger(__name__)
 
@@ -56,11 +57,11 @@ NEEDED = (
         supersedes=("tool_agent",),
     ),
     Needed(
-        f"{_ROLLOUT}.multi_turn.format",
+        FORMAT,
         "axpo",
-        ("hermes",),
-        "the same call syntax, by a parser that ignores a tool call inside <think>",
-        supersedes=("hermes",),
+        (HERMES.name,),
+        f"it reads each of {sorted(syntaxes())}, found from the template, and ignores a tool call inside thinking",
+        supersedes=tuple(syntaxes()),
     ),
     Needed(f"{_ROLLOUT}.multi_turn.enable", True, (False,), "a tool call is a turn"),
     Needed(f"{_ROLLOUT}.calculate_log_probs", True, (False,), "prefixes are ranked by the tool call's probability"),
@@ -106,8 +107,9 @@ def refusals(config: DictConfig, made: Sequence[Path] = (), columns: Sequence[st
     yield from bad
     yield from conflicts(config, axpo)
     explicit = _command_line_keys()
-    yield from (finding for needed in needed_by(config) if (finding := _conflict(config, needed, explicit)))
-    yield from startup_problems(config, made, columns)
+    all_needed = needed_by(config, explicit)
+    yield from (finding for needed in all_needed if (finding := _conflict(config, needed, explicit)))
+    yield from startup_problems(config, made, columns, named=named_syntax(config, explicit))
 
 
 def fill(config: DictConfig) -> list[str]:
@@ -115,9 +117,13 @@ def fill(config: DictConfig) -> list[str]:
     axpo = AxpoConfig.from_mapping(OmegaConf.select(config, "algorithm.axpo") or {})
     if not axpo.budget:
         logger.warning("axpo: algorithm.axpo.budget=0: nothing is resampled, so this run is GRPO")
-    lines = [line for needed in (*needed_by(config), *_needed_for(config, axpo)) if (line := _fill(config, needed))]
-    for line in lines:
-        logger.warning(line)  # verl runs at WARNING, and a key that was set for the user must be seen
+    explicit = _command_line_keys()
+    found = chat_format(config, named=named_syntax(config, explicit))
+    all_needed = (*needed_by(config, explicit), *_needed_for(config, axpo))
+    lines = [line for needed in all_needed if (line := _fill(config, needed))]
+    # verl runs at WARNING; a key that was set for the user must be seen, and so must what was found
+    for line in [*lines, *([f"axpo: the model's template: {found}"] if found else [])]:
+        logger.warning(line)
     return lines
 
 
@@ -133,12 +139,15 @@ def _parsed(settings: Any) -> tuple[AxpoConfig | None, list[Finding]]:
         return None, [problem(key, found) for key, _, found in lines]
 
 
-def needed_by(config: DictConfig) -> tuple[Needed, ...]:
-    """What a run with AXPO needs, its trainer first."""
+def needed_by(config: DictConfig, explicit: Collection[str] = ()) -> tuple[Needed, ...]:
+    """What a run with AXPO needs, its trainer first, its parser with the call syntax that the user named."""
     mode = modes.host(OmegaConf.select(config, modes.KEY))
     trainer = modes.ours(mode if mode in modes.MODES else modes.SYNC)
     reason = f"AXPO's trainer; {', '.join(map(modes.ours, modes.MODES))} are for verl's {', '.join(modes.MODES)}"
-    needed = (Needed(modes.KEY, trainer, (), reason, supersedes=modes.MODES), *NEEDED)
+    named = named_syntax(config, explicit)
+    parser = f"{OURS}{named}" if named else "axpo"
+    rest = [replace(needed, value=parser) if needed.key == FORMAT else needed for needed in NEEDED]
+    needed = (Needed(modes.KEY, trainer, (), reason, supersedes=modes.MODES), *rest)
     return (*needed, STREAMING) if modes.is_asynchronous(config) else needed
 
 

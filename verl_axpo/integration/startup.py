@@ -4,9 +4,11 @@ Without this each of them fails (or is left out) in every session, after the GPU
 class of the user's own, are left to verl.
 """
 
+import copy
 import importlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +18,19 @@ from omegaconf import DictConfig, OmegaConf
 from verl_axpo.findings import Finding, problem
 from verl_axpo.integration.training_rows import DATASET, row_problems
 from verl_axpo.rewards.rows import check_rows
-from verl_axpo.tools.parser import ToolCallParser
+from verl_axpo.tools.chat_format import ChatFormat, format_of
+from verl_axpo.tools.syntax import HERMES, syntaxes
 
 logger = logging.getLogger(__name__)
 
 FILES = ("data.train_files", "data.val_files")
 _MODEL, _MULTI_TURN = "actor_rollout_ref.model", "actor_rollout_ref.rollout.multi_turn"
-PROBE = {"type": "function", "function": {"name": "probe", "arguments": {"key": "value"}}}
+FORMAT = f"{_MULTI_TURN}.format"
+OURS = "axpo_"  # `axpo_<syntax>`: our parser with a syntax that the user named
 
 
 def startup_problems(
-    config: DictConfig, made: Sequence[Path] = (), columns: Sequence[str] = (), *, axpo: bool = True
+    config: DictConfig, made: Sequence[Path] = (), columns: Sequence[str] = (), *, axpo: bool = True, named: str = ""
 ) -> Iterator[Finding]:
     """What is missing, misspelt or of no use, of everything that an RL run reads.
 
@@ -35,9 +39,10 @@ def startup_problems(
         made: folders that earlier commands fill: what is not there yet in them is no fault.
         columns: that every data file must have beyond its prompts.
         axpo: the estimator is ours, which reads tool calls itself and brings its own agent loop.
+        named: see `named_syntax`.
     """
     if axpo:
-        yield from model_problems(config)
+        yield from model_problems(config, named=named)
     yield from tool_problems(config, made)
     yield from reward_problems(config)
     any_loop = not axpo or bool(OmegaConf.select(config, "actor_rollout_ref.rollout.agent.agent_loop_config_path"))
@@ -66,29 +71,60 @@ def missing(key: str, path: Path, made: Sequence[Path]) -> Iterator[Finding]:
         yield problem(f"{key}={path}", "no such file", "name an existing path, or run the recipe that makes it")
 
 
-def model_problems(config: DictConfig) -> Iterator[Finding]:
-    """The tokenizer has the tags, and the template writes calls as they are read."""
-    key = f"{_MODEL}.tokenizer_path" if OmegaConf.select(config, f"{_MODEL}.tokenizer_path") else f"{_MODEL}.path"
-    name = OmegaConf.select(config, key)
-    tokenizer = _tokenizer(name, bool(OmegaConf.select(config, f"{_MODEL}.trust_remote_code"))) if name else None
-    if tokenizer is None:
-        return
+def named_syntax(config: DictConfig, explicit: Collection[str] = ()) -> str:
+    """The call syntax that the user named in `multi_turn.format`; "" where the template decides.
+
+    Args:
+        config: of verl's `main_ppo`.
+        explicit: keys of the command line; there verl's default, hermes, is a word of the user's, too.
+    """
+    written = str(OmegaConf.select(config, FORMAT) or "")
+    if written.startswith(OURS):
+        return written.removeprefix(OURS)
+    return written if written in syntaxes() and (written != HERMES.name or FORMAT in explicit) else ""
+
+
+def chat_format(config: DictConfig, root: str = _MODEL, named: str = "") -> ChatFormat | None:
+    """The format of the model's turns; None if its tokenizer cannot be read from here.
+
+    Args:
+        config: of verl's `main_ppo` or `sft_trainer`.
+        root: the key of the model.
+        named: see `named_syntax`.
+
+    Raises:
+        ValueError: see `format_of`, and a tokenizer that splits a tag.
+    """
+    name = OmegaConf.select(config, _tokenizer_key(config, root))
+    tokenizer = _tokenizer(str(name), bool(OmegaConf.select(config, f"{root}.trust_remote_code"))) if name else None
+    own = OmegaConf.select(config, f"{root}.custom_chat_template")
+    if tokenizer is None or not (own or tokenizer.chat_template):
+        return None
+    if own:
+        tokenizer = copy.deepcopy(tokenizer)
+        tokenizer.chat_template = own
+    found = format_of(tokenizer, OmegaConf.select(config, "data.apply_chat_template_kwargs"), named)
+    found.parser(tokenizer)
+    return found
+
+
+def model_problems(config: DictConfig, root: str = _MODEL, named: str = "") -> Iterator[Finding]:
+    """The template shows a call syntax that is known, and the tokenizer has its tags.
+
+    Args: as of `chat_format`.
+    """
+    key = _tokenizer_key(config, root)
     try:
-        parser = ToolCallParser(tokenizer, starts_in_think=False)
+        chat_format(config, root, named)
     except ValueError as error:
-        yield problem(f"{key}={name}", str(error))
-        return
-    tokenizer.chat_template = OmegaConf.select(config, f"{_MODEL}.custom_chat_template") or tokenizer.chat_template
-    written = _foreign_call(tokenizer, parser, OmegaConf.select(config, "data.apply_chat_template_kwargs"))
-    if written is not None:
-        yield problem(
-            f"{key}={name}",
-            f"its chat template writes a tool call as {written!r}, and AXPO reads "
-            '{"name": ..., "arguments": {...}}, so that every call would be undecodable',
-            f"use a model of the Qwen3 or Qwen3-VL family, or set {_MODEL}.custom_chat_template",
-        )
+        yield problem(f"{key}={OmegaConf.select(config, key)}", str(error))
 
 
+def _tokenizer_key(config: DictConfig, root: str) -> str:
+    return f"{root}.tokenizer_path" if OmegaConf.select(config, f"{root}.tokenizer_path") else f"{root}.path"
+
+
+@lru_cache(maxsize=4)  # a hub that does not answer is asked once
 def _tokenizer(name: str, trust_remote_code: bool) -> Any | None:
     """None if it cannot be read from here (a remote path, no network): verl gets it itself, or says why not."""
     from verl.utils.tokenizer import hf_tokenizer
@@ -101,19 +137,6 @@ def _tokenizer(name: str, trust_remote_code: bool) -> Any | None:
     except Exception as error:  # transformers raises many kinds for a folder that holds no tokenizer
         logger.warning("axpo: the tokenizer of %s cannot be read here, so it is not checked: %s", name, error)
         return None
-
-
-def _foreign_call(tokenizer: Any, parser: ToolCallParser, template_kwargs: Any) -> str | None:
-    """How the template writes a call, if that cannot be read; None where it can, or where it writes none."""
-    kwargs = OmegaConf.to_container(template_kwargs) if isinstance(template_kwargs, DictConfig) else {}
-    said = {"role": "assistant", "content": "", "tool_calls": [PROBE]}
-    try:
-        text = tokenizer.apply_chat_template([{"role": "user", "content": "?"}, said], tokenize=False, **kwargs)
-    except Exception:  # a template may refuse anything, in any way; it is only asked for an example
-        return None
-    ids = tokenizer.encode(text, add_special_tokens=False)
-    calls = [parser.parse(ids, span) for span in parser.spans(ids)]
-    return next((call.raw for call in calls if call.problem is not None), None)
 
 
 def tool_problems(config: DictConfig, made: Sequence[Path] = ()) -> Iterator[Finding]:

@@ -96,6 +96,7 @@ def step_summary(
     rollouts_per_question: int,
     normalize_std: bool,
     tags: Mapping[str, int],
+    call_syntax: str | None = None,
 ) -> StepSummary:
     """The step's decisions and its metrics; `tags` are the token ids of the tags around calls and thinking."""
     candidates = ranked_order({uid: decisions.ranked.get(uid, ()) for uid in questions})
@@ -112,6 +113,7 @@ def step_summary(
         normalize_std=normalize_std,
         tags=tags,
         settled=decisions.settled if config.allocation == "streaming" else None,
+        call_syntax=call_syntax,
     )
 
 

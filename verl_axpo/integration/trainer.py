@@ -30,8 +30,11 @@ from verl_axpo.integration.coordinator import Decisions
 from verl_axpo.integration.estimator import announced
 from verl_axpo.integration.mini_batches import count_grpo_tokens, dealt, session_of, split_evenly
 from verl_axpo.integration.sampling import SamplingTrainer
+from verl_axpo.integration.startup import named_syntax
 from verl_axpo.integration.step_report import batch_metrics, finished_records, joined, length_metrics, step_summary
-from verl_axpo.tools.parser import TAGS
+from verl_axpo.tools.chat_format import format_of
+from verl_axpo.tools.parser import tag_ids
+from verl_axpo.tools.syntax import HERMES, CallSyntax
 from verl_axpo.trace.records import TrajectoryRecord
 from verl_axpo.trace.writer import TraceWriter
 
@@ -147,6 +150,7 @@ class AxpoTrainer(SamplingTrainer):
         """Queue the step's records and summary."""
         if self.trace is None:
             return
+        written = self._call_syntax()
         summary = step_summary(
             self.global_steps,
             self.axpo,
@@ -155,7 +159,8 @@ class AxpoTrainer(SamplingTrainer):
             questions=self.uids,
             rollouts_per_question=self.num_rollouts,
             normalize_std=self.config.algorithm.get("norm_adv_by_std_in_grpo", True),
-            tags={tag: self.tokenizer.convert_tokens_to_ids(tag) for tag in TAGS},
+            tags=tag_ids(self.tokenizer, written),
+            call_syntax=None if written is HERMES else written.name,
         )
         self.trace.write_step(self.records, summary)
         self.records = []  # the writer's now
@@ -165,6 +170,10 @@ class AxpoTrainer(SamplingTrainer):
             return joined(row.decisions for row in self.rows if row.decisions is not None)
         decisions: Decisions = ray.get(self.agent_loop_manager.coordinator.decisions.remote(self.uids))
         return decisions
+
+    def _call_syntax(self) -> CallSyntax:
+        kwargs, named = self.config.data.get("apply_chat_template_kwargs"), named_syntax(self.config)
+        return format_of(self.processor or self.tokenizer, kwargs, named).syntax
 
     def _compute_metrics(self, batch: KVBatchMeta, metrics: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         """AXPO's metrics, and verl's. Those are about the N ordinary rollouts only: continuations count as padding

@@ -1,6 +1,8 @@
 """Tools the policy may call, each a `verl.tools.base_tool.BaseTool` plus parts that work without verl.
 
-parser.py          token ids of a turn -> the tool calls in it; the place for further call syntaxes
+parser.py          token ids of a turn -> the tool calls in it
+syntax/            how a model family writes a call: three built in, others by entry points
+chat_format.py     what a chat template settles: call syntax, thinking, how tools are announced
 policy_tool.py     the base of our tools
 python.py          run code; sandbox/ is the closed interpreter that does it
 image_zoom_in.py   crop and magnify a box of an image of the conversation; crop.py is the same without verl

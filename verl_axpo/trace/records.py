@@ -29,7 +29,7 @@ RecordT = TypeVar("RecordT", "TrajectoryRecord", "StepSummary")
 UNDECODABLE = "undecodable"  # how metrics and reports name calls whose tool nobody can read
 TOKEN_FIELDS = ("response_ids", "response_mask", "logprobs")  # nearly all of a line's bytes
 # Evidence that the first traces do not have: left out of a file where it is None, and None where a file has none
-OPTIONAL = ("turn_lengths", "weight_versions", "tags", "settled", "reserve")
+OPTIONAL = ("turn_lengths", "weight_versions", "tags", "settled", "reserve", "call_syntax")
 _TOKEN_ARRAY = re.compile(f'"(?:{"|".join(TOKEN_FIELDS)})":\\s*\\['.encode())
 
 
@@ -153,6 +153,7 @@ class StepSummary:
         num_records: lines of the step's file; the writer fills it in.
         tags: token ids of the tags around thinking and tool calls, from the tokenizer: evidence for every prefix.
         settled: with streaming allocation, the order in which the groups settled and the account at each; else None.
+        call_syntax: how the model writes calls (`verl_axpo.tools.syntax`); left out for hermes.
     """
 
     step: int
@@ -167,6 +168,7 @@ class StepSummary:
     num_records: int | None = None
     tags: Mapping[str, int] | None = None
     settled: Sequence[Settlement] | None = None
+    call_syntax: str | None = None
 
     def to_json(self) -> bytes:
         """The file's content, indented for readers."""

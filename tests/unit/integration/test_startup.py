@@ -18,11 +18,11 @@ from verl_axpo.integration.startup import startup_problems
 from verl_axpo.tools import CONFIG_DIR
 
 ROLLOUT = "actor_rollout_ref.rollout"
-# As Qwen3.5's template writes calls
+# As no template that is known writes calls
 FOREIGN = (
     "{%- for message in messages -%}{{- '<|im_start|>' + message.role + '\\n' + message.content -}}"
-    "{%- for call in message.tool_calls or [] -%}{{- '<tool_call>\\n<function=' + call.function.name + '>\\n"
-    "</function>\\n</tool_call>' -}}{%- endfor -%}{{- '<|im_end|>\\n' -}}{%- endfor -%}"
+    "{%- for call in message.tool_calls or [] -%}{{- '<tool_call>call ' + call.function.name + ' with nothing"
+    "</tool_call>' -}}{%- endfor -%}{{- '<|im_end|>\\n' -}}{%- endfor -%}"
 )
 
 
@@ -83,7 +83,7 @@ def test_a_template_that_writes_calls_in_another_syntax_is_refused(tmp_path: Pat
     ours, tokenizer.chat_template = tokenizer.chat_template, FOREIGN
     path = model(tmp_path, tokenizer)
     (problem,) = told(actor_rollout_ref__model__path=path)
-    assert "its chat template writes a tool call as '<function=probe>" in problem
+    assert "writes tool calls in a syntax that is none of ['glm', 'hermes', 'qwen3_coder']" in problem
     assert told(actor_rollout_ref__model__path=path, actor_rollout_ref__model__custom_chat_template=ours) == []
 
 

@@ -179,7 +179,8 @@ def test_a_real_step_gets_the_advantages_metrics_and_trace_that_it_had(
     trainer.expected = len(told.questions) * told.rollouts_per_question
     trainer.agent_loop_manager = SimpleNamespace(coordinator=coordinator)
     trainer.actor_rollout_wg = None
-    trainer.tokenizer = SimpleNamespace(convert_tokens_to_ids=real.summary["tags"].get)
+    trainer.tokenizer = Tags(real.summary["tags"])
+    trainer.processor = None
     metrics: dict[str, Any] = {}
     with TraceWriter(tmp_path / "trace") as trainer.trace:
         keys = [*(f"{record.uid}_{record.session}_0" for record in records), "pad_0_0"]
@@ -203,6 +204,16 @@ def test_a_real_step_gets_the_advantages_metrics_and_trace_that_it_had(
     assert {name: value for name, value in again.summary.items() if name not in later} == {
         name: value for name, value in real.summary.items() if name not in later
     }
+
+
+class Tags:
+    """A tokenizer that knows its tags, and a template that opens thinking."""
+
+    def __init__(self, ids: dict[str, int]) -> None:
+        self.convert_tokens_to_ids = ids.get
+
+    def apply_chat_template(self, *_: Any, **__: Any) -> str:
+        return "<think>\n"
 
 
 def without_entropy(line: Line) -> Line:

@@ -298,6 +298,7 @@ STEPS: dict[str, Change] = {
     "num_records": summary("num_records", lambda old: old + 1),
     "tags": summary("tags", lambda old: old | {"<tool_call>": old["<tool_call>"] + 1}),
     "settled": summary("settled", [{"uid": "q", "order": 0, "account": 2.0}]),
+    "call_syntax": summary("call_syntax", "qwen3_coder"),
 }
 COMPUTED = {  # from other fields: with all that follows they are what they were
     "response_mask", "confidence", "recovery", "advantage_prefix", "advantage",

@@ -11,8 +11,8 @@ from verl.workers.rollout.replica import TokenOutput
 
 from examples.tiny_world.__main__ import make_tokenizer
 from verl_axpo.integration.agent_loop import AxpoToolAgentLoop
-from verl_axpo.integration.generation_prompt import starts_in_think
 from verl_axpo.integration.trajectory import Trajectory
+from verl_axpo.tools.chat_format import format_of
 
 OPENED = "{{- '<|im_start|>assistant\\n<think>\\n' -}}"
 # Qwen3's switch: `enable_thinking=False` closes the thinking before the policy writes
@@ -77,8 +77,8 @@ async def trajectory_of(tokenizer: Any, kwargs: dict[str, Any], *turns: str) -> 
     [({}, True), ({"enable_thinking": True}, True), ({"enable_thinking": False}, False), ({"other": [1]}, True)],
 )
 def test_the_prompt_is_rendered_with_the_kwargs_of_the_data(tokenizer: Any, kwargs: Any, inside: bool) -> None:
-    assert starts_in_think(tokenizer, kwargs) is inside
-    assert starts_in_think(tokenizer, OmegaConf.create(kwargs)) is inside
+    assert bool(format_of(tokenizer, kwargs).opened) is inside
+    assert bool(format_of(tokenizer, OmegaConf.create(kwargs)).opened) is inside
 
 
 async def test_a_call_is_found_where_the_template_closed_the_thinking(tokenizer: Any) -> None:
@@ -103,5 +103,5 @@ def test_with_images_the_processors_template_counts(tokenizer: Any) -> None:
             assert messages[0]["content"] == [{"type": "text", "text": "?"}]  # as processors want it
             return "<|im_start|>assistant\n"
 
-    assert starts_in_think(tokenizer)
-    assert not starts_in_think(Processor())
+    assert format_of(tokenizer).opened
+    assert not format_of(Processor()).opened
