@@ -25,6 +25,7 @@ CHECKS: tuple[Check, ...] = (
     steps.check_groups,
     steps.check_prefix,
     steps.check_copies,
+    steps.check_thinking,
     steps.check_status,
     steps.check_times,
     steps.check_versions,

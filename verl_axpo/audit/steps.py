@@ -8,11 +8,13 @@ from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 
 from verl_axpo.audit.row import TracedRow
+from verl_axpo.audit.tags import AGREEMENT
 from verl_axpo.audit.view import Mismatch, View, where
 from verl_axpo.core.types import Status
 from verl_axpo.trace import TrajectoryRecord
 
 CLOCK_TOLERANCE = 1.0  # seconds by which the system's clock may be set back while a call runs
+ENOUGH_ROWS = 20  # with AGREEMENT: by chance as many rows agree on the wrong beginning in 2 of 10,000 steps
 CHANCE = -13.8  # ln(1e-6): below it a continuation does not repeat all tokens and log-probs of another row by chance
 
 
@@ -27,7 +29,7 @@ def check_prefix(view: View) -> Iterator[Mismatch]:
 
 def _openings(view: View) -> Iterator[Mismatch]:
     """The first opening tag outside thinking; a row without one has no call, and no prefix."""
-    thinking = _starts_in_think(view.rows)
+    thinking = _starts_in_think(view)
     if view.tags.open is None or thinking is None:
         return
     for row in view.rows:
@@ -39,7 +41,7 @@ def _openings(view: View) -> Iterator[Mismatch]:
 
 def check_status(view: View) -> Iterator[Mismatch]:
     """Truncated is what ends with a call that nothing answers, or is as long as the limit; nothing else is."""
-    thinking = _starts_in_think(view.rows)
+    thinking = _starts_in_think(view)
     if view.tags.open is None or thinking is None:
         return
     judged = [row for row in view.rows if row.record.status is not Status.INFRA_FAILURE]
@@ -51,15 +53,28 @@ def check_status(view: View) -> Iterator[Mismatch]:
             yield where(row.record), Status.TRUNCATED.value if truncated else Status.OK.value, row.record.status.value
 
 
-def _starts_in_think(rows: Sequence[TracedRow]) -> bool | None:
-    """Whether the prompts leave the thinking open: then a response's first tag of thinking closes it.
+def _starts_in_think(view: View) -> bool | None:
+    """Whether the prompts leave the thinking open: the summary says so, or in older traces the rows do, for then a
+    response's first tag of thinking closes it.
 
     False where no row has such a tag but some have a call, None where nothing tells.
     """
-    told = Counter(row.opens_in_think for row in rows if row.opens_in_think is not None)
-    if told:
-        return told.most_common(1)[0][0]
-    return False if any(row.record.prefix_len is not None for row in rows) else None
+    if view.summary.starts_in_think is not None:
+        return view.summary.starts_in_think
+    if shown := _shown_thinking(view):
+        return shown.most_common(1)[0][0]
+    return False if any(row.record.prefix_len is not None for row in view.rows) else None
+
+
+def _shown_thinking(view: View) -> Counter[bool]:
+    return Counter(row.opens_in_think for row in view.rows if row.opens_in_think is not None)
+
+
+def check_thinking(view: View) -> Iterator[Mismatch]:
+    """Where the summary says that responses begin inside thinking, most do; an untrained policy writes any tag."""
+    told, shown = view.summary.starts_in_think, _shown_thinking(view)
+    if told is not None and shown.total() >= ENOUGH_ROWS and shown[not told] >= AGREEMENT * shown.total():
+        yield "summary", f"starts_in_think {not told}, as {shown[not told]} of {shown.total()} rows show", str(told)
 
 
 def _shared(source: TracedRow, row: TracedRow) -> Iterator[Mismatch]:

@@ -97,6 +97,7 @@ def step_summary(
     normalize_std: bool,
     tags: Mapping[str, int],
     call_syntax: str | None = None,
+    starts_in_think: bool | None = None,
 ) -> StepSummary:
     """The step's decisions and its metrics; `tags` are the token ids of the tags around calls and thinking."""
     candidates = ranked_order({uid: decisions.ranked.get(uid, ()) for uid in questions})
@@ -114,6 +115,7 @@ def step_summary(
         tags=tags,
         settled=decisions.settled if config.allocation == "streaming" else None,
         call_syntax=call_syntax,
+        starts_in_think=starts_in_think,
     )
 
 

@@ -32,9 +32,9 @@ from verl_axpo.integration.mini_batches import count_grpo_tokens, dealt, session
 from verl_axpo.integration.sampling import SamplingTrainer
 from verl_axpo.integration.startup import named_syntax
 from verl_axpo.integration.step_report import batch_metrics, finished_records, joined, length_metrics, step_summary
-from verl_axpo.tools.chat_format import format_of
+from verl_axpo.tools.chat_format import ChatFormat, format_of
 from verl_axpo.tools.parser import tag_ids
-from verl_axpo.tools.syntax import HERMES, CallSyntax
+from verl_axpo.tools.syntax import HERMES
 from verl_axpo.trace.records import TrajectoryRecord
 from verl_axpo.trace.writer import TraceWriter
 
@@ -150,7 +150,7 @@ class AxpoTrainer(SamplingTrainer):
         """Queue the step's records and summary."""
         if self.trace is None:
             return
-        written = self._call_syntax()
+        turns = self._chat_format()
         summary = step_summary(
             self.global_steps,
             self.axpo,
@@ -159,8 +159,9 @@ class AxpoTrainer(SamplingTrainer):
             questions=self.uids,
             rollouts_per_question=self.num_rollouts,
             normalize_std=self.config.algorithm.get("norm_adv_by_std_in_grpo", True),
-            tags=tag_ids(self.tokenizer, written),
-            call_syntax=None if written is HERMES else written.name,
+            tags=tag_ids(self.tokenizer, turns.syntax),
+            call_syntax=None if turns.syntax is HERMES else turns.syntax.name,
+            starts_in_think=bool(turns.opened),
         )
         self.trace.write_step(self.records, summary)
         self.records = []  # the writer's now
@@ -171,9 +172,9 @@ class AxpoTrainer(SamplingTrainer):
         decisions: Decisions = ray.get(self.agent_loop_manager.coordinator.decisions.remote(self.uids))
         return decisions
 
-    def _call_syntax(self) -> CallSyntax:
+    def _chat_format(self) -> ChatFormat:
         kwargs, named = self.config.data.get("apply_chat_template_kwargs"), named_syntax(self.config)
-        return format_of(self.processor or self.tokenizer, kwargs, named).syntax
+        return format_of(self.processor or self.tokenizer, kwargs, named)
 
     def _compute_metrics(self, batch: KVBatchMeta, metrics: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         """AXPO's metrics, and verl's. Those are about the N ordinary rollouts only: continuations count as padding

@@ -29,7 +29,7 @@ RecordT = TypeVar("RecordT", "TrajectoryRecord", "StepSummary")
 UNDECODABLE = "undecodable"  # how metrics and reports name calls whose tool nobody can read
 TOKEN_FIELDS = ("response_ids", "response_mask", "logprobs")  # nearly all of a line's bytes
 # Evidence that the first traces do not have: left out of a file where it is None, and None where a file has none
-OPTIONAL = ("turn_lengths", "weight_versions", "tags", "settled", "reserve", "call_syntax")
+OPTIONAL = ("turn_lengths", "weight_versions", "tags", "settled", "reserve", "call_syntax", "starts_in_think")
 _TOKEN_ARRAY = re.compile(f'"(?:{"|".join(TOKEN_FIELDS)})":\\s*\\['.encode())
 
 
@@ -154,6 +154,7 @@ class StepSummary:
         tags: token ids of the tags around thinking and tool calls, from the tokenizer: evidence for every prefix.
         settled: with streaming allocation, the order in which the groups settled and the account at each; else None.
         call_syntax: how the model writes calls (`verl_axpo.tools.syntax`); left out for hermes.
+        starts_in_think: whether the prompt leaves the thinking open; left out in older traces.
     """
 
     step: int
@@ -169,6 +170,7 @@ class StepSummary:
     tags: Mapping[str, int] | None = None
     settled: Sequence[Settlement] | None = None
     call_syntax: str | None = None
+    starts_in_think: bool | None = None
 
     def to_json(self) -> bytes:
         """The file's content, indented for readers."""

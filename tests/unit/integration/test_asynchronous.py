@@ -36,7 +36,22 @@ from verl_axpo.trace.reader import read_summary
 
 MakeTrajectory = Callable[..., Trajectory]
 N = 2
-TOKENIZER = SimpleNamespace(decode=lambda ids: "...", convert_tokens_to_ids=lambda tag: 7)
+
+
+class Words:
+    """A tokenizer with a template that opens thinking."""
+
+    def decode(self, ids: list[int]) -> str:
+        return "..."
+
+    def convert_tokens_to_ids(self, tag: str) -> int:
+        return 7
+
+    def apply_chat_template(self, *_: Any, **__: Any) -> str:
+        return "<think>\n"
+
+
+TOKENIZER = Words()
 
 
 def candidate(uid: str, session: int = 0, score: float = 0.5) -> Candidate:
@@ -87,7 +102,7 @@ def trainer(
     ours.config = OmegaConf.create({"algorithm": {"axpo": {"num_continuations": 2}}, "data": {"train_batch_size": 2}})
     ours.config.actor_rollout_ref = {"actor": {"loss_agg_mode": "token-mean"}}
     coordinator = SimpleNamespace(take_errors=SimpleNamespace(remote=lambda: errors))
-    ours.agent_loop_manager, ours.tokenizer = SimpleNamespace(coordinator=coordinator), TOKENIZER
+    ours.agent_loop_manager, ours.tokenizer, ours.processor = SimpleNamespace(coordinator=coordinator), TOKENIZER, None
     ours._begin_step()
     ours.replay_buffer = ours._build_replay_buffer()
     return ours

@@ -198,7 +198,11 @@ def test_a_real_step_gets_the_advantages_metrics_and_trace_that_it_had(
     ]
     del real.summary["metrics"]["axpo/prefix_cache_hit_rate"]  # the engine's count is in no trace
     assert {name: metrics[name] for name in real.summary["metrics"]} == real.summary["metrics"]
-    later = ("config", "metrics")  # settings and metrics that the traced run did not have yet
+    later = (
+        "config",
+        "metrics",
+        "starts_in_think",
+    )  # fields, settings and metrics that the traced run did not have yet
     assert again.summary["metrics"] == {name: value for name, value in metrics.items() if name.startswith("axpo/")}
     assert StepSummary.from_json(orjson.dumps(again.summary)).config == told.config
     assert {name: value for name, value in again.summary.items() if name not in later} == {

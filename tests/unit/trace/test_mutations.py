@@ -299,6 +299,7 @@ STEPS: dict[str, Change] = {
     "tags": summary("tags", lambda old: old | {"<tool_call>": old["<tool_call>"] + 1}),
     "settled": summary("settled", [{"uid": "q", "order": 0, "account": 2.0}]),
     "call_syntax": summary("call_syntax", "qwen3_coder"),
+    "starts_in_think": summary("starts_in_think", False),
 }
 COMPUTED = {  # from other fields: with all that follows they are what they were
     "response_mask", "confidence", "recovery", "advantage_prefix", "advantage",
