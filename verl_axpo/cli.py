@@ -159,7 +159,7 @@ def coverage(folder: RunOrTrace, as_json: Json = False) -> None:
     table = measure(trace_of(folder))
     if as_json:
         return print(json.dumps(table.records(), indent=1))
-    console.print(table.rich())
+    console.print(table)
 
 
 @app.command()

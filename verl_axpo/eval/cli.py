@@ -192,7 +192,7 @@ def compare(
     written = write(comparison.report(), out, "compare") if out is not None else None
     if as_json:
         return print(comparison.report().json().decode(), end="")
-    console.print(comparison.table.rich())
+    console.print(comparison.table)
     for line in comparison.left_out:
         console.print(f"[yellow]left out[/] {escape(line)}", soft_wrap=True)
     for line in comparison.settings:
@@ -237,7 +237,7 @@ def _report(folder: Path, paper: bool, in_full: int, title: str = "Evaluation", 
         built = build_report(folder, title=title, with_paper=paper, in_full=in_full)
     if as_json:
         return print(built.report.json().decode(), end="")
-    console.print(built.table.rich())
+    console.print(built.table)
     for note in built.notes:
         console.print(f"[yellow]note[/] {escape(note)}", soft_wrap=True)
     console.print(f"wrote {built.path} and {built.path.with_suffix('.html').name}", soft_wrap=True)

@@ -6,11 +6,16 @@ and an `Estimate` with its four numbers ("Pass@1 %.value", "Pass@1 %.low", ...),
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from verl_axpo.report.stats import Estimate
 
+if TYPE_CHECKING:  # rich takes a moment, and not every command needs it
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.table import Table as RichTable
+
 Cell = str | int | float | Estimate | None
+WIDEST = 10_000  # columns: wide enough for every table
 Rows = list[dict[str, Any]]  # column -> Cell
 
 
@@ -41,18 +46,26 @@ class Table:
 
         return str(pd.json_normalize(self.records()).to_csv(index=False))
 
-    def rich(self) -> Any:
-        """For a terminal, which takes the text as it is, without markup."""
-        from rich.table import Table as RichTable
-        from rich.text import Text
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
+        """For a terminal, which takes the text as it is, without markup. A wide table lies on its side where it does
+        not fit: `eval report` has a column per benchmark."""
+        lines = self.lines()
+        upright = _rich_table(lines, self.title)
+        width = upright.__rich_measure__(console, options.update(max_width=WIDEST)).maximum
+        on_its_side = width > options.max_width and len(lines[0]) > len(lines)
+        yield _rich_table([list(line) for line in zip(*lines, strict=True)], self.title) if on_its_side else upright
 
-        header, *rows = self.lines()
-        table = RichTable(title=self.title or None)
-        for column in header:
-            table.add_column(Text(column))
-        for row in rows:
-            table.add_row(*map(Text, row))
-        return table
+
+def _rich_table(lines: Sequence[Sequence[str]], title: str) -> "RichTable":
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    table = RichTable(title=title or None)
+    for heading in lines[0]:
+        table.add_column(Text(heading))
+    for line in lines[1:]:
+        table.add_row(*map(Text, line))
+    return table
 
 
 def text_of(cell: Cell) -> str:

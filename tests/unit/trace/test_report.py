@@ -1,5 +1,6 @@
 """The report: numbers by hand, and a comparison of two arms with two seeds drawn and written from their files."""
 
+import io
 import json
 import math
 import os
@@ -13,6 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.report.curves import correlations, curve, smoothed
@@ -350,3 +352,16 @@ def test_every_table_of_a_training_is_there_as_csv_and_json(comparison: list[Pat
     held = pd.read_csv(tmp_path / "report/tables/heldout.csv").set_index(["arm", "held-out"])
     assert held.loc[("grpo", "after"), "Pass@1 %.value"] == pytest.approx(0.4375)
     assert held.loc[("grpo", "after"), "Pass@1 %.high"] == 0.5
+
+
+@pytest.mark.parametrize(("width", "on_its_side"), [(200, False), (60, True)])
+def test_a_wide_table_lies_on_its_side_in_a_narrow_terminal(width: int, on_its_side: bool) -> None:
+    """Nothing is cut: `eval report` has a column per benchmark."""
+    benchmarks = ["MathVision", "DynaMath", "Math-VR", "V*", "VisualProbe", "HR-Bench 4K"]
+    rows = [{"": measure, **dict.fromkeys(benchmarks, "55.3 [50.1, 60.2]")} for measure in ("Pass@1 %", "Pass@4 %")]
+    console = Console(width=width, file=io.StringIO())
+    console.print(Table(name="measures", rows=rows))
+    text = console.file.getvalue()
+    assert text.count("55.3 [50.1, 60.2]") == len(benchmarks) * len(rows)
+    assert "…" not in text
+    assert (len(text.splitlines()) > len(benchmarks)) == on_its_side
