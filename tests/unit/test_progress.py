@@ -65,8 +65,8 @@ def test_hydras_line_is_no_cause(tmp_path: Path) -> None:
 
 COMMAND = """
 import os, pathlib, time
-pathlib.Path("command").write_text(str(os.getpid()))
 try:
+    pathlib.Path("command").write_text(str(os.getpid()))  # a signal may come right after it
     time.sleep(60)
 except KeyboardInterrupt:
     time.sleep(0.5)

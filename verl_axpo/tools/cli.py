@@ -9,7 +9,7 @@ import typer
 import yaml
 from rich.console import Console
 
-app = typer.Typer(no_args_is_help=True, help="The tools of a run: what the policy is told of them; MCP servers.")
+app = typer.Typer(no_args_is_help=True, help="A run's tools: what the policy is told; MCP servers.")
 console = Console()
 
 

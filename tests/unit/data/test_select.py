@@ -23,7 +23,7 @@ def problem(name: str, source: str = "virl39k") -> Problem:
 
 def write(path: Path, rows: list[dict[str, Any]], torn: bool = False) -> Path:
     text = "".join(json.dumps(row) + "\n" for row in rows)
-    path.write_text(text[:-1] if torn else text)
+    path.write_text(text[:-2] if torn else text)
     return path
 
 
