@@ -143,7 +143,8 @@ async def continuations(
         )
         return [choice.message.content or "" for choice in reply.choices]
 
-    chosen = sorted(prefixes)[:: max(1, len(prefixes) // PREFIXES)][:PREFIXES]
+    keys, number = sorted(prefixes), min(PREFIXES, len(prefixes))
+    chosen = [keys[at * len(keys) // number] for at in range(number)]  # evenly, for families follow one another
     calls = await asyncio.gather(*(sample(at, questions[key], prefixes[key]) for at, key in enumerate(chosen)))
     return dict(zip(chosen, calls, strict=True))
 
