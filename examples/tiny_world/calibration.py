@@ -115,6 +115,12 @@ def _prefix(record: RolloutRecord) -> str:
     return before + tag
 
 
+def evenly(keys: Sequence[Key], number: int) -> list[Key]:
+    """At most `number` of the keys, from all of them: sorted keys stand family by family."""
+    number = min(number, len(keys))
+    return [keys[at * len(keys) // number] for at in range(number)]
+
+
 async def continuations(
     base_url: str, model: str, folder: Path, questions: Mapping[Key, Question], prefixes: Mapping[Key, str]
 ) -> dict[Key, list[str]]:
@@ -143,8 +149,7 @@ async def continuations(
         )
         return [choice.message.content or "" for choice in reply.choices]
 
-    keys, number = sorted(prefixes), min(PREFIXES, len(prefixes))
-    chosen = [keys[at * len(keys) // number] for at in range(number)]  # evenly, for families follow one another
+    chosen = evenly(sorted(prefixes), PREFIXES)
     calls = await asyncio.gather(*(sample(at, questions[key], prefixes[key]) for at, key in enumerate(chosen)))
     return dict(zip(chosen, calls, strict=True))
 

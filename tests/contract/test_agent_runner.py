@@ -148,7 +148,10 @@ def test_both_ways_give_the_same_trajectory(name: str, tokenizer: PreTrainedToke
 
     buffer = io.BytesIO()
     problem.images[0].save(buffer, format="PNG")
-    steps = [{"text": turn, "extra": {"reply": {"prompt_text": "<think>\n"}}} for turn in TURNS[name]]
+    asked = prompts.prompt_messages(question, [IMAGE_ZOOM_IN])
+    tools = [IMAGE_ZOOM_IN.schema]
+    prompt = tokenizer.apply_chat_template(asked, tools=tools, add_generation_prompt=True, tokenize=False)
+    steps = [{"text": turn, "extra": {"reply": {"prompt_text": prompt}}} for turn in TURNS[name]]
     with ScriptedServer({"turns": steps}, tmp_path) as server:
         trajectory = asyncio.run(by_runner(server.url, question, buffer.getvalue()))
         requests = server.requests()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from examples.tiny_world.calibration import BANDS, figures, intents, ratio, table
+from examples.tiny_world.calibration import BANDS, evenly, figures, intents, ratio, table
 
 
 def test_the_figures_of_three_questions() -> None:
@@ -48,3 +48,14 @@ def test_the_table_says_which_figures_are_inside() -> None:
         "distinct first calls of a prefix": "no",
         "prefixes with one and the same call": "yes",
     }
+
+
+@pytest.mark.parametrize(("keys", "number"), [(150, 96), (192, 96), (97, 96), (40, 96), (0, 96)])
+def test_prefixes_come_from_every_family(keys: int, number: int) -> None:
+    """Sorted keys stand family by family; the first 96 of 150 left the last family out."""
+    names = ("perception", "reasoning", "search")
+    some = sorted((names[at % 3], f"q{at}", 0) for at in range(keys))
+    chosen = evenly(some, number)
+    assert len(chosen) == len(set(chosen)) == min(keys, number)
+    counts = [sum(key[0] == name for key in chosen) for name in names]
+    assert max(counts) - min(counts) <= 1
