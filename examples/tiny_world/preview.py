@@ -17,7 +17,7 @@ def preview(problem: Problem) -> Image.Image:
     """Three panels side by side for a perception problem."""
     picture = problem.images[0]
     area = perception.CELL_PX**2
-    crop = zoom([picture], perception.box_of(problem.facts["cell"]), min_pixels=area, max_pixels=area)
+    crop = zoom([picture], perception.box_at(problem.numbers), min_pixels=area, max_pixels=area)
     panels = (picture, picture.resize((model.VIEW_PX, model.VIEW_PX), Image.Resampling.BICUBIC), crop)
     sheet = Image.new("RGB", (3 * PANEL_PX + 2 * GAP_PX, PANEL_PX), "white")
     for place, panel in enumerate(panels):

@@ -14,18 +14,27 @@ from typing import Any, Protocol
 
 from PIL import Image
 
+Pair = tuple[int, int]
+Pairs = tuple[Pair, ...]
+
+NAMES = ("perception", "reasoning", "search")
+HINT_RATE = 0.5  # share of the hints that are right
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """One question.
 
-    `question` holds one `<image>` per entry of `images`; `facts` is what the generator knows and the policy does not
-    (JSON-able). Example: `Problem(question="<image>Which ...?", images=(picture,), answer="rows", facts={"cell": 5})`
+    `question` holds one `<image>` per entry of `images`, and ends with the hint. The `numbers` are those that the right
+    call carries; `facts` is what the generator knows and the policy does not (JSON-able). Example:
+    `Problem(question="Multiply 22, 37. ... Hint: 1.", images=(), answer="2", hint="1", numbers=(22, 37), facts={})`
     """
 
     question: str
     images: tuple[Image.Image, ...]
     answer: str
+    hint: str
+    numbers: Pair
     facts: Mapping[str, Any]
 
 
@@ -49,25 +58,21 @@ class Family(Protocol):
     NAME: str
     TOOL: str
     ANSWERS: tuple[str, ...]
-    DECIDES: str  # "I zoom in.": the teacher's last words before a call
+    DECIDES: str  # "I zoom in at": the teacher's last words before a call, the numbers may follow
     OBSERVES: str  # "I see": its first after the response
+    LOOK_ALIKE: Mapping[int, int]  # of each number: the one that a careless reader takes for it
 
     def make_problem(self, rng: random.Random, held_out: bool = False) -> Problem:
         """A question; where a family has few of them, `held_out` ones never occur in training."""
         ...
 
     def think(self, problem: Problem) -> str:
-        """What the teacher notices first, and that it cannot tell the answer from it."""
+        """What the teacher notices first: the numbers, and that it cannot tell the answer from them."""
         ...
 
-    def call(self, problem: Problem, right: bool, rng: random.Random) -> Call:
-        """A call that shows the answer or, not `right`, one that misleads."""
+    def call(self, problem: Problem, numbers: Pair) -> Call:
+        """The call with these numbers; with the problem's own it shows the answer, with a look-alike another."""
         ...
-
-
-Pairs = tuple[tuple[int, int], ...]
-
-NAMES = ("perception", "reasoning", "search")
 
 
 def families(names: Sequence[str] = NAMES) -> tuple[Family, ...]:
@@ -81,20 +86,28 @@ def families(names: Sequence[str] = NAMES) -> tuple[Family, ...]:
     return tuple(import_module(f"{__name__}.{name}") for name in names)
 
 
-def split_pairs(first: Sequence[int], second: Sequence[int]) -> tuple[Pairs, Pairs]:
+def look_alikes(numbers: Sequence[int], size: int) -> dict[int, int]:
+    """Each number with its look-alike: the next of `size` neighbours, after the last of them the first."""
+    groups = [numbers[start : start + size] for start in range(0, len(numbers), size)]
+    return {number: group[(at + 1) % len(group)] for group in groups for at, number in enumerate(group)}
+
+
+def split_pairs(first: Sequence[int], second: Sequence[int], size: int) -> tuple[Pairs, Pairs]:
     """All pairs of two sets of numbers, in two parts: (for training, held out).
 
-    Every fourth diagonal is held out: each number occurs on both sides of both parts, a pair in one of them only.
+    Numbers come in groups of `size` look-alikes. Every fourth diagonal of the table of groups is held out: a pair and
+    its look-alikes are in one part, and each number is in both.
     """
     cells = list(product(range(len(first)), range(len(second))))
-    trained = tuple((first[row], second[column]) for row, column in cells if (row + column) % 4)
-    held_out = tuple((first[row], second[column]) for row, column in cells if (row + column) % 4 == 0)
-    return trained, held_out
+    parts: tuple[list[Pair], list[Pair]] = ([], [])
+    for row, column in cells:
+        parts[(row // size + column // size) % 4 == 0].append((first[row], second[column]))
+    return tuple(parts[0]), tuple(parts[1])
 
 
-def near_misses(pair: tuple[int, int], pairs: Pairs) -> list[tuple[int, int]]:
-    """Those of `pairs` that share one number with `pair`, in its place: what a careless reader takes instead."""
-    return [other for other in pairs if (other[0] == pair[0]) != (other[1] == pair[1])]
+def a_hint(answer: str, answers: Sequence[str], rng: random.Random) -> str:
+    """The answer for HINT_RATE of the questions, else another."""
+    return answer if rng.random() < HINT_RATE else rng.choice([other for other in answers if other != answer])
 
 
 def tools_of(some: Sequence[Family]) -> tuple[str, ...]:

@@ -8,25 +8,25 @@ cannot. `image_zoom_in` on the right cell returns it at full resolution.
                                                  -> zoom, read   -> right if the box was right
     The glyph asked for appears in no other frame, so that the crop of a wrong cell always misleads.
 
-The teacher names the cell and often misreads its column or row.
+The teacher names the cell's corner, and often zooms in at another.
 """
 
 import random
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from examples.tiny_world.families import Call, Problem
+from examples.tiny_world.families import Call, Pair, Problem, a_hint, look_alikes
 
 NAME = "perception"
 TOOL = "image_zoom_in"
 ANSWERS = GLYPHS = ("lines", "bars", "checks")
-DECIDES, OBSERVES = "I zoom in.", "I see"
+DECIDES, OBSERVES = "I zoom in at", "I see"
 
 GRID = 4  # cells per side; one cell is one image token of the full view
 CELL_PX = 64  # side of a cell in the picture, twice its side in the model's view
 STEP = 1000 // GRID  # side of a cell in the tool's relative coordinates
+LOOK_ALIKE = look_alikes(range(0, 1000, STEP), 2)  # of the corner's coordinates
 FRAME_PX = 4  # thickness of a frame
 MARGIN_PX = 2  # between the frame and the cell's edge
 FRAMES = 6  # frames in a picture
@@ -77,9 +77,15 @@ def make_problem(rng: random.Random, held_out: bool = False) -> Problem:
     others = [glyph for glyph in GLYPHS if glyph != answer]
     glyphs = [answer] + [rng.choice(others) for _ in range(FRAMES - 1)]
     frames = {cell: (colour, glyph) for cell, colour, glyph in zip(cells, colours, glyphs, strict=True)}
-    facts: dict[str, Any] = {"cell": cells[0], "glyphs": dict(zip(cells, glyphs, strict=True))}
-    question = f"<image>In {place(cells[0])}, which glyph do you see: {', '.join(GLYPHS)}?"
-    return Problem(question=question, images=(draw(frames),), answer=answer, facts=facts)
+    hint = a_hint(answer, ANSWERS, rng)
+    return Problem(
+        question=f"<image>In {place(cells[0])}, which glyph do you see: {', '.join(GLYPHS)}? Hint: {hint}.",
+        images=(draw(frames),),
+        answer=answer,
+        hint=hint,
+        numbers=corner(cells[0]),
+        facts={"cell": cells[0], "glyphs": dict(zip(cells, glyphs, strict=True))},
+    )
 
 
 def place(cell: int) -> str:
@@ -87,27 +93,29 @@ def place(cell: int) -> str:
     return f"column {cell % GRID + 1}, row {cell // GRID + 1}"
 
 
-def box_of(cell: int) -> list[int]:
-    """The cell as `bbox_2d`, 0-1000 relative."""
-    x, y = cell % GRID * STEP, cell // GRID * STEP
+def corner(cell: int) -> Pair:
+    """The cell's upper left corner, 0-1000 relative."""
+    return cell % GRID * STEP, cell // GRID * STEP
+
+
+def box_at(corner: Pair) -> list[int]:
+    """The cell with this corner as `bbox_2d`."""
+    x, y = corner
     return [x, y, x + STEP, y + STEP]
 
 
 def think(problem: Problem) -> str:
-    """The place, named."""
-    return f"It is in {place(problem.facts['cell'])}. It is too small to read."
+    """The place and its corner, named."""
+    x, y = problem.numbers
+    return f"It is in {place(problem.facts['cell'])}, at {x}, {y}. It is too small to read."
 
 
-def call(problem: Problem, right: bool, rng: random.Random) -> Call:
-    """Zoom on the cell or, column or row read wrong, on one next to, above or below it."""
+def call(problem: Problem, numbers: Pair) -> Call:
+    """Zoom on the cell with this corner."""
     from verl_axpo.tools.crop import zoom
 
-    cell = problem.facts["cell"]
-    misread = [
-        other for other in range(GRID * GRID) if (other % GRID == cell % GRID) != (other // GRID == cell // GRID)
-    ]
-    aimed = cell if right else rng.choice(misread)
-    box = box_of(aimed)
-    crop = zoom(problem.images, box, min_pixels=CELL_PX**2, max_pixels=CELL_PX**2)
-    shown = problem.facts["glyphs"].get(aimed, NOTHING)
-    return Call(arguments={"bbox_2d": box, "label": "glyph"}, response="<image>", shown=shown, images=(crop,))
+    crop = zoom(problem.images, box_at(numbers), min_pixels=CELL_PX**2, max_pixels=CELL_PX**2)
+    shown = problem.facts["glyphs"].get(numbers[0] // STEP + numbers[1] // STEP * GRID, NOTHING)
+    return Call(
+        arguments={"bbox_2d": box_at(numbers), "label": "glyph"}, response="<image>", shown=shown, images=(crop,)
+    )
