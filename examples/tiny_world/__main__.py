@@ -74,7 +74,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
-    sizes = {"train": 2048, "val": 64, "heldout": 128, "sft_train": 8192, "sft_val": 128}
+    sizes = {"train": 2048, "val": 64, "heldout": 192, "sft_train": 8192, "sft_val": 128}
     for split, size in sizes.items():
         flags = [f"--{split.replace('_', '-')}"] + (["--sft"] if split == "sft_train" else [])
         parser.add_argument(*flags, dest=split, type=int, default=size, metavar="ROWS", help=f"default {size}")

@@ -16,7 +16,7 @@ from verl_axpo.eval.types import Question, Score
 from verl_axpo.rewards.answer import normalise
 
 FILE_NAME = "heldout.parquet"
-SEED, QUESTIONS = 0, 128  # of the world made here: as many as `python -m examples.tiny_world` holds out
+SEED, QUESTIONS = 0, 192  # of the world made here: as many as `python -m examples.tiny_world` holds out
 COLUMNS = ("data_source", "prompt", "images", "reward_model", "extra_info")
 
 
