@@ -26,7 +26,7 @@ export MODEL=tiny SEED STACK=${STACK:-cpu} # on machines with a GPU too
 if [ "$FAST" = 1 ]; then
   size=(--train 128 --heldout 16 --val 8 --sft 1024) sft_steps=150 steps=${STEPS:-2} options=(trainer.save_freq=1)
 else
-  size=(--heldout 192) sft_steps=1200 steps=${STEPS:-40} options=()
+  size=() sft_steps=1200 steps=${STEPS:-40} options=()
 fi
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 export OUT WORLD=$OUT/world SETUP=0
