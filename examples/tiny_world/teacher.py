@@ -15,7 +15,7 @@ from examples.tiny_world.families import Family, Problem
 from verl_axpo import prompts
 
 TOOL_RATE = 0.27  # share of demonstrations that call the tool (the paper has about 0.25)
-MISREAD_RATE = 0.36  # share of a call's numbers in whose place its look-alike stands
+MISREAD_RATE = 0.39  # share of a call's numbers in whose place its look-alike stands
 PLAN_RATE = 0.64  # share of the calls whose numbers the thinking says first
 TRUST_RATE = 0.77  # share of the guesses that are the hint
 
