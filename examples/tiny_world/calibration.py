@@ -44,7 +44,8 @@ PREFIXES, CONTINUATIONS = 96, 16  # the paper takes 16 continuations
 CALL_TOKENS = 64  # of a call; the longest has about 15
 OPENING, CLOSING = "<tool_call>", "</tool_call>"
 # The chat template renders a turn so; the server cannot continue the few that the policy garbles
-AS_RENDERED = f"\n</think>\n\n{OPENING}"
+CLOSED = "</think>"
+AS_RENDERED = f"\n{CLOSED}\n\n{OPENING}"
 
 Counts = list[tuple[float, float]]  # of each question: what is counted, out of what
 
@@ -105,7 +106,7 @@ def read(folder: Path) -> tuple[dict[Key, Question], dict[Key, list[tuple[bool, 
             raise ValueError(f"{folder}: rollout {record.key} failed or has no score; run recipes/calibrate.sh again")
         groups[key].append((bool(score.correct), record.uses_tool))
         prefix = _prefix(record)
-        if record.uses_tool and prefix.endswith(AS_RENDERED):
+        if record.uses_tool and prefix.endswith(AS_RENDERED) and prefix.count(CLOSED) == 1:
             prefixes.setdefault(key, prefix)
     return questions, groups, prefixes
 
