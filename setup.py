@@ -39,7 +39,7 @@ setup(
     version=re.search(r'__version__ = "(.+)"', (HERE / "verl_axpo/__init__.py").read_text())[1],
     python_requires=">=3.10,<3.13",  # verl 0.9.1's own range
     packages=find_namespace_packages(include=["verl_axpo", "verl_axpo.*", "hydra_plugins.*"]),
-    package_data={"": ["*.yaml", "*.yml", "*.json", "*.jinja", "*.txt", "py.typed"]},
+    package_data={"": ["*.yaml", "*.yml", "*.json", "*.jinja", "*.txt", "py.typed", "static/*", "static/vendor/*"]},
     install_requires=[
         VERL,
         "filelock>=3.15",  # search: one process asks or builds, the others wait, a dead one lets go; AsyncFileLock

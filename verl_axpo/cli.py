@@ -164,17 +164,30 @@ def coverage(folder: RunOrTrace, as_json: Json = False) -> None:
 
 @app.command()
 def view(
-    folder: RunOrTrace,
-    step: Annotated[int, typer.Option(help="Which step.")],
+    folder: Annotated[Path, typer.Argument(help="Of a run, a trace or an evaluation.", metavar="DIR")],
+    html: Annotated[Path | None, typer.Option(help="Write the page to this file instead.")] = None,
+    steps: Annotated[str | None, typer.Option(help="Of the file: 1,5-7, or benchmarks. [last step, all]")] = None,
+    serve: Annotated[bool, typer.Option("--serve", help="Open no browser here; print the address.")] = False,
+    port: Annotated[int, typer.Option(help="Of the page; 0: a free one.")] = 0,
+    step: Annotated[int | None, typer.Option(help="In the terminal: the questions of this step.")] = None,
     uid: Annotated[
-        str | None, typer.Option(help="One question in full: its row in the list, its uid, or the uid's beginning.")
+        str | None, typer.Option(help="With --step: one question in full, by its row, its uid, or the uid's beginning.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show the questions of a step, or one question in full.
+    """Look at rollouts, prefixes, continuations and advantages, in a browser or (--step) in the terminal.
 
-    In full: its rollouts, prefixes, continuations, rewards and advantages.
+    The page is served to this machine alone, and follows a run that is going on.
     """
+    if step is None and (uid is not None or as_json):
+        raise ValueError("view: got --uid or --json without a step; add --step S")
+    if step is None:
+        from verl_axpo.view import command
+
+        source = command.source_of(folder, trace_of(folder))
+        if html is not None:
+            return command.save(source, steps, html, console)
+        return command.serve(source, port, console, browser=not serve)
     from verl_axpo.report.viewer import view as render
     from verl_axpo.report.viewer import view_json
 
