@@ -1,6 +1,8 @@
 """`verl-axpo view DIR` without a step: a folder -> its source -> a server and a browser, or one file."""
 
+import os
 import re
+import sys
 import webbrowser
 from pathlib import Path
 
@@ -37,13 +39,18 @@ def serve(source: Source, port: int, console: Console, *, browser: bool) -> None
     """Serve until Ctrl-C. Where no browser opens, the address and a tunnel's command are there to copy."""
     with ViewServer(source, port) as server:
         console.print(f"{server.url}  (Ctrl-C ends it)", highlight=False, soft_wrap=True)
-        if not (browser and webbrowser.open(server.url)):
+        if not (browser and _has_screen() and webbrowser.open(server.url)):
             port = server.server_address[1]
             console.print(f"from another machine: ssh -L {port}:127.0.0.1:{port} THIS_MACHINE", soft_wrap=True)
         try:
             server.serve_forever()
         except KeyboardInterrupt:
             console.print("stopped")
+
+
+def _has_screen() -> bool:
+    """Without one, Python would open a browser of letters in this terminal."""
+    return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def save(source: Source, wanted: str | None, out: Path, console: Console) -> None:

@@ -76,9 +76,8 @@ class EvaluationSource:
         return {**share, "rollouts": done, "questions": len(self._questions[name])}
 
     def _score(self, key: Key) -> Score:
-        return self._store.scores.get(key) or Score(
-            correct=None, by="nobody", reason=self._store.refused.get(key, "no score yet")
-        )
+        why = self._store.refused.get(key, "no score yet")
+        return self._store.scores.get(key) or Score(correct=None, by="nobody", reason=why)
 
     def _in_list(self, question: Question, records: list[RolloutRecord]) -> Json:
         marks = [[each.rollout, _reward(self._score(each.key)), each.uses_tool, each.status.value] for each in records]
@@ -93,7 +92,8 @@ class EvaluationSource:
 
     def _trajectory(self, record: RolloutRecord) -> Json:
         score = self._score(record.key)
-        parts, images = [], []
+        parts: list[Json] = []
+        images: list[str] = []
         for turn in record.turns:
             parts += [asdict(part) for part in split(turn.text, thinking=_opened(turn.text))]
             for response in turn.responses:

@@ -17,16 +17,8 @@ from verl_axpo.files import write_atomically
 from verl_axpo.view.source import Source, addresses, answer
 
 # In this order; all share one scope
-SCRIPTS = (
-    "vendor/htm-preact.js",
-    "vendor/uplot.js",
-    "text.js",
-    "data.js",
-    "tables.js",
-    "tree.js",
-    "tokens.js",
-    "app.js",
-)
+LIBRARIES = ("vendor/htm-preact.js", "vendor/uplot.js")
+SCRIPTS = (*LIBRARIES, "text.js", "data.js", "tables.js", "tree.js", "tokens.js", "app.js")
 STYLES = ("vendor/uplot.css", "style.css")
 
 
@@ -56,7 +48,8 @@ def page(data: Mapping[str, str] | None = None) -> str:
     script, style = _code()
     held = f'<script type="application/json" id="data">{json.dumps(data)}</script>' if data else ""
     return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>verl-axpo view</title><link rel="icon" href="data:,">'
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>verl-axpo view</title>'
+        '<link rel="icon" href="data:,">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<style>{style}</style></head><body>{held}<div id="app"></div><script>{script}</script></body></html>'
@@ -71,7 +64,7 @@ def packed(media: str, content: bytes) -> str:
 
 
 def write(source: Source, keys: list[str], out: Path) -> int:
-    """Write the self-contained file with these chapters; returns its size in bytes. Pictures that are gone are left out."""
+    """Write the self-contained file with these chapters, without pictures that are gone; returns its size in bytes."""
     data = {}
     for address in addresses(source, keys):
         try:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -126,11 +127,13 @@ def _in_list(uid: str, index: StepIndex, group: Sequence[Row], triggered: bool) 
         "resampled": any(row.selected for row in group),
         "restored": any(row.recovery == 1 for row in group),
         "infra": sum(row.status == Status.INFRA_FAILURE.value for row in group),
-        "rollouts": [[row.session, row.reward, row.uses_tool, row.status] for row in group if row.source is None],
-        "continuations": [
-            [row.session, row.reward, row.uses_tool, row.status] for row in group if row.source is not None
-        ],
+        "rollouts": [_mark(row) for row in group if row.source is None],
+        "continuations": [_mark(row) for row in group if row.source is not None],
     }
+
+
+def _mark(row: Row) -> list[Any]:
+    return [row.session, row.reward, row.uses_tool, row.status]
 
 
 def _common_images(records: Sequence[TrajectoryRecord]) -> list[str]:
@@ -169,7 +172,7 @@ def _trajectory(record: TrajectoryRecord, asked: int, summary: StepSummary | Non
 
 
 def runs_of(record: TrajectoryRecord) -> list[tuple[str, int]]:
-    """The response as runs of equal tokens: ("trained" | "masked" | "tool", length). Tools wrote those of the last kind."""
+    """The response as runs of tokens of one kind, with lengths: "trained", "masked", "tool" (a tool wrote them)."""
     by_policy = ~np.isnan(np.array(record.logprobs, dtype=float))
     kinds = np.where(np.array(record.response_mask, dtype=bool), 2, by_policy.astype(int))
     starts = np.flatnonzero(np.diff(kinds, prepend=-1))
