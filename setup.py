@@ -26,6 +26,7 @@ DEV = [
     "mkdocs-material",  # the docs as a site; tests/run.sh builds it
     "mypy",
     "pandas-stubs",
+    "playwright>=1.50,<2",  # drives the system's Chromium in the tests of the view, and takes the docs' screenshots
     "pytest",
     "pytest-asyncio",
     "pytest-timeout",
