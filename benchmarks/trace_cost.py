@@ -74,7 +74,7 @@ def traced(packed: Sequence[bytes], tokens: int, step: int) -> tuple[list[Trajec
     """The step as the trainer hands it over (`AxpoTrainer._write_trace`)."""
     rows, config = [BatchRow.unpack(row) for row in packed], AxpoConfig()
     questions = list(dict.fromkeys(row.rollout.uid for row in rows))
-    entropies = [torch.zeros(tokens)] * len(rows)
+    entropies = [torch.distributions.Exponential(2.0).sample((tokens,))] * len(rows)
     records = finished_records(rows, [0.0] * len(rows), entropies, config, step=step, questions=questions)
     metrics = batch_metrics(rows, config, questions=questions, rollouts_per_question=ROLLOUTS)
     return records, step_summary(

@@ -26,6 +26,7 @@ class Tokens:
     ids: Array  # (T,)
     mask: Array  # (T,)
     logprobs: Array  # (T,) float64, nan where null
+    entropies: Array | None  # (T,) float64, nan where null
     told: Array  # (T,) bool: has a log-prob, so the policy generated it
     generated: list[int]  # lengths of the stretches that the policy generated
     responses: list[int]  # and of those in between
@@ -65,11 +66,14 @@ def tokens_of(record: TrajectoryRecord) -> Tokens:
     if not len(ids) == len(mask) == len(logprobs):
         raise ValueError(f"got {len(ids)} ids, {len(mask)} mask values, {len(logprobs)} log-probs, expected as many")
     told = ~np.isnan(logprobs)
+    entropies = None if record.entropies is None else np.asarray(record.entropies, dtype=np.float64)
+    if entropies is not None and len(entropies) != len(ids):
+        raise ValueError(f"got {len(ids)} ids and {len(entropies)} entropies, expected as many")
     edges = (np.flatnonzero(told[1:] != told[:-1]) + 1).tolist()
     lengths = [end - start for start, end in zip([0, *edges], [*edges, len(told)], strict=True) if end > start]
     first = int(bool(lengths) and not told[0])
     return Tokens(
-        ids=ids, mask=mask, logprobs=logprobs, told=told, generated=lengths[first::2], responses=lengths[1 - first :: 2]
+        ids=ids, mask=mask, logprobs=logprobs, entropies=entropies, told=told, generated=lengths[first::2], responses=lengths[1 - first :: 2]
     )
 
 
@@ -123,7 +127,7 @@ def _light(record: TrajectoryRecord) -> TrajectoryRecord:
     calls = [
         replace(call, arguments=None, error=call.error and call.error[:ERROR_CHARACTERS]) for call in record.tool_calls
     ]
-    return replace(record, response_ids=(), response_mask=(), logprobs=(), text="", tool_calls=calls)
+    return replace(record, response_ids=(), response_mask=(), logprobs=(), entropies=None, text="", tool_calls=calls)
 
 
 def _digest(*arrays: Array) -> bytes:

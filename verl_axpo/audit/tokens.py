@@ -28,6 +28,7 @@ from verl_axpo.trace import StepSummary, TrajectoryRecord
 from verl_axpo.trace.records import ToolCall
 
 CONFIDENCE_TOLERANCE = 1e-4  # relative: log-probs are float32, and their mean may have been taken in either precision
+ENTROPY_TOLERANCE = 1e-3  # nats: each token's has three digits
 LOGPROB_TOLERANCE = 1e-4  # an engine's log-prob of a sure token may be a rounding error above zero
 _JSON = json.JSONDecoder()
 
@@ -154,6 +155,25 @@ def check_confidence(row: RowView) -> Iterator[Mismatch]:
         yield where(record), f"{expected:.6f}", f"{record.confidence:.6f}"
 
 
+def check_entropy(row: RowView) -> Iterator[Mismatch]:
+    """Mean entropy of the first tool call, and none of a token that the policy did not generate.
+
+    Where entropy ranks, the engine measured the mean, and nobody the single tokens of that measurement.
+    """
+    record, entropies = row.record, row.tokens.entropies
+    if entropies is None:
+        return
+    measured = ~np.isnan(entropies)
+    if (measured & ~row.tokens.told).any():
+        yield where(record), "entropies of generated tokens", f"one at {np.flatnonzero(measured & ~row.tokens.told)[0]}"
+    span = slice(*(record.tool_call_span or (0, 0)))
+    if record.entropy is None or not measured[span].all() or row.summary.config.uncertainty == "entropy":
+        return
+    expected = float(entropies[span].mean())
+    if not abs(record.entropy - expected) <= ENTROPY_TOLERANCE:
+        yield where(record), f"{expected:.3f}", f"{record.entropy:.3f}"
+
+
 def check_calls(row: RowView) -> Iterator[Mismatch]:
     """Calls are those that the text shows, in order; a failed one says why, and a failed service is its status."""
     record = row.record
@@ -211,5 +231,6 @@ ROW_CHECKS: tuple[RowCheck, ...] = (
     check_turns,
     check_prefix,
     check_confidence,
+    check_entropy,
     check_calls,
 )

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from verl_axpo.core.budget import max_prefixes, ranked_order
@@ -157,11 +159,20 @@ def finished_records(
                 advantage=advantage,
                 recovery=recovered,
                 advantage_prefix=advantage if recovered is not None and config.credits_prefix else None,
+                entropies=None if entropy is None else _of_generated(entropy, record),
                 entropy=record.entropy if record.entropy is not None else _span_mean(entropy, record.tool_call_span),
             )
         )
     places = {uid: place for place, uid in enumerate(questions)}
     return sorted(records, key=lambda record: (places[record.uid], record.session))
+
+
+def _of_generated(values: torch.Tensor, record: TrajectoryRecord) -> npt.NDArray[np.float32]:
+    """(T,) of the tokens that the policy generated, NaN elsewhere; three digits, for a reader's eyes and the disk."""
+    padded = np.full(len(record.response_ids), np.nan, dtype=np.float32)
+    padded[: len(values)] = values.float().numpy()[: len(padded)].round(3)
+    padded[np.isnan(np.asarray(record.logprobs, dtype=np.float32))] = np.nan
+    return padded
 
 
 def _span_mean(values: torch.Tensor | None, span: tuple[int, int] | None) -> float | None:

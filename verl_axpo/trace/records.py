@@ -27,9 +27,9 @@ else:  # as they are read; the trainer writes arrays
 RecordT = TypeVar("RecordT", "TrajectoryRecord", "StepSummary")
 
 UNDECODABLE = "undecodable"  # how metrics and reports name calls whose tool nobody can read
-TOKEN_FIELDS = ("response_ids", "response_mask", "logprobs")  # nearly all of a line's bytes
+TOKEN_FIELDS = ("response_ids", "response_mask", "logprobs", "entropies")  # nearly all of a line's bytes
 # Evidence that the first traces do not have: left out of a file where it is None, and None where a file has none
-OPTIONAL = ("turn_lengths", "weight_versions", "tags", "settled", "reserve", "call_syntax", "starts_in_think")
+OPTIONAL = ("entropies", "turn_lengths", "weight_versions", "tags", "settled", "reserve", "call_syntax", "starts_in_think")
 _TOKEN_ARRAY = re.compile(f'"(?:{"|".join(TOKEN_FIELDS)})":\\s*\\['.encode())
 
 
@@ -58,6 +58,8 @@ class TrajectoryRecord:
     A continuation names its source in `source_session`, and the file calls it `"kind": "resample"`; a rollout has none.
     `response_ids` is the whole response, also for a selected source whose training row is cut at its prefix.
     `logprobs` has None on the tokens that the policy did not generate (tool responses).
+    `entropies` are the trainer's, None on the same tokens and on those that a source is not trained on; None where the
+    trainer computes none, and in older traces.
     `turn_lengths` are the tokens of each assistant turn as the engine returned them, a resample's prefix included:
     evidence for the mask and the log-probs that comes from neither.
     `weight_versions` are the oldest and the newest weights that generated tokens for this row, so without a resample's
@@ -78,6 +80,7 @@ class TrajectoryRecord:
     response_ids: Integers  # (T,)
     response_mask: Integers  # (T,) 1 = trained, after all AXPO masking
     logprobs: Numbers  # (T,) nats, NaN as None
+    entropies: Numbers | None = None  # (T,) nats, NaN as None
     text: str
     tool_calls: Sequence[ToolCall] = ()
     prefix_len: int | None = None  # tokens, the first opening tag included

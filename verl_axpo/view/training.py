@@ -81,6 +81,7 @@ class TrainingSource:
                 "ids": ids,
                 "texts": [tokenizer.decode([token], skip_special_tokens=False) for token in ids] if tokenizer else None,
                 "logprobs": record.logprobs,
+                "entropies": record.entropies,
                 "trained": record.response_mask,
                 "advantage": record.advantage,
                 "prefix": record.prefix_len,

@@ -196,6 +196,10 @@ def test_a_real_step_gets_the_advantages_metrics_and_trace_that_it_had(
     assert [line["entropy"] for line in again.lines] == [
         pytest.approx(line["entropy"]) if line["entropy"] is not None else None for line in real.lines
     ]
+    for line, length in zip(again.lines, (len(line["response_ids"]) for line in real.lines), strict=True):
+        trained = line["prefix_len"] if line["selected"] else length
+        told = [at for at, value in enumerate(line["entropies"]) if value is not None]
+        assert told == [at for at in range(trained) if line["logprobs"][at] is not None]
     del real.summary["metrics"]["axpo/prefix_cache_hit_rate"]  # the engine's count is in no trace
     assert {name: metrics[name] for name in real.summary["metrics"]} == real.summary["metrics"]
     later = (
@@ -221,4 +225,4 @@ class Tags:
 
 
 def without_entropy(line: Line) -> Line:
-    return {key: value for key, value in line.items() if key != "entropy"}
+    return {key: value for key, value in line.items() if key not in ("entropy", "entropies")}

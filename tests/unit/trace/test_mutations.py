@@ -269,6 +269,7 @@ ROWS: dict[str, Change] = {
     "response_ids": to(resample, "response_ids", at(1, 5)),
     "response_mask": to(plain, "response_mask", at(0, 0)),
     "logprobs": to(resample, "logprobs", at(1, -0.25)),
+    "entropies": to(plain, "entropies", [0.5]),
     "text": to(plain, "text", lambda old: old.replace("a", "e")),
     "tool_calls": to(plain, "tool_calls", lambda old: [old[0] | {"name": "python", "arguments": {"code": "1"}}]),
     "prefix_len": to(plain, "prefix_len", lambda old: old + 1),
