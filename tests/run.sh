@@ -5,7 +5,7 @@
 #   bash tests/run.sh tests/unit -k ranking   only these tests, after lint and types
 #   bash tests/run.sh tests/e2e/test_switches.py   the ablation switches on the real stack, which "all" leaves out
 #   bash tests/run.sh tests/e2e/test_process_faults.py   each kind of process killed in a real training, likewise
-# One test opens the HTML report in Chromium, and is skipped where there is none (apt install chromium).
+# The tests of the view drive Chromium, and are skipped where there is none (apt install chromium).
 # Ends in pytest's own summary line; the exit status is that of the first check that failed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -175,9 +175,9 @@ def view(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Look at rollouts, prefixes, continuations and advantages, in a browser or (--step) in the terminal.
+    """Look at rollouts and continuations in a browser.
 
-    The page is served to this machine alone, and follows a run that is going on.
+    With --step in the terminal. The page is served to this machine alone, and follows a run that is going on.
     """
     if step is None and (uid is not None or as_json):
         raise ValueError("view: got --uid or --json without a step; add --step S")

@@ -73,7 +73,13 @@ def tokens_of(record: TrajectoryRecord) -> Tokens:
     lengths = [end - start for start, end in zip([0, *edges], [*edges, len(told)], strict=True) if end > start]
     first = int(bool(lengths) and not told[0])
     return Tokens(
-        ids=ids, mask=mask, logprobs=logprobs, entropies=entropies, told=told, generated=lengths[first::2], responses=lengths[1 - first :: 2]
+        ids=ids,
+        mask=mask,
+        logprobs=logprobs,
+        entropies=entropies,
+        told=told,
+        generated=lengths[first::2],
+        responses=lengths[1 - first :: 2],
     )
 
 

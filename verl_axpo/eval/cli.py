@@ -22,13 +22,11 @@ if TYPE_CHECKING:  # they import what takes seconds
 
 REGISTRY = "verl_axpo.eval.benchmarks"
 UNFINISHED = 1  # exit status: services failed, the same command goes on from here
-IN_FULL = 100  # questions of each benchmark whose rollouts the page carries; the rest is in its lists
 
 app = typer.Typer(no_args_is_help=True, help="Nine benchmarks, Pass@1 and Pass@4, as the paper reports them.")
 console = Console()
 
 Folder = Annotated[Path, typer.Argument(help="The --out folder of an evaluation.", metavar="DIR")]
-InFull = Annotated[int, typer.Option(help="Questions per benchmark whose rollouts the HTML page carries.")]
 Number = Annotated[float | None, typer.Option(parser=number, metavar="NUMBER|none", help="none: not sent.")]
 Count = Annotated[int | None, typer.Option(parser=count, metavar="INTEGER|none", help="0 or none: not sent.")]
 Temperature = Annotated[
@@ -83,7 +81,6 @@ def run(
     limit: Limit = None,
     registry: Module = REGISTRY,
     paper: Paper = False,
-    in_full: InFull = IN_FULL,
 ) -> None:
     """Evaluate a served model.
 
@@ -119,17 +116,17 @@ def run(
         serve=Serve(model=model, gpus=gpus, tensor_parallel=tp, window=window) if serve else None,
     )
     left = _run(whole, partial(judge_of, judge_model, judge_url, judge_key_env, judge_temperature, out))
-    _finish(out, paper, in_full)
+    _finish(out, paper)
     if left.share:
         _tell(left, max_failed)
 
 
-def _finish(out: Path, paper: bool, in_full: int) -> None:
+def _finish(out: Path, paper: bool) -> None:
     """The report, where the one that is there is of another state, or another one is asked for."""
     from verl_axpo.report.evaluation import is_current
 
-    if paper or in_full != IN_FULL or not is_current(out):
-        _report(out, paper, in_full)
+    if paper or not is_current(out):
+        _report(out, paper)
     else:
         console.print(f"nothing to do; the report is {out / 'report.md'}", soft_wrap=True)
 
@@ -163,14 +160,12 @@ def _run(evaluation: "Callable[..., Awaitable[Leftover]]", open_judge: "Callable
 
 
 @app.command()
-def report(
-    folder: Folder, paper: Paper = False, in_full: InFull = IN_FULL, title: str = "Evaluation", as_json: Json = False
-) -> None:
+def report(folder: Folder, paper: Paper = False, title: str = "Evaluation", as_json: Json = False) -> None:
     """Write the report of an evaluation, finished or not.
 
     Makes report.html, report.md, report.json, and in report/ every table as CSV and JSON, every plot as SVG.
     """
-    _report(folder, paper, in_full, title, as_json)
+    _report(folder, paper, title, as_json)
 
 
 @app.command()
@@ -230,14 +225,15 @@ def export(
         console.print(f"  with +reward.custom_reward_function.reward_kwargs.registry={registry}", soft_wrap=True)
 
 
-def _report(folder: Path, paper: bool, in_full: int, title: str = "Evaluation", as_json: bool = False) -> None:
+def _report(folder: Path, paper: bool, title: str = "Evaluation", as_json: bool = False) -> None:
     from verl_axpo.report.evaluation import build_report
 
     with console.status("writing the report"):
-        built = build_report(folder, title=title, with_paper=paper, in_full=in_full)
+        built = build_report(folder, title=title, with_paper=paper)
     if as_json:
         return print(built.report.json().decode(), end="")
     console.print(built.table)
     for note in built.notes:
         console.print(f"[yellow]note[/] {escape(note)}", soft_wrap=True)
     console.print(f"wrote {built.path} and {built.path.with_suffix('.html').name}", soft_wrap=True)
+    console.print(f"every rollout in a browser: verl-axpo view {folder}", soft_wrap=True)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jinja2
 import orjson
@@ -18,9 +18,6 @@ import orjson
 from verl_axpo.eval.store import drop_report
 from verl_axpo.files import write_atomically
 from verl_axpo.report.table import Table, markdown_cell
-
-if TYPE_CHECKING:
-    from verl_axpo.report.page import Page
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,12 +66,8 @@ class Report:
         return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS) + b"\n"
 
 
-def write(report: Report, out: str | Path, name: str = "report", page: "Page | None" = None) -> Path:
-    """Write the report's files; returns NAME.md, which is written last: where it is, the others are.
-
-    Args:
-        page: questions and rollouts that the page carries.
-    """
+def write(report: Report, out: str | Path, name: str = "report") -> Path:
+    """Write the report's files; returns NAME.md, which is written last: where it is, the others are."""
     folder = Path(out)
     drop_report(folder, name)
     for kind in ("tables", "plots"):
@@ -86,10 +79,8 @@ def write(report: Report, out: str | Path, name: str = "report", page: "Page | N
         for figure in section.figures:
             (folder / name / "plots" / f"{figure.name}{figure.suffix}").write_bytes(figure.content)
     templates = _templates()
-    html, unfinished = folder / f"{name}.html", folder / f".{name}.html"
-    stream = templates.get_template("page.html.jinja").stream(report=report, page=page)
-    stream.dump(str(unfinished), encoding="utf-8", errors="replace")  # in pieces: it may have 100 MB
-    unfinished.replace(html)
+    html = templates.get_template("page.html.jinja").render(report=report)
+    write_atomically(folder / f"{name}.html", html.encode("utf-8", "replace"))
     write_atomically(folder / f"{name}.json", report.json())
     text = templates.get_template("page.md.jinja").render(report=report, folder=name)
     write_atomically(folder / f"{name}.md", text.encode("utf-8", "replace"))

@@ -1,4 +1,4 @@
-"""An evaluation's folder -> `Report`: the paper's table, what is countable, plots, the page of its questions.
+"""An evaluation's folder -> `Report`: the paper's table, what is countable, plots, and where its rollouts are.
 
 load_evaluation() -> summary() -> paper_table(), plots.bars()
                   -> breakdown() of each benchmark -> detail_tables()
@@ -18,7 +18,6 @@ from verl_axpo.report import plots
 from verl_axpo.report.breakdown import OUTCOMES, Numbers, breakdown, detail_tables, summary
 from verl_axpo.report.build import Figure, Report, Section, write
 from verl_axpo.report.compare import measure_words
-from verl_axpo.report.page import QUESTIONS_IN_FULL, Page
 from verl_axpo.report.results import Evaluation, load_evaluation
 from verl_axpo.report.stats import BOOTSTRAP, Estimate
 from verl_axpo.report.table import Rows, Table
@@ -44,16 +43,13 @@ class Built:
         return [warning for warning in self.report.warnings if warning != PAPERS]
 
 
-def build_report(
-    folder: str | Path, *, title: str = "Evaluation", with_paper: bool = False, in_full: int = QUESTIONS_IN_FULL
-) -> Built:
+def build_report(folder: str | Path, *, title: str = "Evaluation", with_paper: bool = False) -> Built:
     """Write the report into the evaluation's folder.
 
     Args:
         folder: of `verl-axpo eval run`.
         title: the headline.
         with_paper: put the paper's numbers below ours, named as the paper's.
-        in_full: questions per benchmark whose rollouts the HTML page carries.
 
     Raises:
         ValueError: no evaluation there, or a damaged line.
@@ -63,7 +59,7 @@ def build_report(
     store = Store(folder).load()
     evaluation = load_evaluation(folder, store)
     report = report_of(evaluation, title, with_paper=with_paper, data={"made_of": made_of})
-    return Built(path=write(report, folder, page=Page(evaluation, store, in_full)), report=report)
+    return Built(path=write(report, folder), report=report)
 
 
 def state(folder: Path) -> dict[str, Any]:
@@ -115,6 +111,7 @@ def report_of(
         *(Section(title=title, tables=[table]) for title, table in detail_tables(parts).items()),
         Section(title="Plots", figures=figures(evaluation, numbers)),
         Section(title="Settings", tables=[settings_table(evaluation)]),
+        Section(title="Questions and rollouts", note="`verl-axpo view DIR` shows them, with DIR this report's folder."),
     ]
     warnings = [*([PAPERS] if with_paper else []), *notes(evaluation)]
     return Report(title=title, sections=sections, warnings=warnings, data={**kept, **(data or {})})

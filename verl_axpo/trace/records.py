@@ -29,7 +29,10 @@ RecordT = TypeVar("RecordT", "TrajectoryRecord", "StepSummary")
 UNDECODABLE = "undecodable"  # how metrics and reports name calls whose tool nobody can read
 TOKEN_FIELDS = ("response_ids", "response_mask", "logprobs", "entropies")  # nearly all of a line's bytes
 # Evidence that the first traces do not have: left out of a file where it is None, and None where a file has none
-OPTIONAL = ("entropies", "turn_lengths", "weight_versions", "tags", "settled", "reserve", "call_syntax", "starts_in_think")
+OPTIONAL = (
+    *("entropies", "turn_lengths", "weight_versions"),
+    *("tags", "settled", "reserve", "call_syntax", "starts_in_think"),
+)
 _TOKEN_ARRAY = re.compile(f'"(?:{"|".join(TOKEN_FIELDS)})":\\s*\\['.encode())
 
 

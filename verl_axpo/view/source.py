@@ -7,6 +7,7 @@ tokens/KEY/UID/ID                 a trajectory's tokens
 image/PATH                        a picture
 """
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -63,7 +64,15 @@ def answer(source: Source, address: str) -> tuple[str, bytes]:
             return image(source.folder, "/".join(names))
         case _:
             raise ValueError(f"view: got {address!r}, expected run, chapter/KEY, question/KEY/UID or image/PATH")
-    return "application/json", orjson.dumps(found, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+    return "application/json", _json(found)
+
+
+def _json(value: Json) -> bytes:
+    """What orjson refuses, a policy may have written: half a surrogate pair, an integer of more than 64 bits."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    except TypeError:
+        return json.dumps(value, default=str).encode()
 
 
 def image(folder: Path, name: str) -> tuple[str, bytes]:

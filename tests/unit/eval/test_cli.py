@@ -145,7 +145,7 @@ def test_a_finished_evaluation_gets_the_report_that_is_asked_for(serve: Serve, t
     assert "wrote" in output
     assert "paper's SFT+AXPO" in (tmp_path / "report.md").read_text()
     made = (tmp_path / "report.html").stat().st_mtime_ns
-    run(server.url, tmp_path, *options, "--in-full", "1")
+    run(server.url, tmp_path, *options, "--paper")
     assert (tmp_path / "report.html").stat().st_mtime_ns > made
     assert len(server.requests()) == 1
 

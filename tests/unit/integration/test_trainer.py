@@ -198,8 +198,8 @@ def test_a_real_step_gets_the_advantages_metrics_and_trace_that_it_had(
     ]
     for line, length in zip(again.lines, (len(line["response_ids"]) for line in real.lines), strict=True):
         trained = line["prefix_len"] if line["selected"] else length
-        told = [at for at, value in enumerate(line["entropies"]) if value is not None]
-        assert told == [at for at in range(trained) if line["logprobs"][at] is not None]
+        measured = [at for at, value in enumerate(line["entropies"]) if value is not None]
+        assert measured == [at for at in range(trained) if line["logprobs"][at] is not None]
     del real.summary["metrics"]["axpo/prefix_cache_hit_rate"]  # the engine's count is in no trace
     assert {name: metrics[name] for name in real.summary["metrics"]} == real.summary["metrics"]
     later = (

@@ -1,12 +1,16 @@
 """What the page is told: the trace's own records, read where they lie; an evaluation's likewise."""
 
+import asyncio
 import os
 from pathlib import Path
 
 import orjson
 import pytest
 
-from verl_axpo.trace import read_step
+from tests.unit.eval import test_store
+from tests.unit.eval.test_report import write
+from verl_axpo.eval.store import Store
+from verl_axpo.trace import ToolCall, read_step
 from verl_axpo.trace.reader import records_path, summary_path
 from verl_axpo.view import index as indexing
 from verl_axpo.view.evaluation import EvaluationSource
@@ -148,3 +152,13 @@ def test_a_picture_is_only_what_it_is(trace: Path) -> None:
     for name in ("a", "b"):
         with pytest.raises(ValueError, match=r"is no PNG|leads out of"):
             answer(TrainingSource(trace), f"image/images/{name}.png")
+
+
+def test_whatever_a_policy_wrote_can_be_shown(tmp_path: Path) -> None:
+    folder = write(tmp_path, {})
+    turns = (test_store.turn(text="half a pair: \udc00", calls=(ToolCall(name="z", arguments={"n": 2**70}, ok=True),)),)
+    with Store(folder) as store:
+        asyncio.run(store.add_rollout(test_store.record("red", benchmark="warm", turns=turns)))
+    content = answer(EvaluationSource(folder), "question/warm/red")[1]
+    assert b"\\udc00" in content
+    assert str(2**70).encode() in content
