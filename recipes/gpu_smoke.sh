@@ -29,8 +29,8 @@ if [ "${DRY_RUN:-0}" = 1 ]; then exit "$status"; fi
   printf '\n```\n' && git rev-parse HEAD && nvidia-smi 2>/dev/null || echo "no GPU"
   verl-axpo doctor || true
   verl-axpo audit "$RUN" || true
-  tail -n 1 "$RUN"/metrics_*.jsonl || true
-  tail -n 40 "$OUT/logs/axpo.log" || true
+  tail -n 1 "$RUN"/metrics_*.jsonl | tr , '\n' | grep -v '"val-' || true # a metric a line; verl's of validation are hundreds
+  grep -v "'val-" "$OUT/logs/axpo.log" | tail -n 40 || true
   printf '```\n'
 } >"$OUT/smoke.md" 2>&1
 echo "[recipe] the report: $OUT/smoke.md"
