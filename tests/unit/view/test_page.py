@@ -116,6 +116,18 @@ def test_two_trajectories_side_by_side_by_a_link(browser: Browser, trace: Path) 
         expect(page.locator("article h2")).to_have_text(["rollout 0", "rollout 1"])
 
 
+def test_any_two_trajectories_are_compared_by_a_mark(browser: Browser, trace: Path) -> None:
+    first, second = (read_step(trace, step, tokens=False).records[0] for step in (1, 2))
+    with served(TrainingSource(trace)) as url, opened(browser, f"{url}#/1/{first.uid}/{first.session}") as page:
+        expect(page.locator("article")).to_have_count(1)
+        page.keyboard.press("m")
+        page.goto(f"{url}#/2/{second.uid}/{second.session}")
+        expect(page.get_by_text(f"marked: 1, {first.uid}, {first.session}")).to_be_visible()
+        page.keyboard.press("c")
+        expect(page.locator("article")).to_have_count(2)
+        assert page.url.endswith(f"#/2/{second.uid}/{second.session}/vs/1/{first.uid}/{first.session}")
+
+
 def test_a_picture_opens_at_full_size_and_a_missing_one_is_named(browser: Browser, trace: Path) -> None:
     record = next(record for record in read_step(trace, 1, tokens=False).records if record.images)
     with served(TrainingSource(trace)) as url, opened(browser, f"{url}#/1/{record.uid}") as page:

@@ -7,7 +7,7 @@ const CURVES = [
 ];
 const COLOURS = ["--c1", "--c2", "--c3"];
 const HELP = [["j, k, arrows", "down, up"], ["Enter", "open"], ["u, Esc, Backspace", "up one level"], ["n, p", "next, previous question or trajectory"],
-  ["/", "search"], ["t", "tokens"], ["c", "compare"], ["d", "dark or light"], ["?", "this help"]];
+  ["/", "search"], ["t", "tokens"], ["m, c", "mark one trajectory; compare with it, or with the next"], ["d", "dark or light"], ["?", "this help"]];
 
 function Curve({ title, names, chapters, dark, hover }) {
   const box = useRef(null);
@@ -75,9 +75,9 @@ function App() {
     return () => removeEventListener("keydown", pressed);
   }, []);
   document.documentElement.dataset.theme = dark ? "dark" : "light"; // before the curves read its colours
-  const [key, uid, id, , other] = place;
+  const [key, uid, id, , ...other] = place;
   const training = run && run.kind === "training";
-  const crumbs = [["run", []], key && [training ? `step ${key}` : key, [key]], uid && [uid, [key, uid]], id && [id + (other ? ` and ${other}` : ""), place]].filter(Boolean);
+  const crumbs = [["run", []], key && [training ? `step ${key}` : key, [key]], uid && [uid, [key, uid]], id && [id + (other.length ? ` and ${other.join(", ")}` : ""), place]].filter(Boolean);
   const neighbours = useData(uid && !id ? `chapter/${path(key)}` : null, version);
   const next = (by) => {
     const uids = neighbours.value ? neighbours.value.questions.map((row) => row.uid) : [];

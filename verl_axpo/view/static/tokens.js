@@ -65,28 +65,41 @@ function Trajectory({ each, chapterKey, uid, tokens }) {
   </article>`;
 }
 
+// The trajectory that `m` marked, to be compared with one of any other question or step: [chapter, uid, id]
+let marked = null;
+
+// `other` names what stands next to it: an id of the same question, or chapter, uid and id
 function Trajectories({ chapterKey, uid, id, other, version }) {
   const { value, error } = useData(`question/${path(chapterKey, uid)}`, version);
+  const [otherKey, otherUid, otherId] = other.length > 1 ? other : [chapterKey, uid, other[0]];
+  const second = useData(`question/${path(otherKey, otherUid)}`, version);
   const [tokens, setTokens] = useState(false);
+  const [mark, setMark] = useState(marked);
   const all = value ? value.trajectories : [];
-  const here = all.find((each) => each.id === id), beside = all.find((each) => each.id === other);
+  const find = (question, name) => question && question.trajectories.find((each) => each.id === name);
+  const here = find(value, id), beside = find(second.value, otherId);
   const order = useMemo(() => (value ? layout(all).nodes.map((node) => node.each.id) : []), [value]);
-  const step = (by) => { const to = order[order.indexOf(id) + by]; if (to) go(chapterKey, uid, to, ...(other ? ["vs", other] : [])); };
-  const versus = (name) => (name ? go(chapterKey, uid, id, "vs", name) : go(chapterKey, uid, id));
+  const step = (by) => { const to = order[order.indexOf(id) + by]; if (to) go(chapterKey, uid, to, ...(other.length ? ["vs", ...other] : [])); };
+  const versus = (...names) => (names[0] ? go(chapterKey, uid, id, "vs", ...names) : go(chapterKey, uid, id));
+  const isMarked = mark && mark.join() === [chapterKey, uid, id].join();
+  const setMarked = () => setMark((marked = [chapterKey, uid, id]));
+  const compare = () => (other.length ? versus() : mark && !isMarked ? versus(...mark) : versus(order.find((name) => name !== id)));
   useKeys({ u: () => go(chapterKey, uid), n: () => step(1), p: () => step(-1), j: () => window.scrollBy(0, 80), k: () => window.scrollBy(0, -80),
-    t: () => setTokens(!tokens), c: () => versus(other ? "" : order.find((name) => name !== id)) });
+    t: () => setTokens(!tokens), m: setMarked, c: compare });
   if (error) return html`<p class="error">${shown(error)}</p>`;
   if (!value) return html`<p class="none">Loading ...</p>`;
   if (!here) return html`<p class="error">No trajectory ${shown(id)} here.</p>`;
   return html`<section>
     <${Asked} question=${value} />
     <div class="bar"><button class=${`chip ${tokens ? "on" : ""}`} onClick=${() => setTokens(!tokens)}>tokens (t)</button>
-      <label>compare with (c) <select value=${other || ""} onChange=${(event) => versus(event.target.value)}>
-        <option value="">nothing</option>${all.filter((each) => each.id !== id).map((each) => html`<option value=${each.id} selected=${each.id === other}>${nodeTitle(each)}: ${verdict(each)}</option>`)}
-      </select></label></div>
+      <button class=${`chip ${isMarked ? "on" : ""}`} onClick=${setMarked} title="then open any other trajectory, and press c">mark (m)</button>
+      <label>compare with (c) <select value=${other.join("/")} onChange=${(event) => versus(...event.target.value.split("/").filter(Boolean))}>
+        <option value="">nothing</option>${all.filter((each) => each.id !== id).map((each) => html`<option value=${each.id} selected=${other.join("/") === each.id}>${nodeTitle(each)}: ${verdict(each)}</option>`)}
+        ${other.length > 1 && html`<option value=${other.join("/")} selected>${shown(other.join(", "))}</option>`}
+      </select></label>${mark && !isMarked && html`<span>marked: ${shown(mark.join(", "))}</span>`}</div>
     <div class=${beside ? "pair" : ""}>
       <${Trajectory} each=${here} chapterKey=${chapterKey} uid=${uid} tokens=${tokens} key=${here.id} />
-      ${beside && html`<${Trajectory} each=${beside} chapterKey=${chapterKey} uid=${uid} tokens=${tokens} key=${"vs" + beside.id} />`}
+      ${beside && html`<${Trajectory} each=${beside} chapterKey=${otherKey} uid=${otherUid} tokens=${tokens} key=${"vs" + otherUid + beside.id} />`}
     </div>
   </section>`;
 }
