@@ -149,14 +149,18 @@ def _print_first(title: str, lines: Sequence[str]) -> None:
 
 
 @app.command()
-def coverage(folder: RunOrTrace, as_json: Json = False) -> None:
+def coverage(
+    folder: RunOrTrace,
+    scratch: Annotated[Path | None, typer.Option(help="A run with algorithm.axpo.prefix=scratch.")] = None,
+    as_json: Json = False,
+) -> None:
     """Compare continuations of a prefix with fresh rollouts.
 
     How often k of them hold a right tool call, and the tokens of a recovery (Proposition 1), from the trace alone.
     """
     from verl_axpo.report.coverage import coverage as measure
 
-    table = measure(trace_of(folder))
+    table = measure(trace_of(folder), trace_of(scratch) if scratch else None)
     if as_json:
         return print(json.dumps(table.records(), indent=1))
     console.print(table)

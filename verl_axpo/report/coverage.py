@@ -2,10 +2,12 @@
 
     trace -> selected prefixes, their K continuations   -> share with a right one among k, tokens      resampling
           -> every question's N rollouts                -> share with a right one that calls a tool    fresh rollouts
+    trace of `prefix: scratch` -> K rollouts anew for each selected prefix                             fresh, sampled
 
 Both shares are unbiased over the draws of k (`stats.pass_at`). Those of fresh rollouts are over all questions of the
 step. A triggered question has no right tool call among its own N rollouts, so its own would be zero by selection; as
-triggered questions are harder than others, the comparison is kind to fresh rollouts.
+triggered questions are harder than others, the comparison is kind to fresh rollouts. A run with `prefix: scratch`
+samples fresh rollouts of those very questions; at learning rate 0 with the same seed, the two runs trigger alike.
 """
 
 from collections.abc import Iterable, Sequence
@@ -64,12 +66,12 @@ def _config(step: TracedStep) -> AxpoConfig:
 def _tries(group: Sequence[TrajectoryRecord], config: AxpoConfig) -> Tries:
     usable = [record for record in group if record.status is not Status.INFRA_FAILURE]
     right = sum(record.uses_tool and config.is_correct(record.reward) for record in usable)
-    return Tries(right=right, total=len(usable), tokens=sum(map(_generated, usable)))
+    return Tries(right=right, total=len(usable), tokens=sum(_generated(record, config) for record in usable))
 
 
-def _generated(record: TrajectoryRecord) -> int:
+def _generated(record: TrajectoryRecord, config: AxpoConfig) -> int:
     """Tokens that this trajectory cost: those of its turns, for a continuation without the prefix it was given."""
-    given = record.prefix_len or 0 if record.source_session is not None else 0
+    given = record.prefix_len or 0 if record.source_session is not None and config.prefix == "fixed" else 0
     return sum(record.turn_lengths or ()) - given
 
 
@@ -85,16 +87,18 @@ def tokens_per_recovery(tries: Sequence[Tries], k: int) -> float:
     return sum(k * each.tokens / each.total for each in usable) / chance if chance else nan
 
 
-def coverage(trace: Path) -> Table:
+def coverage(trace: Path, scratch: Path | None = None) -> Table:
     """A row per k from 1 to the number of continuations.
 
+    Args:
+        trace: of a run of AXPO.
+        scratch: of a run with `prefix: scratch`, for the columns of fresh rollouts that were sampled.
+
     Raises:
-        ValueError: no prefix was resampled in this run.
+        ValueError: no prefix was resampled in a run, or `scratch` is a run of another kind.
     """
-    steps = [step for step in iter_steps(trace, tokens=False) if step.summary is not None]
-    resampled, drawn = ([tries for step in steps for tries in of(step)] for of in (prefixes, fresh))
-    if not resampled:
-        raise ValueError(f"coverage: no prefix was resampled in {trace}; give a run of AXPO")
+    resampled, drawn = _read(trace, "fixed")
+    again = _read(scratch, "scratch")[0] if scratch else []
     rows: Rows = [
         {
             "k": k,
@@ -102,8 +106,26 @@ def coverage(trace: Path) -> Table:
             "fresh rollouts %": covered(drawn, k),
             "tokens per recovery, resampling": tokens_per_recovery(resampled, k),
             "tokens per recovery, fresh": tokens_per_recovery(drawn, k),
+            **_sampled(again, k),
         }
         for k in range(1, max(each.total for each in resampled) + 1)
     ]
     title = f"A right tool call among k: {len(resampled)} prefixes, {len(drawn)} groups of fresh rollouts"
     return Table(name="coverage", rows=rows, title=title)
+
+
+def _read(trace: Path, prefix: str) -> tuple[list[Tries], list[Tries]]:
+    """Of all steps of a run: the prefixes, the questions."""
+    steps = [step for step in iter_steps(trace, tokens=False) if step.summary is not None]
+    resampled, drawn = ([tries for step in steps for tries in of(step)] for of in (prefixes, fresh))
+    if not resampled:
+        raise ValueError(f"coverage: no prefix was resampled in {trace}; give a run of AXPO")
+    if {_config(step).prefix for step in steps} != {prefix}:
+        raise ValueError(f"coverage: {trace} was not run with algorithm.axpo.prefix={prefix}")
+    return resampled, drawn
+
+
+def _sampled(again: Sequence[Tries], k: int) -> dict[str, Estimate | float]:
+    if not again:
+        return {}
+    return {"fresh, sampled %": covered(again, k), "tokens per recovery, sampled": tokens_per_recovery(again, k)}

@@ -1,5 +1,6 @@
 """Where a run stands on the map, and Proposition 1 on a trace, by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,21 @@ def test_coverage_of_a_trace(tmp_path: Path) -> None:
     table = coverage(tmp_path)
     assert [row["k"] for row in table.rows] == [1, K]
     assert table.rows[-1]["resampling %"].value == pytest.approx(sum(recovered) / len(recovered))
+
+
+def test_coverage_next_to_rollouts_that_were_sampled_anew(tmp_path: Path) -> None:
+    """11 generated tokens each; a continuation was given 4 of them, a rollout anew none."""
+    for prefix in ("fixed", "scratch"):
+        with TraceWriter(tmp_path / prefix) as writer:
+            records, summary = make_step(1, AxpoConfig(num_continuations=K, prefix=prefix))
+            writer.write_step([replace(record, turn_lengths=(9, 2)) for record in records], summary)
+    table = coverage(tmp_path / "fixed", tmp_path / "scratch")
+    given, anew = (prefixes(read_step(tmp_path / name, 1)) for name in ("fixed", "scratch"))
+    assert [each.tokens for each in (given[0], anew[0])] == [K * 7, K * 11]
+    right = sum(each.right > 0 for each in anew)
+    assert table.rows[-1]["fresh, sampled %"].value == pytest.approx(right / len(anew))
+    with pytest.raises(ValueError, match="was not run with algorithm.axpo.prefix=scratch"):
+        coverage(tmp_path / "fixed", tmp_path / "fixed")
 
 
 def test_a_run_of_grpo_has_no_coverage(tmp_path: Path) -> None:
