@@ -76,7 +76,7 @@ def test_coverage_next_to_rollouts_that_were_sampled_anew(tmp_path: Path) -> Non
     assert [each.tokens for each in (given[0], anew[0])] == [K * 7, K * 11]
     right = sum(each.right > 0 for each in anew)
     assert table.rows[-1]["fresh, sampled %"].value == pytest.approx(right / len(anew))
-    with pytest.raises(ValueError, match="was not run with algorithm.axpo.prefix=scratch"):
+    with pytest.raises(ValueError, match=r"was not run with algorithm\.axpo\.prefix=scratch"):
         coverage(tmp_path / "fixed", tmp_path / "fixed")
 
 
