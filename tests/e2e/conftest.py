@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -34,7 +35,9 @@ ORDER = (
     "test_identity",
     "test_sft_golden",
     "test_gradient",
+    "test_two_of_each",
     "test_asynchronous",
+    "test_allocation",
     "test_eval",
     "test_barrier",
 )
@@ -54,7 +57,21 @@ TINY_SIZES = [
     "trainer.val_before_train=false",
     "trainer.test_freq=-1",
 ]
-
+# A plain GRPO command with the one switch
+PLAIN_GRPO = [
+    *TINY_SIZES,
+    "algorithm.adv_estimator=axpo",
+    "actor_rollout_ref.rollout.n=8",
+    "actor_rollout_ref.rollout.multi_turn.max_assistant_turns=3",
+]
+# Two FSDP ranks, two vLLM replicas, two rollout workers, two reward workers, two storage units
+TWO_OF_EACH = [
+    "trainer.n_gpus_per_node=2",
+    "ray_kwargs.ray_init.num_gpus=2",
+    "actor_rollout_ref.rollout.agent.num_workers=2",
+    "reward.num_workers=2",
+    "transfer_queue.backend.SimpleStorage.num_data_storage_units=2",
+]
 # A step of size 1: the change of the weights is the gradient
 SGD = [
     "actor_rollout_ref.actor.optim.optimizer=SGD",
@@ -202,7 +219,14 @@ def main_ppo(fast_run: FastRun, tmp_path: Path) -> MainPpo:
 
 
 def trained_weights(folder: Path, step: int = 1) -> dict[str, torch.Tensor]:
-    """The trainer's own float32 weights after `step`; verl rounds those that it saves for Hugging Face to bfloat16."""
-    shard = folder / f"checkpoints/global_step_{step}/actor/model_world_size_1_rank_0.pt"
-    weights = torch.load(shard, map_location="cpu", weights_only=False)  # written by the run above
-    return {name: getattr(weight, "_local_tensor", weight) for name, weight in weights.items()}
+    """The trainer's own float32 weights after `step`, its ranks' shards put together; verl rounds those that it saves
+    for Hugging Face to bfloat16."""
+    paths = sorted((folder / f"checkpoints/global_step_{step}/actor").glob("model_world_size_*_rank_*.pt"))
+    ranks = [torch.load(path, map_location="cpu", weights_only=False) for path in paths]  # written by the run above
+    return {name: whole([rank[name] for rank in ranks]) for name in ranks[0]}
+
+
+def whole(parts: list[Any]) -> torch.Tensor:
+    """A weight of which FSDP2 gave every rank some of the first dimension; what it does not shard is whole already."""
+    local = [getattr(part, "_local_tensor", None) for part in parts]
+    return torch.cat(local) if local[0] is not None else parts[0]

@@ -15,7 +15,7 @@ from statistics import median
 import psutil
 import pytest
 
-from tests.e2e.conftest import TINY_SIZES, MainPpo
+from tests.e2e.conftest import PLAIN_GRPO, MainPpo
 from verl_axpo.audit import audit
 from verl_axpo.trace import TrajectoryRecord
 from verl_axpo.trace.reader import list_steps, read_step
@@ -24,12 +24,6 @@ STEPS = 3
 LONG_RUN = 50
 KINDS = ("AxpoAgentLoopWorker", "BudgetCoordinator", "TaskRunnerV1", "SimpleStorageUnit")
 SETTLED_AT = 20  # steps after which memory and processes may not grow
-SWITCHED = [
-    *TINY_SIZES,
-    "algorithm.adv_estimator=axpo",
-    "actor_rollout_ref.rollout.n=8",
-    "actor_rollout_ref.rollout.multi_turn.max_assistant_turns=3",
-]
 SEPARATE = [
     "trainer.v1.trainer_mode=separate_async",
     "trainer.v1.separate_async.parameter_sync_step=2",
@@ -62,7 +56,7 @@ def versions(records: Sequence[TrajectoryRecord]) -> set[int]:
 
 def test_colocated_and_asynchronous_through_the_one_switch(main_ppo: MainPpo, tmp_path: Path) -> None:
     mode, trace = "trainer.v1.trainer_mode=colocate_async", tmp_path / "trace"
-    folder = main_ppo("colocate", *SWITCHED, mode, f"+algorithm.axpo.trace_dir={trace}", steps=STEPS)
+    folder = main_ppo("colocate", *PLAIN_GRPO, mode, f"+algorithm.axpo.trace_dir={trace}", steps=STEPS)
     assert (
         "axpo: set trainer.v1.trainer_mode=axpo_colocate_async (was colocate_async)" in (folder / "run.log").read_text()
     )
@@ -77,7 +71,7 @@ def test_colocated_and_asynchronous_through_the_one_switch(main_ppo: MainPpo, tm
 def test_separate_replicas_get_the_weights_of_every_step(main_ppo: MainPpo, tmp_path: Path) -> None:
     """Two batches a step, so two updates; the old log-probs of the second are of the step's first weights."""
     trace = tmp_path / "trace"
-    main_ppo("separate", *SWITCHED, *SEPARATE, f"+algorithm.axpo.trace_dir={trace}", steps=STEPS)
+    main_ppo("separate", *PLAIN_GRPO, *SEPARATE, f"+algorithm.axpo.trace_dir={trace}", steps=STEPS)
     records = clean_records(trace, STEPS)
     assert len(versions(records)) > 1
 
@@ -86,7 +80,7 @@ def test_separate_replicas_get_the_weights_of_every_step(main_ppo: MainPpo, tmp_
 def test_groups_in_flight_survive_a_restart_and_validation_goes_on_between(main_ppo: MainPpo, tmp_path: Path) -> None:
     """The checkpoint has settled groups, which are trained as they are, and others, which are sampled anew."""
     trace = tmp_path / "trace"
-    ours = [*SWITCHED, "trainer.v1.trainer_mode=colocate_async", f"+algorithm.axpo.trace_dir={trace}"]
+    ours = [*PLAIN_GRPO, "trainer.v1.trainer_mode=colocate_async", f"+algorithm.axpo.trace_dir={trace}"]
     ours += ["+algorithm.axpo.seed=0", "trainer.test_freq=1", "data.val_max_samples=8"]
     ours += ["trainer.v1.colocate_async.num_warmup_batches=2"]
     folder = main_ppo("resumed", *ours, steps=2)
@@ -109,7 +103,7 @@ def test_stale_groups_are_replaced(main_ppo: MainPpo, tmp_path: Path) -> None:
     """With a threshold of one version, verl drops every group that it did not sample in the step of its submission."""
     trace = tmp_path / "trace"
     ours = ["trainer.v1.trainer_mode=colocate_async", "trainer.v1.sampler.max_off_policy_threshold=1"]
-    folder = main_ppo("stale", *SWITCHED, *ours, f"+algorithm.axpo.trace_dir={trace}", steps=STEPS)
+    folder = main_ppo("stale", *PLAIN_GRPO, *ours, f"+algorithm.axpo.trace_dir={trace}", steps=STEPS)
     assert "training/off_policy/evicted_samples:" in (folder / "run.log").read_text()
     clean_records(trace, STEPS)
 
@@ -131,7 +125,7 @@ def test_failed_groups_are_replaced(main_ppo: MainPpo, tmp_path: Path) -> None:
     reward.write_text(FAILING_REWARD)
     ours = ["trainer.v1.trainer_mode=colocate_async", "data.shuffle=false"]
     ours += [f"reward.custom_reward_function.path={reward}", f"+algorithm.axpo.trace_dir={trace}"]
-    folder = main_ppo("failing", *SWITCHED, *ours, steps=STEPS)
+    folder = main_ppo("failing", *PLAIN_GRPO, *ours, steps=STEPS)
     assert "training/rollout_failure/evicted_samples:" in (folder / "run.log").read_text()
     records = clean_records(trace, STEPS)
     assert all(len(records_of) >= 8 for records_of in by_question(records).values())  # whole groups, or none
@@ -141,7 +135,7 @@ def test_failed_groups_are_replaced(main_ppo: MainPpo, tmp_path: Path) -> None:
 def test_bypass_mode_has_a_trace_without_entropies(main_ppo: MainPpo, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     ours = ["trainer.v1.trainer_mode=colocate_async", "algorithm.rollout_correction.bypass_mode=true"]
-    main_ppo("bypass", *SWITCHED, *ours, f"+algorithm.axpo.trace_dir={trace}", steps=2)
+    main_ppo("bypass", *PLAIN_GRPO, *ours, f"+algorithm.axpo.trace_dir={trace}", steps=2)
     assert all(record.entropy is None for record in clean_records(trace, 2))
 
 
@@ -184,7 +178,7 @@ def actors_and_memory() -> tuple[int, dict[str, int]]:
 def test_a_long_run_grows_nothing(main_ppo: MainPpo, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     small = ["data.train_batch_size=8", "actor_rollout_ref.actor.ppo_mini_batch_size=8"]
-    ours = [*SWITCHED, *small, "trainer.v1.trainer_mode=colocate_async", f"+algorithm.axpo.trace_dir={trace}"]
+    ours = [*PLAIN_GRPO, *small, "trainer.v1.trainer_mode=colocate_async", f"+algorithm.axpo.trace_dir={trace}"]
     with watched(trace) as seen:
         main_ppo("long", *ours, steps=LONG_RUN)
     clean_records(trace, LONG_RUN)

@@ -9,21 +9,39 @@ not read its rows from the dump.) All but the optimizer is `--config-name axpo_t
 
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.e2e.conftest import SGD, TINY_SIZES, FastRun, MainPpo, trained_weights
+from tests.e2e.conftest import SGD, TINY_SIZES, TWO_OF_EACH, FastRun, MainPpo, trained_weights
 
 PAPER = ["--config-name", "axpo_trainer", *TINY_SIZES, "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=64"]
 STEPS = 2
+MODE = "trainer.v1.trainer_mode"
+# verl's trainer -> further settings of both runs
+STACKS = {
+    "sync": (f"{MODE}=sync",),
+    "two of each": (f"{MODE}=sync", *TWO_OF_EACH),
+    "colocate_async": (f"{MODE}=colocate_async",),
+    "separate_async": (
+        f"{MODE}=separate_async",
+        "trainer.v1.separate_async.parameter_sync_step=1",
+        "actor_rollout_ref.rollout.nnodes=1",
+        "actor_rollout_ref.rollout.n_gpus_per_node=1",
+        "ray_kwargs.ray_init.num_gpus=2",
+    ),
+}
+SLOW = pytest.mark.slow
 
 
-def test_budget_zero_is_grpo_bit_for_bit(fast_run: FastRun, main_ppo: MainPpo, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stack", ["sync", *(pytest.param(stack, marks=SLOW) for stack in STACKS if stack != "sync")])
+def test_budget_zero_is_grpo_bit_for_bit(fast_run: FastRun, main_ppo: MainPpo, tmp_path: Path, stack: str) -> None:
     dump = ["skip.rollout_tq.enable=true", f"skip.rollout_tq.dump_dir={tmp_path}/dump", "skip.rollout_tq.steps=[1,2]"]
     both = [*PAPER, *SGD, "actor_rollout_ref.actor.optim.lr_warmup_steps=1", *dump, "skip.rollout_tq.action=repeat"]
-    budget = "algorithm.axpo.budget=0"
-    axpo = main_ppo("axpo", *both, budget, steps=STEPS)
-    grpo = main_ppo("grpo", *both, "algorithm.adv_estimator=grpo", "trainer.v1.trainer_mode=sync", steps=STEPS)
+    both += STACKS[stack]
+    axpo = main_ppo("axpo", *both, "algorithm.axpo.budget=0", steps=STEPS)
+    grpo = main_ppo("grpo", *both, "algorithm.adv_estimator=grpo", steps=STEPS)
+    assert "axpo: set trainer.v1.trainer_mode=axpo_" in (axpo / "run.log").read_text()
     assert (axpo / "run.log").read_text().count("Injected") == 1
     assert (grpo / "run.log").read_text().count("Injected") == STEPS
     before = load_file(fast_run.model / "model.safetensors")

@@ -16,10 +16,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.e2e.conftest import REPO, RUN_TIMEOUT_S, FastRun
+from tests.e2e.conftest import REPO, RUN_TIMEOUT_S, TWO_OF_EACH, FastRun
 from verl_axpo.audit import audit
 from verl_axpo.integration.run import PREFIX, base
-from verl_axpo.trace.reader import list_steps
+from verl_axpo.trace.reader import list_steps, read_step
 
 MINUTE_S = 60
 WRAPPER = "import pathlib, sys; from verl_axpo.progress import run; _, log, *words = sys.argv; "
@@ -40,6 +40,13 @@ DEATHS = {
     "verl.trainer.main_ppo": None,
     "verl_axpo.progress": None,
 }
+# The same with two of each, where another process of the kind is left to go on with
+DEATHS_OF_TWO = {
+    "ray::AxpoAgentLoopWorker": "AgentLoopWorkerTQ agent_loop_worker_",
+    "VLLM::EngineCore": "EngineCore (pid {pid}) killed by SIGKILL",
+    "ray::RewardLoopWorker": "(pid {pid}) died: ",
+}
+ORDINARY_ROWS = 16 * 8  # of a step that lost nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +55,7 @@ class Training:
 
     folder: Path
     fast_run: FastRun
+    overrides: tuple[str, ...] = ()
 
     def start(self, steps: int) -> subprocess.Popen[str]:
         """The wrapper around verl's own `main_ppo`, as a recipe has it."""
@@ -60,7 +68,7 @@ class Training:
             f"trainer.default_local_dir={self.folder}/checkpoints", f"algorithm.axpo.trace_dir={self.folder}/trace",
             f"hydra.run.dir={self.folder}/hydra", f"trainer.total_training_steps={steps}", "trainer.save_freq=1",
             "trainer.max_actor_ckpt_to_keep=1", "algorithm.axpo.seed=0", "trainer.logger=[console]",
-            "trainer.val_before_train=false", "trainer.test_freq=-1",
+            "trainer.val_before_train=false", "trainer.test_freq=-1", *self.overrides,
         ]  # fmt: skip
         wrapper = [sys.executable, "-c", WRAPPER, str(self.folder / "rl.log")]
         return subprocess.Popen(
@@ -86,15 +94,19 @@ def training(fast_run: FastRun, tmp_path_factory: pytest.TempPathFactory) -> Tra
     return Training(folder=tmp_path_factory.mktemp("faults"), fast_run=fast_run)
 
 
+@pytest.fixture(scope="module")
+def training_of_two(fast_run: FastRun, tmp_path_factory: pytest.TempPathFactory) -> Training:
+    return Training(folder=tmp_path_factory.mktemp("two"), fast_run=fast_run, overrides=tuple(TWO_OF_EACH))
+
+
 def temporary_files() -> set[Path]:
     """What runs leave in shared memory and temporary folders."""
     return {*Path("/dev/shm").iterdir(), *Path(base()).glob(f"{PREFIX}*"), *Path("/tmp").glob("rl-colocate-zmq-*")}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("victim", DEATHS)
-def test_every_death_ends_within_a_minute_in_its_name(training: Training, victim: str) -> None:
-    before, done = temporary_files(), training.traced
+def kill(training: Training, victim: str) -> tuple[int, str]:
+    """Lose a process of the kind during the rollouts; its pid, and what the screen shows once all have ended."""
+    done = training.traced
     process = training.start(steps=100)
     training.wait_for(done + 1, process)
     family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
@@ -106,18 +118,48 @@ def test_every_death_ends_within_a_minute_in_its_name(training: Training, victim
     _, alive = psutil.wait_procs(family[1:], timeout=ALL_ENDED_S)
     assert alive == []
     assert process.returncode != 0
-    if words := DEATHS[victim]:
-        assert f"the run ended because {words.format(pid=pid)}" in " ".join(screen.split())
-        assert temporary_files() <= before
     assert training.traced <= done + 2  # no step was made with the processes that were left
+    return pid, " ".join(screen.split())
 
 
-@pytest.mark.slow
-def test_the_training_that_lost_them_all_goes_on_and_audits(training: Training) -> None:
+def goes_on(training: Training) -> None:
+    """Make one more step; all steps are right, and it is whole."""
     steps = training.traced + 1
     process = training.start(steps)
     screen = process.communicate(timeout=RUN_TIMEOUT_S)[0]
     assert process.returncode == 0, screen
-    assert list_steps(training.folder / "trace") == list(range(1, steps + 1))
-    result = audit(training.folder / "trace")
+    trace = training.folder / "trace"
+    assert list_steps(trace) == list(range(1, steps + 1))
+    result = audit(trace)
     assert (result.steps, result.differences) == (steps, ())
+    assert sum(record.kind == "rollout" for record in read_step(trace, steps).records) == ORDINARY_ROWS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", DEATHS)
+def test_every_death_ends_within_a_minute_in_its_name(training: Training, victim: str) -> None:
+    before = temporary_files()
+    pid, screen = kill(training, victim)
+    if words := DEATHS[victim]:
+        assert f"the run ended because {words.format(pid=pid)}" in screen
+        assert temporary_files() <= before
+
+
+@pytest.mark.slow
+def test_the_training_that_lost_them_all_goes_on_and_audits(training: Training) -> None:
+    goes_on(training)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", DEATHS_OF_TWO)
+def test_a_death_ends_a_run_that_has_another_of_the_kind(training_of_two: Training, victim: str) -> None:
+    before = temporary_files()
+    pid, screen = kill(training_of_two, victim)
+    assert "the run ended because" in screen
+    assert DEATHS_OF_TWO[victim].format(pid=pid) in screen
+    assert temporary_files() <= before
+
+
+@pytest.mark.slow
+def test_the_training_with_two_of_each_goes_on_and_audits(training_of_two: Training) -> None:
+    goes_on(training_of_two)
