@@ -6,6 +6,7 @@ The first test is part of every run. The others take minutes each:
 
 import re
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -84,6 +85,7 @@ def test_groups_in_flight_survive_a_restart_and_validation_goes_on_between(main_
     ours += ["+algorithm.axpo.seed=0", "trainer.test_freq=1", "data.val_max_samples=8"]
     ours += ["trainer.v1.colocate_async.num_warmup_batches=2"]
     folder = main_ppo("resumed", *ours, steps=2)
+    restarted = time.time()
     main_ppo("resumed", *ours, steps=4)
     log = (folder / "run.log").read_text()
     restored = re.search(r"Restored (\d+) training prompt groups", log)
@@ -93,8 +95,12 @@ def test_groups_in_flight_survive_a_restart_and_validation_goes_on_between(main_
     assert again
     assert 0 < int(again[1]) < 32
     records = clean_records(trace, 4)
-    after = {record.uid for record in records if record.step == 3}
-    assert all(int(uid[1:7]) <= 2 for uid in after)  # "s{step}q{place}": submitted before the restart
+    groups = by_question([record for record in records if record.step > 2])
+    kept = {uid for uid, group in groups.items() if any(record.finished < restarted for record in group)}
+    assert len(kept) == 32 - int(again[1])
+    assert all(record.finished < restarted for uid in kept for record in groups[uid])  # none was mixed
+    assert {record.step for uid in kept for record in groups[uid]} == {3}  # the oldest that have settled come first
+    assert any(int(uid[1:7]) <= 2 for uid in groups.keys() - kept)  # "s{step}q{place}": submitted before, sampled after
     assert "val-core" in log
 
 
