@@ -24,8 +24,9 @@ TWO_UPDATES = ["actor_rollout_ref.actor.ppo_mini_batch_size=8", f"actor_rollout_
 def test_two_ranks_and_two_updates_follow_equation_5(
     fast_run: FastRun, main_ppo: MainPpo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("VERL_USE_EXTERNAL_MODULES", dealt_rows.__name__)
-    monkeypatch.setenv("PYTHONPATH", str(REPO))
+    recorder = Path(dealt_rows.__file__)
+    monkeypatch.setenv("VERL_USE_EXTERNAL_MODULES", recorder.stem)
+    monkeypatch.setenv("PYTHONPATH", f"{recorder.parent}:{REPO}")  # another package may be called `tests`
     monkeypatch.setenv(dealt_rows.FILE, str(tmp_path / "dealt.jsonl"))
     trace = tmp_path / "two/trace"
     ours = [f"+algorithm.axpo.trace_dir={trace}", "+algorithm.axpo.seed=0"]
