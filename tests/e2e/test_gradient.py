@@ -33,12 +33,14 @@ REJECTION = [
     "algorithm.rollout_correction.rollout_rs=token_k1",
     f"algorithm.rollout_correction.rollout_rs_threshold={LOWEST}_{HIGHEST}",
 ]
-DYNAMIC = [
+DYNAMIC = [  # micro-batches are cut by tokens
     "actor_rollout_ref.actor.use_dynamic_bsz=true",
     "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=4096",
     "actor_rollout_ref.rollout.log_prob_use_dynamic_bsz=true",
     "actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu=4096",
 ]
+# and their rows are one sequence, whose parts PyTorch's attention tells by their positions
+BATCHES = {"dynamic": DYNAMIC, "packed": [*DYNAMIC, "actor_rollout_ref.model.use_remove_padding=true"]}
 
 
 def measured_step(fast_run: FastRun, folder: Path) -> dict[str, torch.Tensor]:
@@ -71,14 +73,15 @@ def test_the_gradient_is_that_of_equation_5(fast_run: FastRun, main_ppo: MainPpo
 
 
 @pytest.mark.slow
-def test_dynamic_batches_and_rejected_tokens_keep_the_weights(
-    fast_run: FastRun, main_ppo: MainPpo, tmp_path: Path
+@pytest.mark.parametrize("batches", BATCHES)
+def test_other_batches_and_rejected_tokens_keep_the_weights(
+    fast_run: FastRun, main_ppo: MainPpo, tmp_path: Path, batches: str
 ) -> None:
-    """verl cuts micro-batches by tokens, and its `rollout_correction` takes tokens out of the loss, while GRPO goes on
-    dividing by all of them. On the CPU trainer and engine agree, so that nothing would be rejected; here the engine's
-    log-probs are those before the temperature is applied."""
+    """verl's `rollout_correction` takes tokens out of the loss, and GRPO goes on dividing by all of them. On the CPU
+    trainer and engine agree, so that nothing would be rejected; here the engine's log-probs are those before the
+    temperature is applied."""
     trace = tmp_path / "run/trace"
-    folder = main_ppo("run", *PLAIN_GRPO, *SGD, *REJECTION, *DYNAMIC, f"+algorithm.axpo.trace_dir={trace}")
+    folder = main_ppo("run", *PLAIN_GRPO, *SGD, *REJECTION, *BATCHES[batches], f"+algorithm.axpo.trace_dir={trace}")
     rows = rows_of(trace)
     assert any(map(is_extra, rows))
     assert audit(trace).differences == ()
