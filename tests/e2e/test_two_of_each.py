@@ -41,11 +41,11 @@ def test_two_ranks_and_two_updates_follow_equation_5(
         assert 0 < max(counts) <= min(counts) + 1
     before, after = load_file(fast_run.model / "model.safetensors"), trained_weights(folder)
     stepped = {name: (before[name].float() - after[name]) / RATE for name in after if name in before}
-    assert relative_error(stepped, steps_of(fast_run.model, trace, updates)) < 1e-3
+    assert relative_error(stepped, steps_of(fast_run.model, trace, updates)) < 1e-4
     # The check can fail: without AXPO's rows, and with the rows of the two updates exchanged
     without = steps_of(fast_run.model, trace, updates, left_out=is_extra)
     assert relative_error(stepped, without) > 0.05
-    assert relative_error(stepped, steps_of(fast_run.model, trace, updates[::-1])) > 0.005
+    assert relative_error(stepped, steps_of(fast_run.model, trace, updates[::-1])) > 0.05
 
 
 def rows_by_update(written: str, rows: list[Row]) -> list[list[Row]]:
