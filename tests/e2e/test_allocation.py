@@ -7,7 +7,6 @@ waited for the barrier: settings, seed and weights are the same.
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -31,21 +30,16 @@ def by_key(records: Sequence[TrajectoryRecord]) -> dict[tuple[str, int], Traject
     return {(record.uid, record.session): record for record in records}
 
 
-def last_rollout_ended(records: Sequence[TrajectoryRecord]) -> float:
-    return max(record.finished for record in records if record.source_session is None)
-
-
 def early_continuations(records: Sequence[TrajectoryRecord]) -> int:
     """Those that began while a rollout of the step went on: no barrier was before them."""
-    ended = last_rollout_ended(records)
+    ended = max(record.finished for record in records if record.source_session is None)
     return sum(record.source_session is not None and record.started < ended for record in records)
 
 
-def decided(record: TrajectoryRecord) -> dict[str, Any]:
-    """The row without what depends on the clock: times, and log-probs, which are compared within rounding."""
-    calls = tuple(replace(call, seconds=0.0, error=None) for call in record.tool_calls)
-    plain = replace(record, started=0.0, finished=0.0, logprobs=(), tool_calls=calls, confidence=None)
-    return {name: getattr(plain, name) for name in plain.__dataclass_fields__}
+def timeless(record: TrajectoryRecord) -> TrajectoryRecord:
+    """The row without its times, and without what is right within rounding only."""
+    calls = [replace(call, seconds=0.0) for call in record.tool_calls]
+    return replace(record, started=0.0, finished=0.0, logprobs=(), confidence=None, tool_calls=calls)
 
 
 def test_speculation_changes_no_row(fast_run: FastRun, main_ppo: MainPpo, tmp_path: Path) -> None:
@@ -60,7 +54,7 @@ def test_speculation_changes_no_row(fast_run: FastRun, main_ppo: MainPpo, tmp_pa
     ours, theirs = by_key(speculated), by_key(waited.records)
     assert ours.keys() == theirs.keys()
     assert [candidate.session for candidate in summary.selected] == [c.session for c in waited.summary.selected]
-    different = [key for key in ours if decided(ours[key]) != decided(theirs[key])]
+    different = [key for key in ours if timeless(ours[key]) != timeless(theirs[key])]
     assert not different
     for key, record in ours.items():
         pairs = zip(record.logprobs, theirs[key].logprobs, strict=True)
