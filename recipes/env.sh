@@ -34,8 +34,12 @@ run() { # run NAME COMMAND...: checked first, a training with a bar and its outp
   fi
 }
 
-last_model() { # last_model CHECKPOINTS INSIDE LINK: the Hugging Face model that verl saved last, at a fixed place
-  ln -sfnr "$1/global_step_$(cat "$1/latest_checkpointed_iteration.txt")/$2" "$3"
+last_model() { # last_model CHECKPOINTS INSIDE LINK: the Hugging Face model of the last checkpoint, at a fixed place
+  local model
+  model=$1/global_step_$(cat "$1/latest_checkpointed_iteration.txt")/$2
+  # Of an adapter (+adapter=lora) verl saves no model that can be served
+  if [ -e "${model%/*}/lora_train_meta.json" ]; then python -m verl_axpo.integration.merge_lora "${model%/*}" >&2; fi
+  ln -sfnr "$model" "$3"
 }
 
 # A judge for answers that no rule decides, OpenAI-compatible; its key is in OPENAI_API_KEY. The temperature is not sent:
