@@ -43,7 +43,8 @@ def test_adapters_from_sft_to_the_merged_policy(fast_run: FastRun, tmp_path: Pat
     # is so large that one step changes the policy beyond all rounding
     wrong = ["algorithm.axpo.correct_threshold=2", "trainer.val_before_train=false", "trainer.test_freq=-1"]
     settings = ["+adapter=lora", "actor_rollout_ref.actor.optim.lr=0.003", f"trainer.save_freq={STEPS}"]
-    probe = {"PROBE": str(tmp_path / "probe"), "VERL_USE_EXTERNAL_MODULES": "tests.e2e.probe"}
+    probe = {"PROBE": str(tmp_path / "probe"), "VERL_USE_EXTERNAL_MODULES": "logprob_probe"}
+    probe["PYTHONPATH"] = str(Path(__file__).parent)  # `tests` is a package of verl's wheel
     run(["bash", f"{REPO}/recipes/rl.sh", *settings, *files, *wrong], log, **places, **probe, STEPS=str(STEPS))
 
     merged_sft, policy = out / "sft/checkpoint", out / "axpo/checkpoint"
@@ -59,7 +60,9 @@ def test_adapters_from_sft_to_the_merged_policy(fast_run: FastRun, tmp_path: Pat
     # Continuations are sampled with the adapter too, and share the tokens of their prefix
     records = read_step(out / "axpo/trace", STEPS).records
     sources = {(record.uid, record.session): record for record in records}
-    continued = [(record, sources[record.uid, record.source_session]) for record in records if record.kind == "resample"]
+    continued = [
+        (record, sources[record.uid, record.source_session]) for record in records if record.kind == "resample"
+    ]
     assert continued
     for record, source in continued:
         assert record.prefix_len == source.prefix_len

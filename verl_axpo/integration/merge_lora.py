@@ -2,8 +2,8 @@
 
 FOLDER (verl's checkpoint of an adapter) -> verl's merger: base and adapter apart -> PEFT merges -> FOLDER/huggingface
 
-verl saves base and adapter in one file, and its merger takes them apart again; what RL starts from and vLLM serves is one
-model. The recipes call this for a checkpoint with `lora_train_meta.json`, which verl writes for adapters only.
+verl saves base and adapter in one file, and its merger takes them apart again; what RL starts from and vLLM serves is
+one model. The recipes call this for a checkpoint with `lora_train_meta.json`, which verl writes for adapters only.
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Imported by a training through VERL_USE_EXTERNAL_MODULES: what its batches hold, saved to $PROBE/step_<n>.pt.
 
-tokens and log-probabilities of the rollout, of the policy and of the reference -> one dictionary of padded tensors (R, T)
+tokens; log-probabilities of rollout, policy and reference -> one dictionary, a list of R tensors (T,) for each field
 """
 
 import os

@@ -1,0 +1,32 @@
+"""Problems as parquet: rl_row() for verl's RLHFDataset and ours, sft_row() for `verl_axpo.integration.sft_dataset`."""
+
+import json
+import random
+
+from examples.smollm2.problems import TOOL, Problem, demonstrate
+from verl_axpo import prompts
+from verl_axpo.data.parquet import Row
+from verl_axpo.tools.paper_tools import paper_tools
+
+SOURCE = "smollm2/arithmetic"
+TOOLS = paper_tools([TOOL])
+
+
+def rl_row(index: int, problem: Problem, split: str) -> Row:
+    """One question for GRPO or AXPO."""
+    return {
+        "data_source": SOURCE,
+        "prompt": prompts.prompt_messages(problem.question, TOOLS),
+        "ability": "arithmetic",
+        "reward_model": {"style": "rule", "ground_truth": problem.answer},
+        "extra_info": {"index": index, "split": split, "question": problem.question, "answer_type": "math"},
+    }
+
+
+def sft_row(problem: Problem, rng: random.Random) -> Row:
+    """One demonstration, with the schemas of its tools."""
+    turns = demonstrate(problem, rng)
+    return {
+        "messages": [*prompts.prompt_messages(problem.question, TOOLS), *turns],
+        "tools": json.dumps(prompts.tool_schemas(TOOLS)),
+    }
