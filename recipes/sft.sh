@@ -17,7 +17,9 @@ STEPS=${STEPS:-} # updates; empty: as the config says, or 150 with MODEL=tiny FA
 options=()
 if [ "$MODEL${FAST:-}" = tiny1 ]; then STEPS=${STEPS:-150}; fi
 if [ -n "$STEPS" ]; then options+=(trainer.total_training_steps="$STEPS" trainer.total_epochs=1000); fi
-if [ "$FAMILY$GPUS" = qwen3vl1 ] && [ "$MODEL" != 2b ]; then options+=(engine.offload_policy=True); fi # too large for one
+if [ "$FAMILY$GPUS" = qwen3vl1 ] && [ "$MODEL" != 2b ] && [[ "$*" != *+adapter=* ]]; then
+  options+=(engine.offload_policy=True) # all weights, with their gradients and moments, are too large for one
+fi
 if [ -n "${WANDB_API_KEY:-}" ]; then options+=(trainer.logger='[console,file,wandb]'); fi
 
 if [ -n "${SFT_MODEL:-}" ]; then echo "[recipe] SFT_MODEL=$SFT_MODEL is used as it is" >&2 && exit; fi

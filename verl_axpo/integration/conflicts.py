@@ -87,7 +87,16 @@ def _separate_rules(get: Get) -> Iterator[Finding]:
     if get(backend) == "naive":
         why = "the weights go to other processes"
         yield problem(f"{backend}=naive", why, f"set {backend} to nccl, or to gloo where there is no accelerator")
+    yield from _adapter_rules(get)
     yield from _gpu_rules(get)
+
+
+def _adapter_rules(get: Get) -> Iterator[Finding]:
+    """verl's checkpoint engines send the base model alone, so that every rollout would be the untrained policy's."""
+    rank, merge = "actor_rollout_ref.model.lora_rank", "actor_rollout_ref.model.lora.merge"
+    if (get(rank) or get("actor_rollout_ref.model.lora.rank")) and not get(merge):
+        why = f"{modes.SEPARATE_ASYNC} sends the base model to its replicas, without the adapters"
+        yield problem(f"{rank}={get(rank)}", why, f"set {merge}=True, or {modes.KEY}={modes.COLOCATE_ASYNC}")
 
 
 def _gpu_rules(get: Get) -> Iterator[Finding]:

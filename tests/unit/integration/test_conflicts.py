@@ -133,6 +133,12 @@ SEPARATE = {
         ({}, None),
         ({"trainer.v1.trainer_mode": "colocate_async", f"{ROLLOUT}.nnodes": 0}, None),
         (
+            {"actor_rollout_ref.model.lora_rank": 32},
+            "without the adapters; set actor_rollout_ref.model.lora.merge",
+        ),
+        ({"actor_rollout_ref.model.lora_rank": 32, "actor_rollout_ref.model.lora.merge": True}, None),
+        ({"actor_rollout_ref.model.lora_rank": 32, "trainer.v1.trainer_mode": "colocate_async"}, None),
+        (
             {"data.train_batch_size": 128},
             "got 128, expected parameter_sync_step x ppo_mini_batch_size = 4 x 64; set it to 256",
         ),

@@ -71,6 +71,19 @@ def test_one_gpu_has_settings_of_its_own(commands: Commands, size: str, script: 
     assert refused(argv, tmp_path) == []
 
 
+@pytest.mark.parametrize("gpus", ["1", "2"])
+@pytest.mark.parametrize(("script", "option"), [("sft", "lora_sft"), ("rl", "lora")])
+def test_adapters_are_one_option(commands: Commands, script: str, option: str, gpus: str, tmp_path: Path) -> None:
+    (argv,) = commands(script, f"+adapter={option}", MODEL="8b", GPUS=gpus)
+    config = config_of(argv)
+    actor = config if script == "sft" else config.actor_rollout_ref.actor
+    model = config.model if script == "sft" else config.actor_rollout_ref.model
+    assert (model.lora_rank, model.exclude_modules) == (32, ".*visual.*")
+    assert (actor.engine if script == "sft" else actor.fsdp_config).offload_policy is False
+    assert "hf_model" not in actor.checkpoint.save_contents  # verl's would mix base and adapter
+    assert refused(argv, tmp_path) == []
+
+
 def test_settings_are_the_papers(commands: Commands) -> None:
     (argv,) = commands("rl", MODEL="8b")
     config = config_of(argv)
