@@ -171,6 +171,7 @@ def view(
     folder: Annotated[Path, typer.Argument(help="Of a run, a trace or an evaluation.", metavar="DIR")],
     html: Annotated[Path | None, typer.Option(help="Write the page to this file instead.")] = None,
     steps: Annotated[str | None, typer.Option(help="Of the file: 1,5-7, or benchmarks. [last step, all]")] = None,
+    tokens: Annotated[bool, typer.Option("--tokens", help="Of the file: with all tokens.")] = False,
     serve: Annotated[bool, typer.Option("--serve", help="Open no browser here; print the address.")] = False,
     port: Annotated[int, typer.Option(help="Of the page; 0: a free one.")] = 0,
     step: Annotated[int | None, typer.Option(help="In the terminal: the questions of this step.")] = None,
@@ -190,7 +191,7 @@ def view(
 
         source = command.source_of(folder, trace_of(folder))
         if html is not None:
-            return command.save(source, steps, html, console)
+            return command.save(source, steps, html, console, tokens=tokens)
         return command.serve(source, port, console, browser=not serve)
     from verl_axpo.report.viewer import view as render
     from verl_axpo.report.viewer import view_json

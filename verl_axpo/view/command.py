@@ -53,10 +53,10 @@ def _has_screen() -> bool:
     return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
-def save(source: Source, wanted: str | None, out: Path, console: Console) -> None:
+def save(source: Source, wanted: str | None, out: Path, console: Console, *, tokens: bool = False) -> None:
     """Write the self-contained file with the steps or benchmarks that are wanted; by default the last step, or all."""
     keys = chosen(source, wanted)
-    size = write(source, keys, out)
+    size = write(source, keys, out, tokens=tokens)
     console.print(f"wrote {out} ({size / 1e6:.1f} MB) with {', '.join(keys)}", soft_wrap=True)
 
 
@@ -74,13 +74,13 @@ def chosen(source: Source, wanted: str | None) -> list[str]:
         return there if run["kind"] == "evaluation" else there[-1:]
     words = [word.strip() for word in wanted.split(",")]
     ranges = [_RANGE.fullmatch(word) for word in words]
-    asked = [
-        str(step)
+    asked = {
+        str(step): None
         for word, pair in zip(words, ranges, strict=True)
-        for step in (range(int(pair[1]), int(pair[2]) + 1) if pair else [word])
-    ]
+        for step in (range(int(pair[1]), int(pair[2]) + 1) if pair else ()) or [word]
+    }
     missing = [key for key in asked if key not in there]
     if missing:
         shown = f"{there[0]} to {there[-1]}" if run["kind"] == "training" else ", ".join(there)
         raise ValueError(f"view: {', '.join(missing)} is not there; there are {shown}")
-    return asked
+    return list(asked)

@@ -80,13 +80,17 @@ class EvaluationSource:
         return self._store.scores.get(key) or Score(correct=None, by="nobody", reason=why)
 
     def _in_list(self, question: Question, records: list[RolloutRecord]) -> Json:
-        marks = [[each.rollout, _reward(self._score(each.key)), each.uses_tool, each.status.value] for each in records]
+        scores = [self._score(each.key) for each in records]
+        marks = [
+            [each.rollout, _reward(score), each.uses_tool, each.status.value, score.correct]
+            for each, score in zip(records, scores, strict=True)
+        ]
         return {
             "uid": question.uid,
             "text": " ".join(question.prompt.replace("<image>", "").split())[:TEXT_CHARACTERS],
             "truth": question.ground_truth[:TEXT_CHARACTERS],
             "infra": sum(each.status is Status.INFRA_FAILURE for each in records),
-            "rollouts": sorted(marks),
+            "rollouts": sorted(marks, key=lambda mark: mark[0]),
             "continuations": [],
         }
 

@@ -17,7 +17,7 @@ from verl_axpo.trace.records import without_tokens
 
 FOLDER = "view"  # in the trace's folder; may be removed at any time
 TEXT_CHARACTERS = 160  # of a question, in a list
-VERSION = 1  # of what an index holds
+VERSION = 2  # of what an index holds
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +41,7 @@ class StepIndex(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     size: int  # bytes
     modified: int  # nanoseconds
+    finished: bool  # whether the step's summary was there: only then is a torn line a defect
     rows: list[Row]
     questions: dict[str, tuple[str, str]]  # uid -> the beginning of its text, its ground truth
     defects: list[str]
@@ -52,13 +53,14 @@ def step_index(trace_dir: Path, step: int) -> StepIndex:
     Raises:
         FileNotFoundError: the step has no trajectories.
     """
-    state = records_path(trace_dir, step).stat()
+    state, finished = records_path(trace_dir, step).stat(), summary_path(trace_dir, step).exists()
+    wanted = VERSION, state.st_size, state.st_mtime_ns, finished
     kept = trace_dir / FOLDER / f"step_{step:06d}.json"
     with suppress(OSError, msgspec.DecodeError):
         index = msgspec.json.decode(kept.read_bytes(), type=StepIndex)
-        if (index.version, index.size, index.modified) == (VERSION, state.st_size, state.st_mtime_ns):
+        if (index.version, index.size, index.modified, index.finished) == wanted:
             return index
-    index = _built(trace_dir, step, state.st_size, state.st_mtime_ns)
+    index = _built(trace_dir, step, *wanted)
     with suppress(OSError):  # a trace on a read-only or full disk can be looked at all the same
         write_atomically(kept, msgspec.json.encode(index))
     return index
@@ -75,9 +77,8 @@ def rows(
                 yield TrajectoryRecord.from_json(file.read(row.length))
 
 
-def _built(trace_dir: Path, step: int, size: int, modified: int) -> StepIndex:
+def _built(trace_dir: Path, step: int, version: int, size: int, modified: int, finished: bool) -> StepIndex:
     defects: list[str] = []
-    finished = summary_path(trace_dir, step).exists()
     lines = read_lines(
         records_path(trace_dir, step),
         lambda line: TrajectoryRecord.from_json(without_tokens(line)),
@@ -92,7 +93,15 @@ def _built(trace_dir: Path, step: int, size: int, modified: int) -> StepIndex:
         if record.uid not in questions:
             text = " ".join(record.question.split())[:TEXT_CHARACTERS]
             questions[record.uid] = text, str(record.ground_truth)[:TEXT_CHARACTERS]
-    return StepIndex(version=VERSION, size=size, modified=modified, rows=found, questions=questions, defects=defects)
+    return StepIndex(
+        version=version,
+        size=size,
+        modified=modified,
+        finished=finished,
+        rows=found,
+        questions=questions,
+        defects=defects,
+    )
 
 
 def _row(record: TrajectoryRecord, offset: int, length: int) -> Row:

@@ -63,10 +63,10 @@ def packed(media: str, content: bytes) -> str:
     return f"data:{media};base64,{base64.b64encode(content).decode()}"
 
 
-def write(source: Source, keys: list[str], out: Path) -> int:
+def write(source: Source, keys: list[str], out: Path, *, tokens: bool = False) -> int:
     """Write the self-contained file with these chapters, without pictures that are gone; returns its size in bytes."""
     data = {}
-    for address in addresses(source, keys):
+    for address in addresses(source, keys, tokens=tokens):
         try:
             data[address] = packed(*answer(source, address))
         except (ValueError, OSError):

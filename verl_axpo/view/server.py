@@ -36,8 +36,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        host = urlsplit(f"//{self.headers.get('Host', '')}").hostname
-        if host not in NAMES:
+        if _name(self.headers.get("Host", "")) not in NAMES:
             return self._send(HTTPStatus.FORBIDDEN, "text/plain", b"ask by the name 127.0.0.1 or localhost")
         path = urlsplit(self.path).path
         if path == "/":
@@ -55,6 +54,7 @@ class _Handler(BaseHTTPRequestHandler):
             "Content-Length": str(len(content)),
             "Content-Security-Policy": POLICY if media.startswith("text/html") else "default-src 'none'",
             "X-Content-Type-Options": "nosniff",
+            "Cross-Origin-Resource-Policy": "same-origin",
             "Referrer-Policy": "no-referrer",
             "Cache-Control": "no-store",
         }
@@ -66,3 +66,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing: the terminal belongs to the user."""
+
+
+def _name(host: str) -> str | None:
+    """Without the port; None for what is no name."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None

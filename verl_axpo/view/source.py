@@ -8,6 +8,7 @@ image/PATH                        a picture
 """
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +18,11 @@ import orjson
 
 from verl_axpo.files import inside
 
-IMAGES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}  # never SVG
+IMAGES = {  # by how they begin; never SVG
+    "image/png": re.compile(rb"\x89PNG\r\n\x1a\n"),
+    "image/jpeg": re.compile(rb"\xff\xd8\xff"),
+    "image/webp": re.compile(rb"RIFF....WEBP", re.DOTALL),
+}
 Json = dict[str, Any]
 
 
@@ -79,21 +84,27 @@ def image(folder: Path, name: str) -> tuple[str, bytes]:
     """A picture of the folder; ValueError for anything else."""
     path = inside(folder, name)
     content = path.read_bytes() if path.is_file() else b""
-    media = next((media for magic, media in IMAGES.items() if content.startswith(magic)), None)
+    media = next((media for media, begin in IMAGES.items() if begin.match(content)), None)
     if media is None:
         raise ValueError(f"view: {name} is no PNG, JPEG or WebP file in {folder}")
     return media, content
 
 
-def addresses(source: Source, keys: list[str]) -> Iterator[str]:
-    """Everything that a reader of these chapters may ask for, without tokens; pictures once, last."""
+def addresses(source: Source, keys: list[str], *, tokens: bool = False) -> Iterator[str]:
+    """Everything that a reader of these chapters may ask for, tokens if they are wanted; pictures once, last."""
     yield "run"
     images: dict[str, None] = {}
     for key in keys:
-        yield f"chapter/{quote(key, safe='')}"
+        yield _address("chapter", key)
         for row in source.chapter(key)["questions"]:
-            yield f"question/{quote(key, safe='')}/{quote(row['uid'], safe='')}"
+            yield _address("question", key, row["uid"])
             question = source.question(key, row["uid"])
             for shown in (question, *question["trajectories"]):
                 images |= dict.fromkeys(shown["images"])
+            if tokens:
+                yield from (_address("tokens", key, row["uid"], each["id"]) for each in question["trajectories"])
     yield from (f"image/{quote(name)}" for name in images)
+
+
+def _address(*names: str) -> str:
+    return "/".join(quote(name, safe="") for name in names)

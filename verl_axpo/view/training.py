@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
+from verl_axpo.core.config import AxpoConfig
 from verl_axpo.core.types import Status
 from verl_axpo.rewards.answer import final_answer
+from verl_axpo.tools.syntax import HERMES, syntax
 from verl_axpo.trace import StepSummary, TrajectoryRecord
 from verl_axpo.trace.reader import list_steps, read_summary, records_path, summary_path
 from verl_axpo.view.index import Row, StepIndex, rows, step_index
@@ -49,11 +51,10 @@ class TrainingSource:
         groups: dict[str, list[Row]] = defaultdict(list)
         for row in index.rows:
             groups[row.uid].append(row)
-        triggered = {candidate.uid for candidate in summary.candidates} if summary else set()
         return {
             "key": key,
-            "defects": [*index.defects, *defects],
-            "questions": [_in_list(uid, index, group, uid in triggered) for uid, group in groups.items()],
+            "defects": [*index.defects, *defects, *_missing(index, summary)],
+            "questions": [_in_list(uid, index, group, summary) for uid, group in groups.items()],
         }
 
     def question(self, key: str, uid: str) -> Json:
@@ -118,23 +119,33 @@ class TrainingSource:
         return kept[1:]
 
 
-def _in_list(uid: str, index: StepIndex, group: Sequence[Row], triggered: bool) -> Json:
+def _in_list(uid: str, index: StepIndex, group: Sequence[Row], summary: StepSummary | None) -> Json:
     text, truth = index.questions[uid]
+
+    def mark(row: Row) -> list[Any]:
+        return [row.session, row.reward, row.uses_tool, row.status, _is_correct(row.reward, summary)]
+
     return {
         "uid": uid,
         "text": text,
         "truth": truth,
-        "triggered": triggered,
+        "triggered": summary is not None and any(candidate.uid == uid for candidate in summary.candidates),
         "resampled": any(row.selected for row in group),
         "restored": any(row.recovery == 1 for row in group),
         "infra": sum(row.status == Status.INFRA_FAILURE.value for row in group),
-        "rollouts": [_mark(row) for row in group if row.source is None],
-        "continuations": [_mark(row) for row in group if row.source is not None],
+        "rollouts": [mark(row) for row in group if row.source is None],
+        "continuations": [mark(row) for row in group if row.source is not None],
     }
 
 
-def _mark(row: Row) -> list[Any]:
-    return [row.session, row.reward, row.uses_tool, row.status]
+def _is_correct(reward: float, summary: StepSummary | None) -> bool:
+    return (summary.config if summary else AxpoConfig()).is_correct(reward)
+
+
+def _missing(index: StepIndex, summary: StepSummary | None) -> list[str]:
+    wanted = summary.num_records if summary else None
+    there = len(index.rows)
+    return [f"{there} of {wanted} trajectories are there"] if wanted is not None and wanted != there else []
 
 
 def _common_images(records: Sequence[TrajectoryRecord]) -> list[str]:
@@ -146,14 +157,14 @@ def _common_images(records: Sequence[TrajectoryRecord]) -> list[str]:
 
 def _trajectory(record: TrajectoryRecord, asked: int, summary: StepSummary | None) -> Json:
     thinking = summary.starts_in_think if summary and summary.starts_in_think is not None else "</think>" in record.text
-    threshold = summary.config.correct_threshold if summary else 1.0
+    wrote = syntax(summary.call_syntax) if summary and summary.call_syntax else HERMES
     return {
         "id": str(record.session),
         "source": None if record.source_session is None else str(record.source_session),
         "selected": record.selected,
         "status": record.status.value,
         "reward": record.reward,
-        "correct": record.reward >= threshold,
+        "correct": _is_correct(record.reward, summary),
         "advantage": record.advantage,
         "recovery": record.recovery,
         "confidence": record.confidence,
@@ -166,7 +177,7 @@ def _trajectory(record: TrajectoryRecord, asked: int, summary: StepSummary | Non
         "seconds": record.finished - record.started,
         "weights": record.weight_versions,
         "reason": _reason(record),
-        "parts": [asdict(part) for part in split(record.text, thinking=thinking)],
+        "parts": [asdict(part) for part in split(record.text, thinking=thinking, syntax=wrote)],
         "calls": [asdict(call) for call in record.tool_calls],
         "images": list(record.images[asked:]),
     }

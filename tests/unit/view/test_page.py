@@ -32,6 +32,7 @@ ATTACKS = [
     "<style>body { display: none }</style>",
     "${window.owned = 1} {{window.owned = 1}}",
     "\x1b]8;;http://evil.example\x1b\\link\x1b]8;;\x1b\\ \x1b[2J",
+    "tags \U000e0041\U000e0042 filler \u3164",
     "safe\u202etxt.exe \u2066hidden\u2069 zero\u200bwidth",
 ]
 
@@ -88,6 +89,26 @@ def test_rows_sort_and_are_found_by_words(browser: Browser, trace: Path) -> None
         page.keyboard.press("/")
         page.keyboard.type(questions[3].uid)
         expect(page.locator("a.line")).to_have_count(1)
+
+
+def test_what_was_chosen_is_still_chosen_on_the_way_back(browser: Browser, trace: Path) -> None:
+    with served(TrainingSource(trace)) as url, opened(browser, f"{url}#/1") as page:
+        page.get_by_role("button", name="restored", exact=True).click()
+        found = page.locator("a.line").count()
+        page.locator("a.line").first.click()
+        expect(page.locator("a.node").first).to_be_visible()
+        page.keyboard.press("u")
+        expect(page.locator(".chip.on")).to_have_text("restored")
+        expect(page.locator("a.line")).to_have_count(found)
+
+
+def test_curves_follow_the_windows_width(browser: Browser, trace: Path) -> None:
+    with served(TrainingSource(trace)) as url, opened(browser, url) as page:
+        expect(page.locator("figure canvas")).to_have_count(4)
+        page.set_viewport_size({"width": 900, "height": 700})
+        page.wait_for_timeout(300)
+        for figure in page.locator("figure").all():
+            assert figure.evaluate("each => each.querySelector('.u-wrap').clientWidth <= each.clientWidth")
 
 
 def test_the_keyboard_goes_everywhere(browser: Browser, trace: Path) -> None:
@@ -168,7 +189,7 @@ def test_what_a_model_wrote_is_text(browser: Browser, trace: Path, tmp_path: Pat
                 assert page.locator("iframe, svg animate, main script, main style").count() == 0
                 assert page.locator("a[href^='javascript']").count() == 0
                 shown = page.locator("main").inner_text()
-                assert not set(shown) & set("\x1b\u202e\u2066\u200b")
+                assert not set(shown) & set("\x1b\u202e\u2066\u200b\u3164\U000e0041")
                 assert "⟦U+202E⟧" in shown or address.endswith("#/1")
 
 
@@ -192,6 +213,9 @@ def test_a_file_needs_nothing_but_itself(browser: Browser, trace: Path, tmp_path
         page.locator("a.line").first.click()
         page.locator("a.line").first.click()
         expect(page.locator("a.node").first).to_be_visible()
+        page.locator("a.node").first.click()
+        page.keyboard.press("t")
+        expect(page.get_by_text("Written with --tokens, it would.")).to_be_visible()
         page.goto(f"{(tmp_path / 'page.html').as_uri()}#/2")
         expect(page.locator(".error")).to_contain_text("This file does not hold it")
 

@@ -29,7 +29,8 @@ def test_it_listens_on_this_machine_alone(trace: Path) -> None:
 
 def test_a_name_that_points_here_is_refused(trace: Path) -> None:
     with served(TrainingSource(trace)) as url:
-        assert ask(url, "/data/run", host="evil.example:80")[0] == 403
+        for name in ("evil.example:80", "[", "127.0.0.1.evil.example", ""):
+            assert ask(url, "/data/run", host=name)[0] == 403
         assert ask(url, "/data/run", host="localhost:1")[0] == 200
 
 
@@ -63,8 +64,11 @@ def test_a_file_holds_the_steps_that_were_asked_for(trace: Path, tmp_path: Path)
 def test_steps_are_numbers_and_ranges(trace: Path) -> None:
     source = TrainingSource(trace)
     assert (chosen(source, None), chosen(source, "1-2"), chosen(source, "2, 1")) == (["2"], ["1", "2"], ["2", "1"])
+    assert chosen(source, "1,1-2") == ["1", "2"]
     with pytest.raises(ValueError, match="7 is not there; there are 1 to 2"):
         chosen(source, "1,7")
+    with pytest.raises(ValueError, match="2-1 is not there"):
+        chosen(source, "2-1")
 
 
 def test_a_folder_with_nothing_to_look_at_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -90,6 +91,23 @@ def test_runs_say_what_is_trained(trace: Path) -> None:
         assert lengths["tool"] == sum(value is None for value in record.logprobs)
 
 
+def test_list_and_tree_agree_on_what_is_right(trace: Path) -> None:
+    """A reward below the threshold is wrong, also where it is above zero."""
+    first, *rest = read_step(trace, 1).records
+    changed = [replace(first, reward=0.3), *rest]
+    records_path(trace, 1).write_bytes(b"".join(each.to_json() + b"\n" for each in changed))
+    source = TrainingSource(trace)
+    listed = next(row for row in source.chapter("1")["questions"] if row["uid"] == first.uid)["rollouts"][0]
+    told = source.question("1", first.uid)["trajectories"][0]
+    assert (listed[1], listed[4], told["correct"]) == (0.3, False, False)
+
+
+def test_a_step_that_lacks_rows_says_so(trace: Path) -> None:
+    path = records_path(trace, 1)
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:100]))
+    assert TrainingSource(trace).chapter("1")["defects"] == ["100 of 160 trajectories are there"]
+
+
 def test_triggered_questions_are_those_with_candidates(trace: Path) -> None:
     summary = read_step(trace, 1).summary
     assert summary
@@ -147,9 +165,10 @@ def test_anything_else_is_refused(trace: Path, address: str, why: str) -> None:
 
 
 def test_a_picture_is_only_what_it_is(trace: Path) -> None:
+    (trace / "images/c.png").write_bytes(b"RIFF\x00\x00\x00\x00WAVEfmt ")
     (trace / "images/a.png").write_bytes(b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>")
     os.symlink("/etc/hostname", trace / "images/b.png")
-    for name in ("a", "b"):
+    for name in ("a", "b", "c"):
         with pytest.raises(ValueError, match=r"is no PNG|leads out of"):
             answer(TrainingSource(trace), f"image/images/{name}.png")
 

@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from examples.lfm2_syntax import LFM2
 from verl_axpo.view.text import Part, split
 
 PIECES = [
@@ -29,7 +30,7 @@ def test_a_turn_with_a_call_and_a_picture() -> None:
         ("thinking", "so\n"),
         ("mark", "</think>"),
         ("text", "\n"),
-        ("mark", "<tool_call>"),
+        ("opening", "<tool_call>"),
         ("call", '{"a": 1}'),
         ("mark", "</tool_call>"),
         ("mark", "<|im_end|>"),
@@ -46,6 +47,13 @@ def test_a_call_inside_thinking_is_thinking_and_a_tag_inside_a_response_is_the_t
     assert kinds("a <tool_call>b</tool_call> c") == [("thinking", "a <tool_call>b</tool_call> c")]
     response = "<tool_response><think>no</think><tool_call>x</tool_call></tool_response>"
     assert kinds(response, thinking=False)[1] == ("response", "<think>no</think><tool_call>x</tool_call>")
+
+
+def test_another_familys_tags_open_and_close_a_call() -> None:
+    parts = split(f"so</think>{LFM2.opening}f(){LFM2.closing}<tool_call>", thinking=True, syntax=LFM2)
+    assert [(part.kind, part.text) for part in parts[2:]] == [
+        ("opening", LFM2.opening), ("call", "f()"), ("mark", LFM2.closing), ("text", "<tool_call>")
+    ]  # fmt: skip
 
 
 @given(st.lists(st.sampled_from(PIECES)).map("".join), st.booleans())

@@ -26,7 +26,9 @@ function Curve({ title, names, chapters, dark, hover }) {
     }, data, box.current);
     const open = () => plot.cursor.idx != null && go(chapters[plot.cursor.idx].key);
     plot.over.addEventListener("click", open);
-    return () => plot.destroy();
+    const resized = new ResizeObserver(() => plot.setSize({ width: box.current.clientWidth, height: 130 }));
+    resized.observe(box.current);
+    return () => { resized.disconnect(); plot.destroy(); };
   }, [chapters, dark, names.join()]);
   return html`<figure><figcaption>${title}</figcaption><div ref=${box}></div></figure>`;
 }

@@ -39,8 +39,9 @@ function Table({ columns, rows, open, identify, actions = {} }) {
   </div>`;
 }
 
-const square = ([id, reward, usesTool, status], threshold) => {
-  const kind = verdict({ status, correct: reward === null ? null : reward >= threshold });
+// A mark of the list: [id, reward, uses a tool, status, correct]
+const square = ([id, reward, usesTool, status, correct]) => {
+  const kind = verdict({ status, correct });
   return html`<i class=${`square ${kind} ${usesTool ? "tool" : ""}`} title=${`${id}: ${kind}${usesTool ? ", with a tool" : ""}`}></i>`;
 };
 
@@ -51,14 +52,18 @@ const FILTERS = {
   "not restored": (row) => row.resampled && !row.restored,
   "infra failure": (row) => row.infra > 0,
   "uses a tool": (row) => row.rollouts.some((each) => each[2]),
-  "all wrong": (row) => !row.rollouts.some((each) => each[1] > 0),
-  "all right": (row) => row.rollouts.every((each) => each[1] > 0),
+  "all wrong": (row) => !row.rollouts.some((each) => each[4]),
+  "all right": (row) => row.rollouts.every((each) => each[4]),
 };
+
+// What was chosen in a chapter stays so when the reader comes back to it
+const kept = {};
 
 function Chapter({ chapterKey, training, version, up }) {
   const { value, error } = useData(`chapter/${path(chapterKey)}`, version);
-  const [chosen, setChosen] = useState([]);
-  const [words, setWords] = useState("");
+  const [chosen, setChosen] = useState(kept[chapterKey]?.chosen || []);
+  const [words, setWords] = useState(kept[chapterKey]?.words || "");
+  kept[chapterKey] = { chosen, words };
   const search = useRef(null);
   const all = value ? value.questions : [];
   const rows = useMemo(() => {
@@ -69,15 +74,15 @@ function Chapter({ chapterKey, training, version, up }) {
   useKeys({ u: up });
   if (error) return html`<p class="error">${shown(error)}</p>`;
   if (!value) return html`<p class="none">Loading ...</p>`;
-  const sum = (marks) => marks.reduce((total, each) => total + (each[1] > 0), 0);
+  const sum = (marks) => marks.filter((each) => each[4]).length;
   const columns = [
     { label: "question", wide: true, value: (row) => row.text },
     { label: "answer", value: (row) => row.truth, width: "8rem" },
     { label: "rollouts", width: "13rem", value: (row) => sum(row.rollouts) / row.rollouts.length,
-      cell: (row) => row.rollouts.map((each) => square(each, 1e-9)) },
+      cell: (row) => row.rollouts.map(square) },
     { label: "tool", value: (row) => row.rollouts.filter((each) => each[2]).length, width: "4rem", title: "rollouts with a tool call" },
     ...(training ? [
-      { label: "continuations", width: "10rem", value: (row) => sum(row.continuations), cell: (row) => row.continuations.map((each) => square(each, 1e-9)) },
+      { label: "continuations", width: "10rem", value: (row) => sum(row.continuations), cell: (row) => row.continuations.map(square) },
       { label: "AXPO", width: "8rem", value: (row) => (row.restored ? 3 : row.resampled ? 2 : row.triggered ? 1 : 0),
         cell: (row) => (row.restored ? "restored" : row.resampled ? "resampled" : row.triggered ? "triggered" : "") },
     ] : []),

@@ -2,10 +2,11 @@
 const { h, html, render, useState, useEffect, useRef, useMemo } = htmPreact;
 
 // Control characters but newline and tab, and marks that hide text or turn its direction
-const STEERS = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g;
+const STEERS =
+  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
 
 const shown = (text) =>
-  String(text ?? "").replace(STEERS, (sign) => `⟦U+${sign.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}⟧`);
+  String(text ?? "").replace(STEERS, (sign) => `⟦U+${sign.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟧`);
 
 const number = (value, digits = 3) => (value === null || value === undefined ? "" : Number(value).toFixed(digits));
 const signed = (value) => (value === null || value === undefined ? "" : (value > 0 ? "+" : value < 0 ? "−" : "±") + Math.abs(value).toFixed(2));

@@ -8,7 +8,7 @@ const SHADES = {
 function Tokens({ chapterKey, uid, id }) {
   const { value, error } = useData(`tokens/${path(chapterKey, uid, id)}`);
   const [shade, setShade] = useState("log-probability");
-  if (error) return html`<p class="none">${shown(error)}</p>`;
+  if (error) return html`<p class="none">${shown(error)}${held && " Written with --tokens, it would."}</p>`;
   if (!value) return html`<p class="none">Loading ...</p>`;
   const [start, end] = value.call || [-1, -1];
   const names = Object.keys(SHADES).filter((name) => name !== "entropy" || value.entropies);
@@ -32,8 +32,8 @@ function Parts({ each }) {
   let calls = 0, images = 0, cut = each.prefix == null ? -1 : 0;
   const pieces = each.parts.map((part, place) => {
     if (part.kind === "image") return each.images[images] ? html`<${Picture} path=${each.images[images]} key=${place + each.images[images++]} />` : null;
-    if (part.kind === "mark") {
-      const ends = cut === 0 && part.text === "<tool_call>";
+    if (part.kind === "mark" || part.kind === "opening") {
+      const ends = cut === 0 && part.kind === "opening";
       if (ends) cut = 1;
       return html`<span class="mark">${shown(part.text)}</span>${ends && html`<div class="cutline">the prefix ends here</div>`}`;
     }
