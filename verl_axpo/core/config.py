@@ -41,6 +41,8 @@ class AxpoConfig:
             the group, trained whole (ablation).
         correct_threshold: a reward at or above it counts as correct.
         trace_dir: where the trace goes; None writes no trace.
+        example_trees: of a step with a trace, the resampled questions that the run's loggers show as trees; 0 shows
+            none.
         max_failed_share: of a step's B*N rollouts, the share that may be lost, to sessions that raised and to infra
             failures; above it the run stops before the update, which would train on what happened to survive.
         seed: seeds every sampling request, and the order of prefixes under `uncertainty: random`; None draws freely.
@@ -60,6 +62,7 @@ class AxpoConfig:
     advantage_group: AdvantageGroup = "separate"
     correct_threshold: float = 1.0
     trace_dir: str | None = None
+    example_trees: int = 2
     max_failed_share: float = 0.2
     seed: int | None = None
 
@@ -106,7 +109,7 @@ class AxpoConfig:
 
 def _bad_values(config: AxpoConfig) -> Iterator[str]:
     continuations, seed, threshold = config.num_continuations, config.seed, config.correct_threshold
-    share = config.max_failed_share
+    share, trees = config.max_failed_share, config.example_trees
     named = [(key, getattr(config, key) in names, f"one of {list(names)}") for key, names in _NAMES.items()]
     checks = [
         *named,
@@ -117,6 +120,7 @@ def _bad_values(config: AxpoConfig) -> Iterator[str]:
         ("prefix_credit", isinstance(config.prefix_credit, bool), "true or false"),
         ("speculate", isinstance(config.speculate, bool), "true or false"),
         ("seed", seed is None or _is_integer(seed), "an integer, or null"),
+        ("example_trees", _is_integer(trees) and trees >= 0, "an integer >= 0 (0 shows none)"),
         ("trace_dir", _is_folder(config.trace_dir), "a folder, or null for no trace"),
     ]
     for key, is_good, expected in checks:

@@ -13,6 +13,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
+from contextvars import Context, copy_context
 from typing import Any
 
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput, register
@@ -20,6 +21,7 @@ from verl.experimental.agent_loop.tool_agent_loop import AgentData, AgentState, 
 from verl.experimental.agent_loop.tool_parser import FunctionCall, ToolParser
 from verl.tools.base_tool import BaseTool
 from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
+from verl.utils.rollout_trace import rollout_trace_op
 
 from verl_axpo.core.types import Status
 from verl_axpo.integration.dataset import opened
@@ -72,6 +74,7 @@ class ThinkAwareToolParser(ToolParser):
         """Tokens that end a turn besides the end of sequence."""
         return [self.tokenizer.convert_tokens_to_ids(stop) for stop in self.format.syntax.stops]
 
+    @rollout_trace_op
     async def extract_tool_calls(
         self, responses_ids: list[int], tools: list[OpenAIFunctionToolSchema] | None = None
     ) -> tuple[str, list[FunctionCall]]:
@@ -129,6 +132,7 @@ class AxpoToolAgentLoop(ToolAgentLoop):
         }
         self.calls: list[ToolCall] = []
         self.prompt_images = 0
+        self.spans: Context | None = None
         self.shared = SharedWork()
 
     async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> Trajectory:
@@ -143,8 +147,9 @@ class AxpoToolAgentLoop(ToolAgentLoop):
             seed=lambda turn: self._seed(turn, kwargs, question="uid" if context else "index"),
             prefix=context.prefix if context else None,
         )
+        told = kwargs if context is None or context.source is None else {**kwargs, "source_session": context.source}
         try:
-            output = await super().run(sampling_params, **kwargs)
+            output = await super().run(sampling_params, **told)  # verl's loop reads none of it, its trace all
         finally:
             await asyncio.gather(*(tool.close() for tool in self.tools.values() if isinstance(tool, TrajectoryTool)))
         return self._trajectory(output, client, kwargs, started)
@@ -188,12 +193,15 @@ class AxpoToolAgentLoop(ToolAgentLoop):
 
     async def _handle_pending_state(self, agent_data: AgentData, sampling_params: dict[str, Any]) -> AgentState:
         self.prompt_images = len(agent_data.image_data or ())
+        self.spans = copy_context()  # inside verl's span of this trajectory
         return await super()._handle_pending_state(agent_data, sampling_params)
 
     async def _handle_processing_tools_state(self, agent_data: AgentData) -> AgentState:
         state = await super()._handle_processing_tools_state(agent_data)
         return AgentState.TERMINATED if any(call.infra for call in self.calls) else state
 
+    # verl traces the tool's own `execute`, which each tool has its own of; here is every call, the undecodable too
+    @rollout_trace_op
     async def _call_tool(
         self, tool_call: FunctionCall, tools_kwargs: dict[str, Any], agent_data: AgentData
     ) -> tuple[ToolResponse, float, dict[str, Any]]:
@@ -228,6 +236,7 @@ class AxpoToolAgentLoop(ToolAgentLoop):
             "cached_tokens": client.cached_tokens,
             "turn_lengths": tuple(client.turn_lengths),
             "weight_versions": client.weight_versions,
+            "spans": self.spans,
             "started": started,
             "finished": time.time(),
         }

@@ -12,6 +12,7 @@ all.
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -31,6 +32,7 @@ from verl_axpo.integration.batch_row import AXPO_FIELD, batch_row
 from verl_axpo.integration.coordinator import BudgetCoordinator, Decisions
 from verl_axpo.integration.entropy import mean_entropy
 from verl_axpo.integration.group import Row, RunningGroup, check_image_features, gather_all
+from verl_axpo.integration.rollout_trace import TracedQuestions, continued_under, rollout_span
 from verl_axpo.integration.shared import FeatureCache, LoopContext, running_in
 from verl_axpo.integration.speculation import Speculator, Tally
 from verl_axpo.integration.trajectory import Trajectory, prefix_of, trained_part
@@ -52,6 +54,7 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
         self.groups: dict[str, RunningGroup] = {}
         self.coordinator: Any = None
         self.features = FeatureCache()
+        self.traced = TracedQuestions()
 
     async def set_coordinator(self, coordinator: Any) -> None:
         """Called once by the manager, before any prompt."""
@@ -62,6 +65,7 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
     async def _run_prompt(
         self, prompt: dict[str, Any], sampling_params: dict[str, Any], trajectory: dict[str, Any], trace: bool = False
     ) -> None:
+        trace = trace or self.traced.admits(trajectory)
         if trajectory["validate"]:
             return await super()._run_prompt(prompt, sampling_params, trajectory, trace)
         if not self.groups:
@@ -86,11 +90,16 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
         **kwargs: Any,
     ) -> Any:
         agent_name = agent_loop.LOOP_NAME if agent_name == HOST_LOOP else agent_name
-        run = partial(super()._run_agent_loop, sampling_params, trajectory, agent_name=agent_name, trace=trace)
+        run_host = partial(super()._run_agent_loop, sampling_params, agent_name=agent_name, trace=trace)
+
+        async def run(rollout: int, **sample: Any) -> Any:  # in verl's trace, whose own number is 0 for all sessions
+            return await run_host({**trajectory, "rollout_n": rollout}, **sample)
+
         try:
             if trajectory["validate"]:
-                return await run(**kwargs)
-            await self._run_session(self.groups[kwargs["uid"]], run, kwargs)
+                return await run(kwargs["session_id"], **kwargs)
+            with rollout_span({**trajectory, "rollout_n": kwargs["session_id"]}, trace=trace):
+                await self._run_session(self.groups[kwargs["uid"]], run, kwargs)
         except Exception as error:  # verl logs it and goes on without the session
             # Not awaited: nobody could do anything about a report that fails
             told = f"{type(error).__name__}: {' '.join(str(error).split())}"
@@ -121,7 +130,7 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
         """Sample and score; the last session of the group to end publishes all of them."""
         try:
             with running_in(LoopContext(shared=group.shared)):
-                group.trajectories[sample["session_id"]] = await run(**sample)
+                group.trajectories[sample["session_id"]] = await run(sample["session_id"], **sample)
         finally:
             group.ended += 1
             if group.ended == group.size:
@@ -231,8 +240,13 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
         source, count = group.trajectories[session], self.axpo.num_continuations
         # Session ids after the ordinary ones, a function of source and k alone: keys and seeds do not depend on timing
         first = group.size + session * count
-        with running_in(LoopContext(prefix=prefix_of(source, self.axpo), shared=group.shared, tally=tally)):
-            sampled = await gather_all(run(**{**source.sample, "session_id": first + k}) for k in range(count))
+        context = LoopContext(prefix=prefix_of(source, self.axpo), source=session, shared=group.shared, tally=tally)
+        sampled = await gather_all(
+            continued_under(
+                source.spans or copy_context(), context, run(session, **{**source.sample, "session_id": first + k})
+            )
+            for k in range(count)
+        )
         # All that can fail about their rows fails here, where it costs the prefix; publishing is for the whole group
         return await gather_all(self._row(continuation, source=session) for continuation in sampled)
 

@@ -38,10 +38,11 @@ class SharedWork:
 class LoopContext:
     """What the worker tells an agent loop beyond the sample: the prefix to start from, and what the group shares.
 
-    `tally` is there for a continuation that may not be wanted in the end.
+    `source` is the session that a continuation continues. `tally` is there for one that may not be wanted in the end.
     """
 
     prefix: Prefix | None = None
+    source: int | None = None
     tally: Tally | None = None
     shared: SharedWork = field(default_factory=SharedWork)
 

@@ -28,6 +28,7 @@ from verl_axpo.integration import modes
 from verl_axpo.integration.batch_row import BatchRow, read_entropies, read_rows
 from verl_axpo.integration.coordinator import Decisions
 from verl_axpo.integration.estimator import announced
+from verl_axpo.integration.examples import show_examples
 from verl_axpo.integration.mini_batches import count_grpo_tokens, dealt, session_of, split_evenly
 from verl_axpo.integration.sampling import SamplingTrainer
 from verl_axpo.integration.startup import named_syntax
@@ -147,7 +148,7 @@ class AxpoTrainer(SamplingTrainer):
         return bool(OmegaConf.select(self.config, "algorithm.rollout_correction.bypass_mode"))
 
     def _write_trace(self) -> None:
-        """Queue the step's records and summary."""
+        """Queue the step's records and summary, and show its examples."""
         if self.trace is None:
             return
         turns = self._chat_format()
@@ -164,6 +165,7 @@ class AxpoTrainer(SamplingTrainer):
             starts_in_think=bool(turns.opened),
         )
         self.trace.write_step(self.records, summary)
+        show_examples(self.records, self.axpo, self.logger.logger, self.global_steps)
         self.records = []  # the writer's now
 
     def _decisions(self) -> Decisions:

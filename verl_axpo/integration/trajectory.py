@@ -6,9 +6,10 @@ agent loop -> Trajectory -> scored -> (core.explore) -> `trained_part` -> verl's
 """
 
 from collections.abc import Mapping
+from contextvars import Context
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, InstanceOf
 from verl.experimental.agent_loop import AgentLoopOutput
 
 from verl_axpo.core.config import AxpoConfig
@@ -33,6 +34,7 @@ class Trajectory(AgentLoopOutput):
     `turn_lengths` are the tokens of each assistant turn as the engine returned them, the prefix included.
     `weight_versions` are the oldest and the newest weights that generated its turns, None if the engine told none.
     `entropy` is measured where the ranking needs it.
+    `spans` is the context that its turns ran in; it holds the span of `rollout.trace` that they are under.
     """
 
     sample: Mapping[str, Any] = _ours()
@@ -51,6 +53,7 @@ class Trajectory(AgentLoopOutput):
     started: float = _ours()  # seconds
     finished: float = _ours()  # seconds
     entropy: float | None = _ours(None)
+    spans: InstanceOf[Context] | None = _ours(None)
 
     @classmethod
     def of(cls, output: AgentLoopOutput, seen: Mapping[str, Any]) -> "Trajectory":

@@ -78,16 +78,16 @@ def write(report: Report, out: str | Path, name: str = "report") -> Path:
     for section in report.sections:
         for figure in section.figures:
             (folder / name / "plots" / f"{figure.name}{figure.suffix}").write_bytes(figure.content)
-    templates = _templates()
-    html = templates.get_template("page.html.jinja").render(report=report)
+    pages = templates()
+    html = pages.get_template("page.html.jinja").render(report=report)
     write_atomically(folder / f"{name}.html", html.encode("utf-8", "replace"))
     write_atomically(folder / f"{name}.json", report.json())
-    text = templates.get_template("page.md.jinja").render(report=report, folder=name)
+    text = pages.get_template("page.md.jinja").render(report=report, folder=name)
     write_atomically(folder / f"{name}.md", text.encode("utf-8", "replace"))
     return folder / f"{name}.md"
 
 
-def _templates() -> jinja2.Environment:
+def templates() -> jinja2.Environment:
     """HTML is escaped."""
     folder = resources.files("verl_axpo.report") / "templates"
     made = jinja2.Environment(

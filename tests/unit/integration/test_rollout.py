@@ -21,6 +21,7 @@ from verl_axpo.integration.batch_row import AXPO_FIELD, BatchRow
 from verl_axpo.integration.coordinator import Decisions
 from verl_axpo.integration.group import RunningGroup, check_image_features
 from verl_axpo.integration.rollout import AxpoAgentLoopWorker
+from verl_axpo.integration.rollout_trace import TracedQuestions
 from verl_axpo.integration.shared import FeatureCache, LoopContext, loop_context
 from verl_axpo.integration.speculation import NotWanted, TalliedClient, Tally
 from verl_axpo.integration.trajectory import Trajectory
@@ -52,7 +53,7 @@ class Harness:
         worker = self.worker = AxpoAgentLoopWorker.__new__(AxpoAgentLoopWorker)
         worker.axpo = AxpoConfig(num_continuations=K)
         worker.groups, worker.tokenizer, worker.processor = {}, None, None
-        worker.features, worker.asynchronous = FeatureCache(), False
+        worker.features, worker.asynchronous, worker.traced = FeatureCache(), False, TracedQuestions()
         self.processed: list[list[Any]] = []  # the images that verl's processor was given
         worker.rollout_config = OmegaConf.create({"n": N})
         worker.coordinator = SimpleNamespace(
