@@ -10,7 +10,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -27,6 +27,7 @@ from verl_axpo.tools.cli import app as tools
 if TYPE_CHECKING:
     from verl_axpo.findings import Finding
 
+ExportFormat = Literal["inspect"]
 FINDING, MISTAKE = 1, 2  # exit statuses
 MOST_LINES = 20  # of differences, of notes; the first ones say what is wrong
 
@@ -199,6 +200,26 @@ def view(
     if as_json:
         return print(view_json(trace_of(folder), step, uid).decode())
     console.print(render(trace_of(folder), step, uid))
+
+
+@app.command()
+def export(
+    folder: Annotated[
+        Path, typer.Argument(help="A run's folder, its trace, or an evaluation's folder.", metavar="DIR")
+    ],
+    to: Annotated[ExportFormat, typer.Option(help="The format: a log that `inspect view` opens.")],
+    out: Annotated[Path, typer.Option(help="FILE.eval, or FILE.json for Inspect's plain form.", metavar="FILE")],
+    step: Annotated[int | None, typer.Option(help="Of a training: which step; the last one, if not given.")] = None,
+) -> None:
+    """Write a step of a training, or an evaluation, for another program.
+
+    Needs the extra `inspect`: pip install 'verl-axpo[inspect]'.
+    """
+    from verl_axpo.export import to_inspect
+
+    with console.status("writing samples"):
+        written = to_inspect(folder, trace_of(folder), out, step)
+    console.print(f"wrote {out}, {written} samples; inspect view --log-dir {out.parent}", soft_wrap=True)
 
 
 @app.command()
