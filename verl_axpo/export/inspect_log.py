@@ -252,7 +252,8 @@ def _spoken(text: str, *, called: bool) -> list[Content]:
     parts: list[Content] = []
     if closed:
         parts.append(ContentReasoning(reasoning=thinking.removeprefix("<think>").strip()))
-    return [*parts, ContentText(text=words.strip())]
+    # Not an empty text: Inspect puts "(no content)" in its place
+    return [*parts, *([ContentText(text=words.strip())] if words.strip() else [])]
 
 
 def _call(identity: str, call: MadeCall) -> ToolCall:
