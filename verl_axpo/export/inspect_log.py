@@ -45,7 +45,7 @@ import verl_axpo
 from verl_axpo.core.types import Status
 from verl_axpo.eval.manifest import read_manifest
 from verl_axpo.eval.store import Store
-from verl_axpo.eval.types import Question, RolloutRecord
+from verl_axpo.eval.types import Question, RolloutRecord, bytes_hash
 from verl_axpo.export.exchange import Conversation, of_record, of_rollout
 from verl_axpo.files import inside
 from verl_axpo.images import ImageRefused, plain_file
@@ -111,9 +111,13 @@ def _log(
     scored = sum(bool(sample.scores) for sample in samples)
     told = {name: EvalMetric(name=name, value=value) for name, value in metrics.items()}
     scores = [EvalScore(name=score, scorer=score, scored_samples=scored, metrics=told)]
+    identity = bytes_hash(f"{task} {began} {len(samples)}".encode())  # the same run exported again is the same log
     return EvalLog(
         status="success",
         eval=EvalSpec(
+            eval_id=identity,
+            run_id=identity,
+            task_id=identity,
             created=began,
             task=task,
             dataset=EvalDataset(name=task, samples=len(ids), sample_ids=ids),

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import Callable
+from contextvars import ContextVar, copy_context
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -576,3 +577,29 @@ def test_verls_batch_gets_the_trained_part_its_sample_and_our_field(
     assert (row["uid"], row["session_id"], row["rm_scores"].tolist()) == ("q", 3, [0.0, 0.0, 1.0])
     assert BatchRow.unpack(row[AXPO_FIELD]).grpo_tokens == 7
     assert not set(row.keys()) & {"sample", "status", "tool_calls", "turn_lengths", "given"}
+
+
+def test_a_continuation_is_traced_under_its_source_and_with_its_number(
+    monkeypatch: pytest.MonkeyPatch, trajectory: MakeTrajectory
+) -> None:
+    span: ContextVar[int] = ContextVar("span", default=-1)
+    under: dict[int, int] = {}
+
+    def outcome(at: int, context: LoopContext) -> Trajectory:
+        under[at] = span.get()
+        span.set(at)
+        return resampled_group(trajectory, at, context).model_copy(update={"spans": copy_context()})
+
+    numbers: dict[int, int] = {}
+    harness = Harness(monkeypatch, outcome)
+    run_agent_loop = HOST._run_agent_loop
+
+    async def numbered(this: Any, params: Any, trajectory: Any, **kwargs: Any) -> Trajectory:
+        numbers[kwargs["session_id"]] = trajectory["rollout_n"]
+        return await run_agent_loop(this, params, trajectory, **kwargs)
+
+    monkeypatch.setattr(HOST, "_run_agent_loop", numbered)
+    harness.run()
+    assert harness.errors == []
+    assert under == {0: -1, 1: -1, 2: -1, 3: -1, 4: 0, 5: 0}  # session 0 is the source
+    assert numbers == {0: 0, 1: 1, 2: 2, 3: 3, 4: 0, 5: 0}
