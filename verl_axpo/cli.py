@@ -211,7 +211,7 @@ def export(
     out: Annotated[Path, typer.Option(help="FILE.eval, or FILE.json for Inspect's plain form.", metavar="FILE")],
     step: Annotated[int | None, typer.Option(help="Of a training: which step; the last one, if not given.")] = None,
 ) -> None:
-    """Write a step of a training, or an evaluation, for another program.
+    """Write a step or an evaluation for Inspect.
 
     Needs the extra `inspect`: pip install 'verl-axpo[inspect]'.
     """

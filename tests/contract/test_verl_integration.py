@@ -34,6 +34,8 @@ from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 from verl.utils import config as verl_config
 from verl.utils import tensordict_utils as tu
 from verl.utils.dataset.multiturn_sft_dataset import MultiTurnSFTDataset
+from verl.utils.rollout_trace import RolloutTraceConfig, rollout_trace_attr
+from verl.utils.tracking import Tracking
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngine
 from verl.workers.engine_workers import TrainingWorker
 from verl.workers.rollout.llm_server import FullyAsyncLLMServerClient, LLMServerClient
@@ -42,7 +44,13 @@ from verl.workers.utils.losses import ppo_loss
 from verl_axpo import doctor
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.integration import conflicts, modes
-from verl_axpo.integration.agent_loop import HOST_REFUSALS, LOOP_NAME, PARSER_NAME, AxpoToolAgentLoop
+from verl_axpo.integration.agent_loop import (
+    HOST_REFUSALS,
+    LOOP_NAME,
+    PARSER_NAME,
+    AxpoToolAgentLoop,
+    ThinkAwareToolParser,
+)
 from verl_axpo.integration.completion import needed_by
 from verl_axpo.integration.trainer import AxpoTrainer
 
@@ -359,3 +367,39 @@ def test_vllm_never_samples_an_image_placeholder() -> None:
     from verl.workers.rollout.vllm_rollout import vllm_async_server
 
     assert '"banned_token_ids": get_vision_placeholder_token_ids(' in source(vllm_async_server)
+
+
+def test_rollout_trace_still_leaves_it_to_us_which_sessions_are_traced() -> None:
+    """`integration/rollout_trace.py`: verl asks for no trace, and gives each session of a question the same number."""
+    assert "trace_this_sample = False" in source(WORKER.generate_sequences)
+    assert "trace=trace, session_id=i" in source(WORKER._run_prompt)
+    assert "rollout_trace_attr(" in source(AgentLoopWorker._run_agent_loop)
+    assert parameters(rollout_trace_attr) == ["sample_index", "step", "rollout_n", "name", "validate", "trace"]
+    settings = RolloutTraceConfig.get_instance()
+    assert settings.backend is None
+    assert settings.max_samples_per_step_per_worker is None
+
+
+def test_verl_traces_a_trajectory_and_each_request_and_ours_what_overrides_a_traced_method() -> None:
+    traced = [
+        ToolAgentLoop.run,
+        LLMServerClient.generate,
+        FullyAsyncLLMServerClient.generate,
+        AxpoToolAgentLoop._call_tool,
+        ThinkAwareToolParser.extract_tool_calls,
+    ]
+    assert all(inspect.unwrap(method) is not method for method in traced)
+
+
+def test_tracking_gives_its_loggers_by_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`integration/example_trees.py` puts trees and pictures where verl puts the metrics."""
+    monkeypatch.setenv("TENSORBOARD_DIR", str(tmp_path))
+    tracking = Tracking("project", "run", ["tensorboard", "console"])
+    assert callable(tracking.logger["tensorboard"].writer.add_text)
+    assert callable(tracking.logger["tensorboard"].writer.add_image)
+    tracking.finish()
+    words = source(Tracking.__init__)
+    assert 'self.logger["wandb"] = wandb' in words
+    assert 'self.logger["mlflow"] = _MlflowLoggingAdapter()' in words
+    assert 'self.logger["trackio"] = _TrackioLoggingAdapter(trackio)' in words
+    assert "self.logger = Tracking(" in source(PPOTrainer.fit)

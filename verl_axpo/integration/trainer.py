@@ -28,7 +28,7 @@ from verl_axpo.integration import modes
 from verl_axpo.integration.batch_row import BatchRow, read_entropies, read_rows
 from verl_axpo.integration.coordinator import Decisions
 from verl_axpo.integration.estimator import announced
-from verl_axpo.integration.examples import show_examples
+from verl_axpo.integration.example_trees import show_examples
 from verl_axpo.integration.mini_batches import count_grpo_tokens, dealt, session_of, split_evenly
 from verl_axpo.integration.sampling import SamplingTrainer
 from verl_axpo.integration.startup import named_syntax

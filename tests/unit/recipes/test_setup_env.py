@@ -49,7 +49,7 @@ class Checkout:
         for folder in ("programs", "recipes", "requirements"):
             (root / folder).mkdir()
         shutil.copy(RECIPES / "setup_env.sh", root / "recipes")
-        for name in ("requirements/cpu.txt", "requirements/gpu.txt", "setup.py"):
+        for name in ("requirements/cpu.txt", "requirements/gpu.txt", "requirements/inspect.txt", "setup.py"):
             (root / name).write_text(f"# {name}\n")
         for name in REAL:
             (self.programs / name).symlink_to(str(shutil.which(name)))
@@ -101,7 +101,7 @@ def failure(done: subprocess.CompletedProcess[str]) -> tuple[str, str]:
 def test_packages_are_installed_once(checkout: Checkout) -> None:
     done = checkout.setup()
     assert (done.returncode, done.stdout) == (0, "")
-    assert checkout.installed() == ["requirements/cpu.txt", "trl==1.16.0", "."]
+    assert checkout.installed() == ["requirements/cpu.txt", "trl==1.16.0", "requirements/inspect.txt", "."]
     assert "[setup] .venv is ready (cpu stack" in done.stderr
     again = checkout.setup()
     assert (again.returncode, again.stderr) == (0, "[setup] .venv is up to date (cpu stack)\n")
@@ -124,7 +124,7 @@ def test_what_is_declared_anew_is_installed_into_the_same_environment(checkout: 
     (checkout.root / changed).write_text("# another version\n")
     checkout.program("df", DF.format(shm_mb=2048, disk_gb=1))  # enough for an update
     assert checkout.setup().returncode == 0
-    assert checkout.installed() == ["requirements/cpu.txt", "trl==1.16.0", "."]
+    assert checkout.installed() == ["requirements/cpu.txt", "trl==1.16.0", "requirements/inspect.txt", "."]
     assert kept.exists()
 
 
@@ -147,7 +147,7 @@ def test_another_stack_is_another_environment(checkout: Checkout) -> None:
     checkout.setup()
     checkout.installed()
     assert checkout.setup(STACK="gpu").returncode == 0
-    assert checkout.installed() == ["requirements/gpu.txt", "trl==1.16.0", "."]
+    assert checkout.installed() == ["requirements/gpu.txt", "trl==1.16.0", "requirements/inspect.txt", "."]
 
 
 @pytest.mark.parametrize(("listed", "stack"), [("GPU 0: NVIDIA H100", "gpu"), ("No devices were found", "cpu")])

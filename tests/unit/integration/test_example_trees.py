@@ -9,7 +9,7 @@ from verl.utils.tracking import Tracking
 
 from tests.unit.trace.real import unpack
 from verl_axpo.core.config import AxpoConfig
-from verl_axpo.integration.examples import show_examples
+from verl_axpo.integration.example_trees import show_examples
 from verl_axpo.report.tree import MOST_PICTURES, Tree, examples, tree
 from verl_axpo.trace import TracedStep, read_step
 
