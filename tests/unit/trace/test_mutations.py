@@ -123,7 +123,8 @@ def copied(other: Callable[[Step, Line], Line], *also: str) -> Change:
 
     def change(step: Step) -> None:
         line = resample(step)
-        keys = ("response_ids", "logprobs", "text", "tool_call_span", "num_turns", "reward", "status", "turn_lengths")
+        keys = ("response_ids", "logprobs", "entropies", "text", "tool_call_span", "num_turns", "reward", "status")
+        keys += ("turn_lengths",)
         line.update({key: other(step, line)[key] for key in (*keys, *also) if key in line})
 
     return change
@@ -143,7 +144,7 @@ def other_truth(step: Step) -> None:
     uid = plain(step)["uid"]
     for line in step.lines:
         if line["uid"] == uid:
-            line["ground_truth"] = "4"
+            line["ground_truth"] = "7"  # no answer of the tiny world
 
 
 def no_resamples(step: Step) -> None:
@@ -181,10 +182,10 @@ KINDS: dict[str, Change] = {
     "a continuation copies its source, calls not": copied(its_source),
     "a continuation copies its sibling": copied(its_sibling, "tool_calls"),
     "a question of another group": to(plain, "question", "What is 2 + 2?"),
-    "a truth of another group": to(plain, "ground_truth", "4"),
+    "a truth of another group": to(plain, "ground_truth", "7"),
     "a prompt of another length": to(plain, "prompt_len", lambda old: old + 1),
     "a continuation's question": to(resample, "question", "What is 2 + 2?"),
-    "a continuation's truth": to(resample, "ground_truth", "4"),
+    "a continuation's truth": to(resample, "ground_truth", "7"),
 }
 
 
@@ -377,7 +378,7 @@ def test_a_change_that_nothing_contradicts_is_not_seen(real: Step, change: str) 
 SETTINGS: dict[str, Any] = {
     "budget": 0.2, "num_continuations": 2, "uncertainty": "random", "target": "no_tool", "prefix": "scratch",
     "prefix_credit": False, "advantage_group": "merged", "correct_threshold": 0.5, "trace_dir": "elsewhere", "seed": 7,
-    "max_failed_share": 0.5, "allocation": "streaming", "speculate": True,
+    "max_failed_share": 0.5, "allocation": "streaming", "speculate": True, "example_trees": 0,
 }  # fmt: skip
 
 
