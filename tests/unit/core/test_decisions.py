@@ -183,6 +183,7 @@ def test_every_key_is_read() -> None:
         "advantage_group": "merged",
         "correct_threshold": 0.5,
         "trace_dir": "trace",
+        "example_trees": 0,
         "max_failed_share": 0.1,
         "seed": 7,
     }

@@ -97,6 +97,7 @@ def trainer(
     monkeypatch.setattr(PPOTrainer, "_add_prompts_to_generate", lambda self, number: number)
     monkeypatch.setattr(ray, "get", lambda told: told)
     ours = AxpoTrainerColocateAsync.__new__(AxpoTrainerColocateAsync)
+    ours.logger = SimpleNamespace(logger={})  # verl's `Tracking`, with no logger in it
     ours.num_rollouts, ours.axpo, ours.global_steps = N, AxpoConfig(num_continuations=2), 3
     ours.parameter_sync_step, ours.has_extra_rows, ours.expected = len(batches), False, 0
     ours.config = OmegaConf.create({"algorithm": {"axpo": {"num_continuations": 2}}, "data": {"train_batch_size": 2}})

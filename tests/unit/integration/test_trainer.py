@@ -29,6 +29,7 @@ from verl_axpo.trace import StepSummary, TraceWriter, TrajectoryRecord
 
 def make_trainer(*, dynamic: bool = False, extra: bool = True, mini: int = 16) -> AxpoTrainer:
     trainer = AxpoTrainerSync.__new__(AxpoTrainerSync)
+    trainer.logger = SimpleNamespace(logger={})  # verl's `Tracking`, with no logger in it
     trainer.use_critic, trainer.global_steps, trainer.has_extra_rows, trainer.num_rollouts = False, 1, extra, 8
     trainer.local_trigger_step, trainer.parameter_sync_step = 0, 1
     trainer._begin_step()
