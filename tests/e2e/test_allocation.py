@@ -62,6 +62,7 @@ def test_speculation_changes_no_row(fast_run: FastRun, main_ppo: MainPpo, tmp_pa
         assert all(a == pytest.approx(b, abs=LOGPROB_TOLERANCE) for a, b in known), key
 
 
+@pytest.mark.slow
 def test_streaming_waits_for_no_barrier_and_audits_clean(main_ppo: MainPpo, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     main_ppo("streaming", *QUICK, "algorithm.axpo.allocation=streaming", f"algorithm.axpo.trace_dir={trace}", steps=2)
