@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -191,6 +193,13 @@ def fast_run(tmp_path_factory: pytest.TempPathFactory) -> FastRun:
     if not (folder / "done").exists():
         pytest.fail(f"the FAST run failed in another pytest process; its logs are in {folder}")
     return fast
+
+
+def text_only(source: Path, target: Path) -> Path:
+    """The questions of a file that have no image."""
+    table = pq.read_table(source)
+    pq.write_table(table.filter(pc.equal(pc.list_value_length(table["images"]), 0)), target)
+    return target
 
 
 MainPpo = Callable[..., Path]

@@ -8,26 +8,17 @@ The questions have no images, so that plain transformers can compute what the tr
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForImageTextToText
 
-from tests.e2e.conftest import REPO, SGD, TINY_SIZES, FastRun, MainPpo, run, trained_weights
+from tests.e2e.conftest import REPO, SGD, TINY_SIZES, FastRun, MainPpo, run, text_only, trained_weights
 from verl_axpo.trace import read_step
 
 MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 STEPS = 2
 Batch = dict[str, Any]
-
-
-def text_only(source: Path, target: Path) -> Path:
-    """The questions of a file that have no image."""
-    table = pq.read_table(source)
-    pq.write_table(table.filter(pc.equal(pc.list_value_length(table["images"]), 0)), target)
-    return target
 
 
 @pytest.mark.slow
