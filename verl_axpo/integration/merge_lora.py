@@ -18,10 +18,11 @@ from verl.model_merger.fsdp_model_merger import FSDPModelMerger
 
 META = "lora_train_meta.json"
 WEIGHTS = "model*.safetensors*"  # of a Hugging Face model, its index included
+DONE = "lora_merged"  # written last
 
 
 def merge(checkpoint: Path) -> Path:
-    """The merged model of an FSDP checkpoint, in bfloat16 as verl saves models; a model that is there is kept.
+    """The merged model of an FSDP checkpoint, in bfloat16 as verl's merger writes models; done once.
 
     Args:
         checkpoint: with verl's shards and `huggingface/`, which has configuration and tokenizer already.
@@ -35,7 +36,7 @@ def merge(checkpoint: Path) -> Path:
     if not (checkpoint / META).is_file():
         raise ValueError(f"{checkpoint}: got no {META}, expected verl's checkpoint of a LoRA training")
     model = checkpoint / "huggingface"
-    if any(model.glob(WEIGHTS)):
+    if (checkpoint / DONE).exists():
         return model
     with TemporaryDirectory(dir=checkpoint) as apart:
         _take_apart(checkpoint, model, apart)
@@ -43,8 +44,11 @@ def merge(checkpoint: Path) -> Path:
         base = auto.from_pretrained(apart, dtype=torch.float32)
         merged = PeftModel.from_pretrained(base, f"{apart}/lora_adapter").merge_and_unload()
         merged.to(torch.bfloat16).save_pretrained(f"{apart}/merged")
-        for weights in sorted(Path(apart, "merged").glob(WEIGHTS)):
+        for mixed in model.glob(WEIGHTS):  # verl's, if `save_contents` has hf_model
+            mixed.unlink()
+        for weights in Path(apart, "merged").glob(WEIGHTS):
             weights.replace(model / weights.name)
+    (checkpoint / DONE).touch()
     return model
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -47,6 +48,13 @@ def test_the_merged_model_computes_what_base_and_adapter_computed(tmp_path: Path
     assert (found - expected).abs().max() < 0.03 * scale  # bfloat16
     assert (untrained - expected).abs().max() > 0.3 * scale
     assert not [path for path in (tmp_path / "actor").iterdir() if path.name.startswith("tmp")]
+
+
+def test_what_verl_saved_of_base_and_adapter_mixed_is_replaced(tmp_path: Path) -> None:
+    adapted = saved(tmp_path / "actor")
+    save_file(adapted.state_dict(), tmp_path / "actor/huggingface/model.safetensors")
+    merged = load_file(merge(tmp_path / "actor") / "model.safetensors")
+    assert not [name for name in merged if "lora_" in name]
 
 
 def test_a_merged_model_is_kept(tmp_path: Path) -> None:
