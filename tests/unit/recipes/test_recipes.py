@@ -227,3 +227,20 @@ def test_any_family_goes_through_the_scripts(commands: Commands, name: str) -> N
     assert f"model.path={name}" in argv
     (argv,) = commands("rl", MODEL="mine", BASE_MODEL=name)
     assert "actor_rollout_ref.model.path=" in " ".join(argv)
+
+
+def test_the_pretrained_example_is_the_recipes_with_other_sizes(commands: Commands, tmp_path: Path) -> None:
+    found = commands("../examples/smollm2/run", "algorithm.axpo.num_continuations=2")
+    words = [" ".join(argv) for argv in found]
+    order = [
+        "uv pip install",
+        "-m examples.smollm2 ",
+        "verl.trainer.sft_trainer",
+        "axpo.budget=0 ",
+        "axpo.budget=0.25 ",
+    ]
+    assert [next(at for at, text in enumerate(words) if step in text) for step in order] == list(range(len(order)))
+    assert [line for argv in trainings(found) for line in refused(argv, tmp_path)] == []
+    arms = [config_of(argv) for argv in trainings(found)[1:]]
+    assert {arm.actor_rollout_ref.model.path for arm in arms} == {str(tmp_path / "out/sft/checkpoint")}  # one start
+    assert {arm.algorithm.axpo.num_continuations for arm in arms} == {2}
