@@ -26,6 +26,7 @@ from typing import Any
 
 import yaml
 
+from verl_axpo.audit import audit
 from verl_axpo.trace import TrajectoryRecord
 from verl_axpo.trace.reader import read_step
 
@@ -113,7 +114,13 @@ def in_engine(record: TrajectoryRecord) -> float:
 
 
 def costs(out: Path) -> list[Cost]:
-    """Of each step."""
+    """Of each step.
+
+    Raises:
+        SystemExit: the audit finds a difference, so that the time is that of something else.
+    """
+    if differences := audit(out / "trace").differences:
+        raise SystemExit(f"{out}: the audit finds {len(differences)} differences, the first {differences[0]}")
     lines = [json.loads(line)["data"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     return [cost(line, out / "trace", step) for step, line in enumerate(lines, start=1)]
 
