@@ -4,11 +4,14 @@ MLflow is not among the pinned packages, which are newer than it allows; docs/tr
 into an environment next to them. There: `python -m pytest tests/e2e/test_tracking.py` (three minutes).
 """
 
+import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -47,6 +50,34 @@ def test_a_step_is_where_people_look(main_ppo: MainPpo, tmp_path: Path, monkeypa
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
     check_mlflow_run(mlflow, resampled)
     check_rollout_trace(mlflow, step)
+
+
+@pytest.mark.slow
+def test_trackio_names_the_source_of_each_continuation(
+    main_ppo: MainPpo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its list of traces is flat: a row per span, and the session whose prefix is continued among the inputs."""
+    pytest.importorskip("trackio", reason="Trackio is not installed here; docs/tracking.md has the commands")
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    main_ppo(
+        "run",
+        "--config-name",
+        "tiny_rl",
+        f"algorithm.axpo.trace_dir={tmp_path / 'trace'}",
+        "actor_rollout_ref.rollout.trace.backend=trackio",
+        "trainer.val_before_train=false",
+        "trainer.test_freq=-1",
+    )
+    (database,) = (tmp_path / "trackio").glob("*.db")
+    with closing(sqlite3.connect(database)) as connection:
+        rows = [orjson.loads(metadata) for (metadata,) in connection.execute("SELECT metadata FROM traces")]
+    asked = [row["inputs"]["kwargs"] for row in rows if row["op"] == "ToolAgentLoop.run"]
+    records = read_step(tmp_path / "trace", 1).records
+    assert sorted((each["uid"], each["session_id"], each.get("source_session", -1)) for each in asked) == sorted(
+        (record.uid, record.session, -1 if record.source_session is None else record.source_session)
+        for record in records
+    )
+    assert any(record.source_session is not None for record in records)
 
 
 def check_tensorboard(folder: Path, resampled: int) -> None:

@@ -11,7 +11,7 @@ continuation shares with its source, and `source_session` among the inputs of `T
 import asyncio
 from collections.abc import Coroutine, Mapping
 from contextlib import AbstractContextManager
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import Any, TypeVar
 
 from verl.utils.rollout_trace import RolloutTraceConfig, rollout_trace_attr
@@ -25,6 +25,7 @@ class TracedQuestions:
     """Which questions of a worker are traced: the first of each step, `max_samples_per_step_per_worker` of them."""
 
     def __init__(self) -> None:
+        self._began_in = copy_context()  # where verl began the backend's run
         self._round: tuple[Any, Any] | None = None  # the step, and whether it is a validation
         self._admitted = 0
 
@@ -36,9 +37,18 @@ class TracedQuestions:
         this_round = trajectory.get("step"), trajectory.get("validate")
         if this_round != self._round:
             self._round, self._admitted = this_round, 0
+        if settings.backend == "trackio":
+            self._join_run()
         limit = settings.max_samples_per_step_per_worker
         self._admitted += 1
         return limit is None or self._admitted <= limit
+
+    def _join_run(self) -> None:
+        """Trackio's run is a context variable, which an actor's start sets and its tasks do not see (verl 0.9.1: each
+        session would fail)."""
+        from trackio import context_vars
+
+        context_vars.current_run.set(self._began_in.get(context_vars.current_run))
 
 
 def rollout_span(trajectory: Mapping[str, Any], *, trace: bool) -> AbstractContextManager[None]:
