@@ -22,7 +22,8 @@ SPEAKS_OF_TODAY = sorted({*PAGES, *CODE, *SCRIPTS} - HISTORY)
 
 # A path may start at the root, in the package or one of its parts, or in the folder of tests
 STARTS = [ROOT, ROOT / "verl_axpo", ROOT / "tests", ROOT / "verl_axpo/integration", ROOT / "docs", ROOT / "tests/unit"]
-FOLDERS = {path.name for start in STARTS for path in start.iterdir() if path.is_dir()}
+IGNORED = {line.strip("/") for line in (ROOT / ".gitignore").read_text().splitlines()}  # what runs leave: outputs/
+FOLDERS = {path.name for start in STARTS for path in start.iterdir() if path.is_dir()} - IGNORED
 FILE = re.compile(r"(?<!verl's )(?<![\w./$<>*{}-])((\w+)/(?:[\w-]+/)*[\w-]+\.(?:py|sh|md|ya?ml|toml|txt|jinja))\b")
 DOTTED = re.compile(r"(?<![\w./])((?:verl_axpo|examples\.(?:tiny_world|benchmark_rows))(?:\.\w+)+)")
 SYMBOL = re.compile(r"`(\w+)\.([A-Za-z_]\w*)(?:\.\w+)*(?:\(\))?`")
