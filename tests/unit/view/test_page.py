@@ -159,6 +159,14 @@ def test_a_picture_opens_at_full_size_and_a_missing_one_is_named(browser: Browse
         expect(page.locator(".gone").first).to_contain_text(record.images[0])
 
 
+def test_a_torn_line_is_named_and_costs_itself(browser: Browser, trace: Path) -> None:
+    path = records_path(trace, 1)
+    path.write_bytes(path.read_bytes()[:-100])
+    with served(TrainingSource(trace)) as url, opened(browser, f"{url}#/1") as page:
+        expect(page.locator(".defect").first).to_contain_text("the file is cut short")
+        expect(page.locator("a.line")).to_have_count(16)
+
+
 def test_a_run_that_goes_on_is_followed(browser: Browser, trace: Path) -> None:
     later = [(path, path.read_bytes()) for path in (records_path(trace, 2), summary_path(trace, 2))]
     for path, _ in later:
