@@ -80,6 +80,7 @@ SGD = [
     "actor_rollout_ref.actor.optim.lr=1.0",
     "actor_rollout_ref.actor.optim.weight_decay=0.0",
     "actor_rollout_ref.actor.grad_clip=1e9",
+    "actor_rollout_ref.actor.optim.clip_grad=1e9",  # the one that verl's engines read
 ]
 
 

@@ -39,7 +39,8 @@ def early_continuations(records: Sequence[TrajectoryRecord]) -> int:
 def timeless(record: TrajectoryRecord) -> TrajectoryRecord:
     """The row without its times, and without what is right within rounding only."""
     calls = [replace(call, seconds=0.0) for call in record.tool_calls]
-    return replace(record, started=0.0, finished=0.0, logprobs=(), confidence=None, tool_calls=calls)
+    measured = {"logprobs": (), "confidence": None, "entropy": None, "entropies": None}
+    return replace(record, started=0.0, finished=0.0, tool_calls=calls, **measured)
 
 
 def test_speculation_changes_no_row(fast_run: FastRun, main_ppo: MainPpo, tmp_path: Path) -> None:
