@@ -53,4 +53,5 @@ done
 if [ -n "$COMPARE" ] && [ "${DRY_RUN:-0}" != 1 ]; then
   verl-axpo report "${runs[@]}" --out "$OUT/compare_seed$SEED" --title "Tiny world: ${COMPARE//,/ and }, seed $SEED"
 fi
+if [ "${DRY_RUN:-0}" = 1 ]; then exit; fi
 for run in "${runs[@]}"; do echo "[recipe] every rollout, prefix and continuation in a browser: verl-axpo view $run"; done

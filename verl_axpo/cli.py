@@ -185,6 +185,8 @@ def view(
 
     With --step in the terminal. The page is served to this machine alone, and follows a run that is going on.
     """
+    if html is None and (steps is not None or tokens):
+        raise ValueError("view: got --steps or --tokens without a file; add --html FILE")
     if step is None and (uid is not None or as_json):
         raise ValueError("view: got --uid or --json without a step; add --step S")
     if step is None:

@@ -8,7 +8,6 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import takewhile
 from pathlib import Path
 
 from PIL import Image
@@ -17,7 +16,7 @@ from verl_axpo.files import inside
 from verl_axpo.images import ImageRefused, open_image
 from verl_axpo.report.build import templates
 from verl_axpo.report.viewer import first_call, inert, split_at_call
-from verl_axpo.trace.reader import TracedQuestion
+from verl_axpo.trace.reader import TracedQuestion, questions_of
 from verl_axpo.trace.records import TrajectoryRecord
 
 MOST_PICTURES = 8  # of a question: one or two that were asked about, and the first crops
@@ -101,17 +100,12 @@ class Tree:
 
 def examples(records: Sequence[TrajectoryRecord], most: int) -> list[TracedQuestion]:
     """At most `most` questions of a step whose prefixes were resampled, the restored ones first."""
-    by_uid: dict[str, list[TrajectoryRecord]] = {}
-    for record in records:
-        by_uid.setdefault(record.uid, []).append(record)
-    questions = [TracedQuestion(uid=uid, records=tuple(group)) for uid, group in by_uid.items()]
-    return sorted((each for each in questions if each.sources), key=lambda each: not each.restored)[:most]
+    return sorted((each for each in questions_of(records) if each.sources), key=lambda each: not each.restored)[:most]
 
 
 def tree(question: TracedQuestion, trace_dir: Path) -> Tree:
     """The question with the pictures that its trace has; one that cannot be read is left out."""
-    places = zip(*(record.images for record in question.records), strict=False)
-    asked = [paths[0] for paths in takewhile(lambda paths: len(set(paths)) == 1, places)]  # all rollouts saw these
+    asked = question.images
     branches = [(record, record.images[len(asked) :]) for record in _in_order(question)]
     shown = {path: "question" for path in asked}
     for record, returned in branches:

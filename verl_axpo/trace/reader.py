@@ -1,8 +1,9 @@
 """The trace read back: files of a step -> `TracedStep`, records and summary, with every defect of the files named."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 import orjson
@@ -42,6 +43,13 @@ class TracedQuestion:
         """Whether a continuation of any source is correct."""
         return any(record.recovery == 1 for record in self.sources)
 
+    @property
+    def images(self) -> list[str]:
+        """The question's own: a row has them first, and those of its tools after them."""
+        without_calls = [record.images for record in self.records if not record.tool_calls]
+        lists = without_calls or [record.images for record in self.records]
+        return [same[0] for same in takewhile(lambda names: len(set(names)) == 1, zip(*lists, strict=False))]
+
     def continuations(self, session: int) -> list[TrajectoryRecord]:
         """Those of the prefix of one rollout."""
         return [record for record in self.records if record.source_session == session]
@@ -62,10 +70,15 @@ class TracedStep:
 
     def questions(self) -> list[TracedQuestion]:
         """In order of first appearance."""
-        by_uid: dict[str, list[TrajectoryRecord]] = {}
-        for record in self.records:
-            by_uid.setdefault(record.uid, []).append(record)
-        return [TracedQuestion(uid=uid, records=tuple(records)) for uid, records in by_uid.items()]
+        return questions_of(self.records)
+
+
+def questions_of(records: Iterable[TrajectoryRecord]) -> list[TracedQuestion]:
+    """The questions of these trajectories, in order of first appearance."""
+    by_uid: dict[str, list[TrajectoryRecord]] = {}
+    for record in records:
+        by_uid.setdefault(record.uid, []).append(record)
+    return [TracedQuestion(uid=uid, records=tuple(group)) for uid, group in by_uid.items()]
 
 
 def records_path(trace_dir: str | Path, step: int) -> Path:

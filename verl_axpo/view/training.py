@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from verl_axpo.core.config import AxpoConfig
 from verl_axpo.core.types import Status
 from verl_axpo.rewards.answer import final_answer
 from verl_axpo.tools.syntax import HERMES, syntax
-from verl_axpo.trace import StepSummary, TrajectoryRecord
+from verl_axpo.trace import StepSummary, TracedQuestion, TrajectoryRecord
 from verl_axpo.trace.reader import list_steps, read_summary, records_path, summary_path
 from verl_axpo.view.index import Row, StepIndex, rows, step_index
 from verl_axpo.view.source import Json
@@ -63,7 +62,7 @@ class TrainingSource:
         if not records:
             raise ValueError(f"view: step {step} has no question {uid}")
         summary, _ = self._summary(step)
-        asked = _common_images(records)
+        asked = TracedQuestion(uid=uid, records=tuple(records)).images
         return {
             "uid": uid,
             "text": records[0].question,
@@ -146,13 +145,6 @@ def _missing(index: StepIndex, summary: StepSummary | None) -> list[str]:
     wanted = summary.num_records if summary else None
     there = len(index.rows)
     return [f"{there} of {wanted} trajectories are there"] if wanted is not None and wanted != there else []
-
-
-def _common_images(records: Sequence[TrajectoryRecord]) -> list[str]:
-    """The question's own images: a row has them first, and those of its tools after them."""
-    without_calls = [record.images for record in records if not record.tool_calls]
-    lists = without_calls or [record.images for record in records]
-    return [same[0] for same in takewhile(lambda names: len(set(names)) == 1, zip(*lists, strict=False))]
 
 
 def _trajectory(record: TrajectoryRecord, asked: int, summary: StepSummary | None) -> Json:

@@ -222,6 +222,7 @@ def test_a_file_needs_nothing_but_itself(browser: Browser, trace: Path, tmp_path
         page.locator("a.line").first.click()
         expect(page.locator("a.node").first).to_be_visible()
         page.locator("a.node").first.click()
+        expect(page.locator("article")).to_have_count(1)
         page.keyboard.press("t")
         expect(page.get_by_text("Written with --tokens, it would.")).to_be_visible()
         page.goto(f"{(tmp_path / 'page.html').as_uri()}#/2")
