@@ -20,7 +20,7 @@ rows=docs/study/runs.jsonl
 # ------------------------------ derived ------------------------------
 export MODEL=tiny STACK=${STACK:-cpu} OUT=${OUT:-outputs/study}
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
-export OUT WORLD=$OUT/world SETUP=0 SFT_MODEL=$OUT/sft/checkpoint
+export OUT WORLD=$OUT/world SETUP=0
 mkdir -p "$OUT"
 if [ "${1:-}" != --locked ]; then # one study per folder; -o: Ray's processes must not keep the lock
   exec flock -n -o -E 3 "$OUT/study.lock" bash recipes/study.sh --locked "$@"
@@ -69,6 +69,7 @@ if [ "${DRY_RUN:-0}" != 1 ] && ! ls tests/unit/data/test_frozen_*.py >/dev/null 
 fi
 for arm in ${arms//,/ }; do settings_of "$arm" >/dev/null; done # before anything is trained
 if [ ! -e "$OUT/calibration.md" ]; then bash recipes/calibrate.sh; fi
+export SFT_MODEL=$OUT/sft/checkpoint # not before calibrate.sh, which would leave SFT out
 for seed in ${seeds//,/ }; do
   for arm in $(tr , ' ' <<<"${arms:-${five_seeds[*]}}"); do train "$arm" "$seed"; done
 done

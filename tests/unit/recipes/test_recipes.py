@@ -244,3 +244,12 @@ def test_the_pretrained_example_is_the_recipes_with_other_sizes(commands: Comman
     arms = [config_of(argv) for argv in trainings(found)[1:]]
     assert {arm.actor_rollout_ref.model.path for arm in arms} == {str(tmp_path / "out/sft/checkpoint")}  # one start
     assert {arm.algorithm.axpo.num_continuations for arm in arms} == {2}
+
+
+def test_the_study_trains_its_own_sft_model_and_every_arm_starts_from_it(commands: Commands, tmp_path: Path) -> None:
+    found = commands("study", "0", "grpo,axpo")
+    modules = [argv[argv.index("-m") + 1] for argv in found if "-m" in argv]
+    assert modules.index("verl.trainer.sft_trainer") < modules.index("verl.trainer.main_ppo")
+    trainings = [argv for argv in found if "verl.trainer.main_ppo" in argv]
+    assert len(trainings) == 2
+    assert all(f"actor_rollout_ref.model.path={tmp_path}/out/sft/checkpoint" in argv for argv in trainings)
