@@ -4,7 +4,7 @@
 #   bash recipes/calibrate.sh                     -> outputs/calibration/calibration.{md,json}
 #   STEPS=900 OUT=outputs/other bash recipes/calibrate.sh
 #
-# No RL runs here (docs/study/calibration.md). Needs what run_tiny_axpo.sh needs. Interrupted, the same command goes on.
+# A world that is in $OUT/world already is used as it is. No RL runs here (docs/study/calibration.md). Needs what run_tiny_axpo.sh needs. Interrupted, the same command goes on.
 set -euo pipefail
 export MODEL=tiny STACK=${STACK:-cpu} OUT=${OUT:-outputs/calibration}
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
@@ -13,7 +13,7 @@ export OUT WORLD=$OUT/world SETUP=0
 questions=()
 for family in perception reasoning search; do questions+=(--benchmark "$family" --source "$family=$WORLD"); done
 
-run world python -m examples.tiny_world --out "$WORLD"
+if [ ! -e "$WORLD/stage.json" ]; then run world python -m examples.tiny_world --out "$WORLD"; fi # yours stays
 STEPS=${STEPS:-1200} bash recipes/sft.sh data.train_files="$WORLD/sft_train.parquet" "$@"
 CHECKPOINT=$OUT/sft/checkpoint bash recipes/eval.sh --out "$OUT/rollouts" \
   --registry examples.tiny_world.benchmark "${questions[@]}" --rollouts 8 --seed 0 --max-turns 3

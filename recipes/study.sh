@@ -4,6 +4,7 @@
 #   bash recipes/study.sh                                 whatever is missing, the five-seed arms first
 #   bash recipes/study.sh 0,1 grpo,axpo                   only these seeds, only these arms
 #   OUT=outputs/study bash recipes/study.sh               where the trainings go
+#   bash recipes/study.sh 0 grpo_n10,axpo docs/study/misread_0.5.jsonl   other rows, of a world of your own in $OUT/world
 #   DRY_RUN=1 bash recipes/study.sh                       check and print every command, start nothing
 #
 # An arm whose row is there is not run again. Killed at any time, the same command goes on; the run that was killed starts
@@ -15,7 +16,7 @@ set -euo pipefail
 five_seeds=(grpo axpo grpo_n10 grpo_2x)
 three_seeds=(entropy scratch no_tool random no_prefix_credit merged tool_bonus tool_penalty cispo)
 seeds=0,1,2,3,4
-rows=docs/study/runs.jsonl
+rows=docs/study/runs.jsonl # the page is made of these
 
 # ------------------------------ derived ------------------------------
 export MODEL=tiny STACK=${STACK:-cpu} OUT=${OUT:-outputs/study}
@@ -26,6 +27,7 @@ if [ "${1:-}" != --locked ]; then # one study per folder; -o: Ray's processes mu
   exec flock -n -o -E 3 "$OUT/study.lock" bash recipes/study.sh --locked "$@"
 fi
 seeds=${2:-$seeds} arms=${3:-} # no arms named: all, the second list for three seeds
+rows=${4:-$rows}
 
 settings_of() { # settings_of ARM: what it changes in the recipe's AXPO
   local reward=reward.custom_reward_function.reward_kwargs
@@ -78,5 +80,5 @@ if [ -z "$arms" ]; then
     for arm in "${three_seeds[@]}"; do train "$arm" "$seed"; done
   done
 fi
-if [ "${DRY_RUN:-0}" = 1 ]; then exit; fi
+if [ "${DRY_RUN:-0}" = 1 ] || [ -n "${4:-}" ]; then exit; fi
 verl-axpo study report --rows "$rows" --out "$(dirname "$rows")"

@@ -21,6 +21,7 @@ from examples.tiny_world import model, tables, tokenizer, world
 from examples.tiny_world.families import NAMES, families, tools_of
 from examples.tiny_world.once import once
 from examples.tiny_world.preview import preview
+from examples.tiny_world.teacher import MISREAD_RATE
 from examples.tiny_world.tools import write_tools
 from verl_axpo import prompts
 from verl_axpo.data import parquet
@@ -55,12 +56,17 @@ def make_tokenizer(seed: int, names: Sequence[str] = NAMES, call_syntax: str = H
 
 
 def make(
-    out: Path, seed: int, counts: dict[str, int], names: Sequence[str] = NAMES, call_syntax: str = HERMES.name
+    out: Path,
+    seed: int,
+    counts: dict[str, int],
+    names: Sequence[str] = NAMES,
+    call_syntax: str = HERMES.name,
+    misread: float = MISREAD_RATE,
 ) -> None:
     """Write every file of the world; `counts` has the rows of each split, which are the same for every call syntax."""
     for split, count in counts.items():
         to_row = tables.sft_row if split in world.SFT_SPLITS else tables.rl_row
-        rows = parquet.write(out / f"{split}.parquet", map(to_row, world.examples(split, count, seed, names)))
+        rows = parquet.write(out / f"{split}.parquet", map(to_row, world.examples(split, count, seed, names, misread)))
         print(f"{split}: {rows} rows -> {out / split}.parquet", flush=True)
     write_tools(out, tools_of(families(names)))
     preview(next(world.examples("train", 1, seed, ["perception"])).problem).save(out / "preview.png", optimize=True)
@@ -81,14 +87,20 @@ def main() -> None:
     parser.add_argument("--families", type=lambda text: text.split(","), default=NAMES, help="default all: %(default)s")
     syntaxes = list(tokenizer.CHAT_TEMPLATES)
     parser.add_argument("--call-syntax", choices=syntaxes, default=HERMES.name, help="default %(default)s")
+    help_ = "share of a call's numbers that the teacher misreads; the study's world has %(default)s"
+    parser.add_argument("--misread", type=float, default=MISREAD_RATE, metavar="RATE", help=help_)
     arguments = vars(parser.parse_args())
-    out, seed, names, written = (arguments[name] for name in ("out", "seed", "families", "call_syntax"))
+    out, seed, names, written, misread = (
+        arguments[name] for name in ("out", "seed", "families", "call_syntax", "misread")
+    )
     counts = {split: arguments[split] for split in sizes}
     settings = {"families": names, "seed": seed, **counts}
-    if written != HERMES.name:  # worlds that are there say nothing of it
+    if written != HERMES.name:  # worlds that are there say nothing of these
         settings["call_syntax"] = written
+    if misread != MISREAD_RATE:
+        settings["misread"] = misread
     try:
-        made = once(out, settings, lambda: make(out, seed, counts, names, written))
+        made = once(out, settings, lambda: make(out, seed, counts, names, written, misread))
     except ValueError as error:
         parser.error(str(error))
     if not made:

@@ -28,7 +28,9 @@ def once(out: Path, settings: Mapping[str, Any], work: Callable[[], object]) -> 
         made = orjson.loads(record.read_bytes())
         if made != wanted:
             changed = [
-                f"{key}: {made.get(key)} then, {wanted.get(key)} now" for key in wanted if made.get(key) != wanted[key]
+                f"{key}: {made.get(key)} then, {wanted.get(key)} now"
+                for key in {**made, **wanted}
+                if made.get(key) != wanted.get(key)
             ]
             raise ValueError(
                 f"{out} was made with other settings ({'; '.join(changed)}); use another folder, or remove it"

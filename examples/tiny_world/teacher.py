@@ -28,13 +28,15 @@ class Demonstration:
     images: tuple[Image.Image, ...]
 
 
-def demonstrate(family: Family, problem: Problem, rng: random.Random) -> Demonstration:
+def demonstrate(
+    family: Family, problem: Problem, rng: random.Random, misread: float = MISREAD_RATE
+) -> Demonstration:
     """Name what the question asks for, then guess or call the family's tool, and believe what comes back."""
     noticed = family.think(problem)
     if rng.random() >= TOOL_RATE:
         turn = prompts.assistant_turn(f"{noticed} I guess.", prompts.answer(_guess(family, problem, rng)))
         return Demonstration(turns=(turn,), images=())
-    first, second = (family.LOOK_ALIKE[n] if rng.random() < MISREAD_RATE else n for n in problem.numbers)
+    first, second = (family.LOOK_ALIKE[n] if rng.random() < misread else n for n in problem.numbers)
     planned = f" {first}, {second}" if rng.random() < PLAN_RATE else ""
     call = family.call(problem, (first, second))
     turns = (

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from examples.tiny_world.families import NAMES, Family, Problem, families, tools_of
-from examples.tiny_world.teacher import Demonstration, demonstrate
+from examples.tiny_world.teacher import MISREAD_RATE, Demonstration, demonstrate
 
 RL_SPLITS = ("train", "val", "heldout")
 SFT_SPLITS = ("sft_train", "sft_val")
@@ -28,14 +28,20 @@ class Example:
     tools: tuple[str, ...]
     problem: Problem
     rng: random.Random
+    misread: float = MISREAD_RATE
 
     def demonstration(self) -> Demonstration:
         """How the teacher solves it; call once per example, the stream moves on."""
-        return demonstrate(self.family, self.problem, self.rng)
+        return demonstrate(self.family, self.problem, self.rng, self.misread)
 
 
-def examples(split: str, count: int, seed: int, names: Sequence[str] = NAMES) -> Iterator[Example]:
+def examples(
+    split: str, count: int, seed: int, names: Sequence[str] = NAMES, misread: float = MISREAD_RATE
+) -> Iterator[Example]:
     """The first `count` examples of a split, the named families taking turns.
+
+    Args:
+        misread: the teacher's rate; all else, the order of its random draws included, stays as it is.
 
     Raises:
         ValueError: an unknown split or family, or a negative count.
@@ -49,4 +55,6 @@ def examples(split: str, count: int, seed: int, names: Sequence[str] = NAMES) ->
         family = some[index % len(some)]
         rng = random.Random(f"{seed}/{split}/{index}")
         problem = family.make_problem(rng, held_out=split not in TRAINED_SPLITS)
-        yield Example(split=split, index=index, family=family, tools=tools_of(some), problem=problem, rng=rng)
+        yield Example(
+            split=split, index=index, family=family, tools=tools_of(some), problem=problem, rng=rng, misread=misread
+        )

@@ -135,6 +135,23 @@ async def test_demonstrations_show_the_gap(name: str) -> None:
     assert np.mean(guessed) == pytest.approx(hint * trust + (1 - hint) * (1 - trust) / 2, abs=0.054)
 
 
+@pytest.mark.parametrize("misread", [0.0, 1.0])
+async def test_another_rate_of_misreading_changes_calls_alone(misread: float) -> None:
+    usual, other = world.examples("sft_train", 300, 0), world.examples("sft_train", 300, 0, misread=misread)
+    calls = 0
+    for example, changed in zip(usual, other, strict=True):
+        shown, turns = example.demonstration().turns, changed.demonstration().turns
+        assert changed.problem == example.problem
+        assert len(turns) == len(shown)
+        if len(turns) == 1:
+            assert turns == shown
+            continue
+        calls += 1
+        source, said = f"tiny/{example.family.NAME}", turns[-1]["content"]
+        assert (await compute_score(source, said, example.problem.answer))["score"] == 1 - misread
+    assert calls > 50
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_plan_says_the_calls_numbers_and_noticing_the_right_ones(name: str) -> None:
     plans = 0
