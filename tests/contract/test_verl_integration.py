@@ -353,7 +353,7 @@ def test_rows_that_the_reward_cannot_grade_stop_at_the_seam(verl_defaults: DictC
     config.actor_rollout_ref.rollout.n = 8
     config.data.train_files = str(tmp_path / "train.parquet")
     config.reward.custom_reward_function.path = "pkg://verl_axpo.rewards.outcome"
-    with pytest.raises(ValueError, match="got 1 rows of 1 that only a judge can grade and no judge"):
+    with pytest.raises(ValueError, match="only a judge can grade 1 of its 1 rows, and none is configured"):
         main_ppo.validate_config(config, use_reference_policy=False, use_critic=False)
 
 

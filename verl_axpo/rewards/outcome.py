@@ -94,7 +94,7 @@ def _for_tool_use(row: Mapping[str, Any], config: RewardConfig) -> float:
     answered_calls = row.get("tool_rewards")
     if answered_calls is None:
         raise ValueError(
-            "reward: tool_bonus and tool_penalty need extra_info.tool_rewards, which verl's tool agent loop writes; "
-            "got none: run with agent loop axpo_tool_agent or tool_agent, or set both to 0"
+            "reward: tool_bonus and tool_penalty need extra_info.tool_rewards, which verl's tool agent loop writes "
+            "and this row does not have; use the agent loop axpo_tool_agent or tool_agent, or set both to 0"
         )
     return config.tool_bonus - config.tool_penalty if len(answered_calls) else 0.0

@@ -50,9 +50,9 @@ def check_rows(config: Any) -> None:
                 raise ValueError(f"{path}, row {numbers[0]} ({len(numbers)} like it): {error}") from None
         if kinds["judge"] and settings.judge is None:
             raise ValueError(
-                f"{path}: got {kinds['judge']} rows of {kinds.total()} that only a judge can grade and no judge, "
-                f"expected {_FUNCTION}.reward_kwargs.judge.base_url and .model (docs/rewards.md), or other rows "
-                "(`verl-axpo data ingest` without --judge-above-words)"
+                f"{path}: only a judge can grade {kinds['judge']} of its {kinds.total()} rows, and none is "
+                f"configured; set {_FUNCTION}.reward_kwargs.judge.base_url and .model (docs/rewards.md), or make "
+                "other rows (`verl-axpo data ingest` without --judge-above-words)"
             )
 
 

@@ -115,7 +115,7 @@ def test_other_bytes_than_announced_are_not_taken(hub: Hub, tmp_path: Path) -> N
     [
         ("no/such", ["*"], None, "no/such at its default branch"),
         (REPO, ["*"], "v9", "some/set at v9"),
-        (REPO, ["images.zip"], None, "expected images.zip; the dataset has changed its layout"),
+        (REPO, ["images.zip"], None, "expected images.zip; the dataset's layout has changed"),
         (REPO, ["*.pkl"], None, r"expected \*.pkl"),
     ],
 )
@@ -137,7 +137,7 @@ def test_a_disk_without_room_is_refused_before_the_first_byte(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub_module, "SPARE_BYTES", 10**18)  # more than any disk has left
-    with pytest.raises(ValueError, match=r"GB free, expected 1000000000.0 GB; free some space"):
+    with pytest.raises(ValueError, match=r"GB are free, and the download needs 1000000000.0 GB; free some space"):
         fetch(REPO, ["*"], tmp_path, endpoint=hub.url)
     assert hub.asked == []
 

@@ -104,12 +104,14 @@ def test_demonstrations(tmp_path: Path) -> None:
     (first, shape), (second, tools) = problems(tmp_path / "mine.parquet")
     assert (first, second) == (1, 2)
     assert "expected 'assistant'" in shape
-    assert "tools: got no JSON" in tools
+    assert "tools: is no JSON" in tools
 
 
 def test_a_file_with_other_columns_says_what_is_missing(tmp_path: Path) -> None:
     pq.write_table(pa.table({"prompt": ["a"], "answer": ["b"]}), tmp_path / "mine.parquet")
-    with pytest.raises(ValueError, match=r"got columns .*\['data_source', 'reward_model'\] are missing"):
+    with pytest.raises(
+        ValueError, match=r"\['data_source', 'reward_model'\] are missing among its columns .*; RL needs"
+    ):
         list(problems(tmp_path / "mine.parquet"))
 
 

@@ -44,7 +44,7 @@ def bad_rows(root: Path, name: str) -> list[dict[str, str]]:
 
 def stored(root: Path, problem: Problem) -> list[bytes]:
     store = ImageStore(root.parent / "images")
-    return [store.read(one) for one in problem.images]
+    return [store.read(picture) for picture in problem.images]
 
 
 def change(path: Path, index: int, edit: Callable[[dict[str, Any]], None]) -> None:
@@ -128,7 +128,7 @@ def test_a_text_of_more_words_than_asked_for_is_a_judges(raw: Path, above: int |
     out, store = raw / "out", ImageStore(raw / "images")
     numbers = ingest(source_of("fvqa"), raw / "fvqa", out, store, judge_above_words=above)
     assert numbers["answer_types"] == {kind: 4}
-    assert {one.answer_type for one in read_problems(out / "problems.jsonl")} == {kind}
+    assert {problem.answer_type for problem in read_problems(out / "problems.jsonl")} == {kind}
     numbers = ingest(source_of("virl39k"), raw / "virl39k", out, store, judge_above_words=0)
     assert numbers["answer_types"] == {"math": 4}
 
@@ -141,7 +141,7 @@ def test_a_number_of_words_below_0_is_refused(raw: Path) -> None:
 def test_pyvision_finds_pictures_in_its_folder_and_in_an_archive(raw: Path) -> None:
     root = raw / "pyvision"
     problems = run("pyvision", root)[1]
-    assert [(one.id, one.answer, one.answer_type) for one in problems[:2]] == [
+    assert [(problem.id, problem.answer, problem.answer_type) for problem in problems[:2]] == [
         ("pyvision/deepeyes/0", "A", "choice"),
         ("pyvision/deepeyes/1", "B", "choice"),
     ]
@@ -156,7 +156,7 @@ def test_pyvision_finds_pictures_in_its_folder_and_in_an_archive(raw: Path) -> N
 def test_mmfinereason_keeps_the_hard_rows(raw: Path) -> None:
     numbers, problems = run("mmfinereason", raw / "mmfinereason")
     assert numbers["unwanted"] == {"pass rate of Qwen3-VL-4B above 0": 2}  # rows 1 and 3
-    assert [(one.id, one.answer, one.answer_type) for one in problems] == [
+    assert [(problem.id, problem.answer, problem.answer_type) for problem in problems] == [
         ("mmfinereason/fixture/0", "0", "math"),
         ("mmfinereason/fixture/2", "\\frac{2}{2}", "math"),
     ]
@@ -182,7 +182,7 @@ def set_to(**values: Any) -> Callable[[dict[str, Any]], None]:
         ("virl39k", "39Krelease.parquet", set_to(answer="17"), "answer: got '17', expected \\boxed{...}"),
         ("virl39k", "39Krelease.parquet", set_to(answer="\\boxed{ }"), "answer: is empty; give its text"),
         ("virl39k", "39Krelease.parquet", set_to(qid=None), "qid: got None, expected: Input should be a valid string"),
-        ("virl39k", "39Krelease.parquet", set_to(qid="fixture-0"), "id: got 'fixture-0' again, first in 39Krelease"),
+        ("virl39k", "39Krelease.parquet", set_to(qid="fixture-0"), "id: 'fixture-0' is already the id of 39Krelease"),
         (
             "virl39k",
             "39Krelease.parquet",
@@ -239,7 +239,7 @@ def test_a_bad_row_is_listed_with_its_place_and_reason(
     change(raw / name / file, 2, edit)
     numbers, problems = run(name, raw / name, max_bad=0.25)  # 1 of 4 is just allowed
     assert numbers["bad"] == 1
-    assert f"{name}/fixture-2" not in {one.id for one in problems}
+    assert f"{name}/fixture-2" not in {problem.id for problem in problems}
     (bad,) = bad_rows(raw / name, name)
     assert bad["place"] == f"{file} row 2"
     assert bad["reason"].startswith(told)
@@ -249,7 +249,7 @@ def test_an_answer_of_the_wrong_type_in_the_whole_column(raw: Path) -> None:
     path = raw / "virl39k/39Krelease.parquet"
     rows = [{**row, "answer": 17} for row in parquet.iter_rows(path)]
     pq.write_table(pa.Table.from_pylist(rows), path)
-    with pytest.raises(ValueError, match="virl39k: got 4 bad rows of 4") as caught:
+    with pytest.raises(ValueError, match="virl39k: 4 of 4 rows are bad") as caught:
         run("virl39k", raw / "virl39k", max_bad=0.01)
     told = str(caught.value)
     assert "(100.00%), expected at most 1.00% (--max-bad)" in told
@@ -330,7 +330,7 @@ def test_an_image_too_large_for_the_limit_is_not_unpacked(raw: Path) -> None:
     [
         ('[{"id": "0"', "are not JSON"),
         ('{"id": "0"}', "got a JSON dict, expected a list of objects"),
-        ("[]", "pyvision: got no rows at all"),
+        ("[]", "pyvision: its files have no rows"),
         ("[3]", "row: got 3, expected: Input should be a valid dictionary"),
         ('[{"id": "0"}]', "question: missing; answer: missing; ability: missing"),
     ],
@@ -342,7 +342,7 @@ def test_json_that_is_not_the_documented_list(raw: Path, content: str, told: str
 
 
 def test_a_folder_without_the_files_says_what_was_looked_for(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"got no 39Krelease.parquet in .*verl-axpo data fetch virl39k"):
+    with pytest.raises(ValueError, match=r"has no 39Krelease.parquet, .*verl-axpo data fetch virl39k"):
         run("virl39k", tmp_path)
 
 

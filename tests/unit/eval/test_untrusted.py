@@ -97,7 +97,7 @@ def test_whatever_a_tool_or_a_benchmark_is_called_the_report_is_made(tmp_path: P
     (folder / "manifest.json").write_text(json.dumps(manifest))
     path = build_report(folder).path
     tools = json.loads(path.with_suffix(".json").read_text())["benchmarks"]["warm"]["tools"]
-    assert sum(one["errors"] for one in tools.values()) == len(NAMES)
+    assert sum(row["errors"] for row in tools.values()) == len(NAMES)
     assert max(map(len, tools)) < 50
 
 

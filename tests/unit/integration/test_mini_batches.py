@@ -57,7 +57,7 @@ def test_what_is_left_over_goes_to_the_next_update_on_the_next_rank() -> None:
     data=st.data(),
 )
 def test_every_update_gets_its_share(counts: list[tuple[int, int]], updates: int, data: st.DataObject) -> None:
-    size = max(sum(one) for one in counts)
+    size = max(sum(row) for row in counts)
     size += -size % updates or (updates if size == 0 else 0)
     keys = []
     for rank, (ordinary, resamples) in enumerate(counts):

@@ -27,14 +27,16 @@ def config(folder: Path, *rows: tuple[str, str | None], path: str = OURS, **kwar
 
 def test_rows_for_a_judge_need_one(tmp_path: Path) -> None:
     rows = [("s", "judge"), ("s", "math"), ("s", "judge")]
-    with pytest.raises(ValueError, match=r"train.parquet: got 2 rows of 3 that only a judge can grade and no judge"):
+    with pytest.raises(
+        ValueError, match=r"train.parquet: only a judge can grade 2 of its 3 rows, and none is configured"
+    ):
         check_rows(config(tmp_path, *rows))
     check_rows(config(tmp_path, *rows, **JUDGE))
     check_rows(config(tmp_path, *rows, path="my_reward.py"))  # whose rows are its own business
 
 
 def test_a_source_that_is_judged_by_the_settings_needs_one_too(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="got 1 rows of 1 that only a judge can grade"):
+    with pytest.raises(ValueError, match="only a judge can grade 1 of its 1 rows"):
         check_rows(config(tmp_path, ("mine/train", None), answer_types={"mine": "judge"}))
     check_rows(config(tmp_path, ("fvqa", None), ("tiny/search", None)))
 
@@ -42,9 +44,9 @@ def test_a_source_that_is_judged_by_the_settings_needs_one_too(tmp_path: Path) -
 def test_a_benchmarks_rows_are_scored_by_its_own_rules(tmp_path: Path) -> None:
     rows = [("benchmark/math_vr", "judge"), ("s", "math")]
     check_rows(config(tmp_path, *rows, path=WITH_BENCHMARKS))
-    with pytest.raises(ValueError, match="got 1 rows of 2 that only a judge can grade"):
+    with pytest.raises(ValueError, match="only a judge can grade 1 of its 2 rows"):
         check_rows(config(tmp_path, *rows))
-    with pytest.raises(ValueError, match="got 1 rows of 1 that only a judge can grade"):
+    with pytest.raises(ValueError, match="only a judge can grade 1 of its 1 rows"):
         check_rows(config(tmp_path, ("benchmark/math_vr", "judge"), ("s", "judge"), path=WITH_BENCHMARKS))
 
 

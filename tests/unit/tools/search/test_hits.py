@@ -63,7 +63,7 @@ texts = st.text(alphabet=st.characters(codec="utf-8"), max_size=400)
 
 @given(hits=st.lists(st.tuples(texts, texts, texts), min_size=1, max_size=8), budget=st.integers(64, 600))
 def test_the_budget_holds_whatever_was_found(hits: list[tuple[str, str, str]], budget: int) -> None:
-    text = render([hit(*one) for one in hits], budget)
+    text = render([hit(*fields) for fields in hits], budget)
     assert estimated_tokens(text) <= budget
 
 

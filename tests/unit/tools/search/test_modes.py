@@ -18,7 +18,7 @@ from verl_axpo.tools.search.cache import AnswerCache, content_hash, request_key
 from verl_axpo.tools.search.hits import Hit
 from verl_axpo.tools.search.service import ReplayMiss, Search
 
-HITS = [Hit(**one) for one in RESULTS]
+HITS = [Hit(**result) for result in RESULTS]
 
 
 def ask(config: dict[str, Any], query: str = "capital of Norway", number: int = 5) -> list[Hit]:

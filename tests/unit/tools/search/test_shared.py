@@ -25,7 +25,7 @@ def start(job: str, *arguments: Any) -> subprocess.Popen[str]:
 
 def at_once(job: str, *arguments: list[Any]) -> list[Any]:
     """One process for each list of arguments, all at the same time; their results in order."""
-    processes = [start(job, *some) for some in arguments]
+    processes = [start(job, *words) for words in arguments]
     return [json.loads(process.communicate(timeout=120)[0]) for process in processes]
 
 
@@ -33,15 +33,15 @@ def test_each_question_is_asked_once_whoever_asks_it(server: FaultServer, tavily
     queries = [f"question {number}" for number in range(8)]
     server.plan = [after(0.3, found())] * 8  # long enough that all processes want the same answer
     assert at_once("ask", *[[tavily, queries]] * 3) == [["Oslo"] * 8] * 3
-    assert sorted(one["query"] for one in server.asked) == queries  # not 24
+    assert sorted(request["query"] for request in server.asked) == queries  # not 24
 
 
 def test_the_budget_is_one_for_all(server: FaultServer, tavily: dict[str, Any]) -> None:
     # 3 processes want 8 answers each, all different: 24, of which 10 are paid for
     config = tavily | {"max_paid_calls": 10}
     outcomes = at_once("ask", *([config, eight(process)] for process in "abc"))
-    assert sum(one.count("Oslo") for one in outcomes) == 10
-    assert sum(one.count("spent") for one in outcomes) == 14
+    assert sum(outcome.count("Oslo") for outcome in outcomes) == 10
+    assert sum(outcome.count("spent") for outcome in outcomes) == 14
     assert len(server.asked) == 10
 
 
