@@ -87,8 +87,8 @@ class JudgeConfig(_Settings):
         key = "none" if self.api_key_env is None else os.environ.get(self.api_key_env)
         if not key:
             raise ValueError(
-                f"judge: the environment variable {self.api_key_env}, for the key of {self.base_url}, is not set; "
-                "export it where Ray is started, or set judge.api_key_env=null for a server without keys"
+                f"judge: the environment variable {self.api_key_env} is not set; export it with the key of "
+                f"{self.base_url} where Ray is started, or set judge.api_key_env=null for a server without keys"
             )
         return key
 

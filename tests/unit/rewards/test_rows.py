@@ -51,7 +51,9 @@ def test_a_benchmarks_rows_are_scored_by_its_own_rules(tmp_path: Path) -> None:
 
 
 def test_rows_of_no_known_type_are_told_at_once(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"train.parquet, row 1 \(2 like it\): .*got data_source 'mine' without"):
+    with pytest.raises(
+        ValueError, match=r"train.parquet, row 1 \(2 like it\): .*a row of data_source 'mine' has no answer type"
+    ):
         check_rows(config(tmp_path, ("s", "math"), ("mine", None), ("mine", None)))
     with pytest.raises(ValueError, match=r"got answer_type 'essay' for 'mine'"):
         check_rows(config(tmp_path, ("mine", "essay")))

@@ -318,7 +318,7 @@ def test_what_a_group_with_a_failed_session_resamples_is_a_difference(
 
 
 def test_an_empty_folder_is_the_users_mistake(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="was trace_dir set"):
+    with pytest.raises(ValueError, match=r"was algorithm.axpo.trace_dir set"):
         audit(tmp_path)
 
 
