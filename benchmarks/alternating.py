@@ -31,7 +31,7 @@ def round_of(step: int) -> int:
 
 
 def take_turns(sampling: Any) -> None:
-    """The trainer tells everybody before a step which arm it is of, and keeps the questions for a round."""
+    """Before a step the trainer tells all processes which arm it belongs to; a round keeps its questions."""
     trainer = sampling.SamplingTrainer
     begin, fetch = trainer.step, trainer._fetch_one_gen_batch
 

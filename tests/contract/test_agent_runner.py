@@ -171,7 +171,7 @@ def test_verls_call_reads_what_the_toolbox_has() -> None:
     assert of_self <= names
     tools = Toolbox([], [], LIMITS)
     assert of_self <= set(vars(tools))
-    # whatever else the method reads from `self` would be one of the loop's own attributes
+    # everything else that the method reads from `self` would have to be an attribute of the loop
     loops = {"rollout_config", "server_manager", "tokenizer", "processor", "tool_parser", "metrics", "config", "loop"}
     assert not names & loops
 

@@ -180,7 +180,7 @@ def test_waiting_for_vllms_queue_costs_no_processor_time_and_ends(tmp_path: Path
     condition.record_read()
     started, used = time.monotonic(), time.process_time()
     for _ in range(10):
-        condition.wait()  # nobody will ever notify: as when the notification came before the subscription
+        condition.wait()  # no notification comes, as when it was sent before the reader subscribed
     waited = time.monotonic() - started
     assert 10 * patches.RECHECK_MS / 1000 * 0.9 < waited < 5
     assert time.process_time() - used < waited / 2
@@ -268,7 +268,7 @@ def test_rows_of_equal_length_are_ragged_in_their_tokens() -> None:
         module.maybe_fix_3d_position_ids(data)
     assert equal["position_ids"].offsets().tolist() == [0, 3, 6, 9, 12, 15]
     assert all(torch.equal(got, row) for got, row in zip(equal["position_ids"].unbind(), ROWS, strict=True))
-    assert unequal["position_ids"] is before  # what verl gets right stays as it is
+    assert unequal["position_ids"] is before  # rows that verl handles correctly are not changed
 
 
 def test_verl_still_takes_the_rope_dimensions_for_ragged() -> None:
@@ -279,6 +279,6 @@ def test_verl_still_takes_the_rope_dimensions_for_ragged() -> None:
 
 
 def verls_fix() -> Callable[[dict[str, torch.Tensor]], None]:
-    """verl's own function, from under the patch where it is applied."""
+    """verl's own function, without our patch if that is applied."""
     applied = tensordict_utils.maybe_fix_3d_position_ids
     return inspect.getclosurevars(applied).nonlocals.get("original", applied)

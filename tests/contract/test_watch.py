@@ -87,7 +87,7 @@ def start(folder: Path, *words: str) -> Run:
         text=True,
         start_new_session=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # these tests may run under nohup
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # because these tests may run under nohup
     )
     run = Run(process=process, folder=folder)
     deadline = time.monotonic() + 120

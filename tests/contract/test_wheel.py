@@ -80,7 +80,7 @@ def test_licence_and_bounds_are_in_the_metadata(wheel: Path) -> None:
 
 
 def test_the_list_for_an_existing_verl_is_what_verl_does_not_bring(wheel: Path) -> None:
-    """requirements/existing_verl.txt: our dependencies less verl and all that `pip install verl` brings with it."""
+    """requirements/existing_verl.txt: our dependencies, without verl and what `pip install verl` installs."""
     archive = zipfile.ZipFile(wheel)
     metadata = archive.read(next(name for name in archive.namelist() if name.endswith("METADATA"))).decode()
     declared = [Requirement(line) for line in re.findall(r"^Requires-Dist: (.+)$", metadata, re.M)]

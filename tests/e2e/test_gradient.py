@@ -65,7 +65,7 @@ def test_the_gradient_is_that_of_equation_5(fast_run: FastRun, main_ppo: MainPpo
     ordinary = policy.gradient([row for row in rows if row not in extra], old, grpo_tokens(rows))
     expected = policy.gradient(rows, old, grpo_tokens(rows))
     assert relative_error(stepped, expected) < 1e-4
-    # The check can fail: without AXPO's rows, or with them averaged in, it is another gradient
+    # The test can fail: without AXPO's rows, or with these rows averaged in, the gradient is another
     assert relative_error(stepped, ordinary) > 0.05
     trained = sum(sum(row["response_mask"]) for row in rows)
     averaged_in = {name: value * grpo_tokens(rows) / trained for name, value in expected.items()}
@@ -94,7 +94,9 @@ def test_other_batches_and_rejected_tokens_keep_the_weights(
         assert 0.05 < 1 - torch.cat(of_kind).mean() < 0.95, "too few tokens of a kind were rejected, or kept, to tell"
     expected = policy.gradient(rows, old, grpo_tokens(rows), kept)
     assert relative_error(stepped, expected) < 1e-4
-    assert relative_error(stepped, policy.gradient(rows, old, grpo_tokens(rows))) > 0.05  # as if nothing were rejected
+    assert (
+        relative_error(stepped, policy.gradient(rows, old, grpo_tokens(rows))) > 0.05
+    )  # the gradient if no token were rejected
 
 
 def not_rejected(row: Row, trainers: torch.Tensor) -> torch.Tensor:

@@ -23,7 +23,7 @@ NAME = "tiny-judge"
 CASE = ("Which building?", "bars", "lines")
 
 
-# Without it a model that prefers blanks writes them between the tokens of the verdict without end
+# Without it, a model that prefers blanks writes them between the tokens of the verdict for ever
 NO_BLANKS = '{"backend": "xgrammar", "disable_any_whitespace": true}'
 
 

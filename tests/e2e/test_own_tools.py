@@ -54,4 +54,6 @@ def test_axpo_trains_with_tools_that_are_not_ours(fast_run: FastRun, tmp_path: P
     assert not [call for record in records for call in record.tool_calls if call.infra]
     continued = {call.name for record in records if record.kind == "resample" for call in record.tool_calls if call.ok}
     assert continued == {"python", "tavily-search"}
-    assert any("they sell" in record.text for record in records)  # what the server says, and no document of the world
+    assert any(
+        "they sell" in record.text for record in records
+    )  # only the MCP server says so; no document of the world does

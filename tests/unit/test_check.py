@@ -16,7 +16,7 @@ _ACTOR, _ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
 
 @pytest.fixture
 def rl(tmp_path: Path) -> list[str]:
-    """A command that is sound."""
+    """A command without mistakes."""
     rows = {
         "prompt": [[{"role": "user", "content": "a"}]] * 600,
         "data_source": ["tiny"] * 600,

@@ -1,4 +1,4 @@
-"""A noisy command under one progress bar: what the bar reads from the log, and what Ctrl-C does."""
+"""A command with a progress bar: what the bar reads from the log, and what Ctrl-C does."""
 
 import os
 import signal

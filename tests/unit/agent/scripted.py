@@ -110,7 +110,7 @@ class Handler(BaseHTTPRequestHandler):
             super().handle()
 
     def log_message(self, *_: Any) -> None:
-        """Quiet."""
+        """No log lines."""
 
 
 def script_of(messages: list[dict[str, Any]]) -> tuple[str, int]:

@@ -150,7 +150,7 @@ def test_token_ids_show_whether_the_conversation_was_rendered_as_it_was_written(
 
 @pytest.mark.parametrize(("prompt", "thinks"), [("user\nassistant\n<think>\n", True), ("user\nassistant\n", False)])
 def test_the_rendered_prompt_says_whether_a_turn_begins_inside_thinking(serve: Any, prompt: str, thinks: bool) -> None:
-    # without a closing tag the text alone cannot tell: is the call thought or acted?
+    # without a closing tag the text alone cannot tell whether the call is inside thinking
     server = serve({"open": [step(ZOOM, extra={"reply": {"prompt_text": prompt}}), step(FINAL)]})
     assert ask(server, "open").uses_tool is not thinks
 
@@ -219,7 +219,7 @@ def test_turns_that_fill_the_servers_window_end_the_trajectory_as_truncated(serv
     assert [len(turn.calls) for turn in trajectory.turns] == [1]
     assert words[:40] in str(trajectory.error)  # the reader of a report sees what ended it
     assert trajectory.response_tokens == 10  # the turn's; what the tool returned was never in a prompt
-    assert len(server.requests()) == 2  # no retry can mend it
+    assert len(server.requests()) == 2  # a retry does not help
 
 
 @pytest.mark.parametrize("words", REFUSALS)

@@ -1,4 +1,4 @@
-"""Downloads from a hub that speaks the real protocol: what comes, what is verified, what a broken transfer keeps."""
+"""Downloads from a hub that speaks the real protocol: which files, how they are verified, and broken transfers."""
 
 import os
 import signal

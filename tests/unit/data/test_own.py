@@ -1,4 +1,4 @@
-"""`verl-axpo data check FILE`: each bad row is told with its number; the script of the page makes a sound file."""
+"""`verl-axpo data check FILE`: each bad row is reported with its number; the script of docs/own_data.md."""
 
 import re
 from collections.abc import Callable

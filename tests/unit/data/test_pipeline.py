@@ -1,4 +1,4 @@
-"""`verl-axpo data` from raw files to the two sets: the funnel's numbers, and what a broken run keeps."""
+"""`verl-axpo data` from raw files to the two sets: the funnel's numbers, and what an interrupted run keeps."""
 
 import json
 import os

@@ -141,7 +141,7 @@ def test_what_is_too_long_for_sft_makes_room_for_a_shorter_one() -> None:
     def of(problem: str, sample: int, prompt: int, response: int) -> Attempt:
         return attempt(problem, sample).model_copy(update={"prompt_tokens": prompt, "response_tokens": response})
 
-    # 60 + 40 is just short enough; p has a shorter one besides, q has none
+    # 60 + 40 is just short enough; p also has a shorter attempt, q does not
     attempts = [of("p", 0, 60, 41), of("p", 1, 60, 40), of("q", 0, 20, 500), of("r", 0, 30, 20)]
     selection = chosen(attempts, tool_share=None, max_tokens=100)
     assert {attempt.key[::2] for attempt in selection.train} == {("p", 1), ("r", 0)}

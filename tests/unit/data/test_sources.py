@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001  # full-width signs are tested
-"""Each source in its documented files and columns; what is wrong with a row or a file is said with its place."""
+"""Each source with its documented files and columns; messages name the file and row of a mistake."""
 
 import json
 import zipfile
@@ -30,7 +30,7 @@ def raw(tmp_path: Path) -> Path:
 
 
 def run(name: str, root: Path, max_bad: float = 0.0, **limits: int) -> tuple[dict[str, Any], list[Problem]]:
-    """Ingest a source's folder beside it: the numbers and the problems."""
+    """Ingest a source's folder into a folder next to it: the numbers and the problems."""
     out = root.parent / "out" / name
     store = ImageStore(root.parent / "images", ImageLimits(**limits))
     numbers = ingest(source_of(name), root, out, store, max_bad)
@@ -311,7 +311,7 @@ def test_a_damaged_member_of_an_archive_is_one_bad_row(raw: Path, method: int) -
             archive.writestr(name, data)
         begin = archive.getinfo("images/fixture-1-0.png").header_offset
     content = bytearray(path.read_bytes())
-    content[begin + 60 : begin + 160] = b"\xff" * 100  # behind the member's header of 52 bytes
+    content[begin + 60 : begin + 160] = b"\xff" * 100  # after the member's header of 52 bytes
     path.write_bytes(bytes(content))
     assert run("virl39k", raw / "virl39k", max_bad=0.25)[0]["bad"] == 1
     (bad,) = bad_rows(raw / "virl39k", "virl39k")

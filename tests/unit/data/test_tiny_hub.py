@@ -1,4 +1,4 @@
-"""The tiny world under the names of the real datasets: every one reads as the real one does, counts included."""
+"""The tiny world under the names of the real datasets: each is read like the real one, and has as many rows."""
 
 from pathlib import Path
 

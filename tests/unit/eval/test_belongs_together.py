@@ -40,7 +40,7 @@ def uids(out: Path, name: str = "warm") -> list[str]:
 def test_questions_that_were_never_sampled_may_be_others_in_the_next_run(
     serve: Serve, tmp_path: Path, first: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first run ends on a missing key, after it has noted its questions."""
+    """The first run ends on a missing key, after it has written its questions."""
     monkeypatch.delenv("TAVILY_API_KEY", raising=False)
     with pytest.raises(ValueError, match="TAVILY_API_KEY"):
         run(serve().url, tmp_path, "--benchmark", "warm", "--tools", "paper", *first)
@@ -71,7 +71,7 @@ def test_questions_that_were_sampled_are_kept_and_others_refused(serve: Serve, t
     with pytest.raises(ValueError, match=r"questions of warm: there 1 .*, this run 2 "):
         evaluate(url, tmp_path, benchmarks=("warm",), source=2)
     assert (tmp_path / "questions/warm.jsonl").read_bytes() == before
-    # a benchmark that nothing was sampled of is not held to anything
+    # a benchmark without rollouts may change
     questions = {"warm": colours.load("warm"), "cold": colours.load("cold", 2)}
     open_manifest(tmp_path, read_manifest(tmp_path).settings, {"cold": colours.load("cold")}, about(colours, ["cold"]))
     assert evaluate(url, tmp_path, questions=questions)
@@ -116,7 +116,7 @@ def test_rollouts_of_questions_that_are_not_there_are_in_no_number(tmp_path: Pat
 
 
 class Died(BaseException):
-    """Stands for a kill: no handler of the code sees it."""
+    """A stand-in for a kill: no handler of the code catches it."""
 
 
 def die(*_: object, **__: object) -> None:

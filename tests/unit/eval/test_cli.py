@@ -253,7 +253,7 @@ def test_what_is_neither_a_number_nor_none_is_refused(tmp_path: Path, option: st
 
 
 def test_an_evaluation_that_was_begun_with_null_for_not_sent_goes_on(serve: Serve, tmp_path: Path) -> None:
-    """As manifests had it before there was a word."""
+    """As older manifests wrote it."""
     server, options = serve(), ["--no-agent", "--benchmark", "warm", "--rollouts", "1", "--top-k", "0"]
     assert run(server.url, tmp_path, *options)[0] == 0
     path = tmp_path / "manifest.json"

@@ -252,7 +252,7 @@ def test_the_files(report: Path) -> None:
     assert saved["measures"]["pass_1"]["warm"]["value"] == pytest.approx(1 / 6)
     assert saved["bootstrap"] == {"unit": "question", "draws": 10_000, "level": 0.95, "seed": 0}
     assert not re.search(r'(src|href)="(?!data:|#)', html)  # self-contained
-    assert "owned" not in html  # what a policy wrote is not in it
+    assert "owned" not in html  # no text of the policy is in it
 
 
 def test_every_table_is_there_as_csv_and_json(report: Path) -> None:

@@ -1,4 +1,4 @@
-"""Evaluations against a real server process: what is done, kept, resumed, retried, refused."""
+"""Evaluations against a real server process: which work is done, kept, resumed, retried or refused."""
 
 import io
 import json
@@ -156,7 +156,7 @@ def test_a_lost_server_stops_the_run_and_keeps_what_is_finished(serve: Serve, tm
 
 
 def test_rollouts_that_failed_before_do_not_count_as_a_lost_server(serve: Serve, tmp_path: Path) -> None:
-    """20 that are refused every time, one more than a run of failures may have; the first run meets others between."""
+    """20 rollouts that always fail, more than may fail in a row; in the first run other rollouts are between them."""
     server, out = serve(blue=[{"status": 400, "error": "too many images"}]), tmp_path / "out"
     assert STOP_AFTER < 20
     found = colours.load("cold", 20)  # twenty green ones, then twenty blue ones
@@ -391,7 +391,7 @@ def test_rollouts_run_side_by_side_and_nobody_waits_for_a_slow_one(serve: Serve,
     finished = {rollout.uid: rollout.finished - rollout.started for rollout in Store(out).load().rollouts()}
     lines = [json.loads(line)["uid"] for line in (out / "rollouts.jsonl").read_text().splitlines()]
     slow_ones = [at for at, uid in enumerate(lines) if uid.startswith("blue")]
-    # ten slow ones hold ten of twelve workers; the warm questions, which stand behind them, are finished first
+    # ten slow ones occupy ten of twelve workers; the warm questions, which come after them, are finished first
     assert min(slow_ones) >= 18
     assert finished["blue"] >= 3.0
 

@@ -1,4 +1,4 @@
-"""Answers without a verdict: they widen what is stated, cost themselves, and stop nothing."""
+"""Answers without a verdict: they widen the stated interval, and do not stop the run."""
 
 import asyncio
 import io
@@ -150,7 +150,7 @@ def test_a_scorer_that_raises_costs_the_answer_it_was_asked_about(
     with monkeypatch.context() as patched:
         patched.setattr(colours, "score", broken)
         assert not evaluate(server.url, tmp_path, concurrency=1, benchmarks=("cold",))
-        # the next run finds it in its way before it samples anything
+        # the next run meets the damaged line before it samples anything
         assert not evaluate(server.url, tmp_path, concurrency=1)
     scores = {key[1]: score for key, score in Store(tmp_path).load().scores.items()}
     assert [scores[uid].correct for uid in ("red", "green", "blue")] == [True, None, False]

@@ -1,4 +1,4 @@
-"""A folder that came from somebody else, and what a policy may write: nothing leaves the folder, nothing breaks it."""
+"""A folder that came from somebody else, and what a policy may write: nothing leaves the folder or breaks it."""
 
 import asyncio
 import json

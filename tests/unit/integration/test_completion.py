@@ -1,4 +1,4 @@
-"""A GRPO config plus one switch: completed where silent, kept where the user spoke, refused where it contradicts."""
+"""A GRPO config plus one switch: missing keys are set, the user's settings stay, and contradictions are refused."""
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
@@ -50,7 +50,7 @@ def test_each_trainer_of_verl_has_one_of_ours_wherever_it_was_named(monkeypatch:
 
 
 def test_an_asynchronous_trainer_has_no_barrier(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`exact` as a config file has it is replaced; on the command line it is the user's, and refused."""
+    """`exact` in a config file is replaced. On the command line it is the user's choice, and refused."""
     config = grpo_config(axpo={"allocation": "exact"})
     config.trainer.v1.trainer_mode = "colocate_async"
     complete(config)

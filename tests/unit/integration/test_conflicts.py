@@ -1,4 +1,4 @@
-"""Settings that would break AXPO in silence: each is refused with the line to change, or is right as it stands."""
+"""Settings that would break AXPO in silence: each is refused with the line to change, or works."""
 
 from typing import Any
 
@@ -65,7 +65,7 @@ def refused(defaults: DictConfig, settings: dict[str, Any], **axpo: Any) -> list
 def test_a_setting_that_breaks_axpo_in_silence_is_refused_with_the_line_to_change(
     defaults: DictConfig, settings: dict[str, Any], line: str
 ) -> None:
-    # a budget of 2.0 questions' rollouts is none: 0.25 * 1 * 8 / 4 < 1
+    # the budget rounds down to no prefix: 0.25 * 1 * 8 / 4 < 1
     (told,) = refused(defaults, settings)
     assert line in told
 
@@ -178,7 +178,7 @@ def test_settings_that_are_no_mapping_are_refused() -> None:
 
 @pytest.mark.parametrize(("given", "kept"), [(None, 1024), (4096, 4096)])
 def test_a_scoring_request_holds_few_tokens_logits_at_a_time(given: int | None, kept: int) -> None:
-    """Prompt log-probabilities of 16,000 tokens at once are 15 GB beside vLLM's share of the memory."""
+    """Prompt log-probabilities of 16,000 tokens at once are 15 GB in addition to vLLM's share of the memory."""
     key = f"{ROLLOUT}.engine_kwargs.vllm.long_prefill_token_threshold"
     config = grpo_config(axpo={"uncertainty": "entropy"})
     OmegaConf.update(config, f"{ROLLOUT}.engine_kwargs", {"vllm": {}}, force_add=True)

@@ -1,4 +1,4 @@
-"""The step's barrier: everybody reports, the budget is shared, and nobody waits for ever."""
+"""The step's barrier: all groups report, the budget is shared, and no group waits for ever."""
 
 import asyncio
 
@@ -127,7 +127,7 @@ async def test_asynchronous_streaming_waits_for_nothing_and_keeps_its_account_fr
     coordinator = BudgetCoordinator(STREAMING, 8, asynchronous=True)
     some = [candidate("a", 0.1), candidate("a", 0.2, session=1)]
     await coordinator.begin(["a"])
-    assert await coordinator.allocate("a", some) == ()  # 2 in the account, and what comes later is for others
+    assert await coordinator.allocate("a", some) == ()  # 2 in the account; what comes later is for other groups
     assert await coordinator.more("a", 0) == ()
     await coordinator.begin(["b", "c"])
     assert await coordinator.allocate("b", some[:1]) == (some[0],)

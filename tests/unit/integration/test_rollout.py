@@ -1,4 +1,4 @@
-"""A group's way from settled sessions to published rows, with verl's own methods underneath replaced by records."""
+"""A group from settled sessions to published rows; verl's own methods are replaced by ones that record their calls."""
 
 import asyncio
 import math
@@ -175,7 +175,7 @@ def test_a_failed_resample_leaves_the_group_as_grpo_would_have_it(
         return OSError("server gone") if at == N + 1 else resampled_group(trajectory, at, context)
 
     harness = Harness(monkeypatch, outcome).run()
-    assert harness.ran[N:] == [4, 5]  # it was tried
+    assert harness.ran[N:] == [4, 5]  # resampling was tried
     assert harness.rows() == dict.fromkeys(range(N), (None, False))
     assert all(output.response_ids == [1, 2, 3, 4, 5, 60, 7, 8] for output, _ in harness.published.values())
     assert harness.errors == []
@@ -184,7 +184,7 @@ def test_a_failed_resample_leaves_the_group_as_grpo_would_have_it(
 def test_a_continuation_does_not_go_on_after_its_group(
     monkeypatch: pytest.MonkeyPatch, trajectory: MakeTrajectory
 ) -> None:
-    """The servers may be asleep by then: the first continuation fails at once, the second takes its time."""
+    """The first continuation fails at once, the second takes longer; the servers may be asleep when it ends."""
 
     def outcome(at: int, context: LoopContext) -> Any:
         return OSError("server gone") if at == N else resampled_group(trajectory, at, context)
@@ -224,7 +224,7 @@ def test_a_continuation_whose_row_cannot_be_made_is_a_failed_resample(
 def test_a_row_that_is_not_taken_fails_its_group_when_all_others_are_in(
     monkeypatch: pytest.MonkeyPatch, trajectory: MakeTrajectory, lost: int
 ) -> None:
-    """verl samples a group when it is over: what came later would neither be trained nor ever cleared."""
+    """verl samples a group once it is marked; a row that came later would be neither trained nor cleared."""
     harness = Harness(monkeypatch, partial(resampled_group, trajectory), unpublishable=(lost,)).run()
     assert harness.log == [*sorted({0, 1, 2, 3, 4, 5} - {lost}), "over"]
     assert [str(error) for error in harness.errors] == [f"no room for {lost}"]
@@ -481,7 +481,7 @@ def test_what_cannot_become_a_row_fails_its_session(
 
     output = trajectory(0).model_copy(update={"response_ids": [7, 9, 9, 9, 7, 7, 7, 7], "reward_score": reward})
     worker = AxpoAgentLoopWorker.__new__(AxpoAgentLoopWorker)
-    worker.reward_loop_worker_handles, worker.features = [object()], FeatureCache()  # none that could be asked
+    worker.reward_loop_worker_handles, worker.features = [object()], FeatureCache()  # there is no processor to ask
     worker.groups = {"q": RunningGroup(uid="q", size=1)}
     worker.processor = SimpleNamespace(image_processor=SimpleNamespace(merge_size=2), image_token_id=9)
     monkeypatch.setattr(HOST, "_compute_multi_modal_inputs", features)

@@ -1,4 +1,4 @@
-"""Work done once: for everybody who asks, in any order, and never mixed up."""
+"""Shared work is done once for all callers, in any order, and results are not mixed up."""
 
 import asyncio
 import weakref
@@ -61,7 +61,7 @@ def test_features_are_those_of_the_very_images() -> None:
 
 
 class Pixels:
-    """Stands for a tensor: can be watched while it lives."""
+    """A stand-in for a tensor, to which a weak reference is possible."""
 
 
 def test_nothing_lives_longer_than_the_group() -> None:

@@ -1,4 +1,4 @@
-"""What is missing, misspelt or of no use is told before anything starts, all of it at once."""
+"""Things that are missing, misspelt or useless are reported before anything starts, in one message."""
 
 import copy
 import io
@@ -18,7 +18,7 @@ from verl_axpo.integration.startup import startup_problems
 from verl_axpo.tools import CONFIG_DIR
 
 ROLLOUT = "actor_rollout_ref.rollout"
-# As no template that is known writes calls
+# A syntax of calls that no known template writes
 FOREIGN = (
     "{%- for message in messages -%}{{- '<|im_start|>' + message.role + '\\n' + message.content -}}"
     "{%- for call in message.tool_calls or [] -%}{{- '<tool_call>call ' + call.function.name + ' with nothing"

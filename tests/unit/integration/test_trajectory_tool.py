@@ -25,7 +25,7 @@ SCHEMA = OpenAIFunctionToolSchema.model_validate({"type": "function", "function"
 
 
 class Tool(BaseTool):
-    """Does what `act` does; keeps what happened to it."""
+    """A tool that runs `act`, and records what happened to it."""
 
     def __init__(self, act: Any, **config: Any) -> None:
         super().__init__(config, SCHEMA)

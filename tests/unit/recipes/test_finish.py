@@ -1,4 +1,4 @@
-"""What ends a run: its report is made whatever the audit finds, and the exit status is the audit's."""
+"""The end of a run: the report is made in any case, and the exit status is the audit's."""
 
 import json
 import subprocess

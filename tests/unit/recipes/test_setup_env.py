@@ -1,6 +1,6 @@
-"""recipes/setup_env.sh in a checkout of its own, where what asks the machine or installs is a small script.
+"""recipes/setup_env.sh in a checkout of its own, where small scripts replace the programs that install.
 
-`Checkout` is a machine on which all is well; each test spoils one thing. Bash, coreutils and setup_env.sh are real.
+`Checkout` is a machine that meets all requirements but one, in most tests. Bash, coreutils and setup_env.sh are real.
 """
 
 import os

@@ -14,7 +14,7 @@ JUDGE = {"judge": {"base_url": "http://judge:8000/v1", "model": "j"}}
 
 
 def config(folder: Path, *rows: tuple[str, str | None], path: str = OURS, **kwargs: Any) -> DictConfig:
-    """A run over rows of (data source, answer type); of its validation file there is none here."""
+    """The config of a run over rows of (data source, answer type); its validation file does not exist here."""
     table = [{"data_source": source, "prompt": "?", "extra_info": {"answer_type": kind}} for source, kind in rows]
     pq.write_table(pa.Table.from_pylist(table), folder / "train.parquet")
     return OmegaConf.create(
@@ -32,7 +32,7 @@ def test_rows_for_a_judge_need_one(tmp_path: Path) -> None:
     ):
         check_rows(config(tmp_path, *rows))
     check_rows(config(tmp_path, *rows, **JUDGE))
-    check_rows(config(tmp_path, *rows, path="my_reward.py"))  # whose rows are its own business
+    check_rows(config(tmp_path, *rows, path="my_reward.py"))  # which reads its rows itself
 
 
 def test_a_source_that_is_judged_by_the_settings_needs_one_too(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The worked example of docs/add_a_tool.md: found pictures, bad calls, failures that are nobody's answer."""
+"""The worked example of docs/add_a_tool.md: found pictures, bad calls, and infra failures."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The sandbox's limits on a node with several worker processes: together, not each, and freed by whoever dies."""
+"""The sandbox's limits on a node with several worker processes: for all of them together, and freed by a worker that dies."""
 
 import asyncio
 import json

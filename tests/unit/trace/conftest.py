@@ -1,4 +1,4 @@
-"""A small synthetic run that `core` itself decided on: seeds -> rollouts, resamples, records and summaries."""
+"""A small synthetic run whose decisions are made by `core`: seeds -> rollouts, resamples, records and summaries."""
 
 import math
 import random

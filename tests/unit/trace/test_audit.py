@@ -1,4 +1,4 @@
-"""The audit: silent on a faithful trace, and loud, by the right rule, about each kind of planted fault."""
+"""The audit: no difference in a correct trace, and for each kind of planted fault a difference by the right rule."""
 
 import json
 from collections.abc import Callable
@@ -69,7 +69,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("ablation", ABLATIONS)
 def test_every_setting_has_its_own_rules(ablation: str, tmp_path: Path, step_maker: Callable[..., Any]) -> None:
-    """Faithful under its own settings, and a difference under the paper's."""
+    """No difference under its own settings, and a difference under the paper's."""
     image = store_image(tmp_path, Image.new("RGB", (4, 3)))
     with TraceWriter(tmp_path) as writer:
         for step in (1, 2, 3):
@@ -297,7 +297,7 @@ def test_a_failed_session_is_a_note(tmp_path: Path, config: AxpoConfig, step_mak
 def test_a_step_that_lost_most_of_its_rollouts_is_a_difference(
     tmp_path: Path, config: AxpoConfig, step_maker: Callable[..., Any]
 ) -> None:
-    """What is left is what ended first, and a group of one has no peer."""
+    """A step that lost most of its rollouts has those that ended first, and groups of one."""
     lost = {(f"q2{letter}", session) for letter in "abcdef" for session in range(4)} - {("q2a", 1), ("q2c", 1)}
     image = store_image(tmp_path, Image.new("RGB", (4, 3)))
     with TraceWriter(tmp_path) as writer:

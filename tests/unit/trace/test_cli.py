@@ -1,4 +1,4 @@
-"""The command: exit statuses, and words instead of tracebacks."""
+"""The command line: exit statuses, and messages instead of tracebacks."""
 
 import json
 import sys

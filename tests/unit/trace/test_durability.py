@@ -1,4 +1,4 @@
-"""Kills and full disks at every write of a trace: nothing finished is lost, and the same command goes on."""
+"""Kills and full disks at every write of a trace: no finished step is lost, and the same command continues."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -179,7 +179,7 @@ def test_a_torn_line_longer_than_any_block_is_cut(tmp_path: Path) -> None:
 
 
 class Strange:
-    """Nothing that JSON knows."""
+    """An object that JSON cannot represent."""
 
 
 POISON: dict[str, dict[str, Any]] = {

@@ -1,4 +1,4 @@
-"""Held-out numbers from verl's dumps: what counts, what does not, and files that a kill or a policy left."""
+"""Held-out numbers from verl's dumps: which answers count, and files that a kill or a policy has damaged."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The trace on disk: what goes in comes back, and what a killed run leaves is skipped, named and replaced."""
+"""The trace on disk: what is written can be read, and the rest of a killed run is skipped, named and replaced."""
 
 import json
 import multiprocessing

@@ -1,4 +1,4 @@
-"""The page in a real browser: from the run to a token, and nothing that a model wrote is obeyed."""
+"""The page in a real browser: from the run to a token; and no text of a model is run as code."""
 
 import hashlib
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The server: this machine alone, its own script alone, and words instead of a traceback."""
+"""The server: only this machine can reach it, only its own script runs, and mistakes get a message."""
 
 import http.client
 from pathlib import Path

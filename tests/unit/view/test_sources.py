@@ -1,4 +1,4 @@
-"""What the page is told: the trace's own records, read where they lie; an evaluation's likewise."""
+"""What the page is told: the records of the trace or of the evaluation, read from the file at their place."""
 
 import asyncio
 import os

@@ -100,7 +100,7 @@ def test_is_equal(answer: str, truth: str, expected: bool) -> None:
         ("So it is 7.", "7", True),
         (r"\boxed{45^{\circ}}", "45", True),
         ("6.28", r"2\pi", True),
-        # What only `is_equal` takes off: signs, fonts, and whatever dresses the truth.
+        # What only `is_equal` removes: signs, fonts, and the typesetting of the truth.
         ("45°", "45", False),
         ("50%", "50", False),
         (r"\mathbf{7}", "7", False),

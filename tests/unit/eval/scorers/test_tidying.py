@@ -1,4 +1,4 @@
-"""What typesetting added to an answer, and the way from a whole response to what is scored."""
+"""Typesetting is removed from an answer; which text of a response is scored."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""MCP servers as tools, over stdio and HTTP: what a trajectory gets, whose fault a failure is, what lives how long."""
+"""MCP servers as tools, over stdio and HTTP: results, whose failure it is, and how long sessions last."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""Tavily's faults, from a real server: what is tried again, what is not, what is paid, and what it ends in."""
+"""Tavily's faults, from a real server: which are tried again, which count as paid, and how the call ends."""
 
 import asyncio
 import time

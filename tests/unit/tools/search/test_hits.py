@@ -1,4 +1,4 @@
-"""What the policy reads: sources, passages, and never more tokens than allowed."""
+"""The text that the policy reads: sources and passages, and never more tokens than allowed."""
 
 from pathlib import Path
 

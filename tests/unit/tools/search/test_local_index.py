@@ -107,7 +107,7 @@ def test_a_changed_document_is_indexed_anew_and_an_unchanged_one_is_not(document
     second = LocalIndex(documents, tmp_path / "index")
     assert urls(second, "zebra") == ["bergen.txt"]
     assert second.content_hash != first.content_hash
-    assert urls(first, "zebra") == []  # who opened the old one keeps it
+    assert urls(first, "zebra") == []  # an index that is open stays usable
 
 
 def test_what_a_dead_builder_left_is_not_read(documents: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""live, record, replay: what is asked, what is answered from disk, and what a report can name."""
+"""live, record, replay: which queries go to Tavily, which are answered from disk, and the hash that a report has."""
 
 import asyncio
 import json
