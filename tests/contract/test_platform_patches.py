@@ -64,7 +64,7 @@ def test_torch_still_refuses_a_device_named_twice() -> None:
     assert 'f"cpu:gloo,{get_device_name()}:{get_nccl_backend()}"' in inspect.getsource(distributed)
 
 
-def test_one_gloo() -> None:
+def test_a_device_named_twice_gets_one_gloo_backend() -> None:
     asked: list[object] = []
     module = SimpleNamespace(torch=SimpleNamespace(distributed=SimpleNamespace(init_process_group=asked.append)))
     patches.single_gloo(module)  # type: ignore[arg-type]

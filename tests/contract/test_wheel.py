@@ -132,7 +132,7 @@ def test_vllm_calls_our_plugin(python: Python) -> None:
     assert python("-c", code).split()[-1] == "verl_axpo.platforms.vllm_plugin"
 
 
-def test_command_line(python: Python) -> None:
+def test_the_command_line_runs_from_the_wheel(python: Python) -> None:
     assert "audit" in python(
         "-c", "from verl_axpo.cli import app; import sys; sys.argv = ['verl-axpo', '--help']; app()"
     )

@@ -78,7 +78,7 @@ async def test_a_model_that_is_not_served_is_a_failure(base_url: str) -> None:
             await judge.judge(*CASE)
 
 
-async def test_the_reward_asks_it(base_url: str) -> None:
+async def test_the_reward_asks_the_judge(base_url: str) -> None:
     async with Judge(config(base_url)) as judge:
         expected = await judge.judge(*CASE)
     question, truth, answer = CASE

@@ -24,7 +24,7 @@ from verl_axpo.progress import BUSY, causes, progress_of, run
         ("Epoch 3/1000:   2%|          | 10/512 [00:50<02:31]", 1080, (1034, 1080)),  # 2 x 512 + 10
     ],
 )
-def test_how_far_it_is(tmp_path: Path, text: str, total: int | None, expected: tuple[int, int | None]) -> None:
+def test_the_bar_reads_progress_from_the_log(tmp_path: Path, text: str, total: int | None, expected: tuple[int, int | None]) -> None:
     log = tmp_path / "log"
     log.write_text("Training Progress: 100%|##########| 7/7 [of an earlier start]\n")
     start = log.stat().st_size

@@ -93,7 +93,7 @@ def test_a_bad_row_is_told_with_its_number(tmp_path: Path, change: Change, told:
     assert told in problem
 
 
-def test_demonstrations(tmp_path: Path) -> None:
+def test_demonstrations_are_checked(tmp_path: Path) -> None:
     turns = [*prompt_messages("Why?", []), {"role": "assistant", "content": "<think>\n</think>\nSo."}]
     rows = [
         {"messages": turns, "tools": "[]", "images": []},

@@ -54,7 +54,7 @@ def change(path: Path, index: int, edit: Callable[[dict[str, Any]], None]) -> No
     pq.write_table(pa.Table.from_pylist(rows), path)
 
 
-def test_virl39k(raw: Path) -> None:
+def test_virl39k_rows_become_problems(raw: Path) -> None:
     numbers, problems = run("virl39k", raw / "virl39k")
     assert numbers == {
         "source": "virl39k",
@@ -429,7 +429,7 @@ MARKS = {  # ways to mark the options "red" and "green"
         ("Matrix?", "\\begin{pmatrix}1&2\\\\3&4\\end{pmatrix}", "math"),
     ],
 )
-def test_the_answers_type(question: str, answer: str, expected: str) -> None:
+def test_the_answer_type_is_inferred_from_the_answer(question: str, answer: str, expected: str) -> None:
     assert typed(question, answer).kind == expected
 
 

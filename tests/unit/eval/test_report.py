@@ -238,7 +238,7 @@ def report(folder: Path) -> Path:
     return build_report(folder, title="Colours", with_paper=True).path
 
 
-def test_the_files(report: Path) -> None:
+def test_a_report_writes_page_tables_and_plots(report: Path) -> None:
     text, html = report.read_text(), report.with_suffix(".html").read_text()
     assert "| Pass@1 | 75.0 to 100.0 [75.0, 100.0] | 16.7 [0.0, 33.3] |" in text
     assert "not measured here" in text

@@ -1,4 +1,4 @@
-"""Groups that are trained later than they were sampled: decisions in their rows, weight versions, steps of several batches."""
+"""Groups trained later than they were sampled: decisions in their rows, weight versions, steps of several batches."""
 
 import asyncio
 from collections import Counter

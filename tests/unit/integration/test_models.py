@@ -1,6 +1,6 @@
 """The matrix: model families by their original chat templates x thinking modes -> parser, loop, SFT, evaluation.
 
-One conversation, a call with every kind of argument and an answer, is used three times: as an SFT row through `SftDataset`, as
+One conversation, a call with all kinds of arguments and an answer, is used thrice: as an SFT row through `SftDataset`, as
 a rollout through verl's agent loop, whose policy writes the row's tokens, and as an evaluation's messages.
 
 The templates come with TRL's wheel, which is read and not imported; the tokenizer is the tiny world's, with the tags of

@@ -23,14 +23,14 @@ def judge_of(server: Server, **settings: Any) -> Judge:
     return Judge(JudgeConfig.from_mapping({"base_url": server.base_url, **defaults, **settings}))
 
 
-async def test_a_verdict(serve: Serve) -> None:
+async def test_a_verdict_is_read_from_the_reply(serve: Serve) -> None:
     server = serve(verdict(True, "French name"), verdict(False, "another tower"))
     async with judge_of(server) as judge:
         assert await judge.judge(*CASE) == Verdict(correct=True, reason="French name")
         assert await judge.judge("?", "a", "b") == Verdict(correct=False, reason="another tower")
 
 
-async def test_what_is_sent(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_judge_gets_question_reference_and_answer(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REFEREE_KEY", "secret")
     server = serve(verdict(True))
     async with judge_of(server, api_key_env="REFEREE_KEY", max_tokens=77) as judge:

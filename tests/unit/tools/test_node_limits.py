@@ -1,4 +1,4 @@
-"""The sandbox's limits on a node with several worker processes: for all of them together, and freed by a worker that dies."""
+"""The sandbox's limits on a node with several worker processes: for all together, and freed by a dead worker."""
 
 import asyncio
 import json

@@ -57,7 +57,7 @@ def test_a_call_spans_its_two_tags() -> None:
         "",
     ],
 )
-def test_not_a_call(text: str) -> None:
+def test_what_is_not_a_call_is_not_read_as_one(text: str) -> None:
     assert spans_of(text) == []
 
 

@@ -66,7 +66,7 @@ LETTERED = ("A", "B", "C", "D")
         ("not sure", None),
     ],
 )
-def test_letter(answer: str, expected: str | None) -> None:
+def test_the_chosen_letter_is_read(answer: str, expected: str | None) -> None:
     assert choice.letter(answer, "ABCD", COLOURS) == expected
 
 
@@ -262,7 +262,7 @@ def test_options_inside_a_question(question: str, expected: tuple[str, ...]) -> 
         ("", None),
     ],
 )
-def test_vlmevalkit(answer: str, expected: str | None) -> None:
+def test_the_letter_by_the_rules_of_vlmevalkit(answer: str, expected: str | None) -> None:
     assert choice.vlmevalkit(answer, COLOURS) == expected
 
 
@@ -278,5 +278,5 @@ def test_vlmevalkit(answer: str, expected: str | None) -> None:
         ("blue", False),
     ],
 )
-def test_mini_o3(answer: str, expected: bool) -> None:
+def test_the_letter_by_the_rules_of_mini_o3(answer: str, expected: bool) -> None:
     assert choice.mini_o3(answer, "B") is expected

@@ -35,7 +35,7 @@ from verl_axpo.rewards.answer import final_answer
         ("", ""),
     ],
 )
-def test_undress(answer: str, expected: str) -> None:
+def test_typesetting_is_removed(answer: str, expected: str) -> None:
     assert undress(answer) == expected
 
 
