@@ -139,7 +139,9 @@ def picture(part: dict[str, Any], images: list[Image.Image]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", TURNS)
-def test_both_ways_give_the_same_trajectory(name: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+def test_training_loop_and_runner_give_the_same_trajectory(
+    name: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
     problem = next(iter(world.examples("heldout", 1, 0))).problem
     question = "<image>" + problem.question.removeprefix("<image>") + " script:turns"
     end_of_turn = tokenizer.eos_token_id

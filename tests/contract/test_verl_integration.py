@@ -261,7 +261,7 @@ def test_verls_trainers_have_the_hooks_and_the_settings_of_their_modes(verl_defa
             assert getattr(theirs, inherited) is getattr(PPOTrainer, inherited)
 
 
-def test_a_step_of_verl_is_some_batches_of_its_own() -> None:
+def test_a_step_of_verl_has_several_batches() -> None:
     """trainer.py gathers their rows, and writes the trace after the last."""
     step = source(PPOTrainer.step)
     assert "for trigger_idx in range(self.parameter_sync_step):" in step
@@ -276,7 +276,7 @@ def test_what_replaces_failed_groups_goes_through_the_trainer() -> None:
     assert parameters(ReplayBuffer.sample) == ["self", "global_steps", "partition_id", "batch_size"]
 
 
-def test_an_aborted_request_goes_on_with_what_it_had() -> None:
+def test_an_aborted_request_continues_with_what_it_had() -> None:
     """turn_client.py sends a prefix as part of the prompt, so that each resumption has it and no answer does."""
     generate = source(FullyAsyncLLMServerClient.generate)
     assert "prompt_ids=prompt_ids + final_output.token_ids" in generate

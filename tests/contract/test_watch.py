@@ -163,7 +163,7 @@ def test_a_killed_wrapper_ends_the_run(tmp_path: Path) -> None:
     assert psutil.wait_procs(family, timeout=5)[1] == []
 
 
-def test_under_nohup_it_goes_on_without_wrapper_and_terminal(tmp_path: Path) -> None:
+def test_under_nohup_it_continues_without_wrapper_and_terminal(tmp_path: Path) -> None:
     run = start(tmp_path, "nohup", "sh", "-c", '"$@"; exit $?', "wrapper")
     family = descendants(run.process)
     driver = next(child for child in family if "driver.py" in " ".join(child.cmdline()))

@@ -78,7 +78,7 @@ def test_separate_replicas_get_the_weights_of_every_step(main_ppo: MainPpo, tmp_
 
 
 @pytest.mark.slow
-def test_groups_in_flight_survive_a_restart_and_validation_goes_on_between(main_ppo: MainPpo, tmp_path: Path) -> None:
+def test_groups_in_flight_survive_a_restart_and_validation_continues_between(main_ppo: MainPpo, tmp_path: Path) -> None:
     """The checkpoint has settled groups, which are trained as they are, and others, which are sampled again."""
     trace = tmp_path / "trace"
     ours = [*PLAIN_GRPO, "trainer.v1.trainer_mode=colocate_async", f"+algorithm.axpo.trace_dir={trace}"]

@@ -146,7 +146,7 @@ def test_every_death_ends_within_a_minute_in_its_name(training: Training, victim
 
 
 @pytest.mark.slow
-def test_the_training_that_lost_them_all_goes_on_and_audits(training: Training) -> None:
+def test_the_training_that_lost_them_all_continues_and_audits(training: Training) -> None:
     goes_on(training)
 
 
@@ -161,5 +161,5 @@ def test_a_death_ends_a_run_that_has_another_of_the_kind(training_of_two: Traini
 
 
 @pytest.mark.slow
-def test_the_training_with_two_of_each_goes_on_and_audits(training_of_two: Training) -> None:
+def test_the_training_with_two_of_each_continues_and_audits(training_of_two: Training) -> None:
     goes_on(training_of_two)

@@ -22,7 +22,7 @@ SWITCHES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SWITCHES)
-def test_a_step_with_the_switch_is_what_it_says(name: str, main_ppo: MainPpo, tmp_path: Path) -> None:
+def test_a_step_with_the_switch_passes_the_audit_of_its_rules(name: str, main_ppo: MainPpo, tmp_path: Path) -> None:
     switches = [f"algorithm.axpo.{setting}" for setting in SWITCHES[name]]
     # A threshold that nothing reaches makes every subgroup all-wrong, so that each switch has something to act on
     everything_fails = ["algorithm.axpo.correct_threshold=2", "algorithm.axpo.seed=0"]

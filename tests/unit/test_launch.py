@@ -56,7 +56,7 @@ def test_a_new_folder_is_not_finished(argv: list[str]) -> None:
     assert again(argv) is False
 
 
-def test_a_finished_training_is_done_and_a_killed_one_goes_on(argv: list[str]) -> None:
+def test_a_finished_training_is_done_and_a_killed_one_continues(argv: list[str]) -> None:
     assert start(argv, trained=40, finished=True) is True
     assert start(argv, trained=20, finished=False) is False
 

@@ -88,7 +88,7 @@ def test_without_tools_there_is_one_turn_and_no_schema(serve: Any) -> None:
         ),
     ],
 )
-def test_a_bad_call_is_answered_and_the_trajectory_goes_on(serve: Any, call: str, says: str) -> None:
+def test_a_bad_call_is_answered_and_the_trajectory_continues(serve: Any, call: str, says: str) -> None:
     trajectory = ask(serve({"bad": [step(THINKS + call), step(FINAL)]}), "bad")
     assert trajectory.status is Status.OK
     assert says in trajectory.turns[0].responses[0].text
@@ -223,13 +223,13 @@ def test_turns_that_fill_the_servers_window_end_the_trajectory_as_truncated(serv
 
 
 @pytest.mark.parametrize("words", REFUSALS)
-def test_a_question_that_does_not_fit_is_nobodys_answer(serve: Any, words: str) -> None:
+def test_a_question_that_does_not_fit_is_an_infra_failure(serve: Any, words: str) -> None:
     trajectory = ask(serve({"long": [{"status": 400, "error": words}]}), "long")
     assert (trajectory.status, trajectory.turns) == (Status.INFRA_FAILURE, ())
 
 
 @pytest.mark.parametrize(("status", "words"), [(400, "tool messages take no pictures"), (500, "context length")])
-def test_another_refusal_behind_the_first_turn_is_an_infra_failure(serve: Any, status: int, words: str) -> None:
+def test_another_refusal_after_the_first_turn_is_an_infra_failure(serve: Any, status: int, words: str) -> None:
     trajectory = ask(serve({"odd": [step(THINKS + ZOOM), {"status": status, "error": words}]}), "odd")
     assert trajectory.status is Status.INFRA_FAILURE
     assert len(trajectory.turns) == 1

@@ -64,7 +64,7 @@ def test_the_same_image_is_stored_once_and_comes_back_unchanged(tmp_path: Path) 
     assert sum(path.is_file() for path in tmp_path.rglob("*")) == 2
 
 
-def test_a_torn_line_of_the_index_costs_one_image_and_not_the_next_one(tmp_path: Path) -> None:
+def test_only_the_image_of_a_torn_index_line_is_lost(tmp_path: Path) -> None:
     store = ImageStore(tmp_path)
     kept, torn = store.add(encoded(picture("a"))), store.add(encoded(picture("b")))
     os.truncate(store.index, store.index.stat().st_size - 10)

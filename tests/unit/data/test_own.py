@@ -84,7 +84,7 @@ def repeated(row: dict[str, Any]) -> None:
         (repeated, "repeats row 0"),
     ],
 )
-def test_a_bad_row_is_told_with_its_number(tmp_path: Path, change: Change, told: str) -> None:
+def test_a_bad_row_is_reported_with_its_number(tmp_path: Path, change: Change, told: str) -> None:
     rows = [question(index) for index in range(3)]
     change(rows[1])
     parquet.write(tmp_path / "mine.parquet", rows, rl_schema(embed=True))

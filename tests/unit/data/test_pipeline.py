@@ -225,7 +225,7 @@ def test_images_stay_in_the_store_unless_asked_for(cli: Cli) -> None:
         assert Path(image["image"]).is_file()
 
 
-def test_an_rl_set_lies_where_it_is_told_with_its_own_card(cli: Cli) -> None:
+def test_an_rl_set_is_written_to_out_with_its_own_card(cli: Cli) -> None:
     teacher, student = prepared(cli)
     cli("sft", "--rollouts", teacher, *SFT)
     told = cli("filter", "--rollouts", teacher, "--rollouts", student, *RL, "--out", cli.work / "rl_4b")
@@ -311,7 +311,7 @@ def test_fetch_brings_a_source_and_check_reads_it(cli: Cli, tmp_path_factory: py
         cli("fetch", "fvqa", "--endpoint", url)
 
 
-def test_users_mistakes_are_told_in_a_line(cli: Cli) -> None:
+def test_users_mistakes_are_reported_in_a_line(cli: Cli) -> None:
     with pytest.raises(
         SystemExit, match=r"dedup: .* has no questions of mathvision, .*mmsearch, which must be kept out of training"
     ):
@@ -368,7 +368,7 @@ def test_an_image_that_is_lost_damaged_or_torn_is_repaired_by_the_command_that_t
     assert "nothing has changed" in cli("ingest", "fvqa")
 
 
-def test_images_by_older_rules_are_ingested_anew(cli: Cli) -> None:
+def test_images_by_older_rules_are_ingested_again(cli: Cli) -> None:
     cli("ingest", "fvqa")
     index = cli.work / "images/index.jsonl"
     index.write_text(index.read_text().replace('"version":2', '"version":1'))
@@ -437,7 +437,7 @@ def test_a_killed_run_keeps_its_images_and_the_next_one_finishes(tmp_path: Path)
     assert {path.relative_to(tmp_path / "images").as_posix() for path in after} == listed
 
 
-def test_a_full_disk_is_told_and_keeps_what_was_done(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_keeps_what_was_done(tmp_path: Path) -> None:
     fixtures.virl39k(tmp_path / "raw/virl39k", fixtures.items_of("virl39k", MANY, 0))
     limit = 20_000  # bytes a file may have: the index of images reaches it after some 80 of them
 

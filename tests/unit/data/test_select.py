@@ -87,7 +87,7 @@ def shares(selection: select_sft.SftSelection) -> tuple[int, int]:
     return len(selection.train) - with_tool, with_tool
 
 
-def test_problems_solved_both_ways_go_to_the_kind_that_is_behind() -> None:
+def test_problems_solved_both_ways_go_to_the_kind_that_is_short() -> None:
     # 4 problems solved without a tool only, 4 both ways; a quarter of 8 is 2, so two of the four go to the tool
     attempts = [attempt(f"plain{k}", 0) for k in range(4)]
     attempts += [attempt(f"both{k}", sample, tools=sample) for k in range(4) for sample in (0, 1)]

@@ -96,7 +96,7 @@ def test_a_tool_is_announced_in_a_line(checkpoint: Path) -> None:
     assert text.count("<|im_start|>") == 2
 
 
-def test_a_missing_file_is_said(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no file"):
         convert(tmp_path / "none.gguf", tmp_path / "out")
 

@@ -259,7 +259,7 @@ def test_an_answer_of_the_wrong_type_in_the_whole_column(raw: Path) -> None:
     assert not (raw / "out/virl39k/problems.jsonl").exists()
 
 
-def test_a_wrong_column_is_said_before_any_row_is_read(raw: Path) -> None:
+def test_a_wrong_column_is_reported_before_any_row_is_read(raw: Path) -> None:
     path = raw / "virl39k/39Krelease.parquet"
     pq.write_table(pq.read_table(path).rename_columns({"answer": "solution"}), path)
     with pytest.raises(
@@ -478,7 +478,7 @@ def test_several_boxes_of_an_answer_are_a_list() -> None:
     assert (draft.answer, draft.answer_type) == ("1, 2", "math")
 
 
-def test_text_that_is_no_utf8_costs_its_own_row_and_is_counted_with_an_example(raw: Path) -> None:
+def test_only_rows_that_are_no_utf8_are_left_out_and_counted_with_an_example(raw: Path) -> None:
     path = raw / "fvqa/fvqa_train.parquet"
     table = pq.read_table(path)
     names = [name.encode() for name in table["data_source"].to_pylist()]

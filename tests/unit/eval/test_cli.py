@@ -252,7 +252,7 @@ def test_what_is_neither_a_number_nor_none_is_refused(tmp_path: Path, option: st
     assert "or none: not sent" in output
 
 
-def test_an_evaluation_that_was_begun_with_null_for_not_sent_goes_on(serve: Serve, tmp_path: Path) -> None:
+def test_an_evaluation_that_was_begun_with_null_for_not_sent_continues(serve: Serve, tmp_path: Path) -> None:
     """As older manifests wrote it."""
     server, options = serve(), ["--no-agent", "--benchmark", "warm", "--rollouts", "1", "--top-k", "0"]
     assert run(server.url, tmp_path, *options)[0] == 0
@@ -265,7 +265,7 @@ def test_an_evaluation_that_was_begun_with_null_for_not_sent_goes_on(serve: Serv
         run(server.url, tmp_path, *options[:-2])
 
 
-def test_a_misspelt_tool_config_is_said_before_anything_is_read(tmp_path: Path) -> None:
+def test_a_misspelt_tool_config_is_reported_before_anything_is_read(tmp_path: Path) -> None:
     missing = ["--source", f"warm={tmp_path}/nowhere"]  # reading it would be the first error
     with pytest.raises(ValueError, match="tools: got 'papre', expected a YAML file or one of"):
         run("http://127.0.0.1:9/v1", tmp_path / "out", "--tools", "papre", *missing)
@@ -314,7 +314,9 @@ def test_no_server_at_all_exits_with_1_and_names_it(tmp_path: Path) -> None:
         (["--no-agent", "--judge-model", "j", "--judge-key-env", "NO_SUCH_KEY"], "NO_SUCH_KEY is not set"),
     ],
 )
-def test_mistakes_are_told_with_what_was_expected(serve: Serve, tmp_path: Path, options: list[str], says: str) -> None:
+def test_mistakes_are_reported_with_what_was_expected(
+    serve: Serve, tmp_path: Path, options: list[str], says: str
+) -> None:
     with pytest.raises(ValueError, match=says):
         run(serve().url, tmp_path / "out", *options)
 

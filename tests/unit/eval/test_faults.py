@@ -101,7 +101,7 @@ def test_a_kill_at_any_write_loses_nothing_and_leaves_no_old_report(tmp_path: Pa
     assert points > 20
 
 
-def test_a_full_disk_at_any_byte_leaves_no_glued_line_and_the_next_run_goes_on(tmp_path: Path) -> None:
+def test_a_full_disk_at_any_byte_leaves_no_glued_line_and_the_next_run_continues(tmp_path: Path) -> None:
     ended = tmp_path / "ended"
     ended.mkdir()
     run(ended)
@@ -122,7 +122,7 @@ def test_a_full_disk_at_any_byte_leaves_no_glued_line_and_the_next_run_goes_on(t
 @pytest.mark.parametrize(
     "tail", [b'{"benchmark": "warm"', b"\xff\xfe", b"{}", b'{"benchmark":"warm"}\n', b"\n\n", b"null\n"]
 )
-def test_a_torn_or_poisonous_last_line_costs_itself(tmp_path: Path, name: str, tail: bytes) -> None:
+def test_a_torn_or_poisonous_last_line_is_skipped(tmp_path: Path, name: str, tail: bytes) -> None:
     run(tmp_path)
     expected, kept = numbers(tmp_path), whole_lines(tmp_path)
     with (tmp_path / name).open("ab") as file:

@@ -157,7 +157,7 @@ def test_groups_of_several_benchmarks_have_an_average(evaluation: Evaluation) ->
     assert names["near average of 2"] == [warm, third]
 
 
-def test_what_is_behind_the_numbers(evaluation: Evaluation) -> None:
+def test_what_the_numbers_are_computed_from(evaluation: Evaluation) -> None:
     cold, warm = (breakdown(result) for result in evaluation.results)
     assert warm["statuses"] == {"ok": 7, "truncated": 0, "infra_failure": 1}
     assert warm["scored_by"] == {"rule": 6, "judge": 1, "nobody": 0}

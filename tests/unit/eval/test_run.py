@@ -90,7 +90,7 @@ def test_a_finished_evaluation_imports_neither_verl_nor_torch(serve: Serve, tmp_
     assert not imported & {"verl", "torch", "transformers"}
 
 
-def test_a_killed_run_goes_on_where_it_was(serve: Serve, tmp_path: Path) -> None:
+def test_a_killed_run_continues_where_it_was(serve: Serve, tmp_path: Path) -> None:
     """SIGKILL in the middle of 24 slow rollouts, a torn line on top; then every rollout exactly once."""
     slow = {name: [{**steps[0], "sleep": 0.15}, *steps[1:]] for name, steps in colours.SCRIPTS.items()}
     server, out = serve(**slow), tmp_path / "out"
@@ -242,7 +242,7 @@ def test_only_what_a_judge_decides_is_scored_again(
     assert build_report(out).notes == []
 
 
-def test_verdicts_of_a_judge_from_before_lines_said_so_stand(serve: Serve, tmp_path: Path) -> None:
+def test_older_verdicts_of_a_judge_without_the_mark_are_kept(serve: Serve, tmp_path: Path) -> None:
     server, out = serve(), tmp_path / "out"
     strict = colours.StrictJudge()
     evaluate(server.url, out, judge=strict, judge_name="strict")
@@ -254,7 +254,7 @@ def test_verdicts_of_a_judge_from_before_lines_said_so_stand(serve: Serve, tmp_p
     assert len(strict.asked) == asked
 
 
-def test_a_run_killed_while_a_later_judge_decides_goes_on_there(serve: Serve, tmp_path: Path) -> None:
+def test_a_run_killed_while_a_later_judge_decides_continues_there(serve: Serve, tmp_path: Path) -> None:
     """Twelve wrong answers for a slow judge, twelve rollouts without one; SIGKILL after a few verdicts, a torn line."""
     verdict = {"text": '{"reason": "the same colour", "correct": true}', "sleep": 0.3}
     mute, wrong = [{"text": "no answer at all"}], [{"text": colours.says("azure script:verdict")}]
@@ -416,7 +416,7 @@ def test_a_lost_connection_of_a_tool_costs_its_rollout_and_a_folder_that_takes_n
         evaluate(server.url, tmp_path / "out")
 
 
-def test_a_full_disk_is_told_and_finished_rollouts_are_kept(serve: Serve, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_finished_rollouts_are_kept(serve: Serve, tmp_path: Path) -> None:
     """The rollouts' file reaches the limit in the middle of a line; the same command goes on with more room."""
     server, out = serve(), tmp_path / "out"
     line = command(server.url, out, "--benchmark", "warm", "--source", "warm=40", "--rollouts", "1", "--no-agent")

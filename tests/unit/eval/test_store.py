@@ -105,7 +105,7 @@ POISON: list[tuple[bytes, bytes]] = [
 
 
 @pytest.mark.parametrize(("old", "new"), POISON)
-def test_a_damaged_line_in_the_middle_is_named_and_costs_itself(tmp_path: Path, old: bytes, new: bytes) -> None:
+def test_a_damaged_line_in_the_middle_is_named_and_skipped(tmp_path: Path, old: bytes, new: bytes) -> None:
     add(tmp_path, record("a"), record("b"))
     path = tmp_path / "rollouts.jsonl"
     whole = path.read_bytes()
@@ -120,7 +120,7 @@ def test_a_damaged_line_in_the_middle_is_named_and_costs_itself(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("score", [b"null", b"{}", b'{"correct":"maybe","by":"rule","reason":"x","values":{}}'])
-def test_a_damaged_verdict_costs_itself(tmp_path: Path, score: bytes) -> None:
+def test_a_damaged_verdict_is_skipped(tmp_path: Path, score: bytes) -> None:
     line = b'{"benchmark":"b","uid":"q","rollout":0,"score":%b,"judge":false}\n' % score
     (tmp_path / "scores.jsonl").write_bytes(line)
     store = Store(tmp_path).load()

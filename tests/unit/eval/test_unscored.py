@@ -181,7 +181,7 @@ def test_a_scorer_that_returns_nonsense_costs_the_answer_it_was_asked_about(
     assert load_evaluation(tmp_path).results[0].undecided == len(NONSENSE)
 
 
-def test_a_question_that_breaks_the_agent_costs_itself(
+def test_only_the_question_that_breaks_the_agent_is_lost(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from verl_axpo.agent.loop import Agent

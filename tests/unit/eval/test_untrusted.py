@@ -101,7 +101,7 @@ def test_whatever_a_tool_or_a_benchmark_is_called_the_report_is_made(tmp_path: P
     assert max(map(len, tools)) < 50
 
 
-def test_what_is_no_picture_is_refused_and_costs_itself(tmp_path: Path) -> None:
+def test_only_what_is_no_picture_is_refused(tmp_path: Path) -> None:
     folder = write(tmp_path, OUTCOMES)
     first = next((folder / "images").iterdir())
     for content in (b"", b"GIF89a\xff\xff\xff\xff", b"<svg onload='alert(1)'/>"):

@@ -140,7 +140,7 @@ def test_what_cannot_be_combined_is_refused_with_the_reason(key: str, value: obj
     assert str(refusal.value).count("\n") == 1  # this problem and no other
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     config = grpo_config()
     OmegaConf.update(config, "actor_rollout_ref.rollout.n", 1)
     OmegaConf.update(config, "critic.enable", True)

@@ -151,7 +151,7 @@ SEPARATE = {
         ({f"{ROLLOUT}.checkpoint_engine.backend": "naive"}, "checkpoint_engine.backend=naive: the weights go to other"),
     ],
 )
-def test_what_the_separate_trainer_needs_is_told_before_anything_starts(
+def test_what_the_separate_trainer_needs_is_reported_before_anything_starts(
     defaults: DictConfig, settings: dict[str, Any], line: str | None
 ) -> None:
     told = refused(defaults, SEPARATE | settings, allocation="streaming")
@@ -159,7 +159,7 @@ def test_what_the_separate_trainer_needs_is_told_before_anything_starts(
     assert line is None or line in told[0]
 
 
-def test_bad_values_of_ours_and_conflicts_with_verl_are_told_together() -> None:
+def test_bad_values_of_ours_and_conflicts_with_verl_are_reported_together() -> None:
     config = grpo_config(axpo={"bugdet": 0.5, "num_continuations": 1, "seed": True, "trace_dir": ""})
     OmegaConf.update(config, "critic.enable", True)
     OmegaConf.update(config, "trainer.v1.trainer_mode", "mine")

@@ -49,7 +49,7 @@ def test_a_triggered_group_waits_for_the_last_report() -> None:
     assert asyncio.run(scenario()) is False
 
 
-def test_a_dead_worker_costs_patience_not_the_run(caplog: pytest.LogCaptureFixture) -> None:
+def test_after_a_dead_worker_the_others_get_the_budget_later(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> tuple[tuple[Candidate, ...], tuple[Candidate, ...]]:
         coordinator = BudgetCoordinator(CONFIG, 8, patience=0.05)
         await coordinator.begin(["a", "dead"])
@@ -61,7 +61,7 @@ def test_a_dead_worker_costs_patience_not_the_run(caplog: pytest.LogCaptureFixtu
     assert "dead" in caplog.text
 
 
-def test_patience_starts_anew_with_every_report() -> None:
+def test_every_report_starts_the_patience_again() -> None:
     async def scenario() -> tuple[Candidate, ...]:
         coordinator = BudgetCoordinator(CONFIG, 8, patience=0.2)
         await coordinator.begin(["a", "b", "c"])

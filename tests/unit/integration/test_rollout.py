@@ -230,7 +230,7 @@ def test_a_row_that_is_not_taken_fails_its_group_when_all_others_are_in(
     assert [str(error) for error in harness.errors] == [f"no room for {lost}"]
 
 
-def test_a_failed_session_costs_the_group_its_resampling_and_nobody_waits(
+def test_a_group_with_a_failed_session_is_not_resampled_and_nobody_waits(
     monkeypatch: pytest.MonkeyPatch, trajectory: MakeTrajectory
 ) -> None:
     def outcome(at: int, context: LoopContext) -> Any:
@@ -447,7 +447,7 @@ def test_the_question_s_images_are_processed_once_and_a_tool_s_with_their_row(
 
 
 @pytest.mark.parametrize("validate", [False, True])
-def test_a_session_that_raises_is_told_and_not_only_logged(
+def test_a_session_that_raises_is_reported_and_not_only_logged(
     monkeypatch: pytest.MonkeyPatch, trajectory: MakeTrajectory, validate: bool
 ) -> None:
     def outcome(at: int, context: LoopContext) -> Any:

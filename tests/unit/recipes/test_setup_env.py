@@ -116,7 +116,7 @@ def test_an_environment_that_is_up_to_date_asks_nothing_of_the_machine(checkout:
 
 
 @pytest.mark.parametrize("changed", ["requirements/cpu.txt", "setup.py"])
-def test_what_is_declared_anew_is_installed_into_the_same_environment(checkout: Checkout, changed: str) -> None:
+def test_a_new_dependency_is_installed_into_the_same_environment(checkout: Checkout, changed: str) -> None:
     checkout.setup()
     kept = checkout.root / ".venv/kept"
     kept.touch()
@@ -255,7 +255,7 @@ def test_a_missing_libnuma_is_reported_with_its_fix(checkout: Checkout) -> None:
 # ------------------------------ and the recipe that calls it ------------------------------
 
 
-def test_a_missing_sandbox_is_said_before_anything_is_made(checkout: Checkout) -> None:
+def test_a_missing_sandbox_is_reported_before_anything_is_made(checkout: Checkout) -> None:
     checkout.setup()
     for name in ("run_tiny_axpo.sh", "env.sh"):
         shutil.copy(RECIPES / name, checkout.root / "recipes")

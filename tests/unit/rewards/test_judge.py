@@ -211,7 +211,7 @@ async def test_a_cache_that_cannot_be_written_is_a_failure_that_names_its_folder
         b'{"correct": true, "reason": "", "x": 1}',
     ],
 )
-async def test_a_damaged_cache_entry_costs_itself_only_and_says_so(
+async def test_a_damaged_cache_entry_is_ignored_and_named(
     serve: Serve, tmp_path: Path, entry: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = serve(verdict(True, "first"), verdict(True, "other"), verdict(False, "again"))

@@ -50,7 +50,7 @@ def test_a_benchmarks_rows_are_scored_by_its_own_rules(tmp_path: Path) -> None:
         check_rows(config(tmp_path, ("benchmark/math_vr", "judge"), ("s", "judge"), path=WITH_BENCHMARKS))
 
 
-def test_rows_of_no_known_type_are_told_at_once(tmp_path: Path) -> None:
+def test_rows_of_no_known_type_are_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"train.parquet, row 1 \(2 like it\): .*a row of data_source 'mine' has no answer type"
     ):

@@ -115,7 +115,7 @@ def test_view_shows_a_step_and_a_question(
     assert "image_zoom_in(bbox_2d=[0, 0, 9, 9])" in output
 
 
-def test_view_takes_what_it_shows(
+def test_view_takes_the_uid_that_it_shows(
     tmp_path: Path, make: Callable[[int], Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """uids are 36 characters long in a run without a seed: no narrow terminal may cut what --uid needs."""

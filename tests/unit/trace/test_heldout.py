@@ -59,7 +59,7 @@ def test_no_sign_that_a_policy_writes_ends_a_line(tmp_path: Path, text: str) -> 
     assert load_run(tmp_path).metrics[1]["m"] == 1.0
 
 
-def test_a_torn_or_damaged_line_of_the_log_costs_itself(tmp_path: Path) -> None:
+def test_a_torn_or_damaged_line_of_the_log_is_skipped(tmp_path: Path) -> None:
     good = json.dumps({"step": 1, "data": {"m": 1.0}})
     lines = [good, "{", "[]", '{"step": 2}', '{"step": "x", "data": {}}', '{"step": 3, "data": 5}', "", good[:10]]
     (tmp_path / "metrics_1.jsonl").write_text("\n".join(lines))

@@ -141,7 +141,9 @@ def _write_forever(trace_dir: Path, make: Callable[[int], Any], started: Any) ->
                 started.set()
 
 
-def test_a_killed_run_leaves_whole_steps_and_a_resumed_one_goes_on(tmp_path: Path, make: Callable[[int], Any]) -> None:
+def test_a_killed_run_leaves_whole_steps_and_a_resumed_one_continues(
+    tmp_path: Path, make: Callable[[int], Any]
+) -> None:
     context = multiprocessing.get_context("fork")
     started = context.Event()
     process = context.Process(target=_write_forever, args=(tmp_path, make, started))

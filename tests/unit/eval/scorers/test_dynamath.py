@@ -129,5 +129,7 @@ def test_scores_by_the_rules_of_vlmevalkit(answer: str, truth: str, answer_type:
         ("(3, -5)", "(3,-5)", "single answer", True),
     ],
 )
-def test_our_verdict_reads_more_than_the_official_code(answer: str, truth: str, answer_type: str, expected: bool) -> None:
+def test_our_verdict_reads_more_than_the_official_code(
+    answer: str, truth: str, answer_type: str, expected: bool
+) -> None:
     assert dynamath.lenient(answer, truth, answer_type) is expected

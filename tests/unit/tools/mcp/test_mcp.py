@@ -203,7 +203,7 @@ async def test_bad_arguments_are_answered_by_the_server(http: dict[str, Any]) ->
         ("huge", {"url": "http://127.0.0.1:9/mcp"}, {}, "cannot be used: ConnectError"),
     ],
 )
-async def test_a_failing_server_is_nobodys_answer(
+async def test_a_failing_server_is_an_infra_failure(
     name: str, config: dict[str, Any], arguments: dict[str, Any], told: str
 ) -> None:
     started = time.monotonic()

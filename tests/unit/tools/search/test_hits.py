@@ -23,7 +23,7 @@ def test_hits_that_fit_are_given_whole() -> None:
     assert text == "[1] Oslo\nhttps://a\nOne.\n\n[2] untitled\nhttps://b\nTwo."
 
 
-def test_nothing_found_is_said() -> None:
+def test_nothing_found_is_reported() -> None:
     assert render([], 1000) == "No results. Try other or fewer words."
 
 

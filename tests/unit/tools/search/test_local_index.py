@@ -98,7 +98,7 @@ def test_passages_keep_every_word_in_order(text: str) -> None:
     assert all(len(part) <= PASSAGE_CHARS for part in parts)
 
 
-def test_a_changed_document_is_indexed_anew_and_an_unchanged_one_is_not(documents: Path, tmp_path: Path) -> None:
+def test_a_changed_document_is_indexed_again_and_an_unchanged_one_is_not(documents: Path, tmp_path: Path) -> None:
     first = LocalIndex(documents, tmp_path / "index")
     built = first.path.stat().st_mtime_ns
     assert LocalIndex(documents, tmp_path / "index").path.stat().st_mtime_ns == built

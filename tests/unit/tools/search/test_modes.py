@@ -132,7 +132,7 @@ def test_an_entry_of_another_shape_or_request_is_a_miss(
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"\x80\x04N.", b"\xff\xfe", b"[" * 100_000, b" " * (MAX_BYTES + 1)])
-def test_a_damaged_file_costs_itself_only_and_says_so(
+def test_a_damaged_file_is_ignored_and_named(
     damage: bytes, server: FaultServer, tavily: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     ask(tavily)
@@ -193,7 +193,7 @@ def test_one_search_lives_through_several_event_loops(server: FaultServer, tavil
         ({"exclude_domains": "arxiv.org"}, "exclude_domains: got 'arxiv.org': Input should be a valid list"),
     ],
 )
-def test_what_is_missing_or_wrong_is_said_at_start(
+def test_what_is_missing_or_wrong_is_reported_at_start(
     config: dict[str, Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TAVILY_API_KEY", raising=False)
