@@ -1,4 +1,4 @@
-"""A rate and a budget of paid calls for all processes of a machine, kept in a JSON file under a lock.
+"""The rate of calls and the limit of paid calls for all processes of a machine, in a JSON file under a lock.
 
     wait_for_turn() -> seconds to sleep -> spend() -> the request -> refund(), if the server did not carry it out
                                                                   -> postpone(), if it said "too many"
@@ -23,7 +23,7 @@ POLL_S = 0.002  # between two looks at a taken lock, which is held for less than
 Counters = dict[str, float]
 
 
-class BudgetSpent(InfraFailure):
+class PaidCallsSpent(InfraFailure):
     """The run may make no further paid call."""
 
 
@@ -80,11 +80,11 @@ class Quota:
         """Count one paid call.
 
         Raises:
-            BudgetSpent: all `max_paid_calls` are counted already.
+            PaidCallsSpent: all `max_paid_calls` are counted already.
         """
         with self._counters() as counters:
             if (paid := int(counters.get(self._paid, 0))) >= self.max_paid_calls:
-                raise BudgetSpent(
+                raise PaidCallsSpent(
                     f"search: run {self.run!r} has made its {paid} paid calls (max_paid_calls={self.max_paid_calls}); "
                     "raise max_paid_calls (SEARCH_CALLS, where the tools are `paper`) to go on, or set another `run` "
                     "(SEARCH_RUN) to count from zero. Cached queries still work"

@@ -29,7 +29,7 @@ class ReplayMiss(LookupError):
 
 
 class Search:
-    """A search engine with its cache, rate, budget and mode.
+    """A search engine with its cache, rate, limit of paid calls and mode.
 
     Args:
         config: a mapping of `SearchConfig`'s keys.
@@ -61,7 +61,7 @@ class Search:
         """The hits for a query that `parse_arguments` let through, best first.
 
         Raises:
-            InfraFailure: no answer within `timeout_s`, the service or the disk failed, the budget is spent, or nothing
+            InfraFailure: no answer within `timeout_s`, the service or the disk failed, no paid call is left, or nothing
                 was recorded.
             ReplayMiss: nothing was recorded and `on_miss` is `error`.
         """

@@ -1,11 +1,11 @@
 """Tavily through its own client: a request to its hits, through failures that may pass.
 
-    request -> turn (quota) -> budget (quota) -> AsyncTavilyClient -> hits
+    request -> turn (quota) -> paid call (quota) -> AsyncTavilyClient -> hits
                   ^---------------- back-off -------- Passing: 429, 408, 5xx, time-out, dropped, broken JSON
                                                       anything else: InfraFailure at once
 
 A call is counted before it is sent and taken back when the server did not carry it out, so that no number of processes
-exceeds the budget; a call that timed out stays counted, for Tavily may have carried it out.
+exceeds the limit; a call that timed out stays counted, because Tavily may have carried it out.
 """
 
 import asyncio
@@ -84,7 +84,7 @@ class TavilyEngine:
         """The hits for `request` (see `tavily_request`).
 
         Raises:
-            InfraFailure: Tavily refused, or failed in every attempt; `BudgetSpent` when no paid call is left.
+            InfraFailure: Tavily refused, or failed in every attempt; `PaidCallsSpent` when no paid call is left.
         """
         retrying = AsyncRetrying(
             stop=stop_after_attempt(self.config.attempts),

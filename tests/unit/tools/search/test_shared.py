@@ -1,4 +1,4 @@
-"""Several processes at once: one cache, one rate, one budget, one index."""
+"""Several processes at once: one cache, one rate, one limit of paid calls, one index."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ from filelock import Timeout
 from tests.unit.tools.search.conftest import FaultServer, after, found
 from verl_axpo.errors import InfraFailure
 from verl_axpo.tools.search.cache import AnswerCache, request_key
-from verl_axpo.tools.search.quota import BudgetSpent, Quota
+from verl_axpo.tools.search.quota import PaidCallsSpent, Quota
 
 WORKER = Path(__file__).with_name("worker.py")
 
@@ -112,6 +112,6 @@ def test_damaged_counters_are_never_taken_for_zero(tmp_path: Path, damage: str) 
 def test_a_refused_call_changes_no_counter(tmp_path: Path) -> None:
     quota = Quota(tmp_path, run="r", max_paid_calls=1, calls_per_minute=60, max_wait_s=5)
     quota.spend()
-    with pytest.raises(BudgetSpent):
+    with pytest.raises(PaidCallsSpent):
         quota.spend()
     assert quota.paid_calls() == 1
