@@ -90,7 +90,7 @@ def test_what_the_user_set_otherwise_is_a_conflict_with_the_line_to_change(key: 
     OmegaConf.update(config, key, value)
     with pytest.raises(ValueError, match=f"{key}: got '{value}', expected") as refusal:
         complete(config)
-    assert "remove it or set it so" in str(refusal.value)
+    assert "remove it, or set it to " in str(refusal.value)
     assert OmegaConf.select(config, "trainer.v1.trainer_mode") != "axpo_sync"  # refused before anything was set
 
 

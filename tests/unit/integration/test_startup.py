@@ -177,8 +177,8 @@ def test_a_training_file_that_is_not_there_is_reported() -> None:
         (row("<image>Which?"), "row 1: 1 <image> for 0 image(s)"),
         (row("Which?", [{"bytes": picture()}]), "row 1: 0 <image> for 1 image(s)"),
         (row("<image><image>?", [{"bytes": picture()}]), "row 1: 2 <image> for 1 image(s)"),
-        (row("<image>?", [{"image": "/nowhere/a.png"}]), "row 1: picture /nowhere/a.png is not there"),
-        (row("<image>?", [{"image": "file:///nowhere/a.png"}]), "row 1: picture /nowhere/a.png is not there"),
+        (row("<image>?", [{"image": "/nowhere/a.png"}]), "row 1: picture /nowhere/a.png is missing"),
+        (row("<image>?", [{"image": "file:///nowhere/a.png"}]), "row 1: picture /nowhere/a.png is missing"),
         (row(agent_name="single_turn_agent"), "row 1: agent_name 'single_turn_agent', expected one of ['tool_agent'"),
     ],
 )
