@@ -148,7 +148,10 @@ SEPARATE = {
         ),
         ({"ray_kwargs.ray_init.num_gpus": 16}, None),  # verl's defaults: 1 x 8 for the trainer, 1 x 8 for its replicas
         ({"ray_kwargs.ray_init.num_gpus": 8}, "num_gpus: got 8, expected 16 for the trainer and its replicas; set"),
-        ({f"{ROLLOUT}.checkpoint_engine.backend": "naive"}, "checkpoint_engine.backend=naive: it cannot send weights to other"),
+        (
+            {f"{ROLLOUT}.checkpoint_engine.backend": "naive"},
+            "checkpoint_engine.backend=naive: it cannot send weights to other",
+        ),
     ],
 )
 def test_what_the_separate_trainer_needs_is_reported_before_anything_starts(
