@@ -38,7 +38,7 @@ class _Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeConfig(_Settings):
-    """Which server judges, and how it is treated. Limits are those of one `Judge`, that is of one process.
+    """Which server judges, and the limits of requests to it. Limits are those of one `Judge`, that is of one process.
 
     Attributes:
         base_url: of any OpenAI-compatible server, with its version: `http://host:8000/v1`.
@@ -79,7 +79,7 @@ class JudgeConfig(_Settings):
         self._require(rate is None or rate > 0, "requests_per_minute", "a number above 0, or null for no limit")
 
     def api_key(self) -> str:
-        """The key from the environment; a word that no server checks where none is needed.
+        """The key from the environment; if no key is needed, a word that no server checks.
 
         Raises:
             ValueError: the variable is not set.

@@ -31,7 +31,7 @@ class Case:
     """One answer to grade.
 
     `extra_info` is the row's: `options` (choice), `aliases` (short_text, judge) and `question` (judge) are read.
-    `judge` is one that is open already, instead of the configuration's.
+    `judge`, if given, is used instead of the configuration's.
     """
 
     answer: str
@@ -89,7 +89,7 @@ async def text(case: Case) -> Grade:
 
 
 async def judged(case: Case) -> Grade:
-    """The same words as the truth or an alias; else what the judge says. An answer too long to be one is wrong.
+    """The same words as the truth or an alias; or else the judge decides. An answer that is too long is wrong.
 
     Raises:
         InfraFailure: the judge gave no verdict.

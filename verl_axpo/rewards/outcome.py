@@ -1,4 +1,4 @@
-"""The binary outcome reward (paper, section 2), as verl's reward loop calls it.
+"""The binary outcome reward (paper, section 2), in the form that verl's reward loop calls.
 
     decoded response -> final_answer() -> answer_type_of() -> grader -> Grade -> + bonus - penalty -> {"score"}
                                                                   |_ InfraFailure -> {"infra_failure": 1.0}

@@ -73,7 +73,7 @@ class Quota:
 
     def _next_turn(self, counters: Counters, now: float) -> float:
         turn = counters.get(_NEXT_TURN, now)
-        # Further away than turns are ever given: the machine's clock was set back
+        # No turn is given that far ahead: the machine's clock was set back
         return max(now, turn) if turn - now <= 2 * self._max_wait_s + self._distance_s else now
 
     def spend(self) -> None:
@@ -110,7 +110,7 @@ class Quota:
             write_atomically(self._path, json.dumps(counters).encode())
 
     def _read(self) -> Counters:
-        """Damaged counters are never taken for zero: that would pay a second time."""
+        """Damaged counters do not count as zero, because calls would be paid a second time."""
         try:
             counters = json.loads(self._path.read_bytes())
         except FileNotFoundError:
