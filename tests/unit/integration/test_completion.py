@@ -59,7 +59,7 @@ def test_an_asynchronous_trainer_has_no_barrier(monkeypatch: pytest.MonkeyPatch)
     config = grpo_config(axpo={"allocation": "exact"})
     config.trainer.v1.trainer_mode = "colocate_async"
     with pytest.raises(
-        ValueError, match=r"algorithm\.axpo\.allocation: got 'exact', expected 'streaming' \(an asynchron"
+        ValueError, match=r"algorithm\.axpo\.allocation: got 'exact', expected 'streaming' \(the asynchron"
     ):
         complete(config)
     config = grpo_config(axpo={"speculate": True})
