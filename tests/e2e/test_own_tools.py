@@ -6,6 +6,8 @@ bash tests/run.sh tests/e2e/test_own_tools.py     "all" leaves it out
 import sys
 from pathlib import Path
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -34,6 +36,13 @@ def tool_config(path: Path) -> Path:
     return path
 
 
+def calls_alone(source: Path, target: Path) -> Path:
+    """The demonstrations without an image that call a tool: system, question, call, response, answer."""
+    table = pq.read_table(text_only(source, target))
+    pq.write_table(table.filter(pc.equal(pc.list_value_length(table["messages"]), 5)), target)
+    return target
+
+
 @pytest.mark.slow
 def test_axpo_trains_with_tools_that_are_not_ours(fast_run: FastRun, tmp_path: Path) -> None:
     out, log = tmp_path / "out", tmp_path / "log.txt"
@@ -42,8 +51,12 @@ def test_axpo_trains_with_tools_that_are_not_ours(fast_run: FastRun, tmp_path: P
     # A reward that no rollout reaches makes every subgroup all-wrong, so that there is something to resample
     wrong = ["algorithm.axpo.correct_threshold=2", "trainer.val_before_train=false", "trainer.test_freq=-1"]
     places = {"MODEL": "tiny", "SETUP": "0", "FAST": "1", "OUT": str(out), "WORLD": str(fast_run.world)}
+    # The FAST run's policy is hardly taught: few of its calls can be read
+    taught = calls_alone(fast_run.world / "sft_train.parquet", tmp_path / "calls.parquet")
+    more = [f"model.path={fast_run.model}", f"data.train_files={taught}"]
+    run(["bash", f"{REPO}/recipes/sft.sh", *more], log, **places, STEPS="300")
     own = {"TOOLS": str(tool_config(tmp_path / "tools.yaml")), "PYTHONPATH": str(HERE)}
-    run(["bash", f"{REPO}/recipes/rl.sh", *files, *wrong], log, **places, **own, SFT_MODEL=str(fast_run.model))
+    run(["bash", f"{REPO}/recipes/rl.sh", *files, *wrong], log, **places, **own)
 
     trace = out / "axpo/trace"
     result = audit(trace)
