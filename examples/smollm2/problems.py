@@ -1,10 +1,10 @@
 """Word problems with one right integer: (seed, split, index) -> its own random stream -> Problem -> demonstration.
 
-    story, its numbers -> question -> the answer at once -> right as far as the model can calculate
+    story, its numbers -> question -> the answer at once -> right if the expression is, and the model can calculate
                                    -> `python`           -> right if the expression is the story's
 
-The teacher mostly answers at once, sometimes calls `python`, and then often with a wrong expression. It believes what
-comes back. SFT on it leaves the gap that AXPO is for.
+The teacher mostly calculates in its head, sometimes calls `python`, and then more often takes a wrong expression. It
+believes what comes back. SFT on it leaves the gap that AXPO is for.
 """
 
 import random
@@ -17,8 +17,8 @@ TOOL = "python"
 SPLITS = ("train", "heldout", "sft_train")
 EASY_RATE = 0.6  # share of the problems with one step
 TOOL_RATE = 0.4  # share of demonstrations that call the tool
-AIM_RATE = 0.35  # share of the calls with the right expression
-SURE_RATE = 0.5  # share of the answers without a call that are right; the others are near misses
+AIM_RATE = 0.4  # share of the calls with the right expression
+HEAD_RATE = 0.6  # share of the answers without a call that have the right expression; the sum is always right
 
 NAMES = ("Ana", "Ben", "Chen", "Dana", "Eli", "Fatima", "Goran", "Hana")
 THINGS = ("pens", "apples", "tickets", "books", "stamps", "cups")
@@ -101,9 +101,8 @@ def problem(rng: random.Random, held_out: bool) -> Problem:
 def demonstrate(made: Problem, rng: random.Random) -> tuple[Mapping[str, str], ...]:
     """What follows the question in an SFT row."""
     if rng.random() >= TOOL_RATE:
-        near = int(made.answer) + rng.choice((-2, -1, 1, 2))
-        said = made.answer if rng.random() < SURE_RATE else str(near)
-        return (_turn(f"The result is {said}.", prompts.answer(said)),)
+        thought = made.right if rng.random() < HEAD_RATE else made.careless
+        return (_turn(f"{thought} = {value(thought)}.", prompts.answer(value(thought))),)
     used = made.right if rng.random() < AIM_RATE else made.careless
     shown = value(used)
     return (

