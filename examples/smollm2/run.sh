@@ -37,7 +37,7 @@ rl=(
   "$actor.ppo_mini_batch_size=4" "$actor.ppo_micro_batch_size_per_gpu=8" "$actor.optim.lr=5e-5"
   "$rollout.log_prob_micro_batch_size_per_gpu=8" actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=8
   "$actor.fsdp_config.mixed_precision=$bfloat16" actor_rollout_ref.ref.fsdp_config.mixed_precision="$bfloat16"
-  "$rollout.dtype=bfloat16" "$rollout.max_model_len=224" "$rollout.max_num_seqs=64" "$rollout.val_kwargs.n=2"
+  "$rollout.dtype=bfloat16" "$rollout.max_model_len=224" "$rollout.max_num_seqs=64" "$rollout.val_kwargs.n=1"
   trainer.save_freq=1 trainer.test_freq=1000
 )
 
