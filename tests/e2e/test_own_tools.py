@@ -34,7 +34,8 @@ def tool_config(path: Path) -> Path:
             "tool_schema": tool_schemas([TAVILY_SEARCH])[0],
         },
     ]
-    path.write_text(yaml.safe_dump({"tools": entries}))
+    # Sorted keys would be another prompt to the tiny tokenizer, which has the usual one's text as a token
+    path.write_text(yaml.safe_dump({"tools": entries}, sort_keys=False))
     return path
 
 
