@@ -38,6 +38,7 @@ rl=(
   "$rollout.log_prob_micro_batch_size_per_gpu=8" actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=8
   "$actor.fsdp_config.mixed_precision=$bfloat16" actor_rollout_ref.ref.fsdp_config.mixed_precision="$bfloat16"
   "$rollout.dtype=bfloat16" "$rollout.max_model_len=224" "$rollout.max_num_seqs=64" "$rollout.val_kwargs.n=1"
+  "$rollout.checkpoint_engine.update_weights_bucket_megabytes=256" # one tensor must fit: the embedding takes 113 MB
   trainer.save_freq=1 trainer.test_freq=1000
 )
 
