@@ -172,6 +172,48 @@ def test_prepacking_still_frees_the_weights(tmp_path: Path) -> None:
     assert run.stdout.splitlines()[-1] == "0 4096", run.stderr  # 64 x 64 weights stay only without oneDNN
 
 
+EXPERTS = """
+import torch
+from vllm.platforms import current_platform
+current_platform.import_kernels()
+import vllm.model_executor.layers.fused_moe.cpu_fused_moe as module
+from verl_axpo.platforms import patches
+PATCH
+gate_up, act = torch.randn(3, 8), module.MoEActivation.SILU
+try:
+    gate, up = gate_up.split(4, dim=1)
+    right = torch.allclose(module._CPU_MOE_ACT_FN[act](gate_up), torch.nn.functional.silu(gate) * up)
+except AssertionError as error:
+    right = "config is not set" in str(error) and "refused"
+class Layer:
+    w13_weight, w2_weight = torch.zeros(2, 64, 64, dtype=torch.bfloat16), torch.zeros(2, 64, 32, dtype=torch.bfloat16)
+print(right, module.CPUFusedMOE.check_grouped_gemm(None, Layer))
+"""
+
+
+def experts(folder: Path, patch: str) -> str:
+    code = EXPERTS.replace("PATCH", patch)
+    run = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=folder, capture_output=True, text=True)
+    assert run.stdout, run.stderr
+    return run.stdout.splitlines()[-1]
+
+
+def test_vllm_still_has_no_experts_that_take_new_weights(tmp_path: Path) -> None:
+    assert "cpu_prepack_moe_weight" in experts_source()
+    assert experts(tmp_path, "").startswith("refused ")
+
+
+def test_experts_need_no_config_and_are_not_prepacked(tmp_path: Path) -> None:
+    assert experts(tmp_path, "patches.keep_expert_weights(module)") == "True (False, 'none')"
+
+
+def experts_source() -> str:
+    spec = find_spec("vllm.model_executor.layers.fused_moe.cpu_fused_moe")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).read_text()
+
+
 # 6. vLLM's message queue
 
 
