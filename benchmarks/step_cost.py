@@ -144,14 +144,17 @@ def cost(metrics: Mapping[str, float], trace: Path, step: int) -> Cost:
 
 def told(name: str, steps: Sequence[Cost], grpo: Sequence[Cost], *, paired: bool) -> str:
     """A line of the table. Unpaired, each step is compared with GRPO's mean step."""
-    base = [each.seconds for each in grpo]
-    bases = base if paired else [statistics.fmean(base)] * len(steps)
-    ratios = [each.seconds / other for each, other in zip(steps, bases, strict=True)]
     mean = {field: statistics.fmean(getattr(each, field) for each in steps) for field in Cost.__dataclass_fields__}
+    ratios = {}
+    for field in ("seconds", "rollouts"):
+        base = [getattr(each, field) for each in grpo]
+        bases = base if paired else [statistics.fmean(base)] * len(steps)
+        of_steps = [getattr(each, field) / other for each, other in zip(steps, bases, strict=True)]
+        ratios[field] = f"{statistics.fmean(of_steps):.2f} [{min(of_steps):.2f}, {max(of_steps):.2f}]"
+    more = mean["tokens"] / statistics.fmean(each.tokens for each in grpo)
     return (
-        f"| {name} | {mean['seconds']:.1f} | {mean['rollouts']:.1f} | {statistics.fmean(ratios):.2f} "
-        f"[{min(ratios):.2f}, {max(ratios):.2f}] | {mean['tokens']:.0f} | {mean['occupancy']:.1f} "
-        f"| {100 * mean['budget_used']:.0f} |"
+        f"| {name} | {mean['seconds']:.1f} | {ratios['seconds']} | {mean['rollouts']:.1f} | {ratios['rollouts']} "
+        f"| {mean['tokens']:.0f} | {more:.2f} | {mean['occupancy']:.1f} | {100 * mean['budget_used']:.0f} |"
     )
 
 
@@ -193,8 +196,9 @@ def main() -> None:
         lines = synchronous(fast, out, chosen.rounds)
     else:
         lines = asynchronous(fast, out, chosen.mode, chosen.rounds)
-    print("| | step, s | rollouts, s | ratio to GRPO [least, most] | tokens | in the engine | budget used, % |")
-    print("|---|---|---|---|---|---|---|", *lines, sep="\n")
+    heads = ["", "step, s", "ratio [least, most]", "rollouts, s", "ratio [least, most]", "tokens", "ratio"]
+    heads += ["in the engine", "budget used, %"]
+    print(f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", *lines, sep="\n")
 
 
 if __name__ == "__main__":
