@@ -5,8 +5,10 @@ import threading
 import weakref
 
 import pytest
+import torch
+from verl.experimental.agent_loop import AgentLoopOutput
 
-from verl_axpo.integration.features import FeatureCache
+from verl_axpo.integration.features import FeatureCache, FeaturesWorker
 
 
 def test_features_are_those_of_the_very_images() -> None:
@@ -97,3 +99,28 @@ def test_features_that_come_when_their_group_has_ended_are_not_kept() -> None:
 
     assert cache.features([picture], compute) == {"pixels": 1}
     assert cache.features([picture], lambda: {"pixels": 2}) == {"pixels": 2}
+
+
+def test_the_thread_has_a_processor_of_its_own_and_verl_finds_what_it_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = FeaturesWorker.__new__(FeaturesWorker)
+    worker.processor, worker.tokenizer, worker.features = ["processor"], ["tokenizer"], FeatureCache()
+    row = AgentLoopOutput(
+        prompt_ids=[1], response_ids=[2], response_mask=[1], multi_modal_data={"images": ["picture"]}, metrics={}
+    )
+    used: list[tuple[object, object, list[int]]] = []
+
+    def process(this: FeaturesWorker, output: AgentLoopOutput, input_ids: torch.Tensor) -> dict[str, object]:
+        used.append((this.processor, this.tokenizer, input_ids.tolist()))
+        return {"pixels": len(used)}
+
+    async def scenario() -> None:
+        async with worker.features_ahead(row):
+            assert worker._compute_multi_modal_inputs(row, torch.tensor([1, 2])) == {"pixels": 1}
+        assert worker._compute_multi_modal_inputs(row, torch.tensor([1, 2])) == {"pixels": 2}  # nothing was kept
+
+    monkeypatch.setattr(FeaturesWorker.__mro__[1], "_compute_multi_modal_inputs", process)
+    asyncio.run(scenario())
+    (processor, tokenizer, ids), _ = used
+    assert (processor, tokenizer, ids) == (["processor"], ["tokenizer"], [1, 2])
+    assert processor is not worker.processor
+    assert tokenizer is not worker.tokenizer
