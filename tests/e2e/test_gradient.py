@@ -26,7 +26,7 @@ ASYNCHRONOUS = {
         "ray_kwargs.ray_init.num_gpus=2",
     ],
 }
-TEMPERATURE, LOWEST, HIGHEST = 0.7, 0.7, 1.1  # of rejection: see the test
+TEMPERATURE, LOWEST, HIGHEST = 0.7, 0.9, 1.05  # of rejection: see the test
 REJECTION = [
     f"actor_rollout_ref.rollout.temperature={TEMPERATURE}",
     "actor_rollout_ref.rollout.logprobs_mode=raw_logprobs",
