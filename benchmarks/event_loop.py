@@ -79,16 +79,16 @@ def told_of(path: Path, started: float) -> list[str]:
     ]
 
 
-def watch_worker(rollout: Any) -> None:
-    """The beats begin with the first coroutine that the worker runs."""
-    worker = rollout.AxpoAgentLoopWorker
-    begin = worker.set_coordinator
+def watch_worker(features: Any) -> None:
+    """The beats begin with a worker's first prompt. In the base class, for the reason that `alternating.py` has."""
+    worker = features.FeaturesWorker
 
-    async def set_coordinator(self: Any, coordinator: Any) -> None:
-        self.beats = asyncio.ensure_future(Beats(Path(os.environ[BLOCKS])).beat())
-        await begin(self, coordinator)
+    async def run_prompt(self: Any, *args: Any, **kwargs: Any) -> None:
+        if not hasattr(self, "beats"):
+            self.beats = asyncio.ensure_future(Beats(Path(os.environ[BLOCKS])).beat())
+        await super(worker, self)._run_prompt(*args, **kwargs)
 
-    worker.set_coordinator = set_coordinator
+    worker._run_prompt = run_prompt
 
 
-register_post_import_hook(watch_worker, "verl_axpo.integration.rollout")
+register_post_import_hook(watch_worker, "verl_axpo.integration.features")
