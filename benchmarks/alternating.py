@@ -15,6 +15,7 @@ import ray
 from wrapt import register_post_import_hook
 
 from verl_axpo.core.config import AxpoConfig
+from verl_axpo.integration import coordinator
 
 ARMS = "AXPO_BENCHMARK_ARMS"  # the variable that has them: a JSON list of mappings, each what differs
 
@@ -31,7 +32,7 @@ def round_of(step: int) -> int:
 
 
 def take_turns(sampling: Any) -> None:
-    """The trainer tells everybody before a step which arm it is of, and keeps the questions for a round."""
+    """Before a step the trainer tells all processes which arm it belongs to; a round keeps its questions."""
     trainer = sampling.SamplingTrainer
     begin, fetch = trainer.step, trainer._fetch_one_gen_batch
 
@@ -55,26 +56,31 @@ def _names() -> list[str]:
     return list(AxpoConfig.__dataclass_fields__)
 
 
-def use_in_worker(rollout: Any) -> None:
-    """A rollout worker's settings; seeds are those of the round."""
+def use_in_worker(features: Any) -> None:
+    """A rollout worker's settings. In the base class: a worker's process begins with the module of ours that imports
+    verl, which imports this one."""
 
     async def use(self: Any, config: AxpoConfig) -> None:
         self.axpo = config
 
-    rollout.AxpoAgentLoopWorker.use = use
-    seed = rollout.agent_loop.request_seed
-    rollout.agent_loop.request_seed = lambda run, step, *rest: seed(run, round_of(step), *rest)
+    features.FeaturesWorker.use = use
 
 
-def use_in_coordinator(coordinator: Any) -> None:
-    """The coordinator's settings."""
+def seed_by_round(agent_loop: Any) -> None:
+    """Seeds are those of the round, so that its arms sample the same rollouts."""
+    seed = agent_loop.request_seed
+    agent_loop.request_seed = lambda run, step, *rest: seed(run, round_of(step), *rest)
 
-    async def use(self: Any, config: AxpoConfig) -> None:
+
+class Coordinator(coordinator.BudgetCoordinator):
+    """Its process imports no verl, and so no hook of ours; but this class."""
+
+    async def use(self, config: AxpoConfig) -> None:
+        """The settings of the next step."""
         self._config = config
 
-    coordinator.BudgetCoordinator.use = use
 
-
+coordinator.BudgetCoordinator = Coordinator  # type: ignore[misc]
 register_post_import_hook(take_turns, "verl_axpo.integration.sampling")
-register_post_import_hook(use_in_worker, "verl_axpo.integration.rollout")
-register_post_import_hook(use_in_coordinator, "verl_axpo.integration.coordinator")
+register_post_import_hook(use_in_worker, "verl_axpo.integration.features")
+register_post_import_hook(seed_by_round, "verl_axpo.integration.agent_loop")

@@ -71,7 +71,9 @@ def distances(kind: Callable[[int], Image.Image], count: int) -> None:
     pictures = [kind(seed) for seed in range(count)]
     hashes = [perceptual_hash(picture) for picture in pictures]
     for name, change in CHANGES.items():
-        found = [distance(before, perceptual_hash(change(one))) for one, before in zip(pictures, hashes, strict=True)]
+        found = [
+            distance(before, perceptual_hash(change(picture))) for picture, before in zip(pictures, hashes, strict=True)
+        ]
         print(f"{kind.__name__}, {name}: largest {max(found)}, median {np.median(found):g} bits", flush=True)
     others = [distance(a, b) for index, a in enumerate(hashes) for b in hashes[:index]]
     print(f"{kind.__name__}, different pictures: smallest {min(others)}, median {np.median(others):g} bits", flush=True)

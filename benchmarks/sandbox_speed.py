@@ -99,7 +99,7 @@ async def at_once(pool: SandboxPool, trajectories: int) -> tuple[float, int]:
 
 
 async def cycles(pool: SandboxPool, count: int) -> dict[str, float]:
-    """What `count` create-call-release cycles leave behind."""
+    """What is left after `count` create-call-release cycles."""
 
     async def cycle() -> None:
         session = Session(pool)

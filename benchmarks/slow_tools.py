@@ -1,4 +1,4 @@
-"""The tiny world's tools with the latency of real services: log-normal, and a function of the call alone.
+"""The tiny world's tools with the latency of real services. It is log-normal and depends only on the call.
 
     call -> sleep(latency(call)) -> the tool itself
 
@@ -30,7 +30,7 @@ class Slow:
     name: str
 
     async def execute(self, instance_id: str, parameters: dict[str, Any], **kwargs: Any) -> Any:
-        """The tool's own, later."""
+        """The tool's own call, after the latency."""
         await asyncio.sleep(latency(self.name, parameters))
         return await super().execute(instance_id, parameters, **kwargs)  # type: ignore[misc]
 

@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import alternating
+import event_loop
 import yaml
 
 from verl_axpo.audit import audit
@@ -36,6 +38,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "exact": {},
     "exact, speculate": {"speculate": True},
     "streaming": {"allocation": "streaming"},
+    "exact, entropy": {"uncertainty": "entropy"},
 }
 MODES = {
     SYNC: (),
@@ -95,9 +98,11 @@ def train(fast: Path, out: Path, mode: str, steps: int, overrides: Sequence[str]
         f"trainer.total_training_steps={steps}", "trainer.save_freq=-1", "trainer.val_before_train=false",
         "trainer.test_freq=-1", "trainer.logger=[file]", f"hydra.run.dir={out}/hydra", *overrides,
     ]  # fmt: skip
-    variables = {"PYTHONPATH": f"{here}:{here.parent}", "VERL_FILE_LOGGER_PATH": str(out / "metrics.jsonl")}
-    if arms:
-        variables |= {"VERL_USE_EXTERNAL_MODULES": "alternating", "AXPO_BENCHMARK_ARMS": json.dumps(arms)}
+    variables = {
+        "PYTHONPATH": f"{here}:{here.parent}", "VERL_FILE_LOGGER_PATH": str(out / "metrics.jsonl"),
+        "VERL_USE_EXTERNAL_MODULES": "event_loop,alternating" if arms else "event_loop",
+        event_loop.BLOCKS: str(out / "blocks.jsonl"), alternating.ARMS: json.dumps(arms),
+    }  # fmt: skip
     with (out / "log").open("w") as log:
         subprocess.run(command, check=True, stdout=log, stderr=log, env={**os.environ, **variables})
 
@@ -139,22 +144,34 @@ def cost(metrics: Mapping[str, float], trace: Path, step: int) -> Cost:
 
 def told(name: str, steps: Sequence[Cost], grpo: Sequence[Cost], *, paired: bool) -> str:
     """A line of the table. Unpaired, each step is compared with GRPO's mean step."""
-    base = [each.seconds for each in grpo]
-    bases = base if paired else [statistics.fmean(base)] * len(steps)
-    ratios = [each.seconds / other for each, other in zip(steps, bases, strict=True)]
     mean = {field: statistics.fmean(getattr(each, field) for each in steps) for field in Cost.__dataclass_fields__}
+    ratios = {}
+    for field in ("seconds", "rollouts"):
+        base = [getattr(each, field) for each in grpo]
+        bases = base if paired else [statistics.fmean(base)] * len(steps)
+        of_steps = [getattr(each, field) / other for each, other in zip(steps, bases, strict=True)]
+        ratios[field] = f"{statistics.fmean(of_steps):.2f} [{min(of_steps):.2f}, {max(of_steps):.2f}]"
+    more = mean["tokens"] / statistics.fmean(each.tokens for each in grpo)
     return (
-        f"| {name} | {mean['seconds']:.1f} | {mean['rollouts']:.1f} | {statistics.fmean(ratios):.2f} "
-        f"[{min(ratios):.2f}, {max(ratios):.2f}] | {mean['tokens']:.0f} | {mean['occupancy']:.1f} "
-        f"| {100 * mean['budget_used']:.0f} |"
+        f"| {name} | {mean['seconds']:.1f} | {ratios['seconds']} | {mean['rollouts']:.1f} | {ratios['rollouts']} "
+        f"| {mean['tokens']:.0f} | {more:.2f} | {mean['occupancy']:.1f} | {100 * mean['budget_used']:.0f} |"
+    )
+
+
+def blocks(out: Path, first_step: int) -> list[str]:
+    """What held up a rollout worker's event loop longest, from a step on."""
+    return event_loop.told_of(
+        out / "blocks.jsonl", min(row.started for row in read_step(out / "trace", first_step).records)
     )
 
 
 def synchronous(fast: Path, out: Path, rounds: int) -> list[str]:
     train(fast, out, SYNC, rounds * len(ARMS), (), list(ARMS.values()))
-    steps = costs(out)[WARM_UP * len(ARMS) :]
+    first = WARM_UP * len(ARMS)
+    steps = costs(out)[first:]
     of_arm = {name: steps[at :: len(ARMS)] for at, name in enumerate(ARMS)}
-    return [told(name, of_arm[name], of_arm["grpo"], paired=True) for name in ARMS]
+    table = [told(name, of_arm[name], of_arm["grpo"], paired=True) for name in ARMS]
+    return [*table, *blocks(out, first + 1)]
 
 
 def asynchronous(fast: Path, out: Path, mode: str, rounds: int) -> list[str]:
@@ -162,7 +179,8 @@ def asynchronous(fast: Path, out: Path, mode: str, rounds: int) -> list[str]:
     for name, budget in (("grpo", "0"), ("axpo", "0.25")):
         train(fast, out / name, mode, rounds, [f"algorithm.axpo.budget={budget}"])
         found[name] = costs(out / name)[WARM_UP:]
-    return [told(f"{mode}, {name}", found[name], found["grpo"], paired=False) for name in found]
+    table = [told(f"{mode}, {name}", found[name], found["grpo"], paired=False) for name in found]
+    return [*table, *blocks(out / "axpo", WARM_UP + 1)]
 
 
 def main() -> None:
@@ -178,8 +196,9 @@ def main() -> None:
         lines = synchronous(fast, out, chosen.rounds)
     else:
         lines = asynchronous(fast, out, chosen.mode, chosen.rounds)
-    print("| | step, s | rollouts, s | ratio to GRPO [least, most] | tokens | in the engine | budget used, % |")
-    print("|---|---|---|---|---|---|---|", *lines, sep="\n")
+    heads = ["", "step, s", "ratio [least, most]", "rollouts, s", "ratio [least, most]", "tokens", "ratio"]
+    heads += ["in the engine", "budget used, %"]
+    print(f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", *lines, sep="\n")
 
 
 if __name__ == "__main__":

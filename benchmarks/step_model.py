@@ -8,7 +8,10 @@ same rollouts, and a continuation is a function of its source, as in determinist
 and the update, whose cost is that of the extra rows.
 
     python benchmarks/step_model.py [--size 8b-8] [--seeds 10]
-    python benchmarks/step_model.py --size tiny --budget 0.25
+    python benchmarks/step_model.py --run outputs/step_cost/sync       as the run that step_cost.py measured was
+
+With `--run`, lengths, tools and the engine's speed are those of the run's GRPO steps, and nothing of its AXPO steps:
+what the model says of them is a prediction. `correct_threshold` is 2, as in that run.
 """
 
 import argparse
@@ -18,22 +21,27 @@ import math
 import random
 import selectors
 import statistics
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
+import numpy as np
+import step_cost
+from scipy.optimize import nnls
 
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.core.step import explore
 from verl_axpo.core.types import Candidate, Rollout
 from verl_axpo.integration.coordinator import BudgetCoordinator
 from verl_axpo.integration.speculation import NotWanted, Speculation, Speculator, Tally
+from verl_axpo.trace import TrajectoryRecord
+from verl_axpo.trace.reader import list_steps, questions_of, read_step
 
 N = 8  # rollouts of a question
-CALL_SHARE = 0.05  # of a turn's tokens: the call after its opening tag
-SECOND_TURN = 0.5  # tokens of a second turn as a share of the first
-TOOL_RATE = 0.27  # of rollouts, at the first step (paper, section 1)
+SPREAD = 0.31  # standard deviation of log(0.5 + hard), `hard` even between 0 and 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +58,11 @@ class Size:
         sigma: of the logarithm of the tokens.
         max_tokens: of a response.
         tool_median, tool_sigma: seconds of a call, log-normal.
+        seconds_per_request: of a turn beyond its decoding.
+        hardness: how much longer the turns of hard questions are; 0: not at all.
+        tool_rate: of rollouts; 0.27 at the first step of the paper (section 1).
+        call_share: of a turn's tokens, the call after its opening tag.
+        second_turn: tokens of a second turn as a share of the first.
     """
 
     questions: int
@@ -62,6 +75,11 @@ class Size:
     max_tokens: int
     tool_median: float
     tool_sigma: float
+    seconds_per_request: float = 0.0
+    hardness: float = 1.0
+    tool_rate: float = 0.27
+    call_share: float = 0.05
+    second_turn: float = 0.5
 
 
 # 8B in bfloat16: 16 GB of weights at 2 TB/s are 8 ms a token, and 256 sequences about double it. Assumed, not measured
@@ -72,10 +90,6 @@ _8B: dict[str, Any] = {
 SIZES = {
     "8b-8": Size(replicas=8, **_8B),
     "8b-64": Size(replicas=64, **_8B),
-    "tiny": Size(
-        questions=16, replicas=1, slots=128, seconds_per_token=0.012, seconds_per_sequence=1.5e-4,
-        median_tokens=30, sigma=0.5, max_tokens=128, tool_median=0.5, tool_sigma=1.0,
-    ),
 }  # fmt: skip
 
 
@@ -90,6 +104,7 @@ class Replica:
 
     async def generate(self, tokens: int) -> None:
         """Takes as long as the others allow."""
+        await asyncio.sleep(self.size.seconds_per_request)
         async with self.places:
             self._advance()
             done: asyncio.Future[None] = self.loop.create_future()
@@ -221,12 +236,12 @@ class Step:
         """Thinking, and with a tool call also the call and a second turn; all of it a function of seed and session."""
         size, replica = self.size, self.replicas[at % self.size.replicas]
         question, rng = random.Random(f"{self.seed}/{at}"), random.Random(f"{self.seed}/{at}/{session}")
-        hard, tool_rate = question.random(), min(1.0, question.gammavariate(1.0, TOOL_RATE))
+        hard, tool_rate = question.random(), min(1.0, question.gammavariate(1.0, size.tool_rate))
         uses_tool = source is not None or rng.random() < tool_rate
-        scale = math.log(size.median_tokens * (0.5 + hard))
+        scale = math.log(size.median_tokens) + size.hardness * math.log(0.5 + hard)
         drawn = [min(size.max_tokens, int(rng.lognormvariate(scale, size.sigma)) + 1) for _ in range(1 + uses_tool)]
         # Of a continuation's first turn only the call is new; after a tool's answer there is less left to think about
-        shares = (CALL_SHARE if source is not None else 1.0, SECOND_TURN)
+        shares = (size.call_share if source is not None else 1.0, size.second_turn)
         lengths = [1 + int(share * length) for share, length in zip(shares, drawn, strict=False)]
         for turn, length in enumerate(lengths):
             if tally is not None and not tally.wanted:
@@ -282,21 +297,81 @@ def measured(size: Size, config: AxpoConfig, seed: int) -> tuple[float, set[tupl
     return result
 
 
+def of_run(run: Path) -> Size:
+    """A step like the GRPO steps of a synchronous run of `step_cost.py`."""
+    first, arms = step_cost.WARM_UP * len(step_cost.ARMS) + 1, len(step_cost.ARMS)
+    steps = [read_step(run / "trace", step).records for step in list_steps(run / "trace") if step >= first]
+    steps = steps[::arms]
+    rows = [row for records in steps for row in records]
+    groups = [question.records for records in steps for question in questions_of(records)]
+    logs = [[math.log(row.turn_lengths[0]) for row in group] for group in groups]
+    between = statistics.pstdev([statistics.fmean(group) for group in logs])
+    called = [row for row in rows if row.tool_call_span is not None]
+    answered = [row.turn_lengths[1] / row.turn_lengths[0] for row in called if len(row.turn_lengths) > 1]
+    calls = [math.log(call.seconds) for row in rows for call in row.tool_calls]
+    request, token, sequence = engine([column for records in steps for column in columns(records)])
+    return Size(
+        questions=len(groups) // len(steps),
+        replicas=1,
+        slots=128,
+        seconds_per_token=token,
+        seconds_per_sequence=sequence,
+        seconds_per_request=request,
+        median_tokens=math.exp(statistics.fmean(length for group in logs for length in group)),
+        sigma=math.sqrt(statistics.fmean(statistics.pvariance(group) for group in logs)),
+        hardness=between / SPREAD,
+        max_tokens=128,
+        tool_median=math.exp(statistics.fmean(calls)),
+        tool_sigma=statistics.pstdev(calls),
+        tool_rate=len(called) / len(rows),
+        call_share=statistics.fmean((row.turn_lengths[0] - row.prefix_len) / row.turn_lengths[0] for row in called),
+        second_turn=statistics.fmean(answered),
+    )
+
+
+def columns(records: Sequence[TrajectoryRecord]) -> list[tuple[float, ...]]:
+    """Of each row of a step: its turns, tokens, tokens times the sequences next to it, and seconds in the engine.
+
+    A row is next to another for the share of the other's life that it lives, its tools' time taken off.
+    """
+    busy = [step_cost.in_engine(row) / (row.finished - row.started) for row in records]
+    table = []
+    for row in records:
+        life = row.finished - row.started
+        others = sum(
+            share * max(0.0, min(row.finished, other.finished) - max(row.started, other.started)) / life
+            for other, share in zip(records, busy, strict=True)
+        )
+        tokens = sum(row.turn_lengths)
+        table.append((len(row.turn_lengths), tokens, tokens * others, step_cost.in_engine(row)))
+    return table
+
+
+def engine(table: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
+    """Seconds of a request, of a token and of a token per sequence next to it that fit the rows best, none below 0."""
+    turns = np.array(table)
+    return tuple(float(value) for value in nnls(turns[:, :3], turns[:, 3])[0])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="8b-8")
+    parser.add_argument("--run", type=Path, help="the synchronous run of step_cost.py to be like, instead of a size")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--budget", type=float, default=0.25)
     arguments = parser.parse_args()
-    size, budget = SIZES[arguments.size], arguments.budget
+    size = of_run(arguments.run) if arguments.run else SIZES[arguments.size]
+    if arguments.run:
+        print(size)
+    always: dict[str, Any] = {"budget": arguments.budget, "correct_threshold": 2.0 if arguments.run else 1.0}
     policies = {
-        "exact": AxpoConfig(budget=budget),
-        "exact, speculate": AxpoConfig(budget=budget, speculate=True),
-        "streaming": AxpoConfig(budget=budget, allocation="streaming"),
+        "exact": AxpoConfig(**always),
+        "exact, speculate": AxpoConfig(**always, speculate=True),
+        "streaming": AxpoConfig(**always, allocation="streaming"),
     }
-    grpo = [measured(size, AxpoConfig(budget=0), seed) for seed in range(arguments.seeds)]
+    grpo = [measured(size, AxpoConfig(**{**always, "budget": 0}), seed) for seed in range(arguments.seeds)]
     exact = [measured(size, policies["exact"], seed)[1] for seed in range(arguments.seeds)]
-    print(f"{arguments.size}, r={budget}: GRPO's rollouts take {statistics.fmean(run[0] for run in grpo):.1f} s")
+    print(f"r={arguments.budget}: GRPO's rollouts take {statistics.fmean(run[0] for run in grpo):.1f} s")
     for name, config in policies.items():
         runs = [measured(size, config, seed) for seed in range(arguments.seeds)]
         ratios = [run[0] / base[0] for run, base in zip(runs, grpo, strict=True)]

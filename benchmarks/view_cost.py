@@ -2,7 +2,7 @@
 
     python benchmarks/view_cost.py [--steps 145] [--rows 2500] [--tokens 8192]
 
-One step is made and stands under every number (hard links), so 145 steps take the disk space of one; the page knows
+One step is made and linked under every number (hard links), so 145 steps take the disk space of one; the page knows
 nothing of that, and opens steps that it has not read before. "Pause" is the longest time between two frames while the
 list of a step's questions is scrolled from top to bottom; a frame of this browser takes 17 ms.
 """

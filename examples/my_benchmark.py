@@ -29,7 +29,7 @@ def get(name: str) -> Described:
 
 
 def load(name: str, source: str | Path | None = None, *, limit: int | None = None) -> list[Question]:
-    """The questions, always the same: a run goes on only with the questions that it began with.
+    """The questions, always the same: a run continues only with the questions that it began with.
 
     Args:
         name: one of `names()`.
@@ -50,7 +50,7 @@ async def score(question: Question, answer: str | None, judge: Any) -> Score:
 
 
 def judged(question: Question) -> bool:
-    """No judge decides here. Without this function a judge, where there is one, decides on what no rule calls right."""
+    """No judge decides here. Without this function, a judge decides about answers that the rule does not find right."""
     return False
 
 

@@ -4,7 +4,8 @@
 #   bash recipes/calibrate.sh                     -> outputs/calibration/calibration.{md,json}
 #   STEPS=900 OUT=outputs/other bash recipes/calibrate.sh
 #
-# A world that is in $OUT/world already is used as it is. No RL runs here (docs/study/calibration.md). Needs what run_tiny_axpo.sh needs. Interrupted, the same command goes on.
+# A world that is in $OUT/world already is used as it is. No RL runs here (docs/study/calibration.md). Needs what
+# run_tiny_axpo.sh needs. After an interruption, the same command continues.
 set -euo pipefail
 export MODEL=tiny STACK=${STACK:-cpu} OUT=${OUT:-outputs/calibration}
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"

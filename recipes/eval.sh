@@ -7,7 +7,7 @@
 #   DRY_RUN=1 MODEL=4b bash recipes/eval.sh                         print the command, start nothing
 #
 # Needs: the model's GPUs, 30 GB of disk, the hub, TAVILY_API_KEY (or TOOLS=verl_axpo/tools/config/no_search.yaml), a judge
-# (JUDGE_MODEL, JUDGE_URL). Interrupted, the same command goes on; rollouts of other weights are refused: add --out DIR.
+# (JUDGE_MODEL, JUDGE_URL). After an interruption, the same command continues; rollouts of other weights are refused: add --out DIR.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 

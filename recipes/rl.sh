@@ -8,7 +8,7 @@
 #   DRY_RUN=1 MODEL=4b bash recipes/rl.sh                            check and print the command, start nothing
 #
 # Settings and their reasons: verl_axpo/integration/config/{axpo_trainer,qwen3vl_rl,tiny_rl}.yaml. Needs $GPUS GPUs of 80 GB
-# and TAVILY_API_KEY (or TOOLS=verl_axpo/tools/config/no_search.yaml). Interrupted, the same command goes on.
+# and TAVILY_API_KEY (or TOOLS=verl_axpo/tools/config/no_search.yaml). After an interruption, the same command continues.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 

@@ -6,7 +6,7 @@
 #   DRY_RUN=1 MODEL=4b bash recipes/sft.sh                                        check and print the command, start nothing
 #
 # Settings and their reasons: verl_axpo/integration/config/{qwen3vl,tiny}_sft.yaml. Needs $GPUS GPUS of 80 GB.
-# Interrupted, the same command goes on from the last checkpoint. verl's sft_trainer has no seed; SEED is RL's.
+# After an interruption, the same command continues from the last checkpoint. verl's sft_trainer has no seed; SEED is RL's.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 

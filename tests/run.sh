@@ -7,6 +7,8 @@
 #   bash tests/run.sh tests/e2e/test_process_faults.py   each kind of process killed in a real training, likewise
 #   bash tests/run.sh tests/e2e/test_lora.py   adapters through SFT, merging, AXPO and GRPO, likewise
 #   bash tests/run.sh tests/e2e/test_own_tools.py   RL with a tool of one's own and one of an MCP server, likewise
+#   bash tests/run.sh tests/e2e/test_call_syntax.py   SFT and AXPO with Qwen3.5's call syntax, likewise
+#   bash tests/run.sh tests/e2e/test_architectures.py   SFT and AXPO of other architectures than Qwen3-VL's, likewise
 #   bash tests/run.sh tests/e2e -m slow            all that "all" leaves out; -k "two or colocate" for some of it
 # The tests of the view drive Chromium, and are skipped where there is none (apt install chromium).
 # Ends in pytest's own summary line; the exit status is that of the first check that failed.

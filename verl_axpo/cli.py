@@ -76,13 +76,15 @@ def check(
     command: Annotated[
         list[str], typer.Argument(help="A command of verl, as you would start it.", metavar="-- COMMAND")
     ],
-    made: Annotated[list[Path] | None, typer.Option(help="A folder that earlier commands fill; repeat.")] = None,
+    made: Annotated[
+        list[Path] | None, typer.Option(help="A folder that an earlier command will fill; may be repeated.")
+    ] = None,
     machine: Annotated[bool, typer.Option("--machine/--no-machine", help="Look at this machine as well.")] = True,
     as_json: Json = False,
 ) -> None:
     """Find what would stop a command of verl.
 
-    Composes its config, validates it, looks at files and at this machine; starts nothing.
+    It composes and validates the config, and looks at files and at this machine. It starts nothing.
     """
     from verl_axpo.check import check as examine
 
@@ -93,13 +95,13 @@ def check(
 
 @app.command(context_settings={"ignore_unknown_options": True})
 def run(
-    command: Annotated[list[str], typer.Argument(help="The command.", metavar="-- COMMAND")],
-    title: Annotated[str, typer.Option(help="What the progress bar calls it.")] = "run",
-    log: Annotated[Path, typer.Option(help="Where a training's output goes.")] = Path("run.log"),
+    command: Annotated[list[str], typer.Argument(help="The command to run.", metavar="-- COMMAND")],
+    title: Annotated[str, typer.Option(help="The name on the progress bar.")] = "run",
+    log: Annotated[Path, typer.Option(help="The file for a training's output.")] = Path("run.log"),
 ) -> None:
-    """Check a command and run it, with a bar and a log.
+    """Check a command and run it, with a progress bar and a log file.
 
-    A training goes on only with the settings that it began with.
+    A training continues only with the settings that it began with.
     """
     from verl_axpo import launch
 
@@ -108,7 +110,7 @@ def run(
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """Can this machine train with AXPO? Each line has its fix."""
+    """Check whether this machine can train, and how to fix it."""
     from verl_axpo import doctor as checks
 
     _tell(checks.examine(), as_json)
@@ -157,7 +159,7 @@ def coverage(
 ) -> None:
     """Compare continuations of a prefix with fresh rollouts.
 
-    How often k of them hold a right tool call, and the tokens of a recovery (Proposition 1), from the trace alone.
+    From the trace: how often k of them include a correct call, and the tokens of a recovery (Proposition 1).
     """
     from verl_axpo.report.coverage import coverage as measure
 
@@ -169,26 +171,28 @@ def coverage(
 
 @app.command()
 def view(
-    folder: Annotated[Path, typer.Argument(help="Of a run, a trace or an evaluation.", metavar="DIR")],
+    folder: Annotated[Path, typer.Argument(help="The folder of a run, a trace or an evaluation.", metavar="DIR")],
     html: Annotated[Path | None, typer.Option(help="Write the page to this file instead.")] = None,
-    steps: Annotated[str | None, typer.Option(help="Of the file: 1,5-7, or benchmarks. [last step, all]")] = None,
-    tokens: Annotated[bool, typer.Option("--tokens", help="Of the file: with all tokens.")] = False,
-    serve: Annotated[bool, typer.Option("--serve", help="Open no browser here; print the address.")] = False,
-    port: Annotated[int, typer.Option(help="Of the page; 0: a free one.")] = 0,
-    step: Annotated[int | None, typer.Option(help="In the terminal: the questions of this step.")] = None,
+    steps: Annotated[
+        str | None, typer.Option(help="With --html: which steps (1,5-7) or benchmarks. [last step, all]")
+    ] = None,
+    tokens: Annotated[bool, typer.Option("--tokens", help="With --html: include all tokens.")] = False,
+    serve: Annotated[bool, typer.Option("--serve", help="Open no browser; print the address.")] = False,
+    port: Annotated[int, typer.Option(help="The page's port; 0 takes a free one.")] = 0,
+    step: Annotated[int | None, typer.Option(help="Print the questions of this step in the terminal.")] = None,
     uid: Annotated[
-        str | None, typer.Option(help="With --step: one question in full, by its row, its uid, or the uid's beginning.")
+        str | None, typer.Option(help="With --step: print one question, by its row, its uid, or the uid's beginning.")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Look at rollouts and continuations in a browser.
 
-    With --step in the terminal. The page is served to this machine alone, and follows a run that is going on.
+    With --step S in the terminal. Only this machine can open the page, which follows a run that still goes on.
     """
     if html is None and (steps is not None or tokens):
-        raise ValueError("view: got --steps or --tokens without a file; add --html FILE")
+        raise ValueError("view: --steps and --tokens need a file; add --html FILE")
     if step is None and (uid is not None or as_json):
-        raise ValueError("view: got --uid or --json without a step; add --step S")
+        raise ValueError("view: --uid and --json need a step; add --step S")
     if step is None:
         from verl_axpo.view import command
 
@@ -209,9 +213,9 @@ def export(
     folder: Annotated[
         Path, typer.Argument(help="A run's folder, its trace, or an evaluation's folder.", metavar="DIR")
     ],
-    to: Annotated[ExportFormat, typer.Option(help="The format: a log that `inspect view` opens.")],
-    out: Annotated[Path, typer.Option(help="FILE.eval, or FILE.json for Inspect's plain form.", metavar="FILE")],
-    step: Annotated[int | None, typer.Option(help="Of a training: which step; the last one, if not given.")] = None,
+    to: Annotated[ExportFormat, typer.Option(help="The format: inspect, for `inspect view`.")],
+    out: Annotated[Path, typer.Option(help="FILE.eval, or FILE.json for Inspect's JSON format.", metavar="FILE")],
+    step: Annotated[int | None, typer.Option(help="The step of a training; the last one without it.")] = None,
 ) -> None:
     """Write a step or an evaluation for Inspect.
 
@@ -227,9 +231,11 @@ def export(
 @app.command()
 def report(
     folders: Annotated[list[Path], typer.Argument(help="One folder per run.", metavar="DIR")],
-    out: Annotated[Path | None, typer.Option(help="Where to write; the run's folder, for a single one.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The report's folder; a single run needs none.")] = None,
     title: Annotated[str, typer.Option(help="The report's headline.")] = "AXPO run",
-    arm: Annotated[str | None, typer.Option(help="Of a run that has just ended: gather verl's files first.")] = None,
+    arm: Annotated[
+        str | None, typer.Option(help="The arm of a run that has just ended: collect verl's files first.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="With --arm: the run's seed.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -242,7 +248,7 @@ def report(
     from verl_axpo.training_folder import trained
 
     if out is None and len(folders) > 1:
-        raise ValueError(f"report: got {len(folders)} runs and no place for their report; add --out DIR")
+        raise ValueError(f"report: {len(folders)} runs need a folder for their report; add --out DIR")
     if arm is not None:
         for folder in folders:
             for missing in finish(folder, arm, seed, trained(folder / "checkpoints")):

@@ -11,13 +11,12 @@ from pathlib import Path
 
 from examples.smollm2.checkpoint import convert
 from examples.smollm2.problems import problems
-from examples.smollm2.tables import rl_row, sft_row
+from examples.smollm2.tables import TOOL_CONFIG, rl_row, sft_row
 from examples.tiny_world.once import once
 from verl_axpo.data import parquet
 from verl_axpo.files import write_atomically
 
 SIZES = {"train": 2048, "heldout": 64, "sft_train": 2048}
-TOOLS = "tools:\n- class_name: verl_axpo.tools.python.Python\n  config:\n    type: native\n"
 
 
 def make(out: Path, gguf: Path, seed: int) -> None:
@@ -27,7 +26,7 @@ def make(out: Path, gguf: Path, seed: int) -> None:
         parquet.write(out / f"{split}.parquet", rows)
     demonstrations = (sft_row(made, rng) for _, made, rng in problems("sft_train", SIZES["sft_train"], seed))
     parquet.write(out / "sft_train.parquet", demonstrations)
-    write_atomically(out / "tools.yaml", TOOLS.encode())
+    write_atomically(out / "tools.yaml", TOOL_CONFIG.read_bytes())
     print(f"model: {convert(gguf, out / 'model') / 1e6:.1f} M parameters -> {out / 'model'}", flush=True)
 
 

@@ -1,10 +1,10 @@
 """Word problems with one right integer: (seed, split, index) -> its own random stream -> Problem -> demonstration.
 
-    story, three numbers -> question -> the answer at once -> right as far as the model can multiply
-                                     -> `python`           -> right if the expression is the story's
+    story, its numbers -> question -> the answer at once -> right if the expression is, and the model can calculate
+                                   -> `python`           -> right if the expression is the story's
 
-The teacher mostly answers at once, sometimes calls `python`, and then often with a wrong expression. It believes what
-comes back. SFT on it leaves the gap that AXPO is for.
+The teacher mostly calculates in its head, sometimes calls `python`, and then more often takes a wrong expression. It
+believes what comes back. SFT on it leaves the gap that AXPO is for.
 """
 
 import random
@@ -15,9 +15,10 @@ from verl_axpo import prompts
 
 TOOL = "python"
 SPLITS = ("train", "heldout", "sft_train")
-TOOL_RATE = 0.35  # share of demonstrations that call the tool
-AIM_RATE = 0.35  # share of the calls with the right expression
-SURE_RATE = 0.5  # share of the answers without a call that are right; the others are near misses
+EASY_RATE = 0.6  # share of the problems with one step
+TOOL_RATE = 0.4  # share of demonstrations that call the tool
+AIM_RATE = 0.4  # share of the calls with the right expression
+HEAD_RATE = 0.6  # share of the answers without a call that have the right expression; the sum is always right
 
 NAMES = ("Ana", "Ben", "Chen", "Dana", "Eli", "Fatima", "Goran", "Hana")
 THINGS = ("pens", "apples", "tickets", "books", "stamps", "cups")
@@ -25,14 +26,31 @@ THINGS = ("pens", "apples", "tickets", "books", "stamps", "cups")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
-    """How three numbers make a question: its text, the right expression, and one that a careless reader takes."""
+    """How numbers make a question: its text, the right expression, and one that a careless reader takes."""
 
     text: str
     right: str
     careless: str
 
 
-STORIES = (
+ONE_STEP = (
+    Story(
+        text="{name} buys {a} boxes with {b} {things} each. How many {things} are that?",
+        right="{a} * {b}",
+        careless="{a} + {b}",
+    ),
+    Story(
+        text="{name} has {sum} {things} and gives away {a}. How many {things} are left?",
+        right="{sum} - {a}",
+        careless="{sum} + {a}",
+    ),
+    Story(
+        text="{name} has {a} red {things} and {b} blue ones. How many {things} are there in all?",
+        right="{a} + {b}",
+        careless="{a} * {b}",
+    ),
+)
+TWO_STEPS = (
     Story(
         text="{name} buys {a} boxes with {b} {things} each and gives away {c}. How many {things} are left?",
         right="{a} * {b} - {c}",
@@ -42,12 +60,6 @@ STORIES = (
         text="{name} has {c} {things} and gets {a} bags with {b} {things} each. How many {things} are there now?",
         right="{c} + {a} * {b}",
         careless="{c} + {a} + {b}",
-    ),
-    Story(
-        text="There are {a} shelves with {b} {things} each, and {name} puts {c} more on every shelf. How many {things} "
-        "are there in all?",
-        right="{a} * ({b} + {c})",
-        careless="{a} * {b} + {c}",
     ),
     Story(
         text="{name} makes {b} {things} a day for {a} days, but {c} a day are lost. How many {things} remain?",
@@ -75,13 +87,12 @@ def value(expression: str) -> str:
 
 def problem(rng: random.Random, held_out: bool) -> Problem:
     """One problem. Its first two numbers are both even or both odd exactly where it is held out."""
-    story, small = rng.choice(STORIES), rng.random() < 0.5
-    top = 12 if small else 60
-    a, c = rng.randint(3, top), rng.randint(2, 9)
-    b = rng.randint(c + 1, c + top)
+    story = rng.choice(ONE_STEP if rng.random() < EASY_RATE else TWO_STEPS)
+    a, c = rng.randint(3, 6), rng.randint(2, 5)
+    b = rng.randint(c + 1, c + 5)
     if ((a + b) % 2 == 0) != held_out:
         b += 1
-    numbers = {"a": a, "b": b, "c": c}
+    numbers = {"a": a, "b": b, "c": c, "sum": a + b}
     right, careless = story.right.format(**numbers), story.careless.format(**numbers)
     text = story.text.format(**numbers, name=rng.choice(NAMES), things=rng.choice(THINGS))
     return Problem(question=text, answer=value(right), right=right, careless=careless)
@@ -90,9 +101,8 @@ def problem(rng: random.Random, held_out: bool) -> Problem:
 def demonstrate(made: Problem, rng: random.Random) -> tuple[Mapping[str, str], ...]:
     """What follows the question in an SFT row."""
     if rng.random() >= TOOL_RATE:
-        near = int(made.answer) + rng.choice((-10, -2, -1, 1, 2, 10))
-        said = made.answer if rng.random() < SURE_RATE else str(near)
-        return (_turn(f"The result is {said}.", prompts.answer(said)),)
+        thought = made.right if rng.random() < HEAD_RATE else made.careless
+        return (_turn(f"{thought} = {value(thought)}.", prompts.answer(value(thought))),)
     used = made.right if rng.random() < AIM_RATE else made.careless
     shown = value(used)
     return (

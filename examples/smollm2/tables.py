@@ -2,14 +2,16 @@
 
 import json
 import random
+from pathlib import Path
 
-from examples.smollm2.problems import TOOL, Problem, demonstrate
+from examples.smollm2.problems import Problem, demonstrate
 from verl_axpo import prompts
 from verl_axpo.data.parquet import Row
-from verl_axpo.tools.paper_tools import paper_tools
+from verl_axpo.tools.described import described
 
 SOURCE = "smollm2/arithmetic"
-TOOLS = paper_tools([TOOL])
+TOOL_CONFIG = Path(__file__).with_name("tools.yaml")
+TOOLS = described(TOOL_CONFIG)
 
 
 def rl_row(index: int, problem: Problem, split: str) -> Row:

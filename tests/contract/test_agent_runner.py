@@ -139,7 +139,9 @@ def picture(part: dict[str, Any], images: list[Image.Image]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", TURNS)
-def test_both_ways_give_the_same_trajectory(name: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+def test_training_loop_and_runner_give_the_same_trajectory(
+    name: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
     problem = next(iter(world.examples("heldout", 1, 0))).problem
     question = "<image>" + problem.question.removeprefix("<image>") + " script:turns"
     end_of_turn = tokenizer.eos_token_id
@@ -171,7 +173,7 @@ def test_verls_call_reads_what_the_toolbox_has() -> None:
     assert of_self <= names
     tools = Toolbox([], [], LIMITS)
     assert of_self <= set(vars(tools))
-    # whatever else the method reads from `self` would be one of the loop's own attributes
+    # everything else that the method reads from `self` would have to be an attribute of the loop
     loops = {"rollout_config", "server_manager", "tokenizer", "processor", "tool_parser", "metrics", "config", "loop"}
     assert not names & loops
 

@@ -1,4 +1,4 @@
-"""verl's tool-call parsers: they agree with ours on plain calls, and are wrong where ours decode themselves.
+"""verl's tool-call parsers: they agree with ours on plain calls, and are wrong about the calls below.
 
 When a test of the second kind fails, verl has mended its parser: let `ByVerl` decode that syntax, and drop our own.
 """

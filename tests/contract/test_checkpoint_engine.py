@@ -78,7 +78,7 @@ def test_verl_makes_and_drives_an_engine_as_it_did() -> None:
 
 
 def test_no_engine_of_verls_reaches_another_process_on_a_cpu() -> None:
-    """`gloo` can go when this fails: then one does."""
+    """When this fails, an engine of verl reaches another process on a CPU, and our `gloo` can go."""
     theirs = {
         name for name, engine in CheckpointEngineRegistry._registry.items() if "verl_axpo" not in engine.__module__
     }

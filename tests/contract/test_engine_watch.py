@@ -19,7 +19,7 @@ from verl_axpo.integration import watch
 def test_a_dead_engine_is_reported_with_process_and_cause(
     monkeypatch: pytest.MonkeyPatch, how: signal.Signals | int, words: str
 ) -> None:
-    """Around a server whose engine is a process of its own, as vLLM's is, and errored once that is gone."""
+    """A server whose engine is a separate process, as vLLM's is, and has failed once that process is gone."""
     reports: list[str] = []
     monkeypatch.setattr(watch, "report", reports.append)
     monkeypatch.setattr(watch, "POLL_S", 0.05)
@@ -64,5 +64,5 @@ def test_verls_server_keeps_its_engine_where_the_watch_looks() -> None:
 
 
 def test_the_watch_is_still_needed() -> None:
-    """It can go when verl ends a run whose engine died: then this test fails."""
+    """When verl itself ends a run whose engine died, this test fails and the watch can go."""
     assert "errored" not in inspect.getsource(vllm_async_server)

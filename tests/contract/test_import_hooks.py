@@ -73,4 +73,4 @@ def test_missing_module_stays_missing() -> None:
 def test_loader_still_answers_other_questions(module: str) -> None:
     when_imported(module, lambda _: None)
     loader = importlib.import_module(module).__spec__.loader
-    assert loader.get_source(module) == "value = 1\n"  # inspect.getsource asks this
+    assert loader.get_source(module) == "value = 1\n"  # inspect.getsource needs it

@@ -1,4 +1,4 @@
-"""What LoRA leans on in verl, vLLM and PEFT: each test fails with what moved."""
+"""What LoRA relies on in verl, vLLM and PEFT: if one of these changes, its test fails."""
 
 import inspect
 from dataclasses import fields
@@ -67,7 +67,7 @@ def test_verls_merger_takes_base_and_adapter_apart() -> None:
     assert '"lora_adapter"' in source(BaseModelMerger.save_lora_adapter)
     assert META in source(FSDPCheckpointManager._save_lora_train_meta)
     assert META in source(BaseModelMerger._load_lora_train_meta)
-    # verl's own Hugging Face save does not merge: the day it does, ours can go
+    # verl's own Hugging Face save does not merge; when it does, this fails and ours can go
     assert "merge" not in source(FSDPCheckpointManager.save_checkpoint)
 
 

@@ -1,4 +1,4 @@
-"""Platform ``cpu``: what verl asks a platform for, and how it comes to be asked."""
+"""Platform ``cpu``: what verl asks of a platform, and how verl chooses this one."""
 
 import inspect
 import re

@@ -64,7 +64,7 @@ def test_torch_still_refuses_a_device_named_twice() -> None:
     assert 'f"cpu:gloo,{get_device_name()}:{get_nccl_backend()}"' in inspect.getsource(distributed)
 
 
-def test_one_gloo() -> None:
+def test_a_device_named_twice_gets_one_gloo_backend() -> None:
     asked: list[object] = []
     module = SimpleNamespace(torch=SimpleNamespace(distributed=SimpleNamespace(init_process_group=asked.append)))
     patches.single_gloo(module)  # type: ignore[arg-type]
@@ -172,6 +172,48 @@ def test_prepacking_still_frees_the_weights(tmp_path: Path) -> None:
     assert run.stdout.splitlines()[-1] == "0 4096", run.stderr  # 64 x 64 weights stay only without oneDNN
 
 
+EXPERTS = """
+import torch
+from vllm.platforms import current_platform
+current_platform.import_kernels()
+import vllm.model_executor.layers.fused_moe.cpu_fused_moe as module
+from verl_axpo.platforms import patches
+PATCH
+gate_up, act = torch.randn(3, 8), module.MoEActivation.SILU
+try:
+    gate, up = gate_up.split(4, dim=1)
+    right = torch.allclose(module._CPU_MOE_ACT_FN[act](gate_up), torch.nn.functional.silu(gate) * up)
+except AssertionError as error:
+    right = "config is not set" in str(error) and "refused"
+class Layer:
+    w13_weight, w2_weight = torch.zeros(2, 64, 64, dtype=torch.bfloat16), torch.zeros(2, 64, 32, dtype=torch.bfloat16)
+print(right, module.CPUFusedMOE.check_grouped_gemm(None, Layer))
+"""
+
+
+def experts(folder: Path, patch: str) -> str:
+    code = EXPERTS.replace("PATCH", patch)
+    run = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=folder, capture_output=True, text=True)
+    assert run.stdout, run.stderr
+    return run.stdout.splitlines()[-1]
+
+
+def test_vllm_still_has_no_experts_that_take_new_weights(tmp_path: Path) -> None:
+    assert "cpu_prepack_moe_weight" in experts_source()
+    assert experts(tmp_path, "").startswith("refused ")
+
+
+def test_experts_need_no_config_and_are_not_prepacked(tmp_path: Path) -> None:
+    assert experts(tmp_path, "patches.keep_expert_weights(module)") == "True (False, 'none')"
+
+
+def experts_source() -> str:
+    spec = find_spec("vllm.model_executor.layers.fused_moe.cpu_fused_moe")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).read_text()
+
+
 # 6. vLLM's message queue
 
 
@@ -180,7 +222,7 @@ def test_waiting_for_vllms_queue_costs_no_processor_time_and_ends(tmp_path: Path
     condition.record_read()
     started, used = time.monotonic(), time.process_time()
     for _ in range(10):
-        condition.wait()  # nobody will ever notify: as when the notification came before the subscription
+        condition.wait()  # no notification comes, as when it was sent before the reader subscribed
     waited = time.monotonic() - started
     assert 10 * patches.RECHECK_MS / 1000 * 0.9 < waited < 5
     assert time.process_time() - used < waited / 2
@@ -268,7 +310,7 @@ def test_rows_of_equal_length_are_ragged_in_their_tokens() -> None:
         module.maybe_fix_3d_position_ids(data)
     assert equal["position_ids"].offsets().tolist() == [0, 3, 6, 9, 12, 15]
     assert all(torch.equal(got, row) for got, row in zip(equal["position_ids"].unbind(), ROWS, strict=True))
-    assert unequal["position_ids"] is before  # what verl gets right stays as it is
+    assert unequal["position_ids"] is before  # rows that verl handles correctly are not changed
 
 
 def test_verl_still_takes_the_rope_dimensions_for_ragged() -> None:
@@ -279,6 +321,6 @@ def test_verl_still_takes_the_rope_dimensions_for_ragged() -> None:
 
 
 def verls_fix() -> Callable[[dict[str, torch.Tensor]], None]:
-    """verl's own function, from under the patch where it is applied."""
+    """verl's own function, without our patch if that is applied."""
     applied = tensordict_utils.maybe_fix_3d_position_ids
     return inspect.getclosurevars(applied).nonlocals.get("original", applied)

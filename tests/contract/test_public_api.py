@@ -1,4 +1,4 @@
-"""What users and other projects may lean on, by name. Removing or renaming one of these needs a major version.
+"""The names that users and other projects may rely on. Removing or renaming one of these needs a major version.
 
 Adding is free: an assertion here is about what must be there, never about what else is.
 """
@@ -17,7 +17,7 @@ from verl_axpo.check import compose, parse
 from verl_axpo.cli import app
 from verl_axpo.trace.records import TrajectoryRecord
 
-# Paths that stand in users' configs, tool configs and Python code
+# Paths in users' configs, tool configs and Python code
 NAMES = (
     "verl_axpo.errors.InfraFailure",
     "verl_axpo.rewards.outcome.compute_score",

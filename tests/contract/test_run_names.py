@@ -1,4 +1,4 @@
-"""Names of a run's own, with verl's own classes: two runs on a machine, and what a killed one leaves."""
+"""The names that belong to one run, with verl's own classes: two runs on a machine, and what a killed run leaves."""
 
 import asyncio
 import inspect
@@ -21,7 +21,7 @@ from verl_axpo import lock
 from verl_axpo.integration import run
 from verl_axpo.integration.names import RUN_FOLDER, SEGMENTS, own_socket
 
-# What both of two local Rays make of their first job
+# The name that every local Ray gives its first job
 HANDLE = "ipc:///tmp/rl-colocate-zmq-01000000-replica-0-rank-0.sock"
 
 
@@ -37,7 +37,7 @@ def folders() -> Iterator[list[Path]]:
 def test_two_runs_of_the_same_ray_job_number_keep_their_weights_apart(
     folders: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both receivers wait before the first sender comes: by the name alone either would take what comes first."""
+    """Both receivers wait before the first sender starts: with sockets of one name either could get the weights."""
     ends = []
     for folder in folders:
         monkeypatch.setenv(RUN_FOLDER, str(folder))
@@ -69,7 +69,7 @@ def test_outside_a_run_names_are_verls(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_patch_of_the_sockets_is_still_needed() -> None:
-    """It can go when verl's names have more in them than the job of a Ray that may be one of several."""
+    """When verl's names contain more than the number of the Ray job, this test fails and the patch can go."""
     made = 'f"ipc:///tmp/rl-colocate-zmq-{job_id}-replica-{self.replica_rank}-rank-{local_rank}.sock"'
     assert made in inspect.getsource(vllm_rollout)
     assert 'os.environ.get("VERL_RAY_JOB_ID", "0")' in inspect.getsource(vLLMColocateWorkerExtension._get_zmq_handle)

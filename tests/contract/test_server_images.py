@@ -1,9 +1,11 @@
-"""What vLLM's server decodes from the data URL that the evaluation sends."""
+"""Pictures in vLLM's server: what it decodes from the data URL that the evaluation sends, and what it keeps."""
 
 import io
 
 import pytest
 from PIL import Image
+from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer
+from vllm.config import MultiModalConfig
 from vllm.multimodal.media.image import ImageMediaIO
 
 from verl_axpo.agent.conversation import image_part
@@ -41,3 +43,14 @@ def test_the_server_decodes_what_the_tools_see(name: str) -> None:
     head, _, text = image_part(data)["image_url"]["url"].partition(",")
     decoded = ImageMediaIO().load_base64(head.removeprefix("data:").removesuffix(";base64"), text).media
     assert decoded.tobytes() == open_image(data).tobytes()
+
+
+def test_the_rollout_server_processes_a_picture_once() -> None:
+    """vLLM keeps what its processor made of a picture; verl turns that off for older versions. With it, neither further
+    turns of a rollout nor the K continuations of a prefix have the question's images processed again."""
+    settings: dict[str, object] = {}
+    server = vLLMHttpServer.__new__(vLLMHttpServer)
+    server.config = None
+    server._preprocess_engine_kwargs(settings)
+    assert "mm_processor_cache_gb" not in settings
+    assert MultiModalConfig().mm_processor_cache_gb > 0

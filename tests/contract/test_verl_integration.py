@@ -1,4 +1,4 @@
-"""What `integration/` leans on in verl 0.9, symbol by symbol: each test fails with what moved and where it is used."""
+"""What `integration/` relies on in verl 0.9, symbol by symbol: a failing test says what changed and where we use it."""
 
 import inspect
 from collections.abc import Callable
@@ -144,7 +144,7 @@ def test_a_scored_output_is_not_scored_again() -> None:
 
 
 def test_scoring_computes_the_row() -> None:
-    """rollout.py counts on it: what would raise while a group is published raises in a session before."""
+    """rollout.py relies on it: an error that would come while a group is published comes earlier, in a session."""
     text = source(AgentLoopWorker._compute_score)
     asked = text.index("compute_score.remote")
     assert 0 < text.index("self._compute_multi_modal_inputs(") < text.index("self._compute_position_ids(") < asked
@@ -189,7 +189,7 @@ def test_the_client_takes_what_turn_client_sends() -> None:
 
 
 def test_the_update_can_split_evenly() -> None:
-    """mini_batches.split_evenly swaps the one key for the other."""
+    """mini_batches.split_evenly replaces the first key by the second."""
     assert '"mini_batch_size": ppo_mini_batch_size' in source(PPOTrainerSync._update_actor)
     assert 'key="num_mini_batch"' in source(TrainingWorker.train_mini_batch)
 
@@ -246,7 +246,7 @@ def test_scoring_takes_outputs_and_the_fields_of_the_sample() -> None:
 
 
 def test_verls_sync_trainer_is_compared_by_name() -> None:
-    """The reason why ours run under verl's names of the trainers."""
+    """So our trainers run under the names of verl's."""
     for method in ("_build_replay_buffer", "_reissue_inflight_prompts"):
         assert 'self.trainer_mode == "sync"' in source(getattr(PPOTrainer, method))
     assert "self.config.trainer.v1.get(self.trainer_mode, {})" in source(PPOTrainer.__init__)
@@ -261,7 +261,7 @@ def test_verls_trainers_have_the_hooks_and_the_settings_of_their_modes(verl_defa
             assert getattr(theirs, inherited) is getattr(PPOTrainer, inherited)
 
 
-def test_a_step_of_verl_is_some_batches_of_its_own() -> None:
+def test_a_step_of_verl_has_several_batches() -> None:
     """trainer.py gathers their rows, and writes the trace after the last."""
     step = source(PPOTrainer.step)
     assert "for trigger_idx in range(self.parameter_sync_step):" in step
@@ -270,13 +270,13 @@ def test_a_step_of_verl_is_some_batches_of_its_own() -> None:
 
 
 def test_what_replaces_failed_groups_goes_through_the_trainer() -> None:
-    """trainer._add_prompts_to_generate counts the failures there: verl would replace them for ever."""
+    """trainer._add_prompts_to_generate counts the failures there, because verl would replace failed groups for ever."""
     assert "refill_fn=self._add_prompts_to_generate" in source(PPOTrainer._build_replay_buffer)
     assert "self.refill_fn(len(evicted_uids))" in source(ReplayBufferAsync.wait_for_sampleable)
     assert parameters(ReplayBuffer.sample) == ["self", "global_steps", "partition_id", "batch_size"]
 
 
-def test_an_aborted_request_goes_on_with_what_it_had() -> None:
+def test_an_aborted_request_continues_with_what_it_had() -> None:
     """turn_client.py sends a prefix as part of the prompt, so that each resumption has it and no answer does."""
     generate = source(FullyAsyncLLMServerClient.generate)
     assert "prompt_ids=prompt_ids + final_output.token_ids" in generate
@@ -316,7 +316,7 @@ DEEPER = {
 
 
 def test_every_key_that_a_rule_reads_is_verls(verl_defaults: DictConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key that verl renames would switch its rule off without a word."""
+    """If verl renames a key, the rule that reads it would silently stop working."""
     config, select = verl_defaults.copy(), OmegaConf.select
     for key, value in DEEPER.items():
         OmegaConf.update(config, key, value)
@@ -353,7 +353,7 @@ def test_rows_that_the_reward_cannot_grade_stop_at_the_seam(verl_defaults: DictC
     config.actor_rollout_ref.rollout.n = 8
     config.data.train_files = str(tmp_path / "train.parquet")
     config.reward.custom_reward_function.path = "pkg://verl_axpo.rewards.outcome"
-    with pytest.raises(ValueError, match="got 1 rows of 1 that only a judge can grade and no judge"):
+    with pytest.raises(ValueError, match="only a judge can grade 1 of its 1 rows, and none is configured"):
         main_ppo.validate_config(config, use_reference_policy=False, use_critic=False)
 
 
@@ -363,7 +363,7 @@ def test_the_seam_is_still_needed() -> None:
 
 
 def test_vllm_never_samples_an_image_placeholder() -> None:
-    """Otherwise a policy could write one, and its row would have more image tokens than features."""
+    """Otherwise a policy could write a placeholder, and its row would have more image tokens than features."""
     from verl.workers.rollout.vllm_rollout import vllm_async_server
 
     assert '"banned_token_ids": get_vision_placeholder_token_ids(' in source(vllm_async_server)

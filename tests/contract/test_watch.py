@@ -87,7 +87,7 @@ def start(folder: Path, *words: str) -> Run:
         text=True,
         start_new_session=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # these tests may run under nohup
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # because these tests may run under nohup
     )
     run = Run(process=process, folder=folder)
     deadline = time.monotonic() + 120
@@ -163,7 +163,7 @@ def test_a_killed_wrapper_ends_the_run(tmp_path: Path) -> None:
     assert psutil.wait_procs(family, timeout=5)[1] == []
 
 
-def test_under_nohup_it_goes_on_without_wrapper_and_terminal(tmp_path: Path) -> None:
+def test_under_nohup_it_continues_without_wrapper_and_terminal(tmp_path: Path) -> None:
     run = start(tmp_path, "nohup", "sh", "-c", '"$@"; exit $?', "wrapper")
     family = descendants(run.process)
     driver = next(child for child in family if "driver.py" in " ".join(child.cmdline()))

@@ -80,7 +80,7 @@ def test_licence_and_bounds_are_in_the_metadata(wheel: Path) -> None:
 
 
 def test_the_list_for_an_existing_verl_is_what_verl_does_not_bring(wheel: Path) -> None:
-    """requirements/existing_verl.txt: our dependencies less verl and all that `pip install verl` brings with it."""
+    """requirements/existing_verl.txt: our dependencies, without verl and what `pip install verl` installs."""
     archive = zipfile.ZipFile(wheel)
     metadata = archive.read(next(name for name in archive.namelist() if name.endswith("METADATA"))).decode()
     declared = [Requirement(line) for line in re.findall(r"^Requires-Dist: (.+)$", metadata, re.M)]
@@ -132,7 +132,7 @@ def test_vllm_calls_our_plugin(python: Python) -> None:
     assert python("-c", code).split()[-1] == "verl_axpo.platforms.vllm_plugin"
 
 
-def test_command_line(python: Python) -> None:
+def test_the_command_line_runs_from_the_wheel(python: Python) -> None:
     assert "audit" in python(
         "-c", "from verl_axpo.cli import app; import sys; sys.argv = ['verl-axpo', '--help']; app()"
     )

@@ -1,6 +1,6 @@
 """The real stack: one run of `FAST=1 bash recipes/run_tiny_axpo.sh` makes what the other tests read.
 
-The run is killed once and started again, so that every test of its files is also a test of a resumed run. Everything
+The run is killed once and started again, so every test of its files also tests a resumed run. Everything
 runs in temporary folders, never in the checkout. The logs stay there; a failure's message shows the end of its log.
 """
 
@@ -27,7 +27,7 @@ REPO = Path(__file__).parents[2]
 TINY_RECIPE = ["bash", str(REPO / "recipes/run_tiny_axpo.sh")]
 RUN_TIMEOUT_S = 1300  # a tiny RL run takes one to three minutes on two cores, the whole FAST recipe about six
 TAIL_LINES = 40
-LAST_STEP = "checkpoints/latest_checkpointed_iteration.txt"  # verl's note of it
+LAST_STEP = "checkpoints/latest_checkpointed_iteration.txt"  # verl records the last checkpoint here
 STEPS = 3  # of the FAST run: two in one process, then the kill, then the third
 # Most of the time is start-up, one process after the other, so tests/run.sh runs two files at a time. xdist hands out
 # the files in this order, and one ahead while two tests or fewer are left. The judge needs no FAST run: it comes early.

@@ -1,6 +1,6 @@
 """Loaded into a training (`VERL_USE_EXTERNAL_MODULES`): writes the order in which a step's rows went to the updates.
 
-The trace does not say which update trained a row: a batch with an order of its own is not a matter of the algorithm.
+The trace does not say which update trained a row, because the algorithm does not depend on it.
 """
 
 import json

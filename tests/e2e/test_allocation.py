@@ -1,6 +1,6 @@
 """`speculate` and `streaming` in the synchronous trainer, on the real stack.
 
-Seeds are functions of what is asked, not of when. So a step that speculates has the rows of the FAST run's step, which
+Seeds depend on the request and not on its time. So a step that speculates has the rows of the FAST run's step, which
 waited for the barrier: settings, seed and weights are the same.
 """
 
@@ -31,13 +31,13 @@ def by_key(records: Sequence[TrajectoryRecord]) -> dict[tuple[str, int], Traject
 
 
 def early_continuations(records: Sequence[TrajectoryRecord]) -> int:
-    """Those that began while a rollout of the step went on: no barrier was before them."""
+    """The continuations that began while a rollout of the step still ran, so before the barrier."""
     ended = max(record.finished for record in records if record.source_session is None)
     return sum(record.source_session is not None and record.started < ended for record in records)
 
 
 def timeless(record: TrajectoryRecord) -> TrajectoryRecord:
-    """The row without its times, and without what is right within rounding only."""
+    """The row without its times, and without fields that are equal only up to rounding."""
     calls = [replace(call, seconds=0.0) for call in record.tool_calls]
     measured = {"logprobs": (), "confidence": None, "entropy": None, "entropies": None}
     return replace(record, started=0.0, finished=0.0, tool_calls=calls, **measured)

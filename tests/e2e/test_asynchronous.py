@@ -36,7 +36,7 @@ SEPARATE = [
 
 
 def clean_records(trace: Path, steps: int) -> list[TrajectoryRecord]:
-    """Of an audited run: as many steps as it should have, each right, and prefixes that were resampled."""
+    """Of an audited run: the expected number of steps, no difference in any of them, and resampled prefixes."""
     result = audit(trace)
     assert (result.steps, result.differences) == (steps, ())
     records = [record for step in list_steps(trace) for record in read_step(trace, step).records]
@@ -63,9 +63,9 @@ def test_colocated_and_asynchronous_through_the_one_switch(main_ppo: MainPpo, tm
     )
     records = clean_records(trace, STEPS)
     assert versions(records) <= set(range(STEPS))
-    assert len(versions(records)) > 1  # groups in flight went on with newer weights
+    assert len(versions(records)) > 1  # groups in flight continued with newer weights
     stale = [record for record in records if max(record.weight_versions or (0,)) < record.step - 1]
-    assert stale  # trained later than the step after they were sampled: this was no synchronous run
+    assert stale  # some rows were trained later than one step after they were sampled, so the run was asynchronous
 
 
 @pytest.mark.slow
@@ -78,8 +78,8 @@ def test_separate_replicas_get_the_weights_of_every_step(main_ppo: MainPpo, tmp_
 
 
 @pytest.mark.slow
-def test_groups_in_flight_survive_a_restart_and_validation_goes_on_between(main_ppo: MainPpo, tmp_path: Path) -> None:
-    """The checkpoint has settled groups, which are trained as they are, and others, which are sampled anew."""
+def test_groups_in_flight_survive_a_restart_and_validation_continues_between(main_ppo: MainPpo, tmp_path: Path) -> None:
+    """The checkpoint has settled groups, which are trained as they are, and others, which are sampled again."""
     trace = tmp_path / "trace"
     ours = [*PLAIN_GRPO, "trainer.v1.trainer_mode=colocate_async", f"+algorithm.axpo.trace_dir={trace}"]
     ours += ["+algorithm.axpo.seed=0", "trainer.test_freq=1", "data.val_max_samples=8"]
@@ -126,7 +126,7 @@ async def compute_score(*args, extra_info=None, **kwargs):
 
 @pytest.mark.slow
 def test_failed_groups_are_replaced(main_ppo: MainPpo, tmp_path: Path) -> None:
-    """A question in sixteen cannot be scored: verl drops its group and asks another question in its place."""
+    """One question of sixteen cannot be scored; verl drops its group and samples another question instead."""
     trace, reward = tmp_path / "trace", tmp_path / "reward.py"
     reward.write_text(FAILING_REWARD)
     ours = ["trainer.v1.trainer_mode=colocate_async", "data.shuffle=false"]
@@ -150,7 +150,7 @@ Moment = tuple[int, int, dict[str, int]]  # steps traced so far, Ray's actors, r
 
 @contextmanager
 def watched(trace: Path) -> Iterator[list[Moment]]:
-    """What there is every few seconds of a training."""
+    """A measurement every few seconds while a training runs."""
     seen: list[Moment] = []
     over = threading.Event()
 
@@ -169,7 +169,7 @@ def watched(trace: Path) -> Iterator[list[Moment]]:
 
 
 def actors_and_memory() -> tuple[int, dict[str, int]]:
-    """The number of Ray's actors, and resident bytes by kind of ours."""
+    """The number of Ray's actors, and the resident bytes of our actors by kind."""
     actors, memory = 0, dict.fromkeys(KINDS, 0)
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):

@@ -39,7 +39,7 @@ def new_worker() -> Any:
     return ray.remote(Worker).options(num_cpus=0).remote()
 
 
-def test_a_worker_that_is_killed_costs_patience_not_the_step(cluster: None) -> None:
+def test_after_a_killed_worker_the_others_get_the_budget_later(cluster: None) -> None:
     coordinator = ray.remote(BudgetCoordinator).options(max_concurrency=8, num_cpus=0).remote(CONFIG, 8, PATIENCE_S)
     alive, dies = new_worker(), new_worker()
     dead_pid = ray.get(dies.pid.remote())

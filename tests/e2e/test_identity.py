@@ -49,5 +49,5 @@ def test_budget_zero_is_grpo_bit_for_bit(fast_run: FastRun, main_ppo: MainPpo, t
     assert ours.keys() == theirs.keys()
     different = [name for name in ours if not torch.equal(ours[name], theirs[name])]
     assert not different
-    # A step that moved nothing would be equal to anything
+    # Otherwise two steps that change nothing would pass
     assert any(not torch.equal(before[name].float(), ours[name]) for name in ours if name in before)

@@ -23,7 +23,7 @@ NAME = "tiny-judge"
 CASE = ("Which building?", "bars", "lines")
 
 
-# Without it a model that prefers blanks writes them between the tokens of the verdict without end
+# Without it, a model that prefers blanks writes them between the tokens of the verdict for ever
 NO_BLANKS = '{"backend": "xgrammar", "disable_any_whitespace": true}'
 
 
@@ -78,7 +78,7 @@ async def test_a_model_that_is_not_served_is_a_failure(base_url: str) -> None:
             await judge.judge(*CASE)
 
 
-async def test_the_reward_asks_it(base_url: str) -> None:
+async def test_the_reward_asks_the_judge(base_url: str) -> None:
     async with Judge(config(base_url)) as judge:
         expected = await judge.judge(*CASE)
     question, truth, answer = CASE

@@ -115,4 +115,4 @@ def recomputed(model: Path, batch: Batch) -> list[torch.Tensor]:
 def distance(left: list[torch.Tensor], right: list[torch.Tensor], batch: Batch) -> float:
     """The largest difference of two log-probabilities of a trained token."""
     rows = zip(left, right, batch["response_mask"], strict=True)
-    return max(float(((one - other).abs() * mask).max()) for one, other, mask in rows)
+    return max(float(((row - other).abs() * mask).max()) for row, other, mask in rows)

@@ -1,4 +1,4 @@
-"""One training of the tiny model whose every start loses another process, and whose last start ends it.
+"""A training of the tiny model is started several times. Each start loses another process; the last one finishes.
 
 Each start goes on from the last one's checkpoint, makes a step, and is hit during the rollouts of the next one. Two
 minutes of start-up for each on two free cores, so not part of every run:
@@ -40,13 +40,13 @@ DEATHS = {
     "verl.trainer.main_ppo": None,
     "verl_axpo.progress": None,
 }
-# The same with two of each, where another process of the kind is left to go on with
+# The same with two of each, so that another process of the same kind is still alive
 DEATHS_OF_TWO = {
     "ray::AxpoAgentLoopWorker": "AgentLoopWorkerTQ agent_loop_worker_",
     "VLLM::EngineCore": "EngineCore (pid {pid}) killed by SIGKILL",
     "ray::RewardLoopWorker": "(pid {pid}) died: ",
 }
-ORDINARY_ROWS = 16 * 8  # of a step that lost nothing
+ORDINARY_ROWS = 16 * 8  # of a step that lost no rollout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,12 +118,12 @@ def kill(training: Training, victim: str) -> tuple[int, str]:
     _, alive = psutil.wait_procs(family[1:], timeout=ALL_ENDED_S)
     assert alive == []
     assert process.returncode != 0
-    assert training.traced <= done + 2  # no step was made with the processes that were left
+    assert training.traced <= done + 2  # the processes that were left made no further step
     return pid, " ".join(screen.split())
 
 
 def goes_on(training: Training) -> None:
-    """Make one more step; all steps are right, and it is whole."""
+    """Make one more step; the audit finds no difference, and no rollout is missing."""
     steps = training.traced + 1
     process = training.start(steps)
     screen = process.communicate(timeout=RUN_TIMEOUT_S)[0]
@@ -146,7 +146,7 @@ def test_every_death_ends_within_a_minute_in_its_name(training: Training, victim
 
 
 @pytest.mark.slow
-def test_the_training_that_lost_them_all_goes_on_and_audits(training: Training) -> None:
+def test_the_training_that_lost_them_all_continues_and_audits(training: Training) -> None:
     goes_on(training)
 
 
@@ -161,5 +161,5 @@ def test_a_death_ends_a_run_that_has_another_of_the_kind(training_of_two: Traini
 
 
 @pytest.mark.slow
-def test_the_training_with_two_of_each_goes_on_and_audits(training_of_two: Training) -> None:
+def test_the_training_with_two_of_each_continues_and_audits(training_of_two: Training) -> None:
     goes_on(training_of_two)

@@ -128,7 +128,7 @@ def test_the_killed_run_went_on_from_its_checkpoint(fast_run: FastRun) -> None:
 
 
 def check_data_order(fast_run: FastRun) -> None:
-    """The rows of a run that nobody interrupted: those of verl's own sampler, 16 in a step."""
+    """The rows of a run that was not interrupted, as verl's sampler orders them: 16 in a step."""
     rows = pq.read_table(fast_run.world / "train.parquet", columns=["extra_info"]).to_pylist()
     order = list(create_rl_sampler(OmegaConf.create({"shuffle": True, "seed": 0}), rows))
     for step in range(1, STEPS + 1):

@@ -200,7 +200,7 @@ def test_a_rollout_and_the_row_made_of_it_agree(parser: str, processor: Qwen3VLP
 
 
 def test_without_schemas_the_prompts_would_differ(processor: Qwen3VLProcessor, tmp_path: Path) -> None:
-    """The mistake that this file guards against: an SFT row that lost its `tools` column."""
+    """An SFT row without its `tools` column differs from the rollout, and this file would notice."""
     example = example_with(False, "perception")()
     row = tables.sft_row(example)
     del row["tools"]

@@ -22,7 +22,7 @@ SWITCHES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SWITCHES)
-def test_a_step_with_the_switch_is_what_it_says(name: str, main_ppo: MainPpo, tmp_path: Path) -> None:
+def test_a_step_with_the_switch_passes_the_audit_of_its_rules(name: str, main_ppo: MainPpo, tmp_path: Path) -> None:
     switches = [f"algorithm.axpo.{setting}" for setting in SWITCHES[name]]
     # A threshold that nothing reaches makes every subgroup all-wrong, so that each switch has something to act on
     everything_fails = ["algorithm.axpo.correct_threshold=2", "algorithm.axpo.seed=0"]
@@ -43,7 +43,9 @@ def test_a_step_with_the_switch_is_what_it_says(name: str, main_ppo: MainPpo, tm
         assert all(all(record.response_mask[: record.prefix_len]) for record in (*sources, *continuations))
     if name == "from scratch":
         assert all(record.tool_calls for record in sources)
-        assert all(record.response_mask[0] for record in continuations)  # trained from the first token on: no prefix
+        assert all(
+            record.response_mask[0] for record in continuations
+        )  # trained from the first token on, because there is no prefix
     if name.startswith("no-tool"):
         assert not any(record.tool_calls for record in sources)
         assert len({tuple(record.response_ids) for record in continuations}) > 1

@@ -130,8 +130,10 @@ def check_rollout_trace(mlflow: Any, step: TracedStep) -> None:
             source = asked.get("source_session", asked["session_id"])
             found[asked["uid"], source].add(asked["session_id"])
             assert trace.info.tags["rollout_n"] == str(source)
-            above = [one for one in ancestors(span, by_id) if one.name == "ToolAgentLoop.run"]
-            assert [one.inputs["kwargs"]["session_id"] for one in above] == [source] * ("source_session" in asked)
+            above = [ancestor for ancestor in ancestors(span, by_id) if ancestor.name == "ToolAgentLoop.run"]
+            assert [ancestor.inputs["kwargs"]["session_id"] for ancestor in above] == [source] * (
+                "source_session" in asked
+            )
     assert found == expected
     assert spans["AxpoToolAgentLoop._call_tool"] == sum(len(record.tool_calls) for record in step.records)
     assert spans["LLMServerClient.generate"] == sum(len(record.turn_lengths or ()) for record in step.records)

@@ -42,7 +42,7 @@ def test_two_ranks_and_two_updates_follow_equation_5(
     before, after = load_file(fast_run.model / "model.safetensors"), trained_weights(folder)
     stepped = {name: (before[name].float() - after[name]) / RATE for name in after if name in before}
     assert relative_error(stepped, steps_of(fast_run.model, trace, updates)) < 1e-4
-    # The check can fail: without AXPO's rows, and with the rows of the two updates exchanged
+    # The test can fail: without AXPO's rows, or with the rows of the two updates exchanged
     without = steps_of(fast_run.model, trace, updates, left_out=is_extra)
     assert relative_error(stepped, without) > 0.05
     assert relative_error(stepped, steps_of(fast_run.model, trace, updates[::-1])) > 0.05

@@ -108,7 +108,7 @@ class _Faults:
         return target == self.root or target.startswith(self.root + os.sep)
 
     def _is_last(self) -> bool:
-        """Count this call; True in the middle of the fatal one. Before it, the process ends here."""
+        """Count this call. True: the process dies in the middle of it. If it dies before it, this ends the process."""
         self.count += 1
         if self.count == self.kill_at and not self.half:
             os._exit(KILLED)

@@ -16,7 +16,7 @@ _ACTOR, _ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
 
 @pytest.fixture
 def rl(tmp_path: Path) -> list[str]:
-    """A command that is sound."""
+    """A command without mistakes."""
     rows = {
         "prompt": [[{"role": "user", "content": "a"}]] * 600,
         "data_source": ["tiny"] * 600,
@@ -55,19 +55,19 @@ def test_a_sound_command_has_nothing_to_change(rl: list[str], tmp_path: Path) ->
         ("data.max_response_length=16384", "prompt and response may have 24576", "24576"),
     ],
 )
-def test_a_planted_mistake_is_told(rl: list[str], tmp_path: Path, override: str, found: str, fix: str) -> None:
+def test_a_planted_mistake_is_reported(rl: list[str], tmp_path: Path, override: str, found: str, fix: str) -> None:
     lines = told([*rl, override], tmp_path)
     assert any(found in line and fix in advice for line, advice in lines), lines
 
 
-def test_a_mistake_is_told_once(rl: list[str], tmp_path: Path) -> None:
+def test_a_mistake_is_reported_once(rl: list[str], tmp_path: Path) -> None:
     """By the plugin's rules, which verl's validation would repeat."""
     broken = [*rl, "data.train_files=/nowhere/rl.parquet", "algorithm.filter_groups.enable=True"]
     assert len(told(broken, tmp_path)) == 2
     assert len(told([*broken, "algorithm.adv_estimator=grpo"], tmp_path)) == 1  # the file is missing for GRPO too
 
 
-def test_all_mistakes_are_told_at_once(rl: list[str], tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_at_once(rl: list[str], tmp_path: Path) -> None:
     lines = told([*rl, "data.max_response_length=30000", f"{_ACTOR}.optim.lr=0"], tmp_path)
     for part in ("max_model_len: 16384", "ppo_max_token_len_per_gpu: 32768", "optim.lr: 0"):
         assert any(part in line for line, _ in lines), (part, lines)
@@ -81,7 +81,7 @@ def test_all_mistakes_are_told_at_once(rl: list[str], tmp_path: Path) -> None:
         ("data.max_token_len_per_gpu=8192", "a row may have 16384"),
     ],
 )
-def test_a_mistake_in_sft_is_told(tmp_path: Path, override: str, found: str) -> None:
+def test_a_mistake_in_sft_is_reported(tmp_path: Path, override: str, found: str) -> None:
     made = f"data.train_files={tmp_path}/made/sft.parquet"
     argv = ["torchrun", "-m", "verl.trainer.sft_trainer", "--config-name=qwen3vl_sft", "model.path=Q/Q", made]
     assert told(argv, tmp_path) == []
@@ -108,7 +108,7 @@ def test_names_and_overrides_are_read_as_verl_reads_them() -> None:
     assert parse(["verl-axpo", "eval", "run"]) is None
 
 
-def test_gpus_that_are_missing_or_in_use_are_told() -> None:
+def test_gpus_that_are_missing_or_in_use_are_reported() -> None:
     assert [finding.ok for finding in check_gpus(8, [(79.0, 0.1)] * 8)] == [True]
     assert "1 here, 8 wanted" in next(check_gpus(8, [(79.0, 0.1)])).found
     assert "[1] are in use" in next(check_gpus(2, [(79.0, 0.1), (79.0, 30.0)])).found
@@ -128,7 +128,7 @@ def test_the_command_line_prints_the_command_and_exits_with_1(
 
 
 @pytest.mark.parametrize("kind", ["rl", "sft"])
-def test_a_model_whose_calls_nobody_could_read_is_told(tmp_path: Path, kind: str) -> None:
+def test_a_model_whose_calls_nobody_could_read_is_reported(tmp_path: Path, kind: str) -> None:
     """An unknown call syntax is a problem before anything starts; a known one is named."""
     from examples.tiny_world.__main__ import make_tokenizer
 

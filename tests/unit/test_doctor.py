@@ -1,4 +1,4 @@
-"""The doctor: each check where all is well and where it is not, and bounds that say what setup.py and verl say."""
+"""The doctor: each check with and without a problem; and its version bounds equal those of setup.py and verl."""
 
 import importlib.util
 import json

@@ -75,7 +75,7 @@ def test_a_killed_writer_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> N
         assert (folder / "a/state.json").read_bytes() in (b"old", b"new" * 9), place
 
 
-def test_a_full_disk_is_said_once_with_the_name_of_the_file(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_once_with_the_name_of_the_file(tmp_path: Path) -> None:
     told = disk_full(rewrite, tmp_path, 10)
     assert told is not None
     last = told.strip().splitlines()[-1]

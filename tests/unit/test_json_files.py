@@ -62,7 +62,7 @@ def test_a_full_disk_loses_no_paid_call(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["pipe", "folder"])
 def test_what_is_no_file_is_a_miss(tmp_path: Path, kind: str) -> None:
-    """A foreign folder may hold a pipe, which would be waited for."""
+    """A folder from somebody else may contain a pipe, and reading it would wait for ever."""
     files = JsonFiles(tmp_path)
     (tmp_path / "ab").mkdir()
     path = tmp_path / "ab" / f"{KEY}.json"

@@ -1,4 +1,4 @@
-"""Starting a training again: the same settings go on, others are refused, a finished one takes no minutes."""
+"""Starting a training again: it continues with the same settings only, and a finished one takes seconds."""
 
 import subprocess
 import sys
@@ -37,7 +37,7 @@ def config_of(argv: list[str]) -> Any:
 
 
 def start(argv: list[str], trained: int, finished: bool) -> bool:
-    """As a start that was trained to a step, then `is_finished` of the same command."""
+    """Whether `is_finished`, after the same command has trained to a step."""
     config = config_of(argv)
     folder = Path(config.trainer.default_local_dir)
     training_folder.begin(folder, training_folder.settings_of(config, "rl"), config, "rl")
@@ -56,7 +56,7 @@ def test_a_new_folder_is_not_finished(argv: list[str]) -> None:
     assert again(argv) is False
 
 
-def test_a_finished_training_is_done_and_a_killed_one_goes_on(argv: list[str]) -> None:
+def test_a_finished_training_is_done_and_a_killed_one_continues(argv: list[str]) -> None:
     assert start(argv, trained=40, finished=True) is True
     assert start(argv, trained=20, finished=False) is False
 
@@ -141,7 +141,7 @@ def test_checkpoints_that_a_new_start_cannot_use_are_removed(argv: list[str], tm
     OmegaConf.update(config, "trainer.resume_mode", "resume_path")
     (folder / "global_step_10").mkdir()
     training_folder.begin(folder, {}, config, "rl")
-    assert (folder / "global_step_10").exists()  # the user chose where to go on from
+    assert (folder / "global_step_10").exists()  # the user named the checkpoint
 
 
 def test_any_other_command_runs_as_it_is(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""One function opens every picture: what the eye sees, whatever the file; and what it refuses."""
+"""One function opens every picture: the picture that a person would see, for any file; and which files it refuses."""
 
 import base64
 import io

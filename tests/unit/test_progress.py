@@ -1,4 +1,4 @@
-"""A noisy command under one progress bar: what the bar reads from the log, and what Ctrl-C does."""
+"""A command with a progress bar: what the bar reads from the log, and what Ctrl-C does."""
 
 import os
 import signal
@@ -24,7 +24,9 @@ from verl_axpo.progress import BUSY, causes, progress_of, run
         ("Epoch 3/1000:   2%|          | 10/512 [00:50<02:31]", 1080, (1034, 1080)),  # 2 x 512 + 10
     ],
 )
-def test_how_far_it_is(tmp_path: Path, text: str, total: int | None, expected: tuple[int, int | None]) -> None:
+def test_the_bar_reads_progress_from_the_log(
+    tmp_path: Path, text: str, total: int | None, expected: tuple[int, int | None]
+) -> None:
     log = tmp_path / "log"
     log.write_text("Training Progress: 100%|##########| 7/7 [of an earlier start]\n")
     start = log.stat().st_size
@@ -128,7 +130,7 @@ def test_the_command_ends_with_its_wrapper(
     process.communicate(timeout=30)
 
 
-def test_under_nohup_the_command_goes_on_without_a_terminal(
+def test_under_nohup_the_command_continues_without_a_terminal(
     start: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:
     process = start("nohup", "bash", "-c", '"$@"; exit $?', "recipe")

@@ -88,7 +88,7 @@ def audit(trace_dir: str | Path) -> Audit:
     """
     present = list_steps(trace_dir)
     if not present:
-        raise ValueError(f"audit: got {trace_dir}, expected step_*.jsonl files in it; was trace_dir set in that run?")
+        raise ValueError(f"audit: {trace_dir} has no step_*.jsonl files; was algorithm.axpo.trace_dir set in that run?")
     run, lost = _Run(), lost_steps(trace_dir)
     for step in range(present[0], present[-1] + 1):
         complete = summary_path(trace_dir, step).exists()

@@ -131,14 +131,14 @@ def _bad_values(config: AxpoConfig) -> Iterator[str]:
 def _bad_combinations(config: AxpoConfig) -> Iterator[str]:
     if config.speculate and config.allocation != "exact":
         yield (
-            f"algorithm.axpo.speculate: true got allocation: {config.allocation}, which waits for no barrier; set "
-            "algorithm.axpo.speculate=false or algorithm.axpo.allocation=exact"
+            f"algorithm.axpo.speculate: true does not work with allocation: {config.allocation}, which has no "
+            "barrier; set algorithm.axpo.speculate=false or algorithm.axpo.allocation=exact"
         )
     if config.target == "no_tool" and (config.prefix != "scratch" or config.uncertainty != "random"):
         yield (
-            f"algorithm.axpo.target: no_tool got prefix: {config.prefix}, uncertainty: {config.uncertainty}; a rollout "
-            "without a tool call has no tool-call prefix and no tool-call tokens to measure, so set "
-            "algorithm.axpo.prefix=scratch algorithm.axpo.uncertainty=random"
+            f"algorithm.axpo.target: no_tool does not work with prefix: {config.prefix}, uncertainty: "
+            f"{config.uncertainty}, because a rollout without a tool call has no prefix and no tool-call tokens to "
+            "measure; set algorithm.axpo.prefix=scratch algorithm.axpo.uncertainty=random"
         )
 
 

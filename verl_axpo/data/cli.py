@@ -16,25 +16,27 @@ from rich.table import Table
 if TYPE_CHECKING:  # imports what takes seconds
     from verl_axpo.data.workspace import Workspace
 
-app = typer.Typer(name="data", no_args_is_help=True, help="Sources, de-duplication, SFT and RL sets.")
+app = typer.Typer(name="data", no_args_is_help=True, help="Make SFT and RL sets; check a file of your own.")
 console = Console()
 
 DEFAULT_WORK = Path("outputs/data")
 EVERY_ROWS = 500  # between two signs of life
 
-Work = Annotated[Path, typer.Option(help="Folder of all files.", metavar="DIR")]
-Root = Annotated[Path | None, typer.Option(help="The source's files; where `fetch` puts them.", metavar="DIR")]
-MaxBad = Annotated[float, typer.Option(help="Share of bad rows that is skipped.")]
+Work = Annotated[Path, typer.Option(help="The folder of all files.", metavar="DIR")]
+Root = Annotated[Path | None, typer.Option(help="The source's folder, if `fetch` did not fill it.", metavar="DIR")]
+MaxBad = Annotated[float, typer.Option(help="The largest share of bad rows that is skipped.")]
 SourceName = Annotated[str, typer.Argument(help="One of `verl-axpo data sources`.", metavar="SOURCE")]
-Tools = Annotated[str, typer.Option(help="The run's tool config, or one of ours by name.")]
-Rollouts = Annotated[list[Path], typer.Option("--rollouts", help="A file of rollouts; repeat.", metavar="FILE")]
+Tools = Annotated[str, typer.Option(help="A tool config, or the name of one of ours.")]
+Rollouts = Annotated[
+    list[Path], typer.Option("--rollouts", help="A file of rollouts; may be repeated.", metavar="FILE")
+]
 Teacher = Annotated[str, typer.Option(help="The teacher's name in the rollouts.")]
 Embed = Annotated[bool, typer.Option(help="Images inside the parquet, instead of paths into the image store.")]
 
 
 @app.command()
 def sources() -> None:
-    """List what can be read, and where it comes from."""
+    """List the sources that can be read."""
     from verl_axpo.data.sources import SOURCES
 
     table = Table("source", "repository", "licence", "rows", "schema known from")
@@ -49,7 +51,7 @@ def fetch(
     work: Work = DEFAULT_WORK,
     repo: Annotated[str | None, typer.Option(help="Another repository with the same files.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
-    endpoint: Annotated[str | None, typer.Option(help="A mirror's URL; else HF_ENDPOINT.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="A mirror's URL; HF_ENDPOINT by default.")] = None,
 ) -> None:
     """Download a source.
 
@@ -108,7 +110,9 @@ def _check_file(path: Path, most: int) -> None:
         if told < most:
             _tell_bad(f"{path} row {number}", reason)
     if bad:
-        raise ValueError(f"{path}: got {len(bad)} bad rows, expected none; --rows {len(bad)} or more shows all")
+        raise ValueError(
+            f"{path}: {len(bad)} bad rows, listed above; correct them (--rows {len(bad)} lists all of them)"
+        )
     console.print(f"{escape(str(path))}: every row is sound", soft_wrap=True)
 
 
@@ -118,7 +122,9 @@ def ingest(
     work: Work = DEFAULT_WORK,
     root: Root = None,
     max_bad: MaxBad = 0.01,
-    judge_above_words: Annotated[int | None, typer.Option(help="A judge decides on truths of more words.")] = None,
+    judge_above_words: Annotated[
+        int | None, typer.Option(help="Let a judge decide if the true answer is longer.")
+    ] = None,
 ) -> None:
     """Turn the rows of a source into problems."""
     from verl_axpo.data.pipeline import ingest_source
@@ -138,12 +144,12 @@ def ingest(
 @app.command()
 def benchmarks(
     work: Work = DEFAULT_WORK,
-    benchmark: Annotated[list[str] | None, typer.Option(help="One of them; all without it. Repeat for more.")] = None,
-    source: Annotated[list[str] | None, typer.Option(help="NAME=PATH: a local copy. Repeat for more.")] = None,
-    revision: Annotated[list[str] | None, typer.Option(help="NAME=COMMIT on the hub. Repeat for more.")] = None,
+    benchmark: Annotated[list[str] | None, typer.Option(help="Only this benchmark; may be repeated.")] = None,
+    source: Annotated[list[str] | None, typer.Option(help="NAME=PATH of a local copy; may be repeated.")] = None,
+    revision: Annotated[list[str] | None, typer.Option(help="NAME=COMMIT on the hub; may be repeated.")] = None,
     registry: Annotated[str, typer.Option(help="A module with names and load.")] = "verl_axpo.eval.benchmarks",
 ) -> None:
-    """Note the benchmarks, for `dedup` to keep out of training.
+    """Record the benchmarks' questions for `dedup`.
 
     Those that are not named stay as they are noted.
     """
@@ -161,13 +167,19 @@ def benchmarks(
 @app.command()
 def dedup(
     work: Work = DEFAULT_WORK,
-    source: Annotated[list[str] | None, typer.Option(help="Repeat; earlier ones keep what both have.")] = None,
-    against: Annotated[list[Path] | None, typer.Option(help="More entries; repeat.", metavar="FILE")] = None,
-    most_bits: Annotated[int, typer.Option(help="Of 256, in which near images may differ.")] = 12,
-    without_benchmark: Annotated[list[str] | None, typer.Option(help="Need not be noted; repeat.")] = None,
-    without_benchmarks: Annotated[bool, typer.Option(help="Hold no benchmark out.")] = False,
+    source: Annotated[
+        list[str] | None, typer.Option(help="Only this source; may be repeated. Of equal problems the first stays.")
+    ] = None,
+    against: Annotated[
+        list[Path] | None, typer.Option(help="A file with more questions to keep out; may be repeated.", metavar="FILE")
+    ] = None,
+    most_bits: Annotated[int, typer.Option(help="Bits of 256 in which near images may differ.")] = 12,
+    without_benchmark: Annotated[
+        list[str] | None, typer.Option(help="Continue without this benchmark; may be repeated.")
+    ] = None,
+    without_benchmarks: Annotated[bool, typer.Option(help="Keep no benchmark out of training.")] = False,
 ) -> None:
-    """Drop repetitions, and what the benchmarks have."""
+    """Drop repeated problems, and problems of the benchmarks."""
     from verl_axpo.data.entries import held_out
     from verl_axpo.data.pipeline import dedup_sources
     from verl_axpo.data.sources import SOURCES
@@ -181,12 +193,12 @@ def dedup(
 
 @app.command()
 def collect(
-    folder: Annotated[Path, typer.Argument(help="The --out folder of an agent run.", metavar="DIR")],
-    out: Annotated[Path, typer.Option(help="Where to write the rollouts.", metavar="FILE")],
-    model: Annotated[str, typer.Option(help="The name that `sft` and `filter` will know the model by.")],
+    folder: Annotated[Path, typer.Argument(help="The --out folder of `verl-axpo eval run`.", metavar="DIR")],
+    out: Annotated[Path, typer.Option(help="The file for the rollouts.", metavar="FILE")],
+    model: Annotated[str, typer.Option(help="The model's name, for `sft` and `filter`.")],
     work: Work = DEFAULT_WORK,
 ) -> None:
-    """Turn an agent run over the problems into rollouts.
+    """Turn an evaluation's folder into a file of rollouts.
 
     What has no verdict yet is counted and left out.
     """
@@ -202,10 +214,10 @@ def sft(
     tools: Tools,
     teacher: Teacher,
     work: Work = DEFAULT_WORK,
-    tool_share: Annotated[str, typer.Option(help="Share of trajectories with a tool call, or none.")] = "0.25",
-    per_problem: Annotated[int, typer.Option(help="Trajectories of one problem at most.")] = 1,
+    tool_share: Annotated[str, typer.Option(help="Wanted share with a tool call, or none.")] = "0.25",
+    per_problem: Annotated[int, typer.Option(help="Most trajectories of one problem.")] = 1,
     val: Annotated[int, typer.Option(help="Problems held out.")] = 128,
-    max_tokens: Annotated[int | None, typer.Option(help="Longer ones, prompt included, are dropped.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Drop trajectories with more tokens, prompt included.")] = None,
     seed: int = 0,
     embed: Embed = False,
 ) -> None:
@@ -227,16 +239,16 @@ def filter_(
     teacher: Teacher,
     student: Annotated[str, typer.Option(help="The SFT model's name in the rollouts.")],
     work: Work = DEFAULT_WORK,
-    attempts: Annotated[int, typer.Option(help="Scored attempts that decide about a problem.")] = 4,
+    attempts: Annotated[int, typer.Option(help="How many scored attempts decide about a problem.")] = 4,
     hard: Annotated[int, typer.Option(help="Problems drawn from the hard set; -1 for all.")] = 22_000,
     val: Annotated[int, typer.Option(help="Problems held out.")] = 256,
-    undecided: Annotated[str, typer.Option(help="With fewer attempts: error, keep or drop.")] = "error",
-    max_undecided: Annotated[float, typer.Option(help="Share of them that may be kept or dropped.")] = 0.01,
+    undecided: Annotated[str, typer.Option(help="If there are fewer attempts: error, keep or drop.")] = "error",
+    max_undecided: Annotated[float, typer.Option(help="The largest share of undecided problems.")] = 0.01,
     seed: int = 0,
     embed: Embed = False,
-    out: Annotated[Path | None, typer.Option(help="Where to write the set; WORK/rl without it.", metavar="DIR")] = None,
+    out: Annotated[Path | None, typer.Option(help="The set's folder; WORK/rl by default.", metavar="DIR")] = None,
 ) -> None:
-    """Drop what is too easy or too hard; write the RL set.
+    """Drop problems that are too easy or too hard; write the RL set.
 
     Adds the hard set of MMFineReason.
     """

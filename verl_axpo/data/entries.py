@@ -139,7 +139,7 @@ def note_benchmarks(
     names = chosen or list(registry.names())
     unknown = sorted(set(names) - set(registry.names()))
     if unknown:
-        raise ValueError(f"benchmarks: got {unknown}, expected NAME of {list(registry.names())}")
+        raise ValueError(f"benchmarks: got {unknown}, expected names of {list(registry.names())}")
     read: dict[str, str | None] = {}
     count = 0
     for name, loaded in load_all(registry, names, sources, revisions):
@@ -162,7 +162,7 @@ def held_out(work: Workspace, added: Sequence[Path], without: Collection[str]) -
     official = list(benchmarks.names())
     unknown = sorted(set(without) - set(official))
     if unknown:
-        raise ValueError(f"without-benchmark: got {unknown}, expected NAME of {official}")
+        raise ValueError(f"without-benchmark: got {unknown}, expected names of {official}")
     files = [*([work.benchmarks] if work.benchmarks.exists() else []), *added]
     noted = {entry.source for path in files for entry in read_references(path)}
     missing = [name for name in official if name not in noted and name not in without]
@@ -170,8 +170,8 @@ def held_out(work: Workspace, added: Sequence[Path], without: Collection[str]) -
         named = " ".join(f"--benchmark {name}" for name in missing)
         left_out = " ".join(f"--without-benchmark {name}" for name in missing)
         raise ValueError(
-            f"dedup: got no benchmark entries of {', '.join(missing)}, expected them in {work.benchmarks}; run "
-            f"`verl-axpo data benchmarks {named}`. Training on the test makes every result void; for what you will "
-            f"never report: {left_out}"
+            f"dedup: {work.benchmarks} has no questions of {', '.join(missing)}, which must be kept out of training; "
+            f"run `verl-axpo data benchmarks {named}`. Training on a benchmark makes its results worthless. For "
+            f"benchmarks that you will never report, add {left_out}"
         )
     return files

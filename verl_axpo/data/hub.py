@@ -105,7 +105,7 @@ def _matching(repo: str, tree: Sequence[RepoFile], patterns: Sequence[str]) -> l
     if missing or not found:
         raise ValueError(
             f"{repo}: got files {[entry.path for entry in tree][:20]}, expected {' and '.join(missing or patterns)}; "
-            "the dataset has changed its layout, give an older one with --revision"
+            "the dataset's layout has changed; name an older commit with --revision"
         )
     return found
 
@@ -128,7 +128,7 @@ def _check_space(out: Path, needed: int) -> None:
     free = shutil.disk_usage(out).free
     if needed and free < needed + SPARE_BYTES:
         raise ValueError(
-            f"{out}: got {free / 1e9:.1f} GB free, expected {(needed + SPARE_BYTES) / 1e9:.1f} GB; "
+            f"{out}: {free / 1e9:.1f} GB are free, and the download needs {(needed + SPARE_BYTES) / 1e9:.1f} GB; "
             "free some space or choose another folder"
         )
 

@@ -114,13 +114,15 @@ def check_share(result: Ingested, max_bad: float, listed: Path | None = None) ->
         ValueError: quotes the first bad rows.
     """
     if not result.rows:
-        raise ValueError(f"{result.source}: got no rows at all")
+        raise ValueError(
+            f"{result.source}: its files have no rows; fetch them again, or give another folder with --root"
+        )
     share = len(result.bad) / result.rows
     if share > max_bad:
         quoted = "\n".join(f"  {row.place}: {row.reason}" for row in result.bad[:TOLD_ROWS])
         raise ValueError(
-            f"{result.source}: got {len(result.bad)} bad rows of {result.rows} ({share:.2%}), "
-            f"expected at most {max_bad:.2%} (--max-bad)\n{quoted}" + (f"\nall of them: {listed}" if listed else "")
+            f"{result.source}: {len(result.bad)} of {result.rows} rows are bad ({share:.2%}), more than the "
+            f"{max_bad:.2%} that --max-bad allows\n{quoted}" + (f"\nall of them: {listed}" if listed else "")
         )
 
 
@@ -141,7 +143,7 @@ def read(
         try:
             made = source.draft(source.row.model_validate(row))
             if made.id in seen:
-                raise ValueError(f"id: got {shown(made.id)} again, first in {seen[made.id]}")
+                raise ValueError(f"id: {shown(made.id)} is already the id of {seen[made.id]}; each id must be unique")
             seen[made.id] = place
             kind = with_judge(made.answer_type, made.answer, judge_above_words)
             problem, rule = _problem(source, replace(made, answer_type=kind), folder, store), rule_of(kind, made.answer)

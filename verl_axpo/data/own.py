@@ -78,7 +78,7 @@ def problems(path: Path) -> Iterator[tuple[int, str]]:
     missing = [name for name in COLUMNS[kind] if name not in names]
     if missing:
         raise ValueError(
-            f"{path}: got columns {names}, expected {list(COLUMNS[kind])} for {kind}; {missing} are missing "
+            f"{path}: {missing} are missing among its columns {names}; {kind} needs {list(COLUMNS[kind])} "
             "(docs/own_data.md)"
         )
     seen: dict[bytes, int] = {}
@@ -124,7 +124,7 @@ def _of_demonstration(row: SftRow) -> Iterator[str]:
     try:
         schemas = orjson.loads(row.tools) if row.tools else []
     except orjson.JSONDecodeError as error:
-        yield f"tools: got no JSON ({error}), expected a list of tool schemas as JSON text"
+        yield f"tools: is no JSON ({error}); write a list of tool schemas as JSON text"
         return
     if not isinstance(schemas, list):
         yield f"tools: got a JSON {type(schemas).__name__}, expected a list of tool schemas"

@@ -39,7 +39,7 @@ def write(path: Path, rows: Iterable[Row], schema: Any = None) -> int:
     remaining, count = iter(rows), 0
     first = list(islice(remaining, GROUP_ROWS))
     if not first and schema is None:
-        raise ValueError(f"{path}: got no rows, expected at least one")
+        raise ValueError(f"{path}: there are no rows to write, and no schema for an empty file")
     schema = schema or pa.Table.from_pylist(first).schema
     with replacing(path) as unfinished, unfinished.open("wb") as file, pq.ParquetWriter(file, schema) as writer:
         group = first

@@ -49,7 +49,7 @@ def load(name: str, source: str | Path | None = None, *, limit: int | None = Non
     """
     _known(name)
     if source is None:
-        raise ValueError(f"{name}: got no source; pass --source {name}=DIR, the --work folder of `verl-axpo data`")
+        raise ValueError(f"{name}: needs a source; pass --source {name}=DIR, the --work folder of `verl-axpo data`")
     work = Workspace(Path(source))
     store = work.store()
     problems = islice(read_problems(work.dedup / f"{name}.jsonl"), limit)

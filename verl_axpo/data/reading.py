@@ -30,7 +30,7 @@ def tables(root: Path, source: Source) -> list[Path]:
     found = sorted(path for pattern in source.tables for path in root.glob(pattern))
     if not found:
         raise ValueError(
-            f"{source.name}: got no {' or '.join(source.tables)} in {root}, expected the files of {source.repo}; "
+            f"{source.name}: {root} has no {' or '.join(source.tables)}, the files of {source.repo}; "
             f"fetch it (`verl-axpo data fetch {source.name}`) or give its folder with --root"
         )
     return found

@@ -81,9 +81,9 @@ def select(
     bound = 0.0 if config.undecided == "error" else config.max_undecided
     if len(undecided) > bound * len(problems):
         raise ValueError(
-            f"got fewer than {config.attempts} scored attempts for {len(undecided)} problems "
-            f"({', '.join(undecided[:NAMED])}, ...) of {len(problems)}, expected at most {bound:.2%} of them; run the "
-            "models on them, or decide with --undecided keep|drop and --max-undecided"
+            f"{len(undecided)} of {len(problems)} problems ({', '.join(undecided[:NAMED])}, ...) have too few scored "
+            f"attempts (fewer than {config.attempts}) to decide about them, and at most {bound:.2%} may. Run the "
+            "models on them, or keep or drop them with --undecided keep|drop and --max-undecided"
         )
     stays = {"kept", "undecided"} if config.undecided == "keep" else {"kept"}
     easy = [problem for problem in problems if fates[problem.id] in stays]
@@ -91,7 +91,9 @@ def select(
     drawn = list(hard) if config.hard is None or config.hard >= len(hard) else rng.sample(list(hard), config.hard)
     everything = easy + drawn
     if len(everything) <= config.val:
-        raise ValueError(f"got {len(everything)} problems for RL, expected more than the {config.val} held out (--val)")
+        raise ValueError(
+            f"only {len(everything)} problems are left for RL, and --val {config.val} holds that many out; lower --val"
+        )
     rng.shuffle(everything)
     return RlSelection(
         train=tuple(everything[config.val :]),

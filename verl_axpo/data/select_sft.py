@@ -77,7 +77,9 @@ def select(attempts: Iterable[Attempt], config: SftConfig) -> SftSelection:
     correct = _fitting(usable, config.max_tokens)
     if not correct:
         fit = f" and of at most {config.max_tokens} tokens (--max-tokens)" if usable else ""
-        raise ValueError(f"got {len(everything)} trajectories of which none is correct{fit}, expected some")
+        raise ValueError(
+            f"none of the {len(everything)} trajectories is correct{fit}; sample more, or check the teacher"
+        )
     rng = random.Random(f"sft/{config.seed}")
     rng.shuffle(correct)
     capped = _capped(correct, config)
@@ -92,7 +94,9 @@ def select(attempts: Iterable[Attempt], config: SftConfig) -> SftSelection:
     rng.shuffle(steered)
     problems = list(dict.fromkeys(attempt.problem_id for attempt in steered))
     if len(problems) <= config.val:
-        raise ValueError(f"got {len(problems)} solved problems, expected more than the {config.val} held out (--val)")
+        raise ValueError(
+            f"only {len(problems)} problems were solved, and --val {config.val} holds that many out; lower --val"
+        )
     held_out = set(problems[: config.val])  # whole problems: a trajectory of the same one would be no test
     return SftSelection(
         train=tuple(attempt for attempt in steered if attempt.problem_id not in held_out),
@@ -130,8 +134,8 @@ def _fitting(usable: Sequence[Attempt], most: int | None) -> list[Attempt]:
     unknown = sum(attempt.tokens is None for attempt in usable)
     if unknown:
         raise ValueError(
-            f"max_tokens: got {unknown} correct trajectories without a number of tokens, expected one for each; run "
-            "`verl-axpo data collect` again, or go without --max-tokens"
+            f"max_tokens: {unknown} correct trajectories have no number of tokens; run `verl-axpo data collect` "
+            "again, or leave --max-tokens out"
         )
     return [attempt for attempt in usable if attempt.tokens is not None and attempt.tokens <= most]
 
@@ -162,10 +166,10 @@ def _trimmed(capped: list[Attempt], share: float) -> list[Attempt]:
     """Drop from the end the surplus of one kind."""
     kinds = [[attempt for attempt in capped if _uses_tool(attempt) is uses] for uses in (False, True)]
     if not all(kinds):
-        have = "no" if not kinds[1] else "every"
+        have = "none" if not kinds[1] else "each"
         raise ValueError(
-            f"tool_share: got {have} correct trajectory with a tool call among {len(capped)}, expected a share of "
-            f"{share:.0%}; sample more per problem, or give up steering with --tool-share none"
+            f"tool_share: {have} of the {len(capped)} correct trajectories has a tool call, so a share of {share:.0%} "
+            "is impossible; sample more per problem, or take all of them with --tool-share none"
         )
     plain, tool = kinds
     most_tool, most_plain = round(len(plain) * share / (1 - share)), round(len(tool) * (1 - share) / share)

@@ -41,7 +41,7 @@ def reasons(error: ValidationError) -> str:
         if complaint["type"] == "missing":
             told.append(f"{name}: missing")
         elif complaint["type"] == "json_invalid":
-            told.append(f"got no JSON ({complaint['ctx']['error']})")
+            told.append(f"is no JSON ({complaint['ctx']['error']})")
         else:
             told.append(f"{name}: got {shown(complaint['input'])}, expected: {complaint['msg']}")
     return "; ".join(told)

@@ -23,18 +23,18 @@ if TYPE_CHECKING:  # they import what takes seconds
 REGISTRY = "verl_axpo.eval.benchmarks"
 UNFINISHED = 1  # exit status: services failed, the same command goes on from here
 
-app = typer.Typer(no_args_is_help=True, help="Nine benchmarks, Pass@1 and Pass@4, as the paper reports them.")
+app = typer.Typer(no_args_is_help=True, help="Evaluate on the paper's nine benchmarks, or on your own.")
 console = Console()
 
 Folder = Annotated[Path, typer.Argument(help="The --out folder of an evaluation.", metavar="DIR")]
-Number = Annotated[float | None, typer.Option(parser=number, metavar="NUMBER|none", help="none: not sent.")]
-Count = Annotated[int | None, typer.Option(parser=count, metavar="INTEGER|none", help="0 or none: not sent.")]
+Number = Annotated[float | None, typer.Option(parser=number, metavar="NUMBER|none", help="none: the server decides.")]
+Count = Annotated[int | None, typer.Option(parser=count, metavar="INTEGER|none", help="0 or none: the server decides.")]
 Temperature = Annotated[
-    float | None, typer.Option(parser=number, metavar="NUMBER|none", help="none, below 0: not sent.")
+    float | None, typer.Option(parser=number, metavar="NUMBER|none", help="none, or below 0: the server decides.")
 ]
-Names = Annotated[list[str] | None, typer.Option(help="Take this one; all without it. Repeat for more.")]
-Sources = Annotated[list[str] | None, typer.Option(help="NAME=PATH: a local copy. Repeat for more.")]
-Revisions = Annotated[list[str] | None, typer.Option(help="NAME=COMMIT on the hub. Repeat for more.")]
+Names = Annotated[list[str] | None, typer.Option(help="Only this benchmark; may be repeated.")]
+Sources = Annotated[list[str] | None, typer.Option(help="NAME=PATH of a local copy; may be repeated.")]
+Revisions = Annotated[list[str] | None, typer.Option(help="NAME=COMMIT on the hub; may be repeated.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first questions of each benchmark.")]
 Module = Annotated[str, typer.Option(help="A module with names, get, load, score (docs/add_a_benchmark.md).")]
 Served = Annotated[bool, typer.Option("--serve", help="Start vLLM's server for the model, instead of --base-url.")]
@@ -45,8 +45,10 @@ Paper = Annotated[bool, typer.Option("--paper", help="Put the paper's numbers be
 @app.command()
 def run(
     model: Annotated[str, typer.Option(help="The model's name on the server.")],
-    out: Annotated[Path, typer.Option(help="The evaluation's folder; the same one again goes on from there.")],
-    base_url: Annotated[str, typer.Option(help="The server, up to /v1.")] = "http://localhost:8000/v1",
+    out: Annotated[Path, typer.Option(help="The evaluation's folder; run again to continue there.")],
+    base_url: Annotated[
+        str, typer.Option(help="The server's address, which ends in /v1.")
+    ] = "http://localhost:8000/v1",
     serve: Served = False,
     gpus: Annotated[int, typer.Option(help="With --serve: GPUs of all replicas; 0 for the CPU build.")] = 8,
     tp: Annotated[int, typer.Option(help="With --serve: GPUs of one replica.")] = 1,
@@ -54,37 +56,41 @@ def run(
     benchmark: Names = None,
     source: Sources = None,
     revision: Revisions = None,
-    tools: Annotated[str | None, typer.Option(help="A tool config, or one of ours by name; needed with tools.")] = None,
-    agent: Annotated[bool, typer.Option("--agent/--no-agent", help="With tools, or one turn without.")] = True,
-    rollouts: Annotated[int, typer.Option(help="Of each question: the k of Pass@k.")] = 4,
+    tools: Annotated[str | None, typer.Option(help="A tool config, or the name of one of ours.")] = None,
+    agent: Annotated[bool, typer.Option("--agent/--no-agent", help="With tools, or in one turn without.")] = True,
+    rollouts: Annotated[int, typer.Option(help="Rollouts of each question: the k of Pass@k.")] = 4,
     temperature: Number = 0.7,
     top_p: Number = 0.8,
     top_k: Count = 20,
     presence_penalty: Number = 1.5,
-    seed: Annotated[int | None, typer.Option(help="Seeds every request; none by default.")] = None,
+    seed: Annotated[int | None, typer.Option(help="A seed for every request.")] = None,
     chat_template_kwargs: Annotated[
-        str | None, typer.Option(help="JSON for the server's chat template, as data.apply_chat_template_kwargs.")
+        str | None, typer.Option(help="JSON, as data.apply_chat_template_kwargs in training.")
     ] = None,
-    max_turns: Annotated[int, typer.Option()] = 5,
-    response_tokens: Annotated[int, typer.Option(help="After the prompt, tool responses included.")] = 32_768,
+    max_turns: Annotated[int, typer.Option(help="Most turns of the model.")] = 5,
+    response_tokens: Annotated[int, typer.Option(help="Most tokens after the prompt, with tool responses.")] = 32_768,
     parallel_calls: Annotated[int, typer.Option(help="As in training: multi_turn.max_parallel_calls.")] = 1,
     tool_response_chars: Annotated[int, typer.Option(help="As in training: max_tool_response_length.")] = 8192,
     dialect: Annotated[str, typer.Option(help="text: a served checkpoint; server: a hosted model.")] = "text",
-    concurrency: Annotated[int, typer.Option(help="Trajectories at a time; above the server's batch.")] = 128,
-    retries: Annotated[int, typer.Option(help="Of a request, with growing pauses, before it has failed.")] = 6,
-    key_env: Annotated[str | None, typer.Option(help="The variable with the server's key, if it asks for one.")] = None,
-    judge_model: Annotated[str | None, typer.Option(help="Judges where rules do not decide.")] = None,
-    judge_url: Annotated[str, typer.Option(help="The judge's server.")] = "https://api.openai.com/v1",
-    judge_key_env: Annotated[str, typer.Option(help="The variable with its key; '' for none.")] = "OPENAI_API_KEY",
+    concurrency: Annotated[
+        int, typer.Option(help="Trajectories at the same time; more than the server's batch.")
+    ] = 128,
+    retries: Annotated[int, typer.Option(help="How often a failed request is repeated.")] = 6,
+    key_env: Annotated[str | None, typer.Option(help="The environment variable with the server's key.")] = None,
+    judge_model: Annotated[str | None, typer.Option(help="A model that judges what no rule finds right.")] = None,
+    judge_url: Annotated[str, typer.Option(help="The address of the judge's server.")] = "https://api.openai.com/v1",
+    judge_key_env: Annotated[
+        str, typer.Option(help="The environment variable with its key; '' for none.")
+    ] = "OPENAI_API_KEY",
     judge_temperature: Temperature = 0.0,
-    max_failed: Annotated[float, typer.Option(help="Share of rollouts that may stay failed or unscored.")] = 0.0,
+    max_failed: Annotated[float, typer.Option(help="The share of rollouts that may fail or stay unscored.")] = 0.0,
     limit: Limit = None,
     registry: Module = REGISTRY,
     paper: Paper = False,
 ) -> None:
     """Evaluate a served model.
 
-    What is on disk already is not done again.
+    Rollouts and verdicts on disk are kept; run it again to continue.
     """
     options = locals()
     from verl_axpo.eval.settings import Settings
@@ -198,8 +204,8 @@ def compare(
 
 @app.command()
 def export(
-    tools: Annotated[str, typer.Option(help="The run's tool config, or one of ours by name.")],
-    out: Annotated[Path, typer.Option(help="The file, FILE.parquet.")],
+    tools: Annotated[str, typer.Option(help="A tool config, or the name of one of ours.")],
+    out: Annotated[Path, typer.Option(help="The parquet file to write.")],
     benchmark: Names = None,
     source: Sources = None,
     revision: Revisions = None,

@@ -121,8 +121,8 @@ def _checked(registry: Registry, questions: Questions, judge: Any, console: Cons
     for name, count in ({} if needs is None else _counts(needs, questions)).items():
         if count:
             raise ValueError(
-                f"{name}: got no judge for {count} of {len(questions[name])} questions, whose answers no rule decides; "
-                "expected --judge-model and --judge-url"
+                f"{name}: no rule can decide about the answers to {count} of {len(questions[name])} questions; name a "
+                "judge with --judge-model and --judge-url"
             )
     told = [f"{count} of {len(questions[name])} questions of {name}" for name, count in waiting.items() if count]
     if told:
@@ -152,9 +152,9 @@ async def _agent(settings: Settings, client: ChatClient, tools: Sequence[Any], o
     context = await client.context_length()
     if context is not None and context <= settings.limits.response_tokens:
         raise ValueError(
-            f"{client.base_url}: its context is {context} tokens, expected more than response_tokens="
-            f"{settings.limits.response_tokens}; serve it with a longer context (vLLM: --max-model-len), room for the "
-            "prompt's images included, or lower --response-tokens"
+            f"{client.base_url}: its context is {context} tokens, too short for --response-tokens "
+            f"{settings.limits.response_tokens}; serve it with a longer context (vLLM: --max-model-len), with room for "
+            "the prompt and its images, or lower --response-tokens"
         )
     return Agent(
         client=client,

@@ -72,7 +72,7 @@ def tools_of(config: str | None, agent: bool) -> str | None:
     if not agent:
         return None
     if config is None:
-        raise ValueError("eval run: got no --tools; name a tool config, or evaluate without tools by --no-agent")
+        raise ValueError("eval run: --tools is missing; name a tool config, or evaluate without tools by --no-agent")
     config_path(config)
     return config
 
@@ -86,7 +86,7 @@ def key_in(variable: str | None) -> str:
     if variable is None:
         return "none"
     if not os.environ.get(variable):
-        raise ValueError(f"key-env: the environment variable {variable} is not set, expected the server's key")
+        raise ValueError(f"key-env: the environment variable {variable} is not set; put the server's key into it")
     return os.environ[variable]
 
 

@@ -36,7 +36,7 @@ def to_inspect(folder: Path, trace_dir: Path, out: Path, step: int | None = None
 
     if (folder / MANIFEST).exists():
         if step is not None:
-            raise ValueError(f"export: got --step {step} and {folder}, an evaluation, which has no steps; drop --step")
+            raise ValueError(f"export: {folder} is an evaluation, which has no steps; leave --step {step} out")
         log = inspect_log.evaluation_log(folder)
     else:
         steps = list_steps(trace_dir)

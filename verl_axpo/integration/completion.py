@@ -63,7 +63,7 @@ NEEDED = (
         f"it reads each of {sorted(syntaxes())}, found from the template, and ignores a tool call inside thinking",
         supersedes=tuple(syntaxes()),
     ),
-    Needed(f"{_ROLLOUT}.multi_turn.enable", True, (False,), "a tool call is a turn"),
+    Needed(f"{_ROLLOUT}.multi_turn.enable", True, (False,), "a tool call takes more than one turn"),
     Needed(f"{_ROLLOUT}.calculate_log_probs", True, (False,), "prefixes are ranked by the tool call's probability"),
     Needed("data.custom_cls.path", DATASET, (None,), "the model sees the pictures that the tools see", yields=True),
     Needed("data.custom_cls.name", "AxpoDataset", (None,), "the class in that file", yields=True),
@@ -72,7 +72,7 @@ STREAMING = Needed(
     "algorithm.axpo.allocation",
     "streaming",
     (None, "exact"),
-    "an asynchronous trainer trains a group before the others of its call have settled, so that no barrier is left",
+    "the asynchronous trainers have no barrier for allocation=exact",
 )
 
 
@@ -165,7 +165,7 @@ def _conflict(config: DictConfig, needed: Needed, explicit: Collection[str]) -> 
     if got == needed.value or got in needed.supersedes or replaceable or needed.yields:
         return None
     found = f"got {got!r}, expected {needed.value!r} ({needed.reason})"
-    return problem(needed.key, found, "remove it or set it so")
+    return problem(needed.key, found, f"remove it, or set it to {needed.value}")
 
 
 def _fill(config: DictConfig, needed: Needed) -> str | None:

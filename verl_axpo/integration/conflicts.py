@@ -23,12 +23,12 @@ OUR_REWARDS = ("pkg://verl_axpo.rewards.outcome", "pkg://verl_axpo.eval.reward")
 # Switches that must be off -> why
 OFF = {
     "critic.enable": "AXPO's advantages need no critic",
-    "algorithm.filter_groups.enable": "it drops the all-wrong groups that AXPO is for",
-    "trainer.v1.sampler.sync_refill_failed_groups": "a step's budget belongs to the questions that it began with",
-    "distillation.enabled": "its loss would also be averaged over AXPO's rows",
+    "algorithm.filter_groups.enable": "it drops the all-wrong groups that AXPO resamples",
+    "trainer.v1.sampler.sync_refill_failed_groups": "a step's budget is computed for the questions that it began with",
+    "distillation.enabled": "its loss would also cover AXPO's rows",
     "algorithm.use_kl_in_reward": f"the recovery reward is 0 or 1, without KL; use {_ACTOR}.use_kl_loss=True",
-    f"{_ACTOR}.shuffle": "it undoes the dealing of AXPO's rows to the updates",
-    "algorithm.rollout_correction.rollout_is_batch_normalize": "it divides by a mean over all rows, AXPO's among them",
+    f"{_ACTOR}.shuffle": "AXPO's rows would no longer be spread evenly over the updates",
+    "algorithm.rollout_correction.rollout_is_batch_normalize": "it divides by a mean over all rows, AXPO's too",
     f"{_ROLLOUT}.full_determinism": "it gives all requests one seed, so that all continuations of a prefix are the "
     "same; algorithm.axpo.seed gives each its own",
 }
@@ -64,7 +64,7 @@ def _trainer_rules(get: Get) -> Iterator[Finding]:
         yield problem("trainer.use_v1=False", "AXPO is built on verl's V1 trainer", "set trainer.use_v1=True")
     speculate = "algorithm.axpo.speculate"
     if get(speculate) and modes.host(get(modes.KEY) or modes.SYNC) != modes.SYNC:
-        why = "it guesses what a barrier will decide, and the asynchronous trainers have none"
+        why = "it needs the barrier of allocation=exact, which the asynchronous trainers do not have"
         yield problem(f"{speculate}=True", why, f"set {speculate}=False, or {modes.KEY}=sync")
     model, pool = "reward.reward_model.enable", "reward.reward_model.enable_resource_pool"
     if get(model) and not get(pool):
@@ -83,9 +83,9 @@ def _separate_rules(get: Get) -> Iterator[Finding]:
         found = f"got {batch}, expected parameter_sync_step x ppo_mini_batch_size = {sync_step} x {mini}"
         yield problem("data.train_batch_size", found, f"set it to {sync_step * mini}, or change one of the two")
     if get(nodes) == 0:
-        yield problem(f"{nodes}=0", f"{modes.SEPARATE_ASYNC} has replicas of its own", f"set {nodes}=1 or more")
+        yield problem(f"{nodes}=0", f"{modes.SEPARATE_ASYNC} generates on nodes of its own", f"set {nodes}=1 or more")
     if get(backend) == "naive":
-        why = "the weights go to other processes"
+        why = "it cannot send weights to other processes"
         yield problem(f"{backend}=naive", why, f"set {backend} to nccl, or to gloo where there is no accelerator")
     yield from _adapter_rules(get)
     yield from _gpu_rules(get)
@@ -111,15 +111,15 @@ def _loss_rules(get: Get) -> Iterator[Finding]:
     """What would change the weight of an ordinary row, or hand the updates unlike shares."""
     mtp, factor = "actor_rollout_ref.model.mtp.enable", f"{_ACTOR}.loss_scale_factor"
     if get(f"{_ACTOR}.strategy") == "megatron" and get(mtp):
-        why = "Megatron's MTP reads loss_mask, which holds AXPO's token counts, as a mask"
+        why = "Megatron's MTP reads loss_mask, which has AXPO's token counts, as a mask"
         yield problem(f"{mtp}=True", why, f"set {mtp}=False, or train with another strategy")
     if get(f"{_ACTOR}.loss_agg_mode") == "seq-mean-token-sum-norm" and get(factor) is None:
-        why = "verl divides by the longest row of a micro-batch, AXPO's rows among them"
+        why = "verl would divide by the longest row of a micro-batch, which may be AXPO's"
         fix = f"set {factor} to data.max_response_length"
         yield problem(f"{factor}=null with loss_agg_mode=seq-mean-token-sum-norm", why, fix)
     key = f"{_ACTOR}.policy_loss.loss_mode"
     if get(key) in OVER_THE_BATCH:
-        why = "it picks tokens by a rank among all rows, AXPO's among them"
+        why = "it chooses tokens by their rank among all rows, which would include AXPO's"
         yield problem(f"{key}={get(key)}", why, f"set {key}=vanilla, the paper's")
 
 
@@ -127,7 +127,7 @@ def _rollout_rules(get: Get) -> Iterator[Finding]:
     """What would leave nothing to compare, to measure or to call."""
     group, turns, mode = f"{_ROLLOUT}.n", f"{_ROLLOUT}.multi_turn.max_assistant_turns", f"{_ROLLOUT}.logprobs_mode"
     if (get(group) or 1) < 2:
-        yield problem(f"{group}=1", "a group of one rollout has no peers", f"set {group}=8")
+        yield problem(f"{group}=1", "a single rollout cannot be compared with others", f"set {group}=8")
     temperature, top_k = get(f"{_ROLLOUT}.temperature"), get(f"{_ROLLOUT}.top_k")
     if temperature is not None and (temperature <= 0 or top_k == 1):
         yield problem(
@@ -139,7 +139,7 @@ def _rollout_rules(get: Get) -> Iterator[Finding]:
         why = "confidence is a probability, and logits are not log-probabilities"
         yield problem(f"{mode}={get(mode)}", why, f"set {mode} to processed_logprobs")
     if get(turns) == 1:
-        why = "a tool would be called and its response never read, so that every tool call is wrong"
+        why = "the policy would never read a tool's response, so every tool call would be wrong"
         yield problem(f"{turns}=1", why, f"set {turns}=3, the paper's")
     tools, functions = f"{_ROLLOUT}.multi_turn.tool_config_path", f"{_ROLLOUT}.multi_turn.function_tool_path"
     if _is_off(get, tools) and not get(functions):
@@ -159,7 +159,9 @@ def _engine_rules(get: Get, axpo: AxpoConfig) -> Iterator[Finding]:
         yield problem(engine, why, other)
     if engine.endswith("=sglang") and axpo.seed is not None:
         fix = f"set algorithm.axpo.seed=null, or {other}"
-        yield problem(f"algorithm.axpo.seed={axpo.seed} with {engine}", "its sampling parameters have no seed", fix)
+        yield problem(
+            f"algorithm.axpo.seed={axpo.seed} with {engine}", "SGLang's sampling parameters have no seed", fix
+        )
     if engine.endswith("=sglang") and axpo.uncertainty == "entropy":
         why = "the memory of a scoring request is bounded for vLLM only"
         fix = f"set algorithm.axpo.uncertainty=confidence, or {other}"
@@ -195,7 +197,7 @@ def _budget_rules(get: Get, axpo: AxpoConfig) -> Iterator[Finding]:
     if not questions or not rollouts or not axpo.budget:
         return
     if get(replay):
-        why = "rollouts of an earlier run know nothing of this run's budget"
+        why = "rollouts of an earlier run were not resampled with this run's budget"
         yield problem(f"{replay}=True", why, f"set {replay}=False, or algorithm.axpo.budget=0")
     if max_prefixes(questions, rollouts, axpo) < 1:
         yield problem(

@@ -72,8 +72,8 @@ def compute_axpo_advantage(
     announcement = _announcement.get()
     if announcement is None:
         raise ValueError(
-            "algorithm.adv_estimator=axpo: got a batch whose rows were not announced, expected verl_axpo's trainer; "
-            "set trainer.v1.trainer_mode=axpo_sync (verl_axpo's plugin does it when verl's validate_config runs)"
+            "algorithm.adv_estimator=axpo: a trainer that is not verl_axpo's called it; set "
+            "trainer.v1.trainer_mode=axpo_sync (verl_axpo's plugin does it when verl's validate_config runs)"
         )
     if len(announcement.rows) != len(index):
         raise ValueError(

@@ -7,12 +7,13 @@ import asyncio
 from collections.abc import Awaitable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from verl_axpo.core.types import Rollout
 from verl_axpo.integration.batch_row import BatchRow
 from verl_axpo.integration.coordinator import Decisions
-from verl_axpo.integration.shared import FeatureCache, SharedWork
+from verl_axpo.integration.features import FeatureCache
+from verl_axpo.integration.shared import SharedWork
 from verl_axpo.integration.speculation import Speculation
 from verl_axpo.integration.trajectory import Trajectory
 
@@ -71,18 +72,3 @@ async def gather_all(work: Iterable[Awaitable[T]]) -> list[T]:
         if isinstance(result, BaseException):
             raise result
     return [result for result in results if not isinstance(result, BaseException)]
-
-
-def check_image_features(processor: Any, inputs: dict[str, Any], input_ids: Any) -> None:
-    """Invariant 6: as many image features as image tokens.
-
-    Raises:
-        ValueError: they differ; training on the row would crash the model or, worse, shift its images.
-    """
-    grids = inputs.get("image_grid_thw")
-    if processor is None or grids is None:
-        return
-    features = int((grids.prod(dim=-1) // processor.image_processor.merge_size**2).sum())
-    tokens = int((input_ids == processor.image_token_id).sum())
-    if features != tokens:
-        raise ValueError(f"row: got {features} image features for {tokens} image tokens, expected as many")

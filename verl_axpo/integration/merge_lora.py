@@ -34,7 +34,7 @@ def merge(checkpoint: Path) -> Path:
         ValueError: the checkpoint is not of an adapter.
     """
     if not (checkpoint / META).is_file():
-        raise ValueError(f"{checkpoint}: got no {META}, expected verl's checkpoint of a LoRA training")
+        raise ValueError(f"{checkpoint} has no {META}; give the folder of one of verl's checkpoints of a LoRA training")
     model = checkpoint / "huggingface"
     if (checkpoint / DONE).exists():
         return model

@@ -18,10 +18,9 @@ from functools import partial
 from typing import Any
 
 import ray
-import torch
 from tensordict import TensorDict
 from verl.experimental.agent_loop import AgentLoopOutput
-from verl.trainer.ppo.v1 import AgentLoopManagerTQ, AgentLoopWorkerTQ
+from verl.trainer.ppo.v1 import AgentLoopManagerTQ
 
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.core.step import explore
@@ -31,9 +30,10 @@ from verl_axpo.integration import agent_loop, modes
 from verl_axpo.integration.batch_row import AXPO_FIELD, batch_row
 from verl_axpo.integration.coordinator import BudgetCoordinator, Decisions
 from verl_axpo.integration.entropy import mean_entropy
-from verl_axpo.integration.group import Row, RunningGroup, check_image_features, gather_all
+from verl_axpo.integration.features import FeatureCache, FeaturesWorker
+from verl_axpo.integration.group import Row, RunningGroup, gather_all
 from verl_axpo.integration.rollout_trace import TracedQuestions, continued_under, rollout_span
-from verl_axpo.integration.shared import FeatureCache, LoopContext, running_in
+from verl_axpo.integration.shared import LoopContext, running_in
 from verl_axpo.integration.speculation import Speculator, Tally
 from verl_axpo.integration.trajectory import Trajectory, prefix_of, trained_part
 
@@ -44,8 +44,8 @@ ERROR_CHARACTERS = 300  # of a session's error, as the trainer's message shows i
 HOST_LOOP = "tool_agent"  # verl's own loop, which a dataset may name per sample; ours does all that it does
 
 
-class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
-    """verl's TransferQueue worker (the class inside its `@ray.remote`), which explores a group before publishing it."""
+class AxpoAgentLoopWorker(FeaturesWorker):
+    """verl's TransferQueue worker, which explores a group before publishing it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -122,7 +122,10 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
                 "names from the dataset's agent_name column"
             )
         await self._score(output, validate, kwargs)
-        return await super()._agent_loop_postprocess(output, validate, **kwargs) if validate else output
+        if not validate:
+            return output
+        async with self.features_ahead(output):
+            return await super()._agent_loop_postprocess(output, validate, **kwargs)
 
     # ------------------------------ a session ------------------------------
 
@@ -145,10 +148,11 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
         output.sample = sample  # verl's: a subclass may have given our loop a changed copy, and would change that again
         if not validate:
             self.groups[sample["uid"]].keep_features(self.features, output)
+        async with self.features_ahead(output):
             # verl's scoring computes the row's features and positions; a loop that scores itself goes past it
-            if output.reward_score is not None:
-                self._compute_row(output)
-        await self._compute_score([output], kwargs=sample)
+            if output.reward_score is not None and not validate:
+                self.compute_row(output)
+            await self._compute_score([output], kwargs=sample)
         info = output.extra_fields.setdefault("reward_extra_info", {})
         if info.get("infra_failure", False):  # the reward could not be computed: that is no fault of the policy
             output.status = Status.INFRA_FAILURE
@@ -157,23 +161,6 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
         info["infra_failure"] = float(output.status is Status.INFRA_FAILURE)
         if validate:  # verl draws the uid anew each time: this pairs the question with that of another training
             info["question"] = f"{sample.get('data_source')}/{sample.get('index')}"
-
-    def _compute_multi_modal_inputs(self, output: AgentLoopOutput, input_ids: Any) -> dict[str, Any]:
-        """verl's, once for the rows that have the question's images only, and checked: features that do not match the
-        image tokens never leave.
-        """
-        compute = partial(super()._compute_multi_modal_inputs, output, input_ids)
-        media = output.multi_modal_data or {}
-        only_images = media.get("images") and not media.get("videos") and not media.get("audios")
-        inputs: dict[str, Any] = self.features.features(media["images"], compute) if only_images else compute()
-        check_image_features(self.processor, inputs, input_ids)
-        return inputs
-
-    def _compute_row(self, output: AgentLoopOutput) -> None:
-        """Raises whatever publishing would raise about the row's images and positions."""
-        input_ids = torch.tensor([*output.prompt_ids, *output.response_ids])
-        inputs = self._compute_multi_modal_inputs(output, input_ids)
-        self._compute_position_ids(input_ids.unsqueeze(0), torch.ones_like(input_ids).unsqueeze(0), inputs)
 
     # ------------------------------ a group whose sessions have ended ------------------------------
 
@@ -294,7 +281,8 @@ class AxpoAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
         """Into verl's batch, as verl publishes a session."""
         trained, facts = row
         fields = {**trained.sample, AXPO_FIELD: facts.pack()}
-        await super()._agent_loop_postprocess(trained, False, **fields)
+        async with self.features_ahead(trained):
+            await super()._agent_loop_postprocess(trained, False, **fields)
 
 
 class AxpoAgentLoopManager(AgentLoopManagerTQ):

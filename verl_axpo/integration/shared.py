@@ -1,13 +1,12 @@
-"""Work that the trajectories of a question share: images decoded, prompts tokenised and features computed once.
+"""Work that the trajectories of a question share: images decoded and prompts tokenised once, features in `features.py`.
 
-verl does each of these for every row, twice where a reward is computed; with N rollouts and K continuations of an image
-that is most of a worker's time.
+verl does each of these for every row; with N rollouts and K continuations of an image that is most of a worker's time.
 
     worker: `running_in(LoopContext(...))` -> verl -> agent loop: `loop_context()`
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -63,38 +62,3 @@ def running_in(context: LoopContext) -> Iterator[None]:
 def loop_context() -> LoopContext | None:
     """What the worker told; None outside training, where nothing is resampled or shared."""
     return _context.get()
-
-
-class FeatureCache:
-    """The processor's output for a question's own images, kept while its group runs.
-
-    Lists are compared by the identity of their images. A list with a tool's image belongs to a single row: nothing
-    would ask for it again, and at two million pixels an image it would hold 46 MiB until it was pushed out.
-    """
-
-    def __init__(self) -> None:
-        self._kept: dict[tuple[int, ...], dict[str, Any] | None] = {}  # None: not computed yet
-
-    @contextmanager
-    def keeping(self, images: Sequence[Any]) -> Iterator[None]:
-        """Within, what is computed for these very images is kept; this holds them, so that their ids stay theirs."""
-        key = _identities(images)
-        self._kept[key] = None
-        try:
-            yield
-        finally:
-            self._kept.pop(key, None)  # questions without images share the empty key
-
-    def features(self, images: Sequence[Any], compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """`compute()`, or its earlier result for the same images; a new dict each time, for verl takes keys out."""
-        key = _identities(images)
-        if key not in self._kept:
-            return compute()
-        kept = self._kept[key]
-        if kept is None:
-            kept = self._kept[key] = compute()
-        return dict(kept)
-
-
-def _identities(images: Sequence[Any]) -> tuple[int, ...]:
-    return tuple(id(image) for image in images)

@@ -69,14 +69,14 @@ def _problems_of(row: Mapping[str, Any], prompt: str, image: str, *, any_loop: b
     """(kind, what is wrong)."""
     loop = row.get("agent_name")
     if loop is not None and loop not in AGENT_LOOPS and not any_loop:
-        yield "loop", f"agent_name {loop!r}, expected one of {list(AGENT_LOOPS)}; drop the column, or set it so"
+        yield "loop", f"agent_name {loop!r}, expected one of {list(AGENT_LOOPS)}; drop the column, or use one of these"
     contents = [message.get("content") for message in row[prompt] or ()] if isinstance(row[prompt], list) else []
     cells = row.get(image) or []
     if wrong := miscounted(contents, len(cells)):
-        yield "count", f"{wrong}; mend the row"
+        yield "count", f"{wrong}; correct the row"
     missing = next((name for name in map(_file_of, cells) if name is not None and not Path(name).is_file()), None)
     if missing is not None:
-        yield "picture", f"picture {missing} is not there; put it back, or make the file again"
+        yield "picture", f"picture {missing} is missing; restore it, or make the parquet file again"
 
 
 def _file_of(cell: Any) -> str | None:

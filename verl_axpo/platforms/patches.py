@@ -129,6 +129,21 @@ def keep_linear_weights(module: ModuleType) -> None:
     module._supports_onednn = False  # type: ignore[attr-defined]
 
 
+@patch(VLLM, "vllm.model_executor.layers.fused_moe.cpu_fused_moe")
+def keep_expert_weights(module: ModuleType) -> None:
+    """Experts compute one after the other, on the weights that were loaded, with an activation that needs no config.
+
+    Prepacked experts cannot take new weights, and vLLM's plain way builds a layer at every call, outside its config.
+    """
+    module.CPUFusedMOE.check_grouped_gemm = lambda self, layer: (False, "none")
+    module._CPU_MOE_ACT_FN[module.MoEActivation.SILU] = _silu_and_mul
+
+
+def _silu_and_mul(gate_up: torch.Tensor) -> torch.Tensor:
+    gate, up = gate_up.chunk(2, dim=-1)
+    return torch.nn.functional.silu(gate) * up
+
+
 @patch(VLLM, "vllm.distributed.device_communicators.shm_broadcast")
 def wait_without_spinning(module: ModuleType) -> None:
     """Readers of vLLM's message queue look, then sleep until they are notified or ``RECHECK_MS`` have passed.

@@ -7,17 +7,17 @@ import typer
 
 MISSING = 1  # exit status: no such row
 
-app = typer.Typer(no_args_is_help=True, help="Arms and seeds side by side, from rows of runs.")
+app = typer.Typer(no_args_is_help=True, help="Compare arms over seeds, from a file with a row per run.")
 
-Arm = Annotated[str, typer.Option(help="As recipes/study.sh calls it.")]
+Arm = Annotated[str, typer.Option(help="The arm's name in recipes/study.sh.")]
 Seed = Annotated[int, typer.Option(help="The run's seed.")]
-RowsFile = Annotated[Path, typer.Option("--rows", help="A line of JSON per run.")]
+RowsFile = Annotated[Path, typer.Option("--rows", help="The file with a line of JSON per run.")]
 ROWS = Path("docs/study/runs.jsonl")
 
 
 @app.command()
 def add(
-    folder: Annotated[Path, typer.Argument(help="A finished run.", metavar="DIR")],
+    folder: Annotated[Path, typer.Argument(help="The folder of a finished run.", metavar="DIR")],
     arm: Arm,
     seed: Seed,
     sft: Annotated[Path, typer.Option(help="The checkpoint that the run started from.")],
@@ -40,9 +40,10 @@ def has(arm: Annotated[str, typer.Argument(metavar="ARM")], seed: Seed, rows: Ro
 
 @app.command()
 def report(
-    rows: RowsFile = ROWS, out: Annotated[Path, typer.Option(help="Where README.md and its plots go.")] = ROWS.parent
+    rows: RowsFile = ROWS,
+    out: Annotated[Path, typer.Option(help="The folder for README.md and its plots.")] = ROWS.parent,
 ) -> None:
-    """Make the study's page and plots of its rows."""
+    """Make the study's page and plots from its rows."""
     from verl_axpo.report.study import write_study
 
     print(f"wrote {write_study(rows, out)}")

@@ -15,17 +15,17 @@ from functools import lru_cache
 Monomial = tuple[tuple[str, Fraction], ...]  # (base, exponent), sorted; digits are a prime under a root
 Poly = dict[Monomial, Fraction]  # monomial -> coefficient; a single term is never a sum
 
-MAX_BITS = 4000  # of a number that is worked out; 10^{1000} has as many
-MAX_PRIME = 1000  # roots are taken out of numbers up to here
+MAX_BITS = 4000  # of a number that is computed; 10^{1000} has as many
+MAX_PRIME = 1000  # roots are simplified for numbers up to this one
 ONE: Monomial = ()
 
 
 class Unfinished(Exception):
-    """An operation that somebody still has to carry out."""
+    """An operation that the answer leaves to be computed."""
 
 
 class TooLarge(Exception):
-    """A number that is too large to be worked out."""
+    """A number that is too large to compute."""
 
 
 def number(value: Fraction) -> Poly:
@@ -34,7 +34,7 @@ def number(value: Fraction) -> Poly:
 
 
 def symbol(name: str) -> Poly:
-    """A variable, a constant, or anything that is only equal to itself."""
+    """A variable, a constant, or anything that equals only itself."""
     return {((name, Fraction(1)),): Fraction(1)}
 
 
@@ -78,7 +78,7 @@ def times(left: Poly, right: Poly) -> Poly:
 
 
 def over(above: Poly, below: Poly) -> Poly:
-    """The fraction: one bar, over and under which stand no other fractions.
+    """The fraction: one bar, without fractions above or below it.
 
     Raises:
         Unfinished: a fraction of fractions, or a factor that both have.
@@ -98,7 +98,7 @@ def over(above: Poly, below: Poly) -> Poly:
 
 
 def power(base: Poly, exponent: Poly) -> Poly:
-    """The power; one of numbers is worked out.
+    """The power; a power of numbers is computed.
 
     Raises:
         TooLarge: it has more than `MAX_BITS` bits.
@@ -120,12 +120,12 @@ def power(base: Poly, exponent: Poly) -> Poly:
 
 
 def is_constant(poly: Poly) -> bool:
-    r"""Whether numbers, roots of numbers, \pi and e are all there is."""
+    r"""Whether it has only numbers, roots of numbers, \pi and e."""
     return all(base.isdigit() or base in ("\\pi", "e") for monomial in poly for base, _ in monomial)
 
 
 def approximate(poly: Poly) -> float:
-    """A constant as a float; infinite when it is none."""
+    """A constant as a float; infinite if it is not a constant."""
     values = {"\\pi": math.pi, "e": math.e}
     try:
         return math.fsum(
@@ -167,7 +167,7 @@ def dump(poly: Poly) -> str:
 
 
 def _single(poly: Poly) -> tuple[Monomial, Fraction]:
-    """The one term; a sum becomes one factor, its sign that of its first term."""
+    """The single term; a sum becomes one factor with the sign of its first term."""
     if len(poly) == 1:
         return next(iter(poly.items()))
     sign = 1 if poly[min(poly)] > 0 else -1

@@ -11,7 +11,7 @@ from functools import lru_cache
 _ANSWER = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
 _BOX = "\\boxed"
 _BOX_OR_BRACE = re.compile(r"\\boxed\s*\{|[{}]")
-MAX_CHARS = 2000  # of an answer; no true answer is longer, and every rule's time is bounded by it
+MAX_CHARS = 2000  # of an answer; no correct answer is longer, and it bounds the time of every rule
 
 _RAISED, _LOWERED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n"), str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _SIGNS = str.maketrans(
@@ -37,7 +37,7 @@ _REWRITES = [
         (r"(?<!\\)\$([^$]+)(?<!\\)\$(?!\d)", r"\1"),
         (r"\\(?:left|right|[bB]igg?[lr]?|displaystyle)(?![a-zA-Z])\.?", ""),
         (r"(?<!\w)\*\*([^*]+)\*\*(?!\w)|`([^`]+)`", r"\1\2"),  # in "2**3+5**2" they are powers
-        (r"\{,\}", ","),  # a thousands separator as TeX wants it
+        (r"\{,\}", ","),  # a thousands separator in TeX
         (r"(?<!\\)\\[,;: ]|\\q?quad(?![a-zA-Z])", " "),  # not the second half of a row break
         (r"(?<!\\)\\!", ""),
         (r"(?<!\\)\\([%$&#_])", r"\1"),
@@ -46,7 +46,7 @@ _REWRITES = [
 
 
 def final_turn(response: str) -> str:
-    """What the last assistant turn says after its thinking.
+    """The text of the last assistant turn after its thinking.
 
     A response starts inside the thinking of its first turn; each later turn opens with `<think>`. Text of tools stands
     before that tag, so an `<answer>` in a tool's output or in the thinking is not an answer.
@@ -88,7 +88,7 @@ def opened(text: str) -> str:
 
 
 def final_answer(response: str) -> str | None:
-    r"""The last complete `<answer>` of the final turn, the `\boxed{}` inside it preferred; None when missing."""
+    r"""The last whole `<answer>` of the final turn, or the last `\boxed{}` inside it; None if there is none."""
     answers = _ANSWER.findall(final_turn(response))
     if not answers:
         return None

@@ -124,7 +124,7 @@ def _is_text_of(text: str, option: str) -> bool:
 
 
 def _labelled(text: str, options: Sequence[str]) -> str | None:
-    """The letter in front, if nothing, its own option or, where no options are known, a harmless text follows."""
+    """The letter in front, if nothing follows, or its own option, or (without known options) a harmless text."""
     label = _LABEL.match(text)
     if label is None:
         return None
@@ -140,7 +140,7 @@ def _labelled(text: str, options: Sequence[str]) -> str | None:
 
 
 def _is_harmless(rest: str) -> bool:
-    """Whether the text names no other option and takes nothing back."""
+    """Whether the text names no other option and denies nothing."""
     if rest.endswith("?"):
         return False
     names_another = _ANOTHER.search(rest) is not None or (_REASON.match(rest) and re.search(rf"\b[{LETTERS}]\b", rest))

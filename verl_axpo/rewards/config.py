@@ -38,7 +38,7 @@ class _Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeConfig(_Settings):
-    """Which server judges, and how it is treated. Limits are those of one `Judge`, that is of one process.
+    """Which server judges, and the limits of requests to it. Limits are those of one `Judge`, that is of one process.
 
     Attributes:
         base_url: of any OpenAI-compatible server, with its version: `http://host:8000/v1`.
@@ -79,7 +79,7 @@ class JudgeConfig(_Settings):
         self._require(rate is None or rate > 0, "requests_per_minute", "a number above 0, or null for no limit")
 
     def api_key(self) -> str:
-        """The key from the environment; a word that no server checks where none is needed.
+        """The key from the environment; if no key is needed, a word that no server checks.
 
         Raises:
             ValueError: the variable is not set.
@@ -87,8 +87,8 @@ class JudgeConfig(_Settings):
         key = "none" if self.api_key_env is None else os.environ.get(self.api_key_env)
         if not key:
             raise ValueError(
-                f"judge: the environment variable {self.api_key_env} is not set, expected the key for {self.base_url}; "
-                "export it where Ray is started, or set judge.api_key_env=null for a server without keys"
+                f"judge: the environment variable {self.api_key_env} is not set; export it with the key of "
+                f"{self.base_url} where Ray is started, or set judge.api_key_env=null for a server without keys"
             )
         return key
 

@@ -31,7 +31,7 @@ class Case:
     """One answer to grade.
 
     `extra_info` is the row's: `options` (choice), `aliases` (short_text, judge) and `question` (judge) are read.
-    `judge` is one that is open already, instead of the configuration's.
+    `judge`, if given, is used instead of the configuration's.
     """
 
     answer: str
@@ -89,7 +89,7 @@ async def text(case: Case) -> Grade:
 
 
 async def judged(case: Case) -> Grade:
-    """The same words as the truth or an alias; else what the judge says. An answer too long to be one is wrong.
+    """The same words as the truth or an alias; or else the judge decides. An answer that is too long is wrong.
 
     Raises:
         InfraFailure: the judge gave no verdict.
@@ -101,7 +101,7 @@ async def judged(case: Case) -> Grade:
         return Grade(correct=False)
     question = case.extra_info.get("question")
     if not isinstance(question, str) or not question.strip():
-        raise ValueError(f"judge: got extra_info.question={question!r}, expected the question's text")
+        raise ValueError(f"judge: extra_info.question is {question!r}; the judge needs the question's text there")
     reference = " / ".join([case.truth, *case.texts("aliases")])
     verdict = await (case.judge or judge_of(case.config.judge)).judge(question, reference, case.answer)
     return Grade(correct=verdict.correct, reason=verdict.reason)
@@ -129,8 +129,8 @@ def answer_type_of(data_source: str, extra_info: Mapping[str, Any], config: Rewa
     kind = extra_info.get("answer_type") or table.get(name)
     if kind is None:
         raise ValueError(
-            f"reward: got data_source {data_source!r} without extra_info.answer_type, expected one of {list(GRADERS)} "
-            f"there, or a data_source of {sorted(table)}; others go into reward_kwargs.answer_types"
+            f"reward: a row of data_source {data_source!r} has no answer type; set extra_info.answer_type to one of "
+            f"{list(GRADERS)}, or add the data_source to reward_kwargs.answer_types (known are {sorted(table)})"
         )
     if kind not in GRADERS:
         raise ValueError(f"reward: got answer_type {kind!r} for {data_source!r}, expected one of {list(GRADERS)}")
@@ -145,7 +145,7 @@ def judge_of(config: JudgeConfig | None) -> Judge:
     """This loop's judge of this configuration: one cache, one rate, one pool of connections."""
     if config is None:
         raise ValueError(
-            "judge: got an answer that only a judge can grade and no judge, expected reward_kwargs.judge.base_url and "
+            "judge: only a judge can grade this answer, and none is configured; set reward_kwargs.judge.base_url and "
             "reward_kwargs.judge.model (docs/rewards.md)"
         )
     judges = _judges.setdefault(asyncio.get_running_loop(), {})

@@ -36,7 +36,7 @@ class Judge:
 
     def __init__(self, config: JudgeConfig) -> None:
         self.config = config
-        # The client tries again what may pass (no connection, time-out, 408, 409, 429, 5xx) and heeds Retry-After
+        # The client retries failures that may pass (no connection, time-out, 408, 409, 429, 5xx), and obeys Retry-After
         self._client = openai.AsyncOpenAI(
             base_url=config.base_url,
             api_key=config.api_key(),
@@ -53,7 +53,7 @@ class Judge:
     async def judge(self, question: str, reference: str, answer: str) -> Verdict:
         """Whether `answer` means the same as `reference`, as an answer to `question`.
 
-        The same three texts are asked once, by whomever and whenever; a failure is not kept.
+        The same three texts are asked about only once; a failure is not kept.
 
         Raises:
             InfraFailure: no verdict: the server failed, refused, or replied something else.

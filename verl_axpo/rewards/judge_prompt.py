@@ -51,7 +51,7 @@ def parse_verdict(reply: str) -> Verdict:
     """Read a reply that is one JSON object of the schema, after a thinking block or inside a code fence at most.
 
     Raises:
-        ValueError: anything else; a reply that has to be guessed at is no verdict.
+        ValueError: anything else; an ambiguous reply is no verdict.
     """
     text = reply.rpartition("</think>")[2].strip()
     if text.startswith("```") and text.endswith("```"):

@@ -27,7 +27,7 @@ MAX_UNORDERED = 30  # items; longer lists are compared in order
 
 
 def compare(answer: str, truth: str) -> bool | None:
-    """Whether `answer` is a way to write `truth`; None when that takes a number too large to be worked out."""
+    """Whether `answer` is a way to write `truth`; None if a number is too large to compute."""
     if len(answer) > MAX_CHARS:
         return False
     ours, theirs = plain(answer), plain(truth)
@@ -60,7 +60,7 @@ def _squeezed(text: str) -> str:
 
 
 def read(text: str) -> list[Item] | None:
-    """The statements of a text, None when it is no mathematics that the rules know."""
+    """The statements of a text; None if it is no mathematics that the rules can read."""
     if len(text) > MAX_CHARS:
         return None
     try:

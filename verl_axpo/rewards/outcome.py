@@ -1,4 +1,4 @@
-"""The binary outcome reward (paper, section 2), as verl's reward loop calls it.
+"""The binary outcome reward (paper, section 2), in the form that verl's reward loop calls.
 
     decoded response -> final_answer() -> answer_type_of() -> grader -> Grade -> + bonus - penalty -> {"score"}
                                                                   |_ InfraFailure -> {"infra_failure": 1.0}
@@ -94,7 +94,7 @@ def _for_tool_use(row: Mapping[str, Any], config: RewardConfig) -> float:
     answered_calls = row.get("tool_rewards")
     if answered_calls is None:
         raise ValueError(
-            "reward: tool_bonus and tool_penalty need extra_info.tool_rewards, which verl's tool agent loop writes; "
-            "got none: run with agent loop axpo_tool_agent or tool_agent, or set both to 0"
+            "reward: tool_bonus and tool_penalty need extra_info.tool_rewards, which verl's tool agent loop writes "
+            "and this row does not have; use the agent loop axpo_tool_agent or tool_agent, or set both to 0"
         )
     return config.tool_bonus - config.tool_penalty if len(answered_calls) else 0.0

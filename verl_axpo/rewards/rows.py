@@ -18,7 +18,7 @@ _FUNCTION = "reward.custom_reward_function"
 
 
 def check_rows(config: Any) -> None:
-    """Hold the rows of `data.train_files` and `data.val_files` to the reward's settings, where the reward is ours.
+    """Check the rows of `data.train_files` and `data.val_files` against the settings of the reward, if it is ours.
 
     Files that are not here (a remote path), are no parquet or are read by a dataset of the user's own are left to the
     reward, which checks each row.
@@ -31,13 +31,13 @@ def check_rows(config: Any) -> None:
         return
     if OmegaConf.select(config, "data.custom_cls.path") not in (None, DATASET):
         return
-    from verl_axpo.rewards.config import RewardConfig  # with all graders: nobody else pays for them
+    from verl_axpo.rewards.config import RewardConfig  # imports all graders; other callers do not need them
     from verl_axpo.rewards.graders import answer_type_of
 
     kwargs = OmegaConf.select(config, f"{_FUNCTION}.reward_kwargs")
     kwargs = {} if kwargs is None else OmegaConf.to_container(kwargs, resolve=True)
     if function == WITH_BENCHMARKS:
-        kwargs.pop("registry", None)  # the module of one's own benchmarks
+        kwargs.pop("registry", None)  # the module of your own benchmarks
     settings = RewardConfig.from_mapping(kwargs)
     for path in _files(config):
         kinds: Counter[str] = Counter()
@@ -50,9 +50,9 @@ def check_rows(config: Any) -> None:
                 raise ValueError(f"{path}, row {numbers[0]} ({len(numbers)} like it): {error}") from None
         if kinds["judge"] and settings.judge is None:
             raise ValueError(
-                f"{path}: got {kinds['judge']} rows of {kinds.total()} that only a judge can grade and no judge, "
-                f"expected {_FUNCTION}.reward_kwargs.judge.base_url and .model (docs/rewards.md), or other rows "
-                "(`verl-axpo data ingest` without --judge-above-words)"
+                f"{path}: only a judge can grade {kinds['judge']} of its {kinds.total()} rows, and none is "
+                f"configured; set {_FUNCTION}.reward_kwargs.judge.base_url and .model (docs/rewards.md), or make "
+                "other rows (`verl-axpo data ingest` without --judge-above-words)"
             )
 
 

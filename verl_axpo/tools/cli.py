@@ -9,13 +9,13 @@ import typer
 import yaml
 from rich.console import Console
 
-app = typer.Typer(no_args_is_help=True, help="A run's tools: what the policy is told; MCP servers.")
+app = typer.Typer(no_args_is_help=True, help="Show what the policy is told of tools; add MCP servers.")
 console = Console()
 
 
 @app.command()
-def show(config: Annotated[str, typer.Argument(help="A tool config, or one of ours by name.")]) -> None:
-    """Print the system prompt and the schemas, as rows, SFT, RL and evaluation have them."""
+def show(config: Annotated[str, typer.Argument(help="A tool config, or the name of one of ours.")]) -> None:
+    """Print the system prompt and the schemas of tools."""
     from verl_axpo.prompts import system_prompt, tool_schemas
     from verl_axpo.tools.described import described
 
@@ -26,10 +26,12 @@ def show(config: Annotated[str, typer.Argument(help="A tool config, or one of ou
 
 @app.command(context_settings={"ignore_unknown_options": True})
 def mcp(
-    command: Annotated[list[str] | None, typer.Argument(help="Starts the server.", metavar="-- COMMAND")] = None,
-    url: Annotated[str | None, typer.Option(help="Of a server that runs (streamable HTTP).")] = None,
-    tool: Annotated[list[str] | None, typer.Option(help="Only this tool of the server; repeat.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The tool config; printed without it.")] = None,
+    command: Annotated[
+        list[str] | None, typer.Argument(help="The command that starts the server.", metavar="-- COMMAND")
+    ] = None,
+    url: Annotated[str | None, typer.Option(help="The address of a running server (streamable HTTP).")] = None,
+    tool: Annotated[list[str] | None, typer.Option(help="Only this tool of the server; may be repeated.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The file to write; without it, print.")] = None,
 ) -> None:
     """Write a tool config with the tools of an MCP server.
 

@@ -33,7 +33,7 @@ class PolicyTool(BaseTool):
         if prompt and tool_schema is None:
             tool_schema = OpenAIFunctionToolSchema.model_validate(prompt.schema)
         if tool_schema is None:
-            raise ValueError(f"{type(self).__name__}: got no tool_schema in its entry of the tool config, expected one")
+            raise ValueError(f"{type(self).__name__}: its entry in the tool config has no tool_schema; add one")
         super().__init__(config, tool_schema)
 
     @classmethod

@@ -32,7 +32,7 @@ def png(size: tuple[int, int] = (256, 256), colour: str = "red") -> bytes:
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Any:
-    """`serve(scripts)`: a server of its own process, stopped at the end of the test."""
+    """`serve(scripts)`: a server in its own process, stopped at the end of the test."""
     servers: list[ScriptedServer] = []
 
     def start(scripts: Scripts) -> ScriptedServer:

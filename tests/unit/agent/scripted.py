@@ -110,13 +110,13 @@ class Handler(BaseHTTPRequestHandler):
             super().handle()
 
     def log_message(self, *_: Any) -> None:
-        """Quiet."""
+        """No log lines."""
 
 
 def script_of(messages: list[dict[str, Any]]) -> tuple[str, int]:
-    text = json.dumps([one["content"] for one in messages if one["role"] == "user"])
+    text = json.dumps([message["content"] for message in messages if message["role"] == "user"])
     found = ["any", *re.findall(r"script:(\w+)", text)]
-    return found[-1], sum(one["role"] == "assistant" for one in messages)
+    return found[-1], sum(message["role"] == "assistant" for message in messages)
 
 
 def answer(step: Step) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def test_without_tools_there_is_one_turn_and_no_schema(serve: Any) -> None:
         ),
     ],
 )
-def test_a_bad_call_is_answered_and_the_trajectory_goes_on(serve: Any, call: str, says: str) -> None:
+def test_a_bad_call_is_answered_and_the_trajectory_continues(serve: Any, call: str, says: str) -> None:
     trajectory = ask(serve({"bad": [step(THINKS + call), step(FINAL)]}), "bad")
     assert trajectory.status is Status.OK
     assert says in trajectory.turns[0].responses[0].text
@@ -150,7 +150,7 @@ def test_token_ids_show_whether_the_conversation_was_rendered_as_it_was_written(
 
 @pytest.mark.parametrize(("prompt", "thinks"), [("user\nassistant\n<think>\n", True), ("user\nassistant\n", False)])
 def test_the_rendered_prompt_says_whether_a_turn_begins_inside_thinking(serve: Any, prompt: str, thinks: bool) -> None:
-    # without a closing tag the text alone cannot tell: is the call thought or acted?
+    # without a closing tag the text alone cannot tell whether the call is inside thinking
     server = serve({"open": [step(ZOOM, extra={"reply": {"prompt_text": prompt}}), step(FINAL)]})
     assert ask(server, "open").uses_tool is not thinks
 
@@ -219,17 +219,17 @@ def test_turns_that_fill_the_servers_window_end_the_trajectory_as_truncated(serv
     assert [len(turn.calls) for turn in trajectory.turns] == [1]
     assert words[:40] in str(trajectory.error)  # the reader of a report sees what ended it
     assert trajectory.response_tokens == 10  # the turn's; what the tool returned was never in a prompt
-    assert len(server.requests()) == 2  # no retry can mend it
+    assert len(server.requests()) == 2  # a retry does not help
 
 
 @pytest.mark.parametrize("words", REFUSALS)
-def test_a_question_that_does_not_fit_is_nobodys_answer(serve: Any, words: str) -> None:
+def test_a_question_that_does_not_fit_is_an_infra_failure(serve: Any, words: str) -> None:
     trajectory = ask(serve({"long": [{"status": 400, "error": words}]}), "long")
     assert (trajectory.status, trajectory.turns) == (Status.INFRA_FAILURE, ())
 
 
 @pytest.mark.parametrize(("status", "words"), [(400, "tool messages take no pictures"), (500, "context length")])
-def test_another_refusal_behind_the_first_turn_is_an_infra_failure(serve: Any, status: int, words: str) -> None:
+def test_another_refusal_after_the_first_turn_is_an_infra_failure(serve: Any, status: int, words: str) -> None:
     trajectory = ask(serve({"odd": [step(THINKS + ZOOM), {"status": status, "error": words}]}), "odd")
     assert trajectory.status is Status.INFRA_FAILURE
     assert len(trajectory.turns) == 1

@@ -1,4 +1,4 @@
-"""The three streams of equations 2-4 against numbers done by hand, and the invariants that advantages can show."""
+"""The three streams of equations 2-4 against numbers worked out by hand, and the invariants of advantages."""
 
 from typing import Any
 
@@ -105,7 +105,7 @@ def test_the_one_rollout_that_survived_of_its_group_has_no_advantage(lost: list[
     """verl's estimator would train it with its reward: 0.999999 for a right answer."""
     survivor = row("q", 3, 1.0)
     assert row_advantages([*lost, survivor], AXPO, normalize_std=normalize_std)[-1] == 0
-    # Resampled, it has no peer either
+    # If it is resampled, it has no other rollout to be compared with either
     chosen = row("q", 3, 0.0)
     assert row_advantages([*lost, chosen, *continuations("q", 3, [1, 0, 0, 0])], AXPO)[len(lost)] == 0
 
@@ -194,7 +194,7 @@ def test_a_source_is_credited_exactly_when_it_recovers(some: list[Rollout]) -> N
             others = [r.reward for r in plain if (r.uid, r.session) != (rollout.uid, rollout.session)
                       and r.uid == rollout.uid and r.status is not Status.INFRA_FAILURE]  # fmt: skip
             if recovery(mine, AXPO):
-                # positive unless every other rollout is right too, or lost: then R = 1 is nothing special
+                # positive, unless every other rollout is right or lost, so that R = 1 is only average
                 assert value == pytest.approx(0, abs=1e-6) if all(reward == 1 for reward in others) else value > 0
             else:
                 assert value == grpo[rollout.uid, rollout.session]

@@ -1,4 +1,4 @@
-"""Trigger, ranking, budget and the configuration: who is resampled, checked on groups small enough to do by hand."""
+"""Trigger, ranking, budget and the configuration: which rollouts are resampled, in groups that fit on a page."""
 
 import math
 import re

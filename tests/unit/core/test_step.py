@@ -1,4 +1,4 @@
-"""`explore` from trigger to continuations, with a host small enough to read, and the metrics of the same step."""
+"""`explore` from trigger to continuations, with a small stand-in for the rollout worker, and the step's metrics."""
 
 import asyncio
 from collections.abc import Sequence
@@ -96,7 +96,7 @@ async def test_a_step_resamples_the_most_uncertain_prefixes_breadth_first() -> N
         "a": [1, 0],
         "b": [0, 1],
     }
-    # first level a1 (0.3), b0 (0.5); second level b1 (0.6) before a0 (0.8), for which nothing is left
+    # first level a1 (0.3), b0 (0.5); second level b1 (0.6) before a0 (0.8), for which no budget is left
     assert sources(resampled) == [("a", 1), ("b", 0), ("b", 1)]
     assert [rollout.reward for rollout in resampled] == [0, 0, 0, 1, 0, 0]
 

@@ -1,4 +1,4 @@
-"""The token bucket: who is paid for, and when, by hand; and what it keeps to whatever settles in whatever order."""
+"""The token bucket: which prefixes it selects and when, by hand; and properties that hold for any order of settling."""
 
 from fractions import Fraction
 
@@ -10,7 +10,7 @@ from verl_axpo.core.config import AxpoConfig
 from verl_axpo.core.streaming import Settlement, TokenBucket, affordable, replay
 from verl_axpo.core.types import Candidate
 
-# r * N = 2 continuations for each group, K = 4 for a prefix: two groups pay for one
+# each group adds r * N = 2 continuations and a prefix takes K = 4, so two groups pay for one prefix
 PAPER, N = AxpoConfig(allocation="streaming"), 8
 
 
@@ -28,7 +28,9 @@ def test_a_group_gets_its_first_prefix_as_soon_as_the_account_allows() -> None:
     assert names(bucket.selected) == {}
     bucket.settle("b", (), to_come=2)  # 4: the second group's share pays for it
     assert names(bucket.selected) == {"a": [0]}
-    bucket.settle("c", ranking("c", 0.1), to_come=1)  # 2: less confident than `a`, and too late
+    bucket.settle(
+        "c", ranking("c", 0.1), to_come=1
+    )  # 2 left: `d` is less confident than `a`, but `a` was selected before
     assert bucket.account == 2
     bucket.settle("d", ranking("d", 0.05), to_come=0)  # 4: `d` goes before `c`, which waits
     assert names(bucket.selected) == {"a": [0], "d": [0]}
@@ -104,7 +106,7 @@ def test_the_budget_of_exact_is_spent_and_nobody_gets_a_second_prefix_first(
     triggered = [uid for uid in ranked if ranked[uid]]
     if any(count > 1 for count in number.values()):
         assert all(number[uid] for uid in triggered)
-    # Its one difference from `exact` is who is served when the account is short; none where all can be
+    # It differs from `exact` only in which groups get a prefix if the account is short
     if len(triggered) <= limit:
         assert all(number[uid] for uid in triggered)
     if sum(map(len, ranked.values())) <= limit:

@@ -1,4 +1,4 @@
-"""The mirror with faults: what was asked of it, connections that break, bytes that are not those announced."""
+"""A mirror with faults: it records requests, breaks connections, and sends bytes that differ from those announced."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 

@@ -52,7 +52,7 @@ def test_the_table_says_which_figures_are_inside() -> None:
 
 @pytest.mark.parametrize(("keys", "number"), [(150, 96), (192, 96), (97, 96), (40, 96), (0, 96)])
 def test_prefixes_come_from_every_family(keys: int, number: int) -> None:
-    """Sorted keys stand family by family; the first 96 of 150 left the last family out."""
+    """Sorted keys are ordered by family, so taking the first 96 of 150 would leave the last family out."""
     names = ("perception", "reasoning", "search")
     some = sorted((names[at % 3], f"q{at}", 0) for at in range(keys))
     chosen = evenly(some, number)

@@ -51,7 +51,7 @@ def write(folder: Path, runs: list[dict[str, Any]], scores: list[dict[str, Any]]
 def collected(folder: Path) -> tuple[dict[str, Any], dict[str, Rollout]]:
     numbers = collect(folder, "teacher", folder / "out.jsonl", ImageStore(folder / "store"))
     files = RolloutFiles([folder / "out.jsonl"])
-    return numbers, {one.problem_id: one for one in files.read(list(files.attempts()))}
+    return numbers, {attempt.problem_id: attempt for attempt in files.read(list(files.attempts()))}
 
 
 def test_turns_and_pictures_come_in_the_order_the_model_saw_them(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_turns_and_pictures_come_in_the_order_the_model_saw_them(tmp_path: Path)
     numbers, found = collected(tmp_path)
     assert numbers == {**NOTHING, "written": 1, "correct": 1}
     rollout = found["p"]
-    assert [(one.role, one.content) for one in rollout.turns] == [
+    assert [(turn.role, turn.content) for turn in rollout.turns] == [
         ("assistant", call["text"]),
         ("tool", "<image>crop"),
         ("assistant", "done"),
@@ -88,7 +88,7 @@ def test_the_last_line_of_a_rollout_and_of_a_verdict_counts(tmp_path: Path) -> N
     write(tmp_path, runs, [score("p", False), score("p", True), score("q", None)], torn='{"benchmark": "pro')
     numbers, found = collected(tmp_path)
     # r failed and needs no verdict, q's judge failed, s has none yet
-    assert {name: one.correct for name, one in found.items()} == {"p": True, "q": None, "r": None}
+    assert {name: attempt.correct for name, attempt in found.items()} == {"p": True, "q": None, "r": None}
     # the server failed in r: it did not end by itself
     expected = {"written": 3, "correct": 1, "infra_failures": 2, "without_verdict": 1, "not_for_sft": 1, "not_ended": 1}
     assert numbers == {**NOTHING, **expected}
@@ -101,7 +101,7 @@ def test_what_is_no_sft_row_still_counts(tmp_path: Path) -> None:
     write(tmp_path, runs, [score("literal", True), score("thin", True)])
     numbers, found = collected(tmp_path)
     assert (numbers["correct"], numbers["not_for_sft"]) == (2, 2)
-    assert [(one.trainable, one.turns, one.images) for one in found.values()] == [(False, (), ())] * 2
+    assert [(attempt.trainable, attempt.turns, attempt.images) for attempt in found.values()] == [(False, (), ())] * 2
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Who is dropped for whom, and by which condition."""
+"""Which problem is dropped because of which other, and by which condition."""
 
 import json
 from pathlib import Path
@@ -71,7 +71,7 @@ def test_against_a_benchmark_either_condition_is_enough() -> None:
         entry("p1", LONG, B, A),  # one of its two images is theirs
         entry("p2", "other", bits(A, 2)),
         entry("p3", LONG, B),
-        entry("p4", "what is it", B),  # so short that the question alone says nothing
+        entry("p4", "what is it", B),  # so short that the question alone does not count
         entry("p5", "what is it", bits(A, 99)),  # but not together with the image
     ]
     references = [entry("b1", LONG, A), entry("b2", "what is it", bits(A, 100))]

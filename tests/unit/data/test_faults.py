@@ -124,7 +124,7 @@ def test_a_kill_at_any_write_loses_nothing_that_was_finished(name: str, done: di
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_a_full_disk_is_told_and_with_space_again_the_stage_finishes(
+def test_a_full_disk_is_reported_and_with_space_again_the_stage_finishes(
     name: str, done: dict[str, Path], tmp_path: Path
 ) -> None:
     stage, pattern = STAGES[name]

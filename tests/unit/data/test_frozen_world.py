@@ -1,4 +1,4 @@
-"""The world of the study as it was calibrated: a change here makes the study's rows another study's.
+"""The world of the study as it was calibrated: if it changes, new and old rows of the study cannot be compared.
 
 docs/study/calibration.md has its figures, and the rule: nothing of it changes after two arms were compared.
 `recipes/study.sh` starts only where this file is.

@@ -1,4 +1,4 @@
-"""Downloads from a hub that speaks the real protocol: what comes, what is verified, what a broken transfer keeps."""
+"""Downloads from a hub that speaks the real protocol: which files, how they are verified, and broken transfers."""
 
 import os
 import signal
@@ -71,14 +71,14 @@ def test_what_is_there_is_verified_and_not_fetched_again(hub: Hub, tmp_path: Pat
     assert (tmp_path / "data/rows.parquet").read_bytes() == LARGE
 
 
-def test_a_dropped_connection_goes_on_where_it_ended(hub: Hub, tmp_path: Path) -> None:
+def test_a_dropped_connection_continues_where_it_ended(hub: Hub, tmp_path: Path) -> None:
     hub.cut_after, hub.cuts = 15 * MIB, 1
     fetch(REPO, ["data/*.parquet"], tmp_path, endpoint=hub.url)
     assert hub.asked == [("data/rows.parquet", None), ("data/rows.parquet", f"bytes={WRITTEN}-")]
     assert (tmp_path / "data/rows.parquet").read_bytes() == LARGE
 
 
-def test_a_killed_download_goes_on_in_the_next_process(hub: Hub, tmp_path: Path) -> None:
+def test_a_killed_download_continues_in_the_next_process(hub: Hub, tmp_path: Path) -> None:
     hub.cut_after, hub.cuts = 15 * MIB, 1
     code = (
         "import sys, pathlib; from verl_axpo.data.hub import fetch; "
@@ -115,7 +115,7 @@ def test_other_bytes_than_announced_are_not_taken(hub: Hub, tmp_path: Path) -> N
     [
         ("no/such", ["*"], None, "no/such at its default branch"),
         (REPO, ["*"], "v9", "some/set at v9"),
-        (REPO, ["images.zip"], None, "expected images.zip; the dataset has changed its layout"),
+        (REPO, ["images.zip"], None, "expected images.zip; the dataset's layout has changed"),
         (REPO, ["*.pkl"], None, r"expected \*.pkl"),
     ],
 )
@@ -137,7 +137,7 @@ def test_a_disk_without_room_is_refused_before_the_first_byte(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub_module, "SPARE_BYTES", 10**18)  # more than any disk has left
-    with pytest.raises(ValueError, match=r"GB free, expected 1000000000.0 GB; free some space"):
+    with pytest.raises(ValueError, match=r"GB are free, and the download needs 1000000000.0 GB; free some space"):
         fetch(REPO, ["*"], tmp_path, endpoint=hub.url)
     assert hub.asked == []
 
@@ -186,7 +186,7 @@ def test_a_listing_that_leads_out_of_the_folder_is_refused_before_the_first_byte
     assert names(tmp_path) == set()
 
 
-def test_a_download_killed_at_any_write_or_on_a_full_disk_goes_on(hub: Hub, tmp_path: Path) -> None:
+def test_a_download_killed_at_any_write_or_on_a_full_disk_continues(hub: Hub, tmp_path: Path) -> None:
     def bring(folder: Path) -> None:
         fetch(REPO, ["*"], folder, endpoint=hub.url)
 

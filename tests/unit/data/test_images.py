@@ -64,7 +64,7 @@ def test_the_same_image_is_stored_once_and_comes_back_unchanged(tmp_path: Path) 
     assert sum(path.is_file() for path in tmp_path.rglob("*")) == 2
 
 
-def test_a_torn_line_of_the_index_costs_one_image_and_not_the_next_one(tmp_path: Path) -> None:
+def test_only_the_image_of_a_torn_index_line_is_lost(tmp_path: Path) -> None:
     store = ImageStore(tmp_path)
     kept, torn = store.add(encoded(picture("a"))), store.add(encoded(picture("b")))
     os.truncate(store.index, store.index.stat().st_size - 10)
@@ -97,8 +97,8 @@ def reencoded(image: Image.Image, quality: int) -> Image.Image:
 
 def test_a_picture_keeps_its_hash_when_shrunk_and_encoded_again_and_others_are_far() -> None:
     pictures = [picture(f"hash/{index}").resize((640, 640)) for index in range(20)]
-    hashes = [perceptual_hash(one) for one in pictures]
-    changed = [perceptual_hash(reencoded(one.resize((320, 320)), 60)) for one in pictures]
+    hashes = [perceptual_hash(picture) for picture in pictures]
+    changed = [perceptual_hash(reencoded(picture.resize((320, 320)), 60)) for picture in pictures]
     assert max(map(distance, hashes, changed)) <= 12  # DedupConfig.most_bits
     others = [distance(a, b) for index, a in enumerate(hashes) for b in hashes[:index]]
     assert min(others) > HASH_BITS // 4  # half of the bits on average
@@ -135,10 +135,10 @@ def test_different_transparent_drawings_have_different_hashes(mode: str, tmp_pat
 def test_different_16_bit_pictures_have_different_hashes(tmp_path: Path) -> None:
     pictures = [scanned(seed) for seed in range(6)]
     store = ImageStore(tmp_path)
-    hashes = [store.add(encoded(one)).phash for one in pictures]
+    hashes = [store.add(encoded(picture)).phash for picture in pictures]
     assert min(distance(a, b) for index, a in enumerate(hashes) for b in hashes[:index]) > HASH_BITS // 4
-    eight_bit = [Image.fromarray((np.asarray(one) >> 8).astype(np.uint8)) for one in pictures]
-    assert hashes == [perceptual_hash(one) for one in eight_bit]
+    eight_bit = [Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)) for picture in pictures]
+    assert hashes == [perceptual_hash(picture) for picture in eight_bit]
 
 
 def test_a_turned_photograph_has_the_hash_of_what_is_seen(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_a_question_ends_where_its_options_begin(question: str, expected: str) -
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "same"),
+    ("first", "second", "same"),
     [
         ("<image>\nWhat is  the AREA?", "what is the area", True),
         ("<image1>Is it \uff12 x\u00b2?", "is it 2 x^2", True),
@@ -206,5 +206,5 @@ def test_a_question_ends_where_its_options_begin(question: str, expected: str) -
         ('The "word": what?', "the word what", True),
     ],
 )
-def test_which_questions_are_the_same(one: str, other: str, same: bool) -> None:
-    assert (normalised(one) == normalised(other)) is same
+def test_which_questions_are_the_same(first: str, second: str, same: bool) -> None:
+    assert (normalised(first) == normalised(second)) is same

@@ -1,4 +1,4 @@
-"""The mirror as a command, and what it answers to what it does not have; its clients have tests of their own."""
+"""The mirror as a command, and its answers to requests for files that it does not have."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""`verl-axpo data check FILE`: each bad row is told with its number; the script of the page makes a sound file."""
+"""`verl-axpo data check FILE`: each bad row is reported with its number; the script of docs/own_data.md."""
 
 import re
 from collections.abc import Callable
@@ -84,7 +84,7 @@ def repeated(row: dict[str, Any]) -> None:
         (repeated, "repeats row 0"),
     ],
 )
-def test_a_bad_row_is_told_with_its_number(tmp_path: Path, change: Change, told: str) -> None:
+def test_a_bad_row_is_reported_with_its_number(tmp_path: Path, change: Change, told: str) -> None:
     rows = [question(index) for index in range(3)]
     change(rows[1])
     parquet.write(tmp_path / "mine.parquet", rows, rl_schema(embed=True))
@@ -93,7 +93,7 @@ def test_a_bad_row_is_told_with_its_number(tmp_path: Path, change: Change, told:
     assert told in problem
 
 
-def test_demonstrations(tmp_path: Path) -> None:
+def test_demonstrations_are_checked(tmp_path: Path) -> None:
     turns = [*prompt_messages("Why?", []), {"role": "assistant", "content": "<think>\n</think>\nSo."}]
     rows = [
         {"messages": turns, "tools": "[]", "images": []},
@@ -104,12 +104,14 @@ def test_demonstrations(tmp_path: Path) -> None:
     (first, shape), (second, tools) = problems(tmp_path / "mine.parquet")
     assert (first, second) == (1, 2)
     assert "expected 'assistant'" in shape
-    assert "tools: got no JSON" in tools
+    assert "tools: is no JSON" in tools
 
 
 def test_a_file_with_other_columns_says_what_is_missing(tmp_path: Path) -> None:
     pq.write_table(pa.table({"prompt": ["a"], "answer": ["b"]}), tmp_path / "mine.parquet")
-    with pytest.raises(ValueError, match=r"got columns .*\['data_source', 'reward_model'\] are missing"):
+    with pytest.raises(
+        ValueError, match=r"\['data_source', 'reward_model'\] are missing among its columns .*; RL needs"
+    ):
         list(problems(tmp_path / "mine.parquet"))
 
 

@@ -1,4 +1,4 @@
-"""`verl-axpo data` from raw files to the two sets: the funnel's numbers, and what a broken run keeps."""
+"""`verl-axpo data` from raw files to the two sets: the funnel's numbers, and what an interrupted run keeps."""
 
 import json
 import os
@@ -152,7 +152,7 @@ def test_the_funnel_from_raw_files_to_the_card(cli: Cli) -> None:
     dedup = stage(cli.work / "dedup")["numbers"]
     assert (dedup["problems"], dedup["dropped_against"], dedup["dropped_inside"], dedup["kept"]) == (42, 1, 1, 40)
     dropped = [json.loads(line) for line in (cli.work / "dedup/dropped.jsonl").read_text().splitlines()]
-    assert [(one["id"], one["same_as"], one["by"]) for one in dropped] == [
+    assert [(drop["id"], drop["same_as"], drop["by"]) for drop in dropped] == [
         ("fvqa/fvqa_train_0", "vstar/0", "image"),
         ("mmfinereason/fixture/0", "virl39k/fixture-0", "image and question"),
     ]
@@ -175,7 +175,7 @@ def test_the_funnel_from_raw_files_to_the_card(cli: Cli) -> None:
 
     # RL: the first is never solved by the teacher; of those in SFT the student solves those of even place 4 of 4.
     rl = stage(cli.work / "rl")["numbers"]
-    problems = [one.id for one in read_problems(cli.work / "dedup/problems.jsonl")]
+    problems = [problem.id for problem in read_problems(cli.work / "dedup/problems.jsonl")]
     taught = {json.loads(line)["problem_id"] for line in (cli.work / "sft/selected.jsonl").read_text().splitlines()}
     kept = {name for index, name in enumerate(problems) if index % 2 and name in taught}
     assert (rl["dropped_teacher_fails_all"], rl["kept"], rl["hard_drawn"]) == (1, len(kept), 3)
@@ -225,7 +225,7 @@ def test_images_stay_in_the_store_unless_asked_for(cli: Cli) -> None:
         assert Path(image["image"]).is_file()
 
 
-def test_an_rl_set_lies_where_it_is_told_with_its_own_card(cli: Cli) -> None:
+def test_an_rl_set_is_written_to_out_with_its_own_card(cli: Cli) -> None:
     teacher, student = prepared(cli)
     cli("sft", "--rollouts", teacher, *SFT)
     told = cli("filter", "--rollouts", teacher, "--rollouts", student, *RL, "--out", cli.work / "rl_4b")
@@ -285,9 +285,9 @@ def test_a_benchmark_that_is_missing_is_refused_unless_it_is_named(cli: Cli) -> 
     named = r"mathvision, .*run `verl-axpo data benchmarks --benchmark mathvision .*--without-benchmark mmsearch"
     with pytest.raises(SystemExit, match=named):
         cli("dedup")
-    with pytest.raises(SystemExit, match="entries of mmsearch, expected them"):
+    with pytest.raises(SystemExit, match="has no questions of mmsearch, which must be kept out"):
         cli("dedup", *UNNOTED[:-2])
-    with pytest.raises(SystemExit, match=r"without-benchmark: got \['mmmu'\], expected NAME of"):
+    with pytest.raises(SystemExit, match=r"without-benchmark: got \['mmmu'\], expected names of"):
         cli("dedup", *UNNOTED, "--without-benchmark", "mmmu")
     assert not (cli.work / "dedup").exists()
 
@@ -295,7 +295,7 @@ def test_a_benchmark_that_is_missing_is_refused_unless_it_is_named(cli: Cli) -> 
 def test_long_texts_go_to_a_judge_where_that_is_asked_for(cli: Cli) -> None:
     assert "answer_types: {'short_text': 12}" in cli("ingest", "fvqa")
     assert "answer_types: {'judge': 12}" in cli("ingest", "fvqa", "--judge-above-words", 1)  # "Town 3"
-    assert {one.answer_type for one in read_problems(cli.work / "problems/fvqa/problems.jsonl")} == {"judge"}
+    assert {problem.answer_type for problem in read_problems(cli.work / "problems/fvqa/problems.jsonl")} == {"judge"}
 
 
 def test_fetch_brings_a_source_and_check_reads_it(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -311,21 +311,19 @@ def test_fetch_brings_a_source_and_check_reads_it(cli: Cli, tmp_path_factory: py
         cli("fetch", "fvqa", "--endpoint", url)
 
 
-def test_users_mistakes_are_told_in_a_line(cli: Cli) -> None:
+def test_users_mistakes_are_reported_in_a_line(cli: Cli) -> None:
     with pytest.raises(
-        SystemExit, match=r"dedup: got no benchmark entries of mathvision, .*mmsearch, expected them in"
+        SystemExit, match=r"dedup: .* has no questions of mathvision, .*mmsearch, which must be kept out of training"
     ):
         cli("dedup")
-    with pytest.raises(SystemExit, match=r"benchmarks: got \['mmmu'\], expected NAME of \['vstar', 'hrbench'\]"):
+    with pytest.raises(SystemExit, match=r"benchmarks: got \['mmmu'\], expected names of \['vstar', 'hrbench'\]"):
         cli("benchmarks", "--registry", __name__, "--benchmark", "mmmu")
     with pytest.raises(SystemExit, match=r"source: got \['copy'\]; expected NAME=VALUE with a name of"):
         cli("benchmarks", "--registry", __name__, "--source", "copy")
     with pytest.raises(SystemExit, match=r"problems.jsonl: no such file; run the stage that makes it first"):
         cli("sft", "--rollouts", cli.work / "none.jsonl", *SFT)
     prepared(cli)
-    with pytest.raises(
-        SystemExit, match=r"got 136 correct trajectories without a number of tokens"
-    ):  # 4 of 34 problems
+    with pytest.raises(SystemExit, match=r"136 correct trajectories have no number of tokens"):  # 4 of 34 problems
         cli("sft", "--rollouts", cli.work / "teacher.jsonl", *SFT, "--max-tokens", 100)
     with pytest.raises(SystemExit, match="tools: got 'hammer', expected a YAML file or one of"):
         cli("sft", "--rollouts", cli.work / "teacher.jsonl", "--tools", "hammer", "--teacher", "teacher")
@@ -370,7 +368,7 @@ def test_an_image_that_is_lost_damaged_or_torn_is_repaired_by_the_command_that_t
     assert "nothing has changed" in cli("ingest", "fvqa")
 
 
-def test_images_by_older_rules_are_ingested_anew(cli: Cli) -> None:
+def test_images_by_older_rules_are_ingested_again(cli: Cli) -> None:
     cli("ingest", "fvqa")
     index = cli.work / "images/index.jsonl"
     index.write_text(index.read_text().replace('"version":2', '"version":1'))
@@ -439,7 +437,7 @@ def test_a_killed_run_keeps_its_images_and_the_next_one_finishes(tmp_path: Path)
     assert {path.relative_to(tmp_path / "images").as_posix() for path in after} == listed
 
 
-def test_a_full_disk_is_told_and_keeps_what_was_done(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_keeps_what_was_done(tmp_path: Path) -> None:
     fixtures.virl39k(tmp_path / "raw/virl39k", fixtures.items_of("virl39k", MANY, 0))
     limit = 20_000  # bytes a file may have: the index of images reaches it after some 80 of them
 

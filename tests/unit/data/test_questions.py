@@ -138,7 +138,9 @@ def test_a_judge_decides_what_is_its_own_and_is_asked_for_at_the_start(
         with pytest.raises(SystemExit) as ended:
             main()
         assert ended.value.code == 2
-        assert "problems: got no judge for 2 of 2 questions" in " ".join(capsys.readouterr().out.split())
+        assert "problems: no rule can decide about the answers to 2 of 2 questions" in " ".join(
+            capsys.readouterr().out.split()
+        )
         assert server.requests() == []
         judge = ["--judge-model", MODEL, "--judge-url", server.url, "--judge-key-env", ""]
         verl_axpo(monkeypatch, *words, *judge)
@@ -160,10 +162,10 @@ async def test_the_rewards_rules_score(kind: str, work: Workspace) -> None:
 
 
 def test_a_limit_and_what_is_missing(work: Workspace) -> None:
-    assert [one.uid for one in questions.load("problems", work.root, limit=2)] == ["s/math", "s/choice"]
+    assert [problem.uid for problem in questions.load("problems", work.root, limit=2)] == ["s/math", "s/choice"]
     with pytest.raises(ValueError, match=r"problems: got 'easy'; choose from \['problems', 'hard'\]"):
         questions.load("easy", work.root)
-    with pytest.raises(ValueError, match="problems: got no source; pass --source problems=DIR"):
+    with pytest.raises(ValueError, match="problems: needs a source; pass --source problems=DIR"):
         questions.load("problems")
     with pytest.raises(FileNotFoundError):
         questions.load("hard", work.root / "elsewhere")

@@ -39,7 +39,7 @@ def test_rollouts_are_counted_once_and_a_torn_line_not_at_all(tmp_path: Path) ->
         tmp_path / "b.jsonl", [LINE, {**LINE, "sample": 2, "correct": None}, {**LINE, "sample": 3}], torn=True
     )
     attempts = list(RolloutFiles([first, second]).attempts())
-    assert [one.sample for one in attempts] == [0, 1, 2]
+    assert [attempt.sample for attempt in attempts] == [0, 1, 2]
     # sample 2 was not scored, sample 3 is torn: one right of two
     assert solve_counts(attempts, "m") == {"p": Solved(1, 2)}
     assert solve_counts(attempts, "other") == {}
@@ -49,7 +49,7 @@ def test_turns_are_read_where_they_lie_in_any_order(tmp_path: Path) -> None:
     rows = [{**LINE, "sample": k, "turns": [{"role": "assistant", "content": f"ä{k}"}]} for k in range(3)]
     files = RolloutFiles([write(tmp_path / "a.jsonl", rows)])
     attempts = list(files.attempts())
-    assert [one.turns[0].content for one in files.read(reversed(attempts))] == ["ä2", "ä1", "ä0"]
+    assert [attempt.turns[0].content for attempt in files.read(reversed(attempts))] == ["ä2", "ä1", "ä0"]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_line_that_is_no_rollout_is_named(tmp_path: Path, row: dict[str, Any],
 
 def test_a_line_that_is_no_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("{\n")
-    with pytest.raises(ValueError, match=r"a.jsonl line 1: got no JSON"):
+    with pytest.raises(ValueError, match=r"a.jsonl line 1: is no JSON"):
         list(RolloutFiles([tmp_path / "a.jsonl"]).attempts())
 
 
@@ -83,17 +83,17 @@ def chosen(attempts: list[Attempt], **config: Any) -> select_sft.SftSelection:
 
 def shares(selection: select_sft.SftSelection) -> tuple[int, int]:
     """Trajectories without and with a tool call."""
-    with_tool = sum(one.tool_calls > 0 for one in selection.train)
+    with_tool = sum(attempt.tool_calls > 0 for attempt in selection.train)
     return len(selection.train) - with_tool, with_tool
 
 
-def test_problems_solved_both_ways_go_to_the_kind_that_is_behind() -> None:
+def test_problems_solved_both_ways_go_to_the_kind_that_is_short() -> None:
     # 4 problems solved without a tool only, 4 both ways; a quarter of 8 is 2, so two of the four go to the tool
     attempts = [attempt(f"plain{k}", 0) for k in range(4)]
     attempts += [attempt(f"both{k}", sample, tools=sample) for k in range(4) for sample in (0, 1)]
     selection = chosen(attempts)
     assert shares(selection) == (6, 2)
-    assert len({one.problem_id for one in selection.train}) == 8
+    assert len({attempt.problem_id for attempt in selection.train}) == 8
     assert selection.numbers == {
         "trajectories": 12,
         "unscored": 0,
@@ -133,7 +133,7 @@ def test_only_correct_trajectories_and_not_more_than_the_cap() -> None:
     attempts = [attempt("p", k, correct=k != 1, tools=k % 2) for k in range(6)] + [attempt("p", 6, correct=None)]
     selection = chosen(attempts, tool_share=None, per_problem=4)
     assert len(selection.train) == 4
-    assert all(one.correct for one in selection.train)
+    assert all(attempt.correct for attempt in selection.train)
     assert (selection.numbers["wrong"], selection.numbers["unscored"], selection.numbers["correct"]) == (1, 1, 5)
 
 
@@ -141,16 +141,16 @@ def test_what_is_too_long_for_sft_makes_room_for_a_shorter_one() -> None:
     def of(problem: str, sample: int, prompt: int, response: int) -> Attempt:
         return attempt(problem, sample).model_copy(update={"prompt_tokens": prompt, "response_tokens": response})
 
-    # 60 + 40 is just short enough; p has a shorter one besides, q has none
+    # 60 + 40 is just short enough; p also has a shorter attempt, q does not
     attempts = [of("p", 0, 60, 41), of("p", 1, 60, 40), of("q", 0, 20, 500), of("r", 0, 30, 20)]
     selection = chosen(attempts, tool_share=None, max_tokens=100)
-    assert {one.key[::2] for one in selection.train} == {("p", 1), ("r", 0)}
+    assert {attempt.key[::2] for attempt in selection.train} == {("p", 1), ("r", 0)}
     numbers = selection.numbers
     assert (numbers["dropped_too_long"], numbers["correct"], numbers["selected_most_tokens"]) == (2, 2, 100)
     assert chosen(attempts, tool_share=None).numbers["dropped_too_long"] == 0
-    with pytest.raises(ValueError, match=r"4 trajectories of which none is correct and of at most 49 tokens"):
+    with pytest.raises(ValueError, match=r"none of the 4 trajectories is correct and of at most 49 tokens"):
         chosen(attempts, tool_share=None, max_tokens=49)
-    with pytest.raises(ValueError, match=r"got 1 correct trajectories without a number of tokens, .*collect` again"):
+    with pytest.raises(ValueError, match=r"1 correct trajectories have no number of tokens; .*collect` again"):
         chosen([*attempts, attempt("s", 0)], tool_share=None, max_tokens=100)
 
 
@@ -163,17 +163,17 @@ def test_the_same_seed_chooses_the_same_in_whatever_order_the_lines_come() -> No
 def test_held_out_problems_share_no_trajectory_with_training() -> None:
     attempts = [attempt(f"p{k}", sample) for k in range(10) for sample in range(3)]
     selection = select_sft.select(attempts, SftConfig(tool_share=None, per_problem=3, val=4))
-    held_out = {one.problem_id for one in selection.val}
+    held_out = {attempt.problem_id for attempt in selection.val}
     assert (len(held_out), len(selection.val), len(selection.train)) == (4, 12, 18)
-    assert not held_out & {one.problem_id for one in selection.train}
+    assert not held_out & {attempt.problem_id for attempt in selection.train}
 
 
 @pytest.mark.parametrize(
     ("attempts", "told"),
     [
-        ([attempt("p", 0, correct=False)], "got 1 trajectories of which none is correct"),
-        ([attempt("p", 0)], "tool_share: got no correct trajectory with a tool call among 1"),
-        ([attempt("p", 0, tools=1)], "tool_share: got every correct trajectory with a tool call among 1"),
+        ([attempt("p", 0, correct=False)], "none of the 1 trajectories is correct"),
+        ([attempt("p", 0)], "tool_share: none of the 1 correct trajectories has a tool call"),
+        ([attempt("p", 0, tools=1)], "tool_share: each of the 1 correct trajectories has a tool call"),
     ],
 )
 def test_what_cannot_be_chosen_from_is_refused(attempts: list[Attempt], told: str) -> None:
@@ -182,7 +182,7 @@ def test_what_cannot_be_chosen_from_is_refused(attempts: list[Attempt], told: st
 
 
 def test_more_held_out_than_solved_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"got 1 solved problems, expected more than the 1 held out \(--val\)"):
+    with pytest.raises(ValueError, match=r"only 1 problems were solved, and --val 1 holds that many out"):
         select_sft.select([attempt("p", 0)], SftConfig(tool_share=None, val=1))
 
 
@@ -201,7 +201,7 @@ def filtered(problems: list[Problem] = PROBLEMS, **config: Any) -> select_rl.RlS
 
 def test_the_funnel() -> None:
     selection = filtered()
-    assert {one.id for one in selection.train if one.source == "virl39k"} == {"good"}
+    assert {problem.id for problem in selection.train if problem.source == "virl39k"} == {"good"}
     assert selection.numbers == {
         "problems": 4,
         "dropped_teacher_fails_all": 1,
@@ -224,7 +224,7 @@ def test_the_funnel() -> None:
 
 def test_the_hard_set_is_drawn_by_seed_or_taken_whole() -> None:
     assert filtered() == filtered()
-    draws = {frozenset(one.id for one in filtered(seed=seed).train) for seed in range(8)}
+    draws = {frozenset(problem.id for problem in filtered(seed=seed).train) for seed in range(8)}
     assert len(draws) > 1
     assert filtered(hard=None).numbers["hard_drawn"] == 5
 
@@ -232,7 +232,7 @@ def test_the_hard_set_is_drawn_by_seed_or_taken_whole() -> None:
 def test_held_out_and_training_problems_are_disjoint() -> None:
     selection = filtered(val=2)
     assert (len(selection.val), len(selection.train)) == (2, 2)
-    assert not {one.id for one in selection.val} & {one.id for one in selection.train}
+    assert not {problem.id for problem in selection.val} & {problem.id for problem in selection.train}
 
 
 @pytest.mark.parametrize(
@@ -251,11 +251,11 @@ def test_too_few_scored_attempts_decide_only_what_they_can(teacher: Solved, stud
         selection = select_rl.select([problem("p")], HARD, {"p"}, {"p": teacher}, {"p": student}, config)
         assert selection.numbers["undecided"] == (kept is None)
         assert selection.numbers["dropped_undecided"] == (kept is None and undecided == "drop")
-        return "p" in {one.id for one in selection.train}
+        return "p" in {problem.id for problem in selection.train}
 
     if kept is None:
         with pytest.raises(
-            ValueError, match=r"fewer than 4 scored attempts for 1 problems \(p, ...\) of 1, .*--undecided"
+            ValueError, match=r"1 of 1 problems \(p, ...\) have too few scored attempts \(fewer than 4\) .*--undecided"
         ):
             run("error")
         assert run("keep")
@@ -275,12 +275,14 @@ def test_more_undecided_problems_than_allowed_are_missing_attempts(undecided: An
         return select_rl.select(PROBLEMS, HARD, set(teacher), teacher, student, config)
 
     assert run(0.75).numbers["undecided"] == 3
-    with pytest.raises(ValueError, match=r"for 3 problems \(fails, untaught, good, ...\) of 4, .* at most 74.00% of"):
+    with pytest.raises(
+        ValueError, match=r"3 of 4 problems \(fails, untaught, good, ...\) have too few .* at most 74.00% may"
+    ):
         run(0.74)
 
 
 def test_more_held_out_than_there_is_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"got 4 problems for RL, expected more than the 4 held out \(--val\)"):
+    with pytest.raises(ValueError, match=r"only 4 problems are left for RL, and --val 4 holds that many out"):
         filtered(val=4)
 
 
@@ -323,7 +325,7 @@ def test_an_attempt_that_did_not_end_by_itself_is_no_demonstration(
     rows = [{**LINE, "tool_calls": 0, "turns": turns, **noted}, {**LINE, "problem_id": "q", "tool_calls": 0}]
     attempts = list(RolloutFiles([write(tmp_path / "a.jsonl", rows)]).attempts())
     selection = chosen(attempts, tool_share=None)
-    assert {one.problem_id for one in selection.train} == ({"p", "q"} if ended else {"q"})
+    assert {attempt.problem_id for attempt in selection.train} == ({"p", "q"} if ended else {"q"})
     assert selection.numbers["dropped_not_ended"] == (not ended)
     assert selection.examples == ({} if ended else {"dropped_not_ended": ["trajectory 0 of m on p"]})
 

@@ -92,11 +92,11 @@ def test_a_tool_is_announced_in_a_line(checkpoint: Path) -> None:
     tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint)
     row = rl_row(*next((index, made, "train") for index, made, _ in problems("train", 1, 0)))
     text = tokenizer.apply_chat_template(row["prompt"], tools=prompts.tool_schemas(TOOLS), tokenize=False)
-    assert "\npython(code, timeout): Run Python code like a notebook cell: variables stay for later calls\n" in text
+    assert "\npython(code): Run code.\n" in text
     assert text.count("<|im_start|>") == 2
 
 
-def test_a_missing_file_is_said(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no file"):
         convert(tmp_path / "none.gguf", tmp_path / "out")
 
@@ -118,7 +118,7 @@ def test_no_held_out_problem_is_trained_on() -> None:
 def test_demonstrations_call_about_as_often_as_they_should() -> None:
     shown = [demonstrate(made, rng) for _, made, rng in problems("sft_train", 2000, 0)]
     calls = [turns for turns in shown if len(turns) == 3]
-    assert 0.30 < len(calls) / len(shown) < 0.40
+    assert 0.35 < len(calls) / len(shown) < 0.45
     assert all(turns[1]["content"] in turns[2]["content"] for turns in calls)
 
 

@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001  # full-width signs are tested
-"""Each source in its documented files and columns; what is wrong with a row or a file is said with its place."""
+"""Each source with its documented files and columns; messages name the file and row of a mistake."""
 
 import json
 import zipfile
@@ -30,7 +30,7 @@ def raw(tmp_path: Path) -> Path:
 
 
 def run(name: str, root: Path, max_bad: float = 0.0, **limits: int) -> tuple[dict[str, Any], list[Problem]]:
-    """Ingest a source's folder beside it: the numbers and the problems."""
+    """Ingest a source's folder into a folder next to it: the numbers and the problems."""
     out = root.parent / "out" / name
     store = ImageStore(root.parent / "images", ImageLimits(**limits))
     numbers = ingest(source_of(name), root, out, store, max_bad)
@@ -44,7 +44,7 @@ def bad_rows(root: Path, name: str) -> list[dict[str, str]]:
 
 def stored(root: Path, problem: Problem) -> list[bytes]:
     store = ImageStore(root.parent / "images")
-    return [store.read(one) for one in problem.images]
+    return [store.read(picture) for picture in problem.images]
 
 
 def change(path: Path, index: int, edit: Callable[[dict[str, Any]], None]) -> None:
@@ -54,7 +54,7 @@ def change(path: Path, index: int, edit: Callable[[dict[str, Any]], None]) -> No
     pq.write_table(pa.Table.from_pylist(rows), path)
 
 
-def test_virl39k(raw: Path) -> None:
+def test_virl39k_rows_become_problems(raw: Path) -> None:
     numbers, problems = run("virl39k", raw / "virl39k")
     assert numbers == {
         "source": "virl39k",
@@ -128,7 +128,7 @@ def test_a_text_of_more_words_than_asked_for_is_a_judges(raw: Path, above: int |
     out, store = raw / "out", ImageStore(raw / "images")
     numbers = ingest(source_of("fvqa"), raw / "fvqa", out, store, judge_above_words=above)
     assert numbers["answer_types"] == {kind: 4}
-    assert {one.answer_type for one in read_problems(out / "problems.jsonl")} == {kind}
+    assert {problem.answer_type for problem in read_problems(out / "problems.jsonl")} == {kind}
     numbers = ingest(source_of("virl39k"), raw / "virl39k", out, store, judge_above_words=0)
     assert numbers["answer_types"] == {"math": 4}
 
@@ -141,7 +141,7 @@ def test_a_number_of_words_below_0_is_refused(raw: Path) -> None:
 def test_pyvision_finds_pictures_in_its_folder_and_in_an_archive(raw: Path) -> None:
     root = raw / "pyvision"
     problems = run("pyvision", root)[1]
-    assert [(one.id, one.answer, one.answer_type) for one in problems[:2]] == [
+    assert [(problem.id, problem.answer, problem.answer_type) for problem in problems[:2]] == [
         ("pyvision/deepeyes/0", "A", "choice"),
         ("pyvision/deepeyes/1", "B", "choice"),
     ]
@@ -156,7 +156,7 @@ def test_pyvision_finds_pictures_in_its_folder_and_in_an_archive(raw: Path) -> N
 def test_mmfinereason_keeps_the_hard_rows(raw: Path) -> None:
     numbers, problems = run("mmfinereason", raw / "mmfinereason")
     assert numbers["unwanted"] == {"pass rate of Qwen3-VL-4B above 0": 2}  # rows 1 and 3
-    assert [(one.id, one.answer, one.answer_type) for one in problems] == [
+    assert [(problem.id, problem.answer, problem.answer_type) for problem in problems] == [
         ("mmfinereason/fixture/0", "0", "math"),
         ("mmfinereason/fixture/2", "\\frac{2}{2}", "math"),
     ]
@@ -182,7 +182,7 @@ def set_to(**values: Any) -> Callable[[dict[str, Any]], None]:
         ("virl39k", "39Krelease.parquet", set_to(answer="17"), "answer: got '17', expected \\boxed{...}"),
         ("virl39k", "39Krelease.parquet", set_to(answer="\\boxed{ }"), "answer: is empty; give its text"),
         ("virl39k", "39Krelease.parquet", set_to(qid=None), "qid: got None, expected: Input should be a valid string"),
-        ("virl39k", "39Krelease.parquet", set_to(qid="fixture-0"), "id: got 'fixture-0' again, first in 39Krelease"),
+        ("virl39k", "39Krelease.parquet", set_to(qid="fixture-0"), "id: 'fixture-0' is already the id of 39Krelease"),
         (
             "virl39k",
             "39Krelease.parquet",
@@ -239,7 +239,7 @@ def test_a_bad_row_is_listed_with_its_place_and_reason(
     change(raw / name / file, 2, edit)
     numbers, problems = run(name, raw / name, max_bad=0.25)  # 1 of 4 is just allowed
     assert numbers["bad"] == 1
-    assert f"{name}/fixture-2" not in {one.id for one in problems}
+    assert f"{name}/fixture-2" not in {problem.id for problem in problems}
     (bad,) = bad_rows(raw / name, name)
     assert bad["place"] == f"{file} row 2"
     assert bad["reason"].startswith(told)
@@ -249,17 +249,17 @@ def test_an_answer_of_the_wrong_type_in_the_whole_column(raw: Path) -> None:
     path = raw / "virl39k/39Krelease.parquet"
     rows = [{**row, "answer": 17} for row in parquet.iter_rows(path)]
     pq.write_table(pa.Table.from_pylist(rows), path)
-    with pytest.raises(ValueError, match="virl39k: got 4 bad rows of 4") as caught:
+    with pytest.raises(ValueError, match="virl39k: 4 of 4 rows are bad") as caught:
         run("virl39k", raw / "virl39k", max_bad=0.01)
     told = str(caught.value)
-    assert "(100.00%), expected at most 1.00% (--max-bad)" in told
+    assert "(100.00%), more than the 1.00% that --max-bad allows" in told
     assert "39Krelease.parquet row 0: answer: got 17, expected: Input should be a valid string" in told
     assert told.endswith("bad_rows.jsonl")
     assert len(bad_rows(raw / "virl39k", "virl39k")) == 4
     assert not (raw / "out/virl39k/problems.jsonl").exists()
 
 
-def test_a_wrong_column_is_said_before_any_row_is_read(raw: Path) -> None:
+def test_a_wrong_column_is_reported_before_any_row_is_read(raw: Path) -> None:
     path = raw / "virl39k/39Krelease.parquet"
     pq.write_table(pq.read_table(path).rename_columns({"answer": "solution"}), path)
     with pytest.raises(
@@ -311,7 +311,7 @@ def test_a_damaged_member_of_an_archive_is_one_bad_row(raw: Path, method: int) -
             archive.writestr(name, data)
         begin = archive.getinfo("images/fixture-1-0.png").header_offset
     content = bytearray(path.read_bytes())
-    content[begin + 60 : begin + 160] = b"\xff" * 100  # behind the member's header of 52 bytes
+    content[begin + 60 : begin + 160] = b"\xff" * 100  # after the member's header of 52 bytes
     path.write_bytes(bytes(content))
     assert run("virl39k", raw / "virl39k", max_bad=0.25)[0]["bad"] == 1
     (bad,) = bad_rows(raw / "virl39k", "virl39k")
@@ -330,7 +330,7 @@ def test_an_image_too_large_for_the_limit_is_not_unpacked(raw: Path) -> None:
     [
         ('[{"id": "0"', "are not JSON"),
         ('{"id": "0"}', "got a JSON dict, expected a list of objects"),
-        ("[]", "pyvision: got no rows at all"),
+        ("[]", "pyvision: its files have no rows"),
         ("[3]", "row: got 3, expected: Input should be a valid dictionary"),
         ('[{"id": "0"}]', "question: missing; answer: missing; ability: missing"),
     ],
@@ -342,7 +342,7 @@ def test_json_that_is_not_the_documented_list(raw: Path, content: str, told: str
 
 
 def test_a_folder_without_the_files_says_what_was_looked_for(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"got no 39Krelease.parquet in .*verl-axpo data fetch virl39k"):
+    with pytest.raises(ValueError, match=r"has no 39Krelease.parquet, .*verl-axpo data fetch virl39k"):
         run("virl39k", tmp_path)
 
 
@@ -429,7 +429,7 @@ MARKS = {  # ways to mark the options "red" and "green"
         ("Matrix?", "\\begin{pmatrix}1&2\\\\3&4\\end{pmatrix}", "math"),
     ],
 )
-def test_the_answers_type(question: str, answer: str, expected: str) -> None:
+def test_the_answer_type_is_inferred_from_the_answer(question: str, answer: str, expected: str) -> None:
     assert typed(question, answer).kind == expected
 
 
@@ -478,7 +478,7 @@ def test_several_boxes_of_an_answer_are_a_list() -> None:
     assert (draft.answer, draft.answer_type) == ("1, 2", "math")
 
 
-def test_text_that_is_no_utf8_costs_its_own_row_and_is_counted_with_an_example(raw: Path) -> None:
+def test_only_rows_that_are_no_utf8_are_left_out_and_counted_with_an_example(raw: Path) -> None:
     path = raw / "fvqa/fvqa_train.parquet"
     table = pq.read_table(path)
     names = [name.encode() for name in table["data_source"].to_pylist()]

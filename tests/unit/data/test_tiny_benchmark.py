@@ -21,10 +21,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_questions_are_those_of_the_world(folder: Path) -> None:
-    whole = [one for one in world.examples("heldout", 9, 0) if one.family.NAME == "perception"]
-    problems = {str(one.index): one.problem for one in whole}
+    whole = [example for example in world.examples("heldout", 9, 0) if example.family.NAME == "perception"]
+    problems = {str(example.index): example.problem for example in whole}
     questions = benchmark.load("perception", folder)
-    assert [(one.uid, one.prompt, one.ground_truth) for one in questions] == [
+    assert [(question.uid, question.prompt, question.ground_truth) for question in questions] == [
         (uid, problem.question, problem.answer) for uid, problem in problems.items()
     ]
     picture = Image.open(io.BytesIO(questions[0].images[0]))

@@ -1,4 +1,4 @@
-"""The tiny world under the names of the real datasets: every one reads as the real one does, counts included."""
+"""The tiny world under the names of the real datasets: each is read like the real one, and has as many rows."""
 
 from pathlib import Path
 
@@ -43,8 +43,8 @@ def test_the_sources_ask_the_worlds_questions_and_dedup_finds_the_two_known_repe
     asked = {
         example.problem.question.replace("<image>", "") for example in world.examples("train", ROWS, 0, ["perception"])
     }
-    kept = [one for name in ("problems", "hard") for one in read_problems(work.dedup / f"{name}.jsonl")]
-    assert {one.question.replace("<image>", "").strip() for one in kept} <= asked
+    kept = [problem for name in ("problems", "hard") for problem in read_problems(work.dedup / f"{name}.jsonl")]
+    assert {problem.question.replace("<image>", "").strip() for problem in kept} <= asked
 
 
 @pytest.mark.parametrize(("name", "count"), [*COUNTS.items(), ("hr_mmsearch", 305), ("mmsearch", 300)])

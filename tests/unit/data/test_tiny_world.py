@@ -219,7 +219,9 @@ def test_nothing_that_is_held_out_occurs_in_training(name: str) -> None:
     trained = [example for split in ("train", "sft_train") for example in world.examples(split, 600, 0, [name])]
     assert not asked & {example.problem.question for example in trained}
     (family,) = families([name])
-    held_out = {tuple(str(one) for one in pair) for pair in (reasoning if name == "reasoning" else search).HELD_OUT}
+    held_out = {
+        tuple(str(number) for number in pair) for pair in (reasoning if name == "reasoning" else search).HELD_OUT
+    }
     calls = [family.call(example.problem, pair) for example in trained for pair in readings(family, example.problem)]
     used = {tuple(re.findall(r"\d{2}", json.dumps(call.arguments))) for call in calls}
     assert used

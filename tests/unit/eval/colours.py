@@ -83,7 +83,7 @@ def load(name: str, source: str | Path | None = None, *, limit: int | None = Non
 
 
 async def score(question: Question, answer: str | None, judge: Any) -> Score:
-    """Exact match; `judge`, where given, is asked instead and may fail."""
+    """Exact match. If there is a `judge`, it is asked instead, and may fail."""
     if judge is not None and answer is not None:
         verdict = await judge.judge(question.prompt, question.ground_truth, answer)
         return Score(correct=verdict.correct, by="judge", reason=verdict.reason)

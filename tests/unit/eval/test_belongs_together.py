@@ -29,18 +29,18 @@ QUIET = ["--no-agent", "--benchmark", "warm", "--rollouts", "2"]
 
 def shares(out: Path) -> dict[str, float | None]:
     measured = json.loads((out / "report.json").read_text())["measures"]["pass_1"]
-    return {name: one["value"] for name, one in measured.items()}
+    return {name: row["value"] for name, row in measured.items()}
 
 
 def uids(out: Path, name: str = "warm") -> list[str]:
-    return [one.uid for one in Store(out).load().questions(name)]
+    return [question.uid for question in Store(out).load().questions(name)]
 
 
 @pytest.mark.parametrize("first", [["--source", "warm=1"], ["--source", "warm=9", "--limit", "3"]])
 def test_questions_that_were_never_sampled_may_be_others_in_the_next_run(
     serve: Serve, tmp_path: Path, first: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first run ends on a missing key, after it has noted its questions."""
+    """The first run ends on a missing key, after it has written its questions."""
     monkeypatch.delenv("TAVILY_API_KEY", raising=False)
     with pytest.raises(ValueError, match="TAVILY_API_KEY"):
         run(serve().url, tmp_path, "--benchmark", "warm", "--tools", "paper", *first)
@@ -56,9 +56,9 @@ def test_questions_that_were_never_sampled_may_be_others_in_the_next_run(
 def test_a_question_of_the_same_name_and_other_words_replaces_one_that_was_never_sampled(tmp_path: Path) -> None:
     old = [colours.question("warm", "red")]
     new = [replace(old[0], prompt=old[0].prompt + " Now?", ground_truth="rose")]
-    for some in (old, new):
-        open_manifest(tmp_path, {"rollouts": 1}, {"warm": some}, about(colours, ["warm"]))
-        Store(tmp_path).add_questions("warm", some)
+    for questions in (old, new):
+        open_manifest(tmp_path, {"rollouts": 1}, {"warm": questions}, about(colours, ["warm"]))
+        Store(tmp_path).add_questions("warm", questions)
     (kept,) = Store(tmp_path).load().questions("warm")
     assert (kept.prompt, kept.ground_truth) == (new[0].prompt, "rose")
     assert load_evaluation(tmp_path).results[0].uids == ("red",)
@@ -71,7 +71,7 @@ def test_questions_that_were_sampled_are_kept_and_others_refused(serve: Serve, t
     with pytest.raises(ValueError, match=r"questions of warm: there 1 .*, this run 2 "):
         evaluate(url, tmp_path, benchmarks=("warm",), source=2)
     assert (tmp_path / "questions/warm.jsonl").read_bytes() == before
-    # a benchmark that nothing was sampled of is not held to anything
+    # a benchmark without rollouts may change
     questions = {"warm": colours.load("warm"), "cold": colours.load("cold", 2)}
     open_manifest(tmp_path, read_manifest(tmp_path).settings, {"cold": colours.load("cold")}, about(colours, ["cold"]))
     assert evaluate(url, tmp_path, questions=questions)
@@ -103,9 +103,9 @@ def test_rollouts_of_questions_that_are_not_there_are_in_no_number(tmp_path: Pat
 
     async def stray() -> None:
         with Store(folder) as store:
-            for one in (record("violet", benchmark="warm"), record("red", 7, benchmark="warm")):
-                await store.add_rollout(one)
-                await store.add_score(one.key, Score(correct=True, by="rule", reason="x"))
+            for rollout in (record("violet", benchmark="warm"), record("red", 7, benchmark="warm")):
+                await store.add_rollout(rollout)
+                await store.add_score(rollout.key, Score(correct=True, by="rule", reason="x"))
 
     asyncio.run(stray())
     built = build_report(folder)
@@ -116,7 +116,7 @@ def test_rollouts_of_questions_that_are_not_there_are_in_no_number(tmp_path: Pat
 
 
 class Died(BaseException):
-    """Stands for a kill: no handler of the code sees it."""
+    """A stand-in for a kill: no handler of the code catches it."""
 
 
 def die(*_: object, **__: object) -> None:

@@ -95,9 +95,9 @@ def test_the_columns_that_a_judge_would_raise_are_named_and_a_later_judge_raises
     status, output = cli("run", *fixed, *options, *judge)
     assert status == 0, output
     assert f"0 to sample, {sum(counts.values())} to score again" in output
-    assert all("response_format" in one for one in server.requests()[sampled:])
+    assert all("response_format" in request for request in server.requests()[sampled:])
     report = json.loads((tmp_path / "report.json").read_text())
-    judged = {name: one["scored_by"]["judge"] for name, one in report["benchmarks"].items()}
+    judged = {name: benchmark["scored_by"]["judge"] for name, benchmark in report["benchmarks"].items()}
     assert judged == dict.fromkeys(registry.names(), 0) | counts
     assert "lower bounds" not in (tmp_path / "report.md").read_text()
 
@@ -183,8 +183,8 @@ def test_keys_go_where_they_are_named_for(serve: Serve, tmp_path: Path, monkeypa
     server = serve()
     for at, options in enumerate(([], ["--key-env", "MINE"])):
         assert run(server.url, tmp_path / str(at), "--no-agent", "--benchmark", "warm", *options)[0] == 0
-    assert {one["authorization"] for one in server.requests()[:4]} == {"Bearer none"}
-    assert {one["authorization"] for one in server.requests()[4:]} == {"Bearer the-servers"}
+    assert {request["authorization"] for request in server.requests()[:4]} == {"Bearer none"}
+    assert {request["authorization"] for request in server.requests()[4:]} == {"Bearer the-servers"}
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,8 @@ def test_the_rewards_judge_decides_and_its_reason_is_kept(
     assert report["benchmarks"]["cold"]["scored_by"] == {"rule": 1, "judge": 1, "nobody": 0}
     assert report["settings"]["judge"] == MODEL
     assert "the same colour" in (tmp_path / "out" / "scores.jsonl").read_text()
-    (asked,) = [one for one in server.requests() if "response_format" in one]  # the judge's: a verdict in a schema
+    # the judge's: a verdict in a schema
+    (asked,) = [request for request in server.requests() if "response_format" in request]
     assert [asked[name] for name in asked if name == "temperature"] == temperature
 
 
@@ -251,8 +252,8 @@ def test_what_is_neither_a_number_nor_none_is_refused(tmp_path: Path, option: st
     assert "or none: not sent" in output
 
 
-def test_an_evaluation_that_was_begun_with_null_for_not_sent_goes_on(serve: Serve, tmp_path: Path) -> None:
-    """As manifests had it before there was a word."""
+def test_an_evaluation_that_was_begun_with_null_for_not_sent_continues(serve: Serve, tmp_path: Path) -> None:
+    """As older manifests wrote it."""
     server, options = serve(), ["--no-agent", "--benchmark", "warm", "--rollouts", "1", "--top-k", "0"]
     assert run(server.url, tmp_path, *options)[0] == 0
     path = tmp_path / "manifest.json"
@@ -264,7 +265,7 @@ def test_an_evaluation_that_was_begun_with_null_for_not_sent_goes_on(serve: Serv
         run(server.url, tmp_path, *options[:-2])
 
 
-def test_a_misspelt_tool_config_is_said_before_anything_is_read(tmp_path: Path) -> None:
+def test_a_misspelt_tool_config_is_reported_before_anything_is_read(tmp_path: Path) -> None:
     missing = ["--source", f"warm={tmp_path}/nowhere"]  # reading it would be the first error
     with pytest.raises(ValueError, match="tools: got 'papre', expected a YAML file or one of"):
         run("http://127.0.0.1:9/v1", tmp_path / "out", "--tools", "papre", *missing)
@@ -295,7 +296,7 @@ def test_no_server_at_all_exits_with_1_and_names_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ([], "got no --tools"),
+        ([], "--tools is missing"),
         (["--tools", "nothing"], "expected a YAML file or one of"),
         (["--no-agent", "--source", "hot=x"], r"source: got \['hot'\]"),
         (["--no-agent", "--registry", "no.such.module"], "cannot be imported"),
@@ -313,7 +314,9 @@ def test_no_server_at_all_exits_with_1_and_names_it(tmp_path: Path) -> None:
         (["--no-agent", "--judge-model", "j", "--judge-key-env", "NO_SUCH_KEY"], "NO_SUCH_KEY is not set"),
     ],
 )
-def test_mistakes_are_told_with_what_was_expected(serve: Serve, tmp_path: Path, options: list[str], says: str) -> None:
+def test_mistakes_are_reported_with_what_was_expected(
+    serve: Serve, tmp_path: Path, options: list[str], says: str
+) -> None:
     with pytest.raises(ValueError, match=says):
         run(serve().url, tmp_path / "out", *options)
 

@@ -1,4 +1,4 @@
-"""Comparisons and averages: the same k, the same questions, and every number says what it leaves out."""
+"""Comparisons and averages: the same k and questions on both sides, and each number says what it leaves out."""
 
 import json
 from pathlib import Path

@@ -99,7 +99,7 @@ def verls(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict
 @pytest.fixture(scope="module")
 def pairs(questions: dict[str, list[Question]], verls: list[dict[str, Any]]) -> list[tuple[Question, dict[str, Any]]]:
     """Each question and the row that verl has of it."""
-    return list(zip((one for some in questions.values() for one in some), verls, strict=True))
+    return list(zip((question for asked in questions.values() for question in asked), verls, strict=True))
 
 
 def response(answer: str) -> str:
@@ -126,8 +126,10 @@ def test_a_row_leads_back_to_its_question(pairs: list[tuple[Question, dict[str, 
 def test_verl_asks_in_the_runners_words(pairs: list[tuple[Question, dict[str, Any]]]) -> None:
     for question, found in pairs:
         runners = TextConversation(question.prompt, question.images, TOOLS).messages
-        assert [one["role"] for one in found["raw_prompt"]] == ["system", "user"]
-        assert [parts(one["content"]) for one in found["raw_prompt"]] == [parts(one["content"]) for one in runners]
+        assert [message["role"] for message in found["raw_prompt"]] == ["system", "user"]
+        assert [parts(message["content"]) for message in found["raw_prompt"]] == [
+            parts(message["content"]) for message in runners
+        ]
         assert pictures(found) == list(question.images)
 
 
@@ -191,10 +193,10 @@ def test_the_command_writes_what_was_asked_for(tmp_path: Path) -> None:
     assert status == 0
     assert "wrote 2 questions" in output
     rows = list(parquet.iter_rows(out))
-    assert [one["data_source"] for one in rows] == ["benchmark/mmsearch", "benchmark/vstar"]
-    assert [one["ability"] for one in rows] == ["search", "perception"]
+    assert [row["data_source"] for row in rows] == ["benchmark/mmsearch", "benchmark/vstar"]
+    assert [row["ability"] for row in rows] == ["search", "perception"]
     assert rows[0]["extra_info"]["aliases"] == ["Miró", "Joan Miro"]
-    assert {one["prompt"][0]["content"] for one in rows} == {prompts.system_prompt(TOOLS)}
+    assert {row["prompt"][0]["content"] for row in rows} == {prompts.system_prompt(TOOLS)}
 
 
 # ------------------------------ the reward ------------------------------
@@ -228,9 +230,9 @@ async def test_the_judge_decides_where_the_rule_does_not(
     judge = {"base_url": server.url, "model": MODEL, "api_key_env": None}
     first = {question.benchmark: found for question, found in reversed(pairs)}
     for name in JUDGED:
-        said = [await reward(first[name], response(f"some script:{one}"), judge=judge) for one in ("yes", "no")]
-        assert [one["acc"] for one in said] == [1.0, 0.0]
-        assert [one["infra_failure"] for one in said] == [0.0, 0.0]
+        said = [await reward(first[name], response(f"some script:{word}"), judge=judge) for word in ("yes", "no")]
+        assert [verdict["acc"] for verdict in said] == [1.0, 0.0]
+        assert [verdict["infra_failure"] for verdict in said] == [0.0, 0.0]
     asked = server.requests()
     assert len(asked) == 2 * len(JUDGED)
     assert "also accepted: " in asked[-1]["messages"][-1]["content"]  # the aliases of MMSearch's first question
@@ -260,7 +262,7 @@ def test_verls_validation_cannot_say_all_of_the_papers_protocol() -> None:
     paper = Sampling()
     said = {"temperature": paper.temperature, "top_p": paper.top_p, "top_k": paper.top_k}
     assert rollout["val_kwargs"] == said | {"n": 4, "do_sample": True}
-    assert {one.name for one in dataclasses.fields(SamplingConfig)} - {"_target_"} == set(rollout["val_kwargs"])
+    assert {field.name for field in dataclasses.fields(SamplingConfig)} - {"_target_"} == set(rollout["val_kwargs"])
     assert (rollout["multi_turn"]["max_assistant_turns"], Limits().max_turns) == (3, 5)
 
 

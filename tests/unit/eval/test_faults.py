@@ -1,4 +1,4 @@
-"""Kills and full disks at every write of an evaluation: what is finished stays, and the same command goes on."""
+"""Kills and full disks at every write of an evaluation: finished work stays, and the same command continues."""
 
 import io
 import json
@@ -28,7 +28,7 @@ LINES = ("rollouts.jsonl", "scores.jsonl")
 
 
 class Answering:
-    """An agent that says red to everything; what is tested here is what becomes of it."""
+    """An agent that answers red to everything; the test is about what is stored."""
 
     async def run(self, question: str, images: Sequence[bytes] = (), seed: Any = None) -> AgentRun:
         turn = Turn(text=colours.says("red"), prompt_tokens=9, completion_tokens=9, finish_reason="stop", seconds=0.1)
@@ -37,7 +37,7 @@ class Answering:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither a server nor pictures of plots: they take seconds, and write nothing of their own kind."""
+    """Without server and plots: they take seconds, and their files are written like all others."""
 
     async def answering(*_: Any) -> Answering:
         return Answering()
@@ -70,7 +70,7 @@ def numbers(folder: Path) -> dict[str, Any]:
 
 
 def check_goes_on(folder: Path, expected: dict[str, Any], where: str) -> None:
-    """What a kill or a full disk has left: nothing that says more than there is; and the next run ends as any other."""
+    """After a kill or a full disk no file claims more than exists, and the next run finishes as usual."""
     if (folder / "report.md").exists():
         assert is_current(folder), f"{where}: a report of another state"
         assert (folder / "report.html").read_text().rstrip().endswith("</html>"), where
@@ -101,7 +101,7 @@ def test_a_kill_at_any_write_loses_nothing_and_leaves_no_old_report(tmp_path: Pa
     assert points > 20
 
 
-def test_a_full_disk_at_any_byte_leaves_no_glued_line_and_the_next_run_goes_on(tmp_path: Path) -> None:
+def test_a_full_disk_at_any_byte_leaves_no_glued_line_and_the_next_run_continues(tmp_path: Path) -> None:
     ended = tmp_path / "ended"
     ended.mkdir()
     run(ended)
@@ -122,7 +122,7 @@ def test_a_full_disk_at_any_byte_leaves_no_glued_line_and_the_next_run_goes_on(t
 @pytest.mark.parametrize(
     "tail", [b'{"benchmark": "warm"', b"\xff\xfe", b"{}", b'{"benchmark":"warm"}\n', b"\n\n", b"null\n"]
 )
-def test_a_torn_or_poisonous_last_line_costs_itself(tmp_path: Path, name: str, tail: bytes) -> None:
+def test_a_torn_or_poisonous_last_line_is_skipped(tmp_path: Path, name: str, tail: bytes) -> None:
     run(tmp_path)
     expected, kept = numbers(tmp_path), whole_lines(tmp_path)
     with (tmp_path / name).open("ab") as file:

@@ -1,4 +1,4 @@
-"""An evaluation as a log of Inspect, read back by `inspect_ai` and held to the evaluation's own lines."""
+"""An evaluation as a log of Inspect, read back by `inspect_ai` and compared with the evaluation's own lines."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -19,7 +19,7 @@ CALL = ToolCall(name="zoom", arguments={}, ok=True, seconds=1.0)
 def test_requests_have_the_lengths_and_share_the_prefixes_of_the_run() -> None:
     first, second = ([*requests_of(record("q", at, turns=TURNS))] for at in range(2))
     other = [*requests_of(record("r", 0, turns=TURNS))]
-    assert [(len(one.prompt), one.tokens) for one in first] == [(10, 5), (18, 2)]
+    assert [(len(request.prompt), request.tokens) for request in first] == [(10, 5), (18, 2)]
     assert first[1].prompt[:10] == first[0].prompt == second[0].prompt  # one question
     assert first[1].prompt[10:] != second[1].prompt[10:]  # two rollouts
     assert other[0].prompt != first[0].prompt
@@ -48,7 +48,7 @@ def test_it_prints_the_ratio(
     assert "evaluation 1.0 s, 1.0 s without tools" in text
     assert "ratio without tools" in text
     sent = server.requests()
-    assert sorted((len(one["prompt"]), one["max_tokens"], one["min_tokens"]) for one in sent) == sorted(
+    assert sorted((len(request["prompt"]), request["max_tokens"], request["min_tokens"]) for request in sent) == sorted(
         [(10, 5, 5), (18, 2, 2)] * 3
     )
     with pytest.raises(SystemExit, match="no rollouts there"):

@@ -42,7 +42,7 @@ ADVICE = "weather: when the sky matters."
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"place": "Oslo"}}\n</tool_call>'
 
 
-def test_the_documented_benchmark_runs_reports_and_goes_on(serve: Serve, tmp_path: Path) -> None:
+def test_the_documented_benchmark_runs_reports_and_continues(serve: Serve, tmp_path: Path) -> None:
     server = serve(any=[{"text": colours.says("8")}])
     fixed = ["--model", MODEL, "--base-url", server.url, "--out", str(tmp_path), "--registry", EXAMPLE]
     options = ["--no-agent", "--rollouts", "1", "--response-tokens", "1000"]

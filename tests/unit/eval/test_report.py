@@ -157,7 +157,7 @@ def test_groups_of_several_benchmarks_have_an_average(evaluation: Evaluation) ->
     assert names["near average of 2"] == [warm, third]
 
 
-def test_what_is_behind_the_numbers(evaluation: Evaluation) -> None:
+def test_what_the_numbers_are_computed_from(evaluation: Evaluation) -> None:
     cold, warm = (breakdown(result) for result in evaluation.results)
     assert warm["statuses"] == {"ok": 7, "truncated": 0, "infra_failure": 1}
     assert warm["scored_by"] == {"rule": 6, "judge": 1, "nobody": 0}
@@ -238,7 +238,7 @@ def report(folder: Path) -> Path:
     return build_report(folder, title="Colours", with_paper=True).path
 
 
-def test_the_files(report: Path) -> None:
+def test_a_report_writes_page_tables_and_plots(report: Path) -> None:
     text, html = report.read_text(), report.with_suffix(".html").read_text()
     assert "| Pass@1 | 75.0 to 100.0 [75.0, 100.0] | 16.7 [0.0, 33.3] |" in text
     assert "not measured here" in text
@@ -252,7 +252,7 @@ def test_the_files(report: Path) -> None:
     assert saved["measures"]["pass_1"]["warm"]["value"] == pytest.approx(1 / 6)
     assert saved["bootstrap"] == {"unit": "question", "draws": 10_000, "level": 0.95, "seed": 0}
     assert not re.search(r'(src|href)="(?!data:|#)', html)  # self-contained
-    assert "owned" not in html  # what a policy wrote is not in it
+    assert "owned" not in html  # no text of the policy is in it
 
 
 def test_every_table_is_there_as_csv_and_json(report: Path) -> None:

@@ -31,10 +31,10 @@ def closed() -> Iterator[None]:
 def heights(axes: Axes) -> dict[str, list[float]]:
     """Label of each set of bars -> their heights; "" for one without a label."""
     found = {}
-    for one in (some for some in axes.containers if isinstance(some, BarContainer)):
+    for bars in (drawn for drawn in axes.containers if isinstance(drawn, BarContainer)):
         # a histogram's label is its first bar's
-        labels = [str(label) for label in (one.get_label(), one[0].get_label()) if not str(label).startswith("_")]
-        found["".join(labels)] = [bar.get_height() for bar in one]
+        labels = [str(label) for label in (bars.get_label(), bars[0].get_label()) if not str(label).startswith("_")]
+        found["".join(labels)] = [bar.get_height() for bar in bars]
     return found
 
 
@@ -51,7 +51,7 @@ def test_bars_are_the_summarys_values(evaluation: Evaluation) -> None:
     assert heights(axes)["Pass@1"] == pytest.approx([3 / 4, 1 / 6])
     assert heights(axes)["Pass@4"] == pytest.approx([1.0, 0.0])
     assert ticks(axes) == ["Cold", "Warm"]
-    (whiskers, *_) = (one for one in axes.collections if isinstance(one, LineCollection))
+    (whiskers, *_) = (lines for lines in axes.collections if isinstance(lines, LineCollection))
     low, high = numbers["pass_1"]["warm"].low, numbers["pass_1"]["warm"].high
     assert [height for _, height in whiskers.get_segments()[1]] == pytest.approx([low, high])
 
@@ -63,7 +63,7 @@ def test_lengths_by_outcome(evaluation: Evaluation) -> None:
     }
     (axes,) = plots.lengths(tokens).axes
     # warm: 1 right, 6 wrong; cold: 3 right, 1 unscored; stacked, so that heights are counts above the ones below
-    assert {label: sum(some) for label, some in heights(axes).items()} == {"correct": 4, "wrong": 6, "unscored": 1}
+    assert {label: sum(bars) for label, bars in heights(axes).items()} == {"correct": 4, "wrong": 6, "unscored": 1}
 
 
 def drawn(folder: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""Evaluations against a real server process: what is done, kept, resumed, retried, refused."""
+"""Evaluations against a real server process: which work is done, kept, resumed, retried or refused."""
 
 import io
 import json
@@ -47,7 +47,7 @@ def test_every_rollout_is_sampled_scored_and_kept(serve: Serve, tmp_path: Path) 
         ("warm", "red", 0): True, ("warm", "red", 1): True, ("cold", "green", 0): True, ("cold", "green", 1): True,
         ("cold", "blue", 0): False, ("cold", "blue", 1): False,
     }  # fmt: skip
-    green = next(one for one in store.rollouts() if one.uid == "green")
+    green = next(rollout for rollout in store.rollouts() if rollout.uid == "green")
     assert (green.status, green.answer, green.uses_tool, len(green.turns)) == (Status.OK, "green", True, 2)
     assert (tmp_path / "out" / green.turns[0].responses[0].images[0]).exists()
     (question,) = store.questions("warm")
@@ -90,7 +90,7 @@ def test_a_finished_evaluation_imports_neither_verl_nor_torch(serve: Serve, tmp_
     assert not imported & {"verl", "torch", "transformers"}
 
 
-def test_a_killed_run_goes_on_where_it_was(serve: Serve, tmp_path: Path) -> None:
+def test_a_killed_run_continues_where_it_was(serve: Serve, tmp_path: Path) -> None:
     """SIGKILL in the middle of 24 slow rollouts, a torn line on top; then every rollout exactly once."""
     slow = {name: [{**steps[0], "sleep": 0.15}, *steps[1:]] for name, steps in colours.SCRIPTS.items()}
     server, out = serve(**slow), tmp_path / "out"
@@ -132,7 +132,7 @@ def test_infra_failures_are_marked_and_tried_again(serve: Serve, tmp_path: Path)
     store = Store(out).load()
     assert store.statuses["cold", "blue", 0] is Status.INFRA_FAILURE
     assert ("cold", "blue", 0) not in store.scores
-    (error, _) = [one.error for one in store.rollouts() if one.uid == "blue"]
+    (error, _) = [rollout.error for rollout in store.rollouts() if rollout.uid == "blue"]
     assert "too many images" in str(error)
     asked = len(server.requests())
     assert evaluate(server.url, out)  # the server has recovered
@@ -156,11 +156,11 @@ def test_a_lost_server_stops_the_run_and_keeps_what_is_finished(serve: Serve, tm
 
 
 def test_rollouts_that_failed_before_do_not_count_as_a_lost_server(serve: Serve, tmp_path: Path) -> None:
-    """20 that are refused every time, one more than a run of failures may have; the first run meets others between."""
+    """20 rollouts that always fail, more than may fail in a row; in the first run other rollouts are between them."""
     server, out = serve(blue=[{"status": 400, "error": "too many images"}]), tmp_path / "out"
     assert STOP_AFTER < 20
     found = colours.load("cold", 20)  # twenty green ones, then twenty blue ones
-    order = [one for pair in zip(found[:20], found[20:], strict=True) for one in pair]
+    order = [number for pair in zip(found[:20], found[20:], strict=True) for number in pair]
     assert not evaluate(server.url, out, questions={"cold": order}, rollouts=1, concurrency=1)
     assert not evaluate(server.url, out, questions={"cold": order}, rollouts=1, concurrency=1)
     statuses = list(Store(out).load().statuses.values())
@@ -242,7 +242,7 @@ def test_only_what_a_judge_decides_is_scored_again(
     assert build_report(out).notes == []
 
 
-def test_verdicts_of_a_judge_from_before_lines_said_so_stand(serve: Serve, tmp_path: Path) -> None:
+def test_older_verdicts_of_a_judge_without_the_mark_are_kept(serve: Serve, tmp_path: Path) -> None:
     server, out = serve(), tmp_path / "out"
     strict = colours.StrictJudge()
     evaluate(server.url, out, judge=strict, judge_name="strict")
@@ -254,7 +254,7 @@ def test_verdicts_of_a_judge_from_before_lines_said_so_stand(serve: Serve, tmp_p
     assert len(strict.asked) == asked
 
 
-def test_a_run_killed_while_a_later_judge_decides_goes_on_there(serve: Serve, tmp_path: Path) -> None:
+def test_a_run_killed_while_a_later_judge_decides_continues_there(serve: Serve, tmp_path: Path) -> None:
     """Twelve wrong answers for a slow judge, twelve rollouts without one; SIGKILL after a few verdicts, a torn line."""
     verdict = {"text": '{"reason": "the same colour", "correct": true}', "sleep": 0.3}
     mute, wrong = [{"text": "no answer at all"}], [{"text": colours.says("azure script:verdict")}]
@@ -269,8 +269,8 @@ def test_a_run_killed_while_a_later_judge_decides_goes_on_there(serve: Serve, tm
     process.communicate()
     with (out / "scores.jsonl").open("ab") as file:
         file.write(b'{"benchmark":"cold","uid":"bl')
-    judged = [json.loads(one) for one in (out / "scores.jsonl").read_bytes().splitlines()[24:-1]]
-    assert all(one["judge"] for one in judged)
+    judged = [json.loads(line) for line in (out / "scores.jsonl").read_bytes().splitlines()[24:-1]]
+    assert all(line["judge"] for line in judged)
     assert 15 <= len(judged) < 24
     assert json.loads((out / "manifest.json").read_text())["settings"]["judge"] == MODEL
 
@@ -279,14 +279,14 @@ def test_a_run_killed_while_a_later_judge_decides_goes_on_there(serve: Serve, tm
     done = run_cli(line)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"24 rollouts: 24 on disk, 0 to sample, {24 - len(judged)} to score again" in done.stdout
-    lines = [json.loads(one) for one in (out / "scores.jsonl").read_bytes().splitlines()]
+    lines = [json.loads(line) for line in (out / "scores.jsonl").read_bytes().splitlines()]
     assert lines[24 : 24 + len(judged)] == judged
-    assert sorted(one["uid"] for one in lines[24:]) == sorted(one["uid"] for one in lines[:24])  # each once
+    assert sorted(line["uid"] for line in lines[24:]) == sorted(line["uid"] for line in lines[:24])  # each once
     assert {uid[:4]: score for uid, score in verdicts(out).items()} == {
         "gree": (False, "rule"),
         "blue": (True, "judge"),
     }
-    sampled = [one for one in server.requests() if "response_format" not in one]
+    sampled = [request for request in server.requests() if "response_format" not in request]
     assert len(sampled) == 24
 
 
@@ -359,7 +359,7 @@ def test_a_corrupt_picture_fails_its_question_alone(
         "green": Status.INFRA_FAILURE,
         "blue": Status.OK,
     }
-    assert "cannot be read" in str(next(one.error for one in store.rollouts() if one.uid == "green"))
+    assert "cannot be read" in str(next(rollout.error for rollout in store.rollouts() if rollout.uid == "green"))
 
 
 def test_a_question_without_its_picture_is_refused_by_name(
@@ -388,10 +388,10 @@ def test_rollouts_run_side_by_side_and_nobody_waits_for_a_slow_one(serve: Serve,
     slow = [{"text": colours.says("blue"), "sleep": 3.0}]
     server, out = serve(blue=slow), tmp_path / "out"
     evaluate(server.url, out, source=10, rollouts=1, benchmarks=("cold", "warm"), concurrency=12)
-    finished = {one.uid: one.finished - one.started for one in Store(out).load().rollouts()}
+    finished = {rollout.uid: rollout.finished - rollout.started for rollout in Store(out).load().rollouts()}
     lines = [json.loads(line)["uid"] for line in (out / "rollouts.jsonl").read_text().splitlines()]
     slow_ones = [at for at, uid in enumerate(lines) if uid.startswith("blue")]
-    # ten slow ones hold ten of twelve workers; the warm questions, which stand behind them, are finished first
+    # ten slow ones occupy ten of twelve workers; the warm questions, which come after them, are finished first
     assert min(slow_ones) >= 18
     assert finished["blue"] >= 3.0
 
@@ -416,7 +416,7 @@ def test_a_lost_connection_of_a_tool_costs_its_rollout_and_a_folder_that_takes_n
         evaluate(server.url, tmp_path / "out")
 
 
-def test_a_full_disk_is_told_and_finished_rollouts_are_kept(serve: Serve, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_finished_rollouts_are_kept(serve: Serve, tmp_path: Path) -> None:
     """The rollouts' file reaches the limit in the middle of a line; the same command goes on with more room."""
     server, out = serve(), tmp_path / "out"
     line = command(server.url, out, "--benchmark", "warm", "--source", "warm=40", "--rollouts", "1", "--no-agent")
@@ -438,7 +438,7 @@ def test_a_full_disk_is_told_and_finished_rollouts_are_kept(serve: Serve, tmp_pa
     assert done.returncode == 0, done.stdout + done.stderr
     lines = (out / "rollouts.jsonl").read_bytes().splitlines(keepends=True)
     assert lines[: len(kept)] == kept
-    assert sorted(json.loads(one)["uid"] for one in lines) == sorted({"red", *(f"red{at}" for at in range(1, 40))})
+    assert sorted(json.loads(line)["uid"] for line in lines) == sorted({"red", *(f"red{at}" for at in range(1, 40))})
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="flock")

@@ -45,7 +45,7 @@ def turn(**changes: Any) -> Turn:
 def add(folder: Path, *records: RolloutRecord) -> None:
     async def write() -> None:
         with Store(folder) as store:
-            await asyncio.gather(*(store.add_rollout(one) for one in records))
+            await asyncio.gather(*(store.add_rollout(record) for record in records))
 
     asyncio.run(write())
 
@@ -62,7 +62,7 @@ def test_what_is_added_is_read_back_in_order(tmp_path: Path) -> None:
 def test_many_at_once_each_have_their_own_line(tmp_path: Path) -> None:
     add(tmp_path, *(record(str(at), answer="y" * at) for at in range(200)))
     found = list(Store(tmp_path).load().rollouts())
-    assert {one.uid: len(str(one.answer)) for one in found} == {str(at): at for at in range(200)}
+    assert {rollout.uid: len(str(rollout.answer)) for rollout in found} == {str(at): at for at in range(200)}
 
 
 def test_a_later_line_replaces_an_earlier_one(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ POISON: list[tuple[bytes, bytes]] = [
 
 
 @pytest.mark.parametrize(("old", "new"), POISON)
-def test_a_damaged_line_in_the_middle_is_named_and_costs_itself(tmp_path: Path, old: bytes, new: bytes) -> None:
+def test_a_damaged_line_in_the_middle_is_named_and_skipped(tmp_path: Path, old: bytes, new: bytes) -> None:
     add(tmp_path, record("a"), record("b"))
     path = tmp_path / "rollouts.jsonl"
     whole = path.read_bytes()
@@ -120,7 +120,7 @@ def test_a_damaged_line_in_the_middle_is_named_and_costs_itself(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("score", [b"null", b"{}", b'{"correct":"maybe","by":"rule","reason":"x","values":{}}'])
-def test_a_damaged_verdict_costs_itself(tmp_path: Path, score: bytes) -> None:
+def test_a_damaged_verdict_is_skipped(tmp_path: Path, score: bytes) -> None:
     line = b'{"benchmark":"b","uid":"q","rollout":0,"score":%b,"judge":false}\n' % score
     (tmp_path / "scores.jsonl").write_bytes(line)
     store = Store(tmp_path).load()
@@ -130,9 +130,9 @@ def test_a_damaged_verdict_costs_itself(tmp_path: Path, score: bytes) -> None:
 
 @pytest.mark.parametrize("arguments", [{"n": 2**80}, {"s": "\ud800"}, {"deep": [[[1]]]}, "raw {oops"])
 def test_whatever_the_policy_wrote_can_be_kept(arguments: Any) -> None:
-    one = record(answer="\ud83d", turns=(turn(calls=(ToolCall(name="\udc00", arguments=arguments, ok=False),)),))
-    assert b"\n" not in to_line(one)
-    assert from_line(RolloutRecord, to_line(one)) == one
+    odd = record(answer="\ud83d", turns=(turn(calls=(ToolCall(name="\udc00", arguments=arguments, ok=False),)),))
+    assert b"\n" not in to_line(odd)
+    assert from_line(RolloutRecord, to_line(odd)) == odd
 
 
 def test_no_sign_that_a_policy_writes_ends_a_line(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Answers without a verdict: they widen what is stated, cost themselves, and stop nothing."""
+"""Answers without a verdict: they widen the stated interval, and do not stop the run."""
 
 import asyncio
 import io
@@ -150,9 +150,9 @@ def test_a_scorer_that_raises_costs_the_answer_it_was_asked_about(
     with monkeypatch.context() as patched:
         patched.setattr(colours, "score", broken)
         assert not evaluate(server.url, tmp_path, concurrency=1, benchmarks=("cold",))
-        # the next run finds it in its way before it samples anything
+        # the next run meets the damaged line before it samples anything
         assert not evaluate(server.url, tmp_path, concurrency=1)
-    scores = {key[1]: one for key, one in Store(tmp_path).load().scores.items()}
+    scores = {key[1]: score for key, score in Store(tmp_path).load().scores.items()}
     assert [scores[uid].correct for uid in ("red", "green", "blue")] == [True, None, False]
     assert type(raised).__name__ in scores["green"].reason
     asked = len(server.requests())
@@ -176,12 +176,12 @@ def test_a_scorer_that_returns_nonsense_costs_the_answer_it_was_asked_about(
 
     monkeypatch.setattr(colours, "score", nonsense)
     assert not evaluate(serve().url, tmp_path, questions=ten(), rollouts=1)
-    scores = {int(key[1]): one for key, one in Store(tmp_path).load().scores.items()}
+    scores = {int(key[1]): score for key, score in Store(tmp_path).load().scores.items()}
     assert [scores[at].correct for at in range(10)] == [None] * len(NONSENSE) + [True] * (10 - len(NONSENSE))
     assert load_evaluation(tmp_path).results[0].undecided == len(NONSENSE)
 
 
-def test_a_question_that_breaks_the_agent_costs_itself(
+def test_only_the_question_that_breaks_the_agent_is_lost(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from verl_axpo.agent.loop import Agent
@@ -201,7 +201,9 @@ def test_a_question_that_breaks_the_agent_costs_itself(
         "green": "infra_failure",
         "blue": "ok",
     }
-    assert "a picture of another kind" in str(next(one.error for one in store.rollouts() if one.uid == "green"))
+    assert "a picture of another kind" in str(
+        next(rollout.error for rollout in store.rollouts() if rollout.uid == "green")
+    )
 
 
 def test_rates_in_every_table_count_unscored_answers_as_wrong_and_then_as_right(tmp_path: Path) -> None:

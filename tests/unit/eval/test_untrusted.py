@@ -1,4 +1,4 @@
-"""A folder that came from somebody else, and what a policy may write: nothing leaves the folder, nothing breaks it."""
+"""A folder that came from somebody else, and what a policy may write: nothing leaves the folder or breaks it."""
 
 import asyncio
 import json
@@ -97,11 +97,11 @@ def test_whatever_a_tool_or_a_benchmark_is_called_the_report_is_made(tmp_path: P
     (folder / "manifest.json").write_text(json.dumps(manifest))
     path = build_report(folder).path
     tools = json.loads(path.with_suffix(".json").read_text())["benchmarks"]["warm"]["tools"]
-    assert sum(one["errors"] for one in tools.values()) == len(NAMES)
+    assert sum(row["errors"] for row in tools.values()) == len(NAMES)
     assert max(map(len, tools)) < 50
 
 
-def test_what_is_no_picture_is_refused_and_costs_itself(tmp_path: Path) -> None:
+def test_only_what_is_no_picture_is_refused(tmp_path: Path) -> None:
     folder = write(tmp_path, OUTCOMES)
     first = next((folder / "images").iterdir())
     for content in (b"", b"GIF89a\xff\xff\xff\xff", b"<svg onload='alert(1)'/>"):

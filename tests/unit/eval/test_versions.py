@@ -1,4 +1,4 @@
-"""Rules that change: verdicts are given again, rollouts are not mixed, and a number says by which rules it was made."""
+"""Rules that change: verdicts are made again, rollouts are not mixed, and each number names its version."""
 
 import asyncio
 import json
@@ -68,7 +68,7 @@ def test_a_later_verdict_of_older_rules_does_not_count(tmp_path: Path, monkeypat
         asyncio.run(add(False))
     assert Store(tmp_path).load().scores["b", "q", 0].correct is True
     monkeypatch.setattr(scorers, "VERSION", 99)
-    asyncio.run(add(None))  # by the newest rules nobody could say: what older ones said is no verdict of theirs
+    asyncio.run(add(None))  # the newest rules gave no verdict, and an older verdict does not count for them
     assert Store(tmp_path).load().scores["b", "q", 0].correct is None
 
 
@@ -103,7 +103,7 @@ def test_a_folder_from_before_versions_takes_no_more_rollouts(serve: Serve, tmp_
 def test_answers_are_read_again_by_the_rules_of_today(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What counts as the answer of a response is a rule of its own."""
+    """The rule that finds the answer in a response has a version too."""
     from verl_axpo.eval import evaluate as module
 
     server = serve(blue=[{"text": "I see.\n</think>\n\nit is blue"}])

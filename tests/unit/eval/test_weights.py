@@ -1,4 +1,4 @@
-"""A checkpoint that was trained on does not pass for the old one."""
+"""A checkpoint that was trained further has another hash."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Groups that are trained later than they were sampled: decisions in their rows, weights, steps of batches."""
+"""Groups trained later than they were sampled: decisions in their rows, weight versions, steps of several batches."""
 
 import asyncio
 from collections import Counter
@@ -68,7 +68,7 @@ def test_each_mode_of_verl_has_a_name_of_ours_and_back() -> None:
 # ------------------------------ decisions ------------------------------
 
 
-def test_a_decision_is_told_at_once_for_its_round_may_be_forgotten() -> None:
+def test_a_decision_is_reported_at_once_for_its_round_may_be_forgotten() -> None:
     async def scenario() -> tuple[Decisions, Decisions]:
         coordinator = BudgetCoordinator(AxpoConfig(), 8)
         await coordinator.begin(["a", "b"])  # floor(0.25 * 2 * 8 / 4) = 1 prefix
@@ -179,7 +179,7 @@ class Server:
         return TokenOutput(token_ids=[4], log_probs=[-0.5], extra_fields=fields)
 
 
-def test_a_continuations_row_is_as_old_as_its_source_and_its_own_weights_are_told() -> None:
+def test_a_continuations_row_is_as_old_as_its_source_and_its_own_weights_are_reported() -> None:
     prefix = Prefix(request_id="source", token_ids=(5, 6), logprobs=(-0.1, -0.2), oldest_weights=1)
     client = TurnClient(Server((3, 4), (4, 6)), response_length=9, seed=lambda turn: None, prefix=prefix)
 

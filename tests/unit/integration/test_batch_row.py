@@ -1,4 +1,4 @@
-"""What the trainer gets of a trajectory, and a disk that takes no image: the rollout stays, its step stops."""
+"""What the trainer gets of a trajectory, and a disk that refuses an image: the rollout stays, but the step stops."""
 
 from collections.abc import Callable
 from pathlib import Path

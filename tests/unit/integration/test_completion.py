@@ -1,4 +1,4 @@
-"""A GRPO config plus one switch: completed where silent, kept where the user spoke, refused where it contradicts."""
+"""A GRPO config plus one switch: missing keys are set, the user's settings stay, and contradictions are refused."""
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
@@ -50,7 +50,7 @@ def test_each_trainer_of_verl_has_one_of_ours_wherever_it_was_named(monkeypatch:
 
 
 def test_an_asynchronous_trainer_has_no_barrier(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`exact` as a config file has it is replaced; on the command line it is the user's, and refused."""
+    """`exact` in a config file is replaced. On the command line it is the user's choice, and refused."""
     config = grpo_config(axpo={"allocation": "exact"})
     config.trainer.v1.trainer_mode = "colocate_async"
     complete(config)
@@ -59,7 +59,7 @@ def test_an_asynchronous_trainer_has_no_barrier(monkeypatch: pytest.MonkeyPatch)
     config = grpo_config(axpo={"allocation": "exact"})
     config.trainer.v1.trainer_mode = "colocate_async"
     with pytest.raises(
-        ValueError, match=r"algorithm\.axpo\.allocation: got 'exact', expected 'streaming' \(an asynchron"
+        ValueError, match=r"algorithm\.axpo\.allocation: got 'exact', expected 'streaming' \(the asynchron"
     ):
         complete(config)
     config = grpo_config(axpo={"speculate": True})
@@ -90,7 +90,7 @@ def test_what_the_user_set_otherwise_is_a_conflict_with_the_line_to_change(key: 
     OmegaConf.update(config, key, value)
     with pytest.raises(ValueError, match=f"{key}: got '{value}', expected") as refusal:
         complete(config)
-    assert "remove it or set it so" in str(refusal.value)
+    assert "remove it, or set it to " in str(refusal.value)
     assert OmegaConf.select(config, "trainer.v1.trainer_mode") != "axpo_sync"  # refused before anything was set
 
 
@@ -140,7 +140,7 @@ def test_what_cannot_be_combined_is_refused_with_the_reason(key: str, value: obj
     assert str(refusal.value).count("\n") == 1  # this problem and no other
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     config = grpo_config()
     OmegaConf.update(config, "actor_rollout_ref.rollout.n", 1)
     OmegaConf.update(config, "critic.enable", True)

@@ -1,4 +1,4 @@
-"""Settings that would break AXPO in silence: each is refused with the line to change, or is right as it stands."""
+"""Settings that would break AXPO in silence: each is refused with the line to change, or works."""
 
 from typing import Any
 
@@ -43,8 +43,8 @@ def refused(defaults: DictConfig, settings: dict[str, Any], **axpo: Any) -> list
         ({f"{ACTOR}.shuffle": True}, f"set {ACTOR}.shuffle=False"),
         ({f"{ACTOR}.strategy": "megatron", "actor_rollout_ref.model.mtp.enable": True}, "mtp.enable=True: Megatron's"),
         ({f"{ACTOR}.loss_agg_mode": "seq-mean-token-sum-norm"}, "to data.max_response_length"),
-        ({f"{ACTOR}.policy_loss.loss_mode": "clip_cov"}, "loss_mode=clip_cov: it picks tokens"),
-        ({f"{ACTOR}.policy_loss.loss_mode": "kl_cov"}, "loss_mode=kl_cov: it picks tokens"),
+        ({f"{ACTOR}.policy_loss.loss_mode": "clip_cov"}, "loss_mode=clip_cov: it chooses tokens"),
+        ({f"{ACTOR}.policy_loss.loss_mode": "kl_cov"}, "loss_mode=kl_cov: it chooses tokens"),
         ({"algorithm.rollout_correction.rollout_is_batch_normalize": True}, "rollout_is_batch_normalize=True"),
         ({"skip.rollout_tq.enable": True}, "skip.rollout_tq.enable=True"),
         ({"distillation.enabled": True}, "distillation.enabled=True"),
@@ -53,7 +53,7 @@ def refused(defaults: DictConfig, settings: dict[str, Any], **axpo: Any) -> list
         ({f"{ROLLOUT}.logprobs_mode": "processed_logits"}, "logprobs_mode to processed_logprobs"),
         ({f"{ROLLOUT}.logprobs_mode": "raw_logits"}, "logprobs_mode to processed_logprobs"),
         ({f"{ROLLOUT}.full_determinism": True}, "full_determinism=True: it gives all requests one seed"),
-        ({f"{ROLLOUT}.multi_turn.max_assistant_turns": 1}, "max_assistant_turns=1: a tool would be called"),
+        ({f"{ROLLOUT}.multi_turn.max_assistant_turns": 1}, "max_assistant_turns=1: the policy would never read"),
         ({f"{ROLLOUT}.multi_turn.tool_config_path": None}, "tool_config_path=null: there is no tool"),
         ({f"{ROLLOUT}.name": "trtllm"}, "name=trtllm: it takes the response limit from its own config"),
         ({OVERLONG: {"enable": True, "penalty_factor": 1.0}}, "a right answer that is long earns as little as 0"),
@@ -65,7 +65,7 @@ def refused(defaults: DictConfig, settings: dict[str, Any], **axpo: Any) -> list
 def test_a_setting_that_breaks_axpo_in_silence_is_refused_with_the_line_to_change(
     defaults: DictConfig, settings: dict[str, Any], line: str
 ) -> None:
-    # a budget of 2.0 questions' rollouts is none: 0.25 * 1 * 8 / 4 < 1
+    # the budget rounds down to no prefix: 0.25 * 1 * 8 / 4 < 1
     (told,) = refused(defaults, settings)
     assert line in told
 
@@ -73,8 +73,8 @@ def test_a_setting_that_breaks_axpo_in_silence_is_refused_with_the_line_to_chang
 @pytest.mark.parametrize(
     ("engine", "axpo", "line"),
     [
-        ("sglang", {"seed": 1}, "its sampling parameters have no seed; set algorithm.axpo.seed=null"),
-        ("sglang", {"seed": 0}, "its sampling parameters have no seed"),
+        ("sglang", {"seed": 1}, "SGLang's sampling parameters have no seed; set algorithm.axpo.seed=null"),
+        ("sglang", {"seed": 0}, "SGLang's sampling parameters have no seed"),
         ("sglang", {"uncertainty": "entropy"}, "set algorithm.axpo.uncertainty=confidence"),
     ],
 )
@@ -144,14 +144,17 @@ SEPARATE = {
         ),
         (
             {f"{ROLLOUT}.nnodes": 0},
-            f"{ROLLOUT}.nnodes=0: separate_async has replicas of its own; set {ROLLOUT}.nnodes=1",
+            f"{ROLLOUT}.nnodes=0: separate_async generates on nodes of its own; set {ROLLOUT}.nnodes=1",
         ),
         ({"ray_kwargs.ray_init.num_gpus": 16}, None),  # verl's defaults: 1 x 8 for the trainer, 1 x 8 for its replicas
         ({"ray_kwargs.ray_init.num_gpus": 8}, "num_gpus: got 8, expected 16 for the trainer and its replicas; set"),
-        ({f"{ROLLOUT}.checkpoint_engine.backend": "naive"}, "checkpoint_engine.backend=naive: the weights go to other"),
+        (
+            {f"{ROLLOUT}.checkpoint_engine.backend": "naive"},
+            "checkpoint_engine.backend=naive: it cannot send weights to other",
+        ),
     ],
 )
-def test_what_the_separate_trainer_needs_is_told_before_anything_starts(
+def test_what_the_separate_trainer_needs_is_reported_before_anything_starts(
     defaults: DictConfig, settings: dict[str, Any], line: str | None
 ) -> None:
     told = refused(defaults, SEPARATE | settings, allocation="streaming")
@@ -159,7 +162,7 @@ def test_what_the_separate_trainer_needs_is_told_before_anything_starts(
     assert line is None or line in told[0]
 
 
-def test_bad_values_of_ours_and_conflicts_with_verl_are_told_together() -> None:
+def test_bad_values_of_ours_and_conflicts_with_verl_are_reported_together() -> None:
     config = grpo_config(axpo={"bugdet": 0.5, "num_continuations": 1, "seed": True, "trace_dir": ""})
     OmegaConf.update(config, "critic.enable", True)
     OmegaConf.update(config, "trainer.v1.trainer_mode", "mine")
@@ -178,7 +181,7 @@ def test_settings_that_are_no_mapping_are_refused() -> None:
 
 @pytest.mark.parametrize(("given", "kept"), [(None, 1024), (4096, 4096)])
 def test_a_scoring_request_holds_few_tokens_logits_at_a_time(given: int | None, kept: int) -> None:
-    """Prompt log-probabilities of 16,000 tokens at once are 15 GB beside vLLM's share of the memory."""
+    """Prompt log-probabilities of 16,000 tokens at once are 15 GB in addition to vLLM's share of the memory."""
     key = f"{ROLLOUT}.engine_kwargs.vllm.long_prefill_token_threshold"
     config = grpo_config(axpo={"uncertainty": "entropy"})
     OmegaConf.update(config, f"{ROLLOUT}.engine_kwargs", {"vllm": {}}, force_add=True)

@@ -1,4 +1,4 @@
-"""The step's barrier: everybody reports, the budget is shared, and nobody waits for ever."""
+"""The step's barrier: all groups report, the budget is shared, and no group waits for ever."""
 
 import asyncio
 
@@ -49,7 +49,7 @@ def test_a_triggered_group_waits_for_the_last_report() -> None:
     assert asyncio.run(scenario()) is False
 
 
-def test_a_dead_worker_costs_patience_not_the_run(caplog: pytest.LogCaptureFixture) -> None:
+def test_after_a_dead_worker_the_others_get_the_budget_later(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> tuple[tuple[Candidate, ...], tuple[Candidate, ...]]:
         coordinator = BudgetCoordinator(CONFIG, 8, patience=0.05)
         await coordinator.begin(["a", "dead"])
@@ -61,7 +61,7 @@ def test_a_dead_worker_costs_patience_not_the_run(caplog: pytest.LogCaptureFixtu
     assert "dead" in caplog.text
 
 
-def test_patience_starts_anew_with_every_report() -> None:
+def test_every_report_starts_the_patience_again() -> None:
     async def scenario() -> tuple[Candidate, ...]:
         coordinator = BudgetCoordinator(CONFIG, 8, patience=0.2)
         await coordinator.begin(["a", "b", "c"])
@@ -127,7 +127,7 @@ async def test_asynchronous_streaming_waits_for_nothing_and_keeps_its_account_fr
     coordinator = BudgetCoordinator(STREAMING, 8, asynchronous=True)
     some = [candidate("a", 0.1), candidate("a", 0.2, session=1)]
     await coordinator.begin(["a"])
-    assert await coordinator.allocate("a", some) == ()  # 2 in the account, and what comes later is for others
+    assert await coordinator.allocate("a", some) == ()  # 2 in the account; what comes later is for other groups
     assert await coordinator.more("a", 0) == ()
     await coordinator.begin(["b", "c"])
     assert await coordinator.allocate("b", some[:1]) == (some[0],)

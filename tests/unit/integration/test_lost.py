@@ -1,4 +1,4 @@
-"""What a step may lose: isolated failures are counted, a step that would train on the survivors stops the run."""
+"""What a step may lose: single failures are counted; if too many rollouts are lost, the run stops before the update."""
 
 from collections import Counter
 from collections.abc import Iterable

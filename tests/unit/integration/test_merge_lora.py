@@ -67,5 +67,5 @@ def test_a_merged_model_is_kept(tmp_path: Path) -> None:
 
 
 def test_another_checkpoint_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="expected verl's checkpoint of a LoRA training"):
+    with pytest.raises(ValueError, match="give the folder of one of verl's checkpoints of a LoRA training"):
         merge(tmp_path)

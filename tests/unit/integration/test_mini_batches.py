@@ -1,4 +1,4 @@
-"""Which rows an update gets, how many updates there are, and whose token counts how much."""
+"""Which rows an update gets, how many updates there are, and which weight a token has."""
 
 import time
 from collections import Counter
@@ -39,7 +39,7 @@ def test_rows_are_dealt_kind_by_kind_by_hand() -> None:
     first = ["a_0_0", "a_1_0", "b_0_0", "late_0_0", "late_2_0", "late_3_0"]
     second = ["b_1_0", "c_0_0", "c_1_0", "pad_0_0", "late_1_0", "pad_1_0"]
     order = dealt([*first, *second], num_rollouts=2, num_ranks=2, num_updates=2)
-    # rank 1: ordinary rows 0 1 2 3, resamples 4 5: one card each in turn. Its four ordinary rows end with update 2.
+    # rank 1: ordinary rows 0 1 2 3, resamples 4 5, alternating between the updates; row 3 is in update 2
     assert order[:6] == [0, 2, 4, 1, 3, 5]
     # rank 2: ordinary rows 6 7 8 10, padding 9 11
     assert order[6:] == [6, 8, 9, 7, 10, 11]
@@ -57,7 +57,7 @@ def test_what_is_left_over_goes_to_the_next_update_on_the_next_rank() -> None:
     data=st.data(),
 )
 def test_every_update_gets_its_share(counts: list[tuple[int, int]], updates: int, data: st.DataObject) -> None:
-    size = max(sum(one) for one in counts)
+    size = max(sum(row) for row in counts)
     size += -size % updates or (updates if size == 0 else 0)
     keys = []
     for rank, (ordinary, resamples) in enumerate(counts):
@@ -77,7 +77,7 @@ def test_every_update_gets_its_share(counts: list[tuple[int, int]], updates: int
             kinds_in[update][kind] += 1
             ordinary_in[update] += kind == "ordinary"
     shares = [ordinary_in[update] for update in range(updates)]
-    assert max(shares) - min(shares) <= 1  # over all ranks: what GRPO's token weight rests on
+    assert max(shares) - min(shares) <= 1  # over all ranks, because GRPO's token weight depends on it
     for kind in ("resample", "pad"):
         shares = [kinds[kind] for kinds in kinds_in]
         assert max(shares) - min(shares) <= 1

@@ -1,6 +1,6 @@
 """The matrix: model families by their original chat templates x thinking modes -> parser, loop, SFT, evaluation.
 
-One conversation, a call of every kind of argument and an answer, goes every way: as an SFT row through `SftDataset`, as
+One conversation (a call with all kinds of arguments, an answer) is used thrice: as an SFT row through `SftDataset`, as
 a rollout through verl's agent loop, whose policy writes the row's tokens, and as an evaluation's messages.
 
 The templates come with TRL's wheel, which is read and not imported; the tokenizer is the tiny world's, with the tags of
@@ -291,7 +291,7 @@ async def test_sft_trains_what_the_rollout_produces(case: Case, calls: int, tmp_
 
 
 @cases
-async def test_a_thought_call_is_none_and_a_broken_one_is_answered(case: Case, tmp_path: Path) -> None:
+async def test_a_call_inside_thinking_is_ignored_and_a_broken_one_is_answered(case: Case, tmp_path: Path) -> None:
     tokenizer, _ = models(case)
     found, tool = format_for(case), Echo()
     written = found.syntax.write("echo", {"code": "1"}, [SCHEMA])

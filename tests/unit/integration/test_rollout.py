@@ -1,4 +1,4 @@
-"""A group's way from settled sessions to published rows, with verl's own methods underneath replaced by records."""
+"""A group from settled sessions to published rows; verl's own methods are replaced by ones that record their calls."""
 
 import asyncio
 import math
@@ -20,15 +20,16 @@ from verl_axpo.core.types import Candidate, Status
 from verl_axpo.integration import rollout
 from verl_axpo.integration.batch_row import AXPO_FIELD, BatchRow
 from verl_axpo.integration.coordinator import Decisions
-from verl_axpo.integration.group import RunningGroup, check_image_features
+from verl_axpo.integration.features import FeatureCache, FeaturesWorker, check_image_features
+from verl_axpo.integration.group import RunningGroup
 from verl_axpo.integration.rollout import AxpoAgentLoopWorker
 from verl_axpo.integration.rollout_trace import TracedQuestions
-from verl_axpo.integration.shared import FeatureCache, LoopContext, loop_context
+from verl_axpo.integration.shared import LoopContext, loop_context
 from verl_axpo.integration.speculation import NotWanted, TalliedClient, Tally
 from verl_axpo.integration.trajectory import Trajectory
 
 N, K = 4, 2
-HOST = AxpoAgentLoopWorker.__mro__[1]
+HOST = FeaturesWorker.__mro__[1]
 MakeTrajectory = Callable[..., Trajectory]
 
 
@@ -175,7 +176,7 @@ def test_a_failed_resample_leaves_the_group_as_grpo_would_have_it(
         return OSError("server gone") if at == N + 1 else resampled_group(trajectory, at, context)
 
     harness = Harness(monkeypatch, outcome).run()
-    assert harness.ran[N:] == [4, 5]  # it was tried
+    assert harness.ran[N:] == [4, 5]  # resampling was tried
     assert harness.rows() == dict.fromkeys(range(N), (None, False))
     assert all(output.response_ids == [1, 2, 3, 4, 5, 60, 7, 8] for output, _ in harness.published.values())
     assert harness.errors == []
@@ -184,7 +185,7 @@ def test_a_failed_resample_leaves_the_group_as_grpo_would_have_it(
 def test_a_continuation_does_not_go_on_after_its_group(
     monkeypatch: pytest.MonkeyPatch, trajectory: MakeTrajectory
 ) -> None:
-    """The servers may be asleep by then: the first continuation fails at once, the second takes its time."""
+    """The first continuation fails at once, the second takes longer; the servers may be asleep when it ends."""
 
     def outcome(at: int, context: LoopContext) -> Any:
         return OSError("server gone") if at == N else resampled_group(trajectory, at, context)
@@ -224,13 +225,13 @@ def test_a_continuation_whose_row_cannot_be_made_is_a_failed_resample(
 def test_a_row_that_is_not_taken_fails_its_group_when_all_others_are_in(
     monkeypatch: pytest.MonkeyPatch, trajectory: MakeTrajectory, lost: int
 ) -> None:
-    """verl samples a group when it is over: what came later would neither be trained nor ever cleared."""
+    """verl samples a group once it is marked; a row that came later would be neither trained nor cleared."""
     harness = Harness(monkeypatch, partial(resampled_group, trajectory), unpublishable=(lost,)).run()
     assert harness.log == [*sorted({0, 1, 2, 3, 4, 5} - {lost}), "over"]
     assert [str(error) for error in harness.errors] == [f"no room for {lost}"]
 
 
-def test_a_failed_session_costs_the_group_its_resampling_and_nobody_waits(
+def test_a_group_with_a_failed_session_is_not_resampled_and_nobody_waits(
     monkeypatch: pytest.MonkeyPatch, trajectory: MakeTrajectory
 ) -> None:
     def outcome(at: int, context: LoopContext) -> Any:
@@ -447,7 +448,7 @@ def test_the_question_s_images_are_processed_once_and_a_tool_s_with_their_row(
 
 
 @pytest.mark.parametrize("validate", [False, True])
-def test_a_session_that_raises_is_told_and_not_only_logged(
+def test_a_session_that_raises_is_reported_and_not_only_logged(
     monkeypatch: pytest.MonkeyPatch, trajectory: MakeTrajectory, validate: bool
 ) -> None:
     def outcome(at: int, context: LoopContext) -> Any:
@@ -463,8 +464,15 @@ def test_a_session_that_raises_is_told_and_not_only_logged(
     assert harness.told == ["OSError: reward worker gone"]
 
 
-def test_another_agent_loop_is_refused_with_the_line_to_change() -> None:
+def bare_worker() -> AxpoAgentLoopWorker:
+    """A worker of no run, for a text model."""
     worker = AxpoAgentLoopWorker.__new__(AxpoAgentLoopWorker)
+    worker.processor, worker.tokenizer, worker.features = None, None, FeatureCache()
+    return worker
+
+
+def test_another_agent_loop_is_refused_with_the_line_to_change() -> None:
+    worker = bare_worker()
     output = AgentLoopOutput(prompt_ids=[1], response_ids=[2], response_mask=[1], metrics={})
     with pytest.raises(ValueError, match="default_agent_loop=axpo_tool_agent"):
         asyncio.run(worker._agent_loop_postprocess(output, False, uid="q", session_id=0))
@@ -480,8 +488,8 @@ def test_what_cannot_become_a_row_fails_its_session(
         return {"image_grid_thw": torch.tensor([[1, 4, 4]])}
 
     output = trajectory(0).model_copy(update={"response_ids": [7, 9, 9, 9, 7, 7, 7, 7], "reward_score": reward})
-    worker = AxpoAgentLoopWorker.__new__(AxpoAgentLoopWorker)
-    worker.reward_loop_worker_handles, worker.features = [object()], FeatureCache()  # none that could be asked
+    worker = bare_worker()
+    worker.reward_loop_worker_handles = [object()]  # there is no processor to ask
     worker.groups = {"q": RunningGroup(uid="q", size=1)}
     worker.processor = SimpleNamespace(image_processor=SimpleNamespace(merge_size=2), image_token_id=9)
     monkeypatch.setattr(HOST, "_compute_multi_modal_inputs", features)
@@ -498,8 +506,8 @@ def test_a_reward_that_could_not_be_computed_is_no_fault_of_the_policy(
         outputs[0].extra_fields["reward_extra_info"] = {"infra_failure": float(failed)}
 
     monkeypatch.setattr(HOST, "_compute_score", score)
-    worker, output = AxpoAgentLoopWorker.__new__(AxpoAgentLoopWorker), trajectory()
-    worker.groups, worker.features = {"q": RunningGroup(uid="q", size=1)}, FeatureCache()
+    worker, output = bare_worker(), trajectory()
+    worker.groups = {"q": RunningGroup(uid="q", size=1)}
     output.reward_score = None
     scored = asyncio.run(worker._agent_loop_postprocess(output, False, uid="q", session_id=0))
     assert scored is output
@@ -511,11 +519,11 @@ def test_a_row_and_its_continuations_get_verls_sample_whatever_a_subclass_made_o
     monkeypatch: pytest.MonkeyPatch, trajectory: MakeTrajectory
 ) -> None:
     """A subclass may put a system message in front of `raw_prompt`; for a continuation it runs again."""
-    worker = AxpoAgentLoopWorker.__new__(AxpoAgentLoopWorker)
-    worker.groups, worker.features = {"q": RunningGroup(uid="q", size=1)}, FeatureCache()
-    worker.reward_loop_worker_handles = worker.processor = None
+    worker = bare_worker()
+    worker.groups = {"q": RunningGroup(uid="q", size=1)}
+    worker.reward_loop_worker_handles = None
     given_by_verl = {"uid": "q", "session_id": 0, "raw_prompt": [{"role": "user", "content": "What?"}]}
-    monkeypatch.setattr(worker, "_compute_row", lambda _: None)
+    monkeypatch.setattr(worker, "compute_row", lambda _: None)
     output = trajectory(sample={"uid": "q", "session_id": 0, "raw_prompt": [{"role": "system", "content": "Think."}]})
     scored = asyncio.run(worker._agent_loop_postprocess(output, False, **given_by_verl))
     assert scored is not None
@@ -532,7 +540,7 @@ def test_validation_is_published_at_once_and_names_the_question_of_the_data(
         put.append((output, validate))
 
     monkeypatch.setattr(HOST, "_agent_loop_postprocess", publish)
-    worker, output = AxpoAgentLoopWorker.__new__(AxpoAgentLoopWorker), trajectory(reward=1.0)
+    worker, output = bare_worker(), trajectory(reward=1.0)
     worker.reward_loop_worker_handles, worker.groups = None, {}
     sample = {"uid": "drawn", "session_id": 0, "data_source": "tiny", "index": 7}
     assert asyncio.run(worker._agent_loop_postprocess(output, True, **sample)) is None
@@ -562,8 +570,8 @@ def test_verls_batch_gets_the_trained_part_its_sample_and_our_field(
         put.update(what)
 
     monkeypatch.setattr(agent_loop_tq.tq, "async_kv_batch_put", keep)
-    worker = AxpoAgentLoopWorker.__new__(AxpoAgentLoopWorker)
-    worker.axpo, worker.tokenizer, worker.processor, worker.features = AxpoConfig(), None, None, FeatureCache()
+    worker = bare_worker()
+    worker.axpo = AxpoConfig()
     worker.distillation_enabled, worker.reward_loop_worker_handles = False, None
     source = trajectory(3, reward=1.0).model_copy(update={"multi_modal_data": None})
 

@@ -1,4 +1,4 @@
-"""What is missing, misspelt or of no use is told before anything starts, all of it at once."""
+"""Things that are missing, misspelt or useless are reported before anything starts, in one message."""
 
 import copy
 import io
@@ -18,7 +18,7 @@ from verl_axpo.integration.startup import startup_problems
 from verl_axpo.tools import CONFIG_DIR
 
 ROLLOUT = "actor_rollout_ref.rollout"
-# As no template that is known writes calls
+# A syntax of calls that no known template writes
 FOREIGN = (
     "{%- for message in messages -%}{{- '<|im_start|>' + message.role + '\\n' + message.content -}}"
     "{%- for call in message.tool_calls or [] -%}{{- '<tool_call>call ' + call.function.name + ' with nothing"
@@ -109,7 +109,7 @@ def test_a_model_that_is_not_here_is_left_to_verl(path: str) -> None:
         ("", "has no list `tools:`"),
     ],
 )
-def test_a_missing_or_misspelt_tool_is_told(tmp_path: Path, content: str | None, problem: str) -> None:
+def test_a_missing_or_misspelt_tool_is_reported(tmp_path: Path, content: str | None, problem: str) -> None:
     path = tmp_path / "tools.yaml"
     if content is not None:
         path.write_text(content)
@@ -121,7 +121,7 @@ def test_the_paper_s_tools_are_all_there() -> None:
     assert told(**{f"{ROLLOUT}.multi_turn.tool_config_path": str(CONFIG_DIR / "paper.yaml")}) == []
 
 
-def test_a_missing_file_of_function_tools_is_told() -> None:
+def test_a_missing_file_of_function_tools_is_reported() -> None:
     (line,) = told(**{f"{ROLLOUT}.multi_turn.function_tool_path": "/nowhere/tools.py"})
     assert "function_tool_path=/nowhere/tools.py: no such file" in line
 
@@ -138,7 +138,7 @@ def test_a_missing_file_of_function_tools_is_told() -> None:
         ("pkg://verl_axpo.rewards.outcome", "compute_score", None),
     ],
 )
-def test_a_missing_or_misspelt_reward_is_told(tmp_path: Path, path: str, name: str, problem: str | None) -> None:
+def test_a_missing_or_misspelt_reward_is_reported(tmp_path: Path, path: str, name: str, problem: str | None) -> None:
     (tmp_path / "reward.py").write_text("def score(**_):\n    return 1.0\n")
     (tmp_path / "broken.py").write_text("1 / 0\n")
     lines = told(reward__custom_reward_function={"path": path.format(folder=tmp_path), "name": name})
@@ -163,7 +163,7 @@ def picture() -> bytes:
     return out.getvalue()
 
 
-def test_a_training_file_that_is_not_there_is_told() -> None:
+def test_a_training_file_that_is_not_there_is_reported() -> None:
     lines = told(
         data__train_files=["/nowhere/a.parquet", "hdfs://there/b.parquet"], data__val_files="/nowhere/v.parquet"
     )
@@ -177,19 +177,19 @@ def test_a_training_file_that_is_not_there_is_told() -> None:
         (row("<image>Which?"), "row 1: 1 <image> for 0 image(s)"),
         (row("Which?", [{"bytes": picture()}]), "row 1: 0 <image> for 1 image(s)"),
         (row("<image><image>?", [{"bytes": picture()}]), "row 1: 2 <image> for 1 image(s)"),
-        (row("<image>?", [{"image": "/nowhere/a.png"}]), "row 1: picture /nowhere/a.png is not there"),
-        (row("<image>?", [{"image": "file:///nowhere/a.png"}]), "row 1: picture /nowhere/a.png is not there"),
+        (row("<image>?", [{"image": "/nowhere/a.png"}]), "row 1: picture /nowhere/a.png is missing"),
+        (row("<image>?", [{"image": "file:///nowhere/a.png"}]), "row 1: picture /nowhere/a.png is missing"),
         (row(agent_name="single_turn_agent"), "row 1: agent_name 'single_turn_agent', expected one of ['tool_agent'"),
     ],
 )
-def test_a_row_without_its_picture_or_with_another_loop_is_told(tmp_path: Path, bad: Any, problem: str) -> None:
+def test_a_row_without_its_picture_or_with_another_loop_is_reported(tmp_path: Path, bad: Any, problem: str) -> None:
     good = row("<image>?", [{"bytes": picture()}], agent_name="tool_agent")
     path = written(tmp_path / "train.parquet", good, bad, bad)  # each kind once
     (line,) = told(data__train_files=path)
     assert problem in line
 
 
-def test_a_file_without_prompts_is_told(tmp_path: Path) -> None:
+def test_a_file_without_prompts_is_reported(tmp_path: Path) -> None:
     path = written(tmp_path / "train.parquet", {"question": "?"})
     (line,) = told(data__train_files=path)
     assert "no column 'prompt' among ['question']; docs/data.md describes the columns" in line
@@ -205,7 +205,7 @@ def test_a_dataset_and_loops_of_the_user_s_own_are_the_user_s(tmp_path: Path) ->
     assert ["image(s)" in line for line in lines] == [True]
 
 
-def test_everything_is_told_at_once_but_what_an_earlier_command_makes(tmp_path: Path) -> None:
+def test_everything_is_reported_at_once_but_what_an_earlier_command_makes(tmp_path: Path) -> None:
     keys = {
         "data__train_files": "/nowhere/a.parquet",
         "reward__custom_reward_function": {"path": "/nowhere/r.py", "name": "f"},

@@ -1,4 +1,4 @@
-"""The trainer's parts that need no cluster: what a row is, how many updates, and what its metrics are about."""
+"""The trainer's parts that need no cluster: what counts as a row, how many updates there are, and the metrics."""
 
 import random
 from contextlib import nullcontext

@@ -1,4 +1,4 @@
-"""What of a trajectory becomes a row: no token is trained by two rows, and nothing else is lost."""
+"""Which part of a trajectory becomes a row: no token is trained in two rows, and no other token is lost."""
 
 from collections.abc import Callable
 from typing import Any
@@ -82,7 +82,7 @@ def test_source_and_continuations_share_the_prefix_ids_and_train_them_once(traje
     padded = of_source(source).response_mask + [0] * 5
     assert continuation.response_mask == [0, 0, 0, 1, 1, 0, 1, 1]
     assert all(a + b <= 1 for a, b in zip(padded, continuation.response_mask, strict=True))
-    # the tool's token is trained by neither
+    # the tool's token is trained in neither row
     assert (padded[5], continuation.response_mask[5]) == (0, 0)
 
 

@@ -25,7 +25,7 @@ SCHEMA = OpenAIFunctionToolSchema.model_validate({"type": "function", "function"
 
 
 class Tool(BaseTool):
-    """Does what `act` does; keeps what happened to it."""
+    """A tool that runs `act`, and records what happened to it."""
 
     def __init__(self, act: Any, **config: Any) -> None:
         super().__init__(config, SCHEMA)
@@ -52,7 +52,7 @@ async def hang() -> str:
     return "too late"
 
 
-async def test_a_stuck_call_is_cancelled_and_nobodys_answer() -> None:
+async def test_a_stuck_call_is_cancelled_and_an_infra_failure() -> None:
     tool = Tool(hang, call_limit_s=0.05)
     response, _, metrics = await TrajectoryTool(tool).execute("id", {})
     assert response.text == "t is unavailable."
@@ -99,7 +99,7 @@ async def test_a_tools_transparent_picture_joins_the_conversation_on_white() -> 
     assert metrics["ok"]
 
 
-async def test_a_tools_picture_that_cannot_be_shown_is_nobodys_answer() -> None:
+async def test_a_tools_picture_that_cannot_be_shown_is_an_infra_failure() -> None:
     async def paint() -> list[Image.Image]:
         return [Image.new("F", (8, 8), 0.5)]
 

@@ -1,4 +1,4 @@
-"""What ends a run: its report is made whatever the audit finds, and the exit status is the audit's."""
+"""The end of a run: the report is made in any case, and the exit status is the audit's."""
 
 import json
 import subprocess
@@ -68,7 +68,7 @@ def test_a_run_that_was_told_not_to_validate_ends_with_report_and_audit(
     assert reported.stdout.count("no validation") == 2 - len(validated)
 
 
-def test_a_metrics_line_that_a_kill_tore_costs_that_line_only(finished: Path) -> None:
+def test_only_the_metrics_line_that_a_kill_tore_is_skipped(finished: Path) -> None:
     with (finished / "metrics_1.jsonl").open("a") as file:
         file.write('{"step": 2, "da')
     assert merge_metrics(finished) == 1

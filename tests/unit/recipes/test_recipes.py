@@ -101,7 +101,7 @@ def test_the_arms_differ_in_budget_and_folders_only(commands: Commands) -> None:
 
 @pytest.mark.parametrize("size", ["8b", "tiny"])
 def test_our_own_commands_exist_with_the_options_that_the_recipes_give(commands: Commands, size: str) -> None:
-    """Parsed, not run: a recipe must not find out after a week that an option has another name."""
+    """The options are parsed and not run, so that a recipe does not fail after a week on a wrong name."""
     group: Any = typer.main.get_command(cli.app)
     parsed = []
     for argv in commands("run_qwen3vl8b_axpo", MODEL=size, JUDGE_MODEL="m", JUDGE_URL="http://host/v1"):

@@ -1,6 +1,6 @@
-"""recipes/setup_env.sh in a checkout of its own, where what asks the machine or installs is a small script.
+"""recipes/setup_env.sh in a checkout of its own, where small scripts replace the programs that install.
 
-`Checkout` is a machine on which all is well; each test spoils one thing. Bash, coreutils and setup_env.sh are real.
+`Checkout` is a machine that meets all requirements but one, in most tests. Bash, coreutils and setup_env.sh are real.
 """
 
 import os
@@ -116,7 +116,7 @@ def test_an_environment_that_is_up_to_date_asks_nothing_of_the_machine(checkout:
 
 
 @pytest.mark.parametrize("changed", ["requirements/cpu.txt", "setup.py"])
-def test_what_is_declared_anew_is_installed_into_the_same_environment(checkout: Checkout, changed: str) -> None:
+def test_a_new_dependency_is_installed_into_the_same_environment(checkout: Checkout, changed: str) -> None:
     checkout.setup()
     kept = checkout.root / ".venv/kept"
     kept.touch()
@@ -179,12 +179,12 @@ def test_a_failure_ends_a_recipe_but_not_a_shell(checkout: Checkout) -> None:
     assert (recipe.returncode, recipe.stdout) == (1, "")
 
 
-def test_an_unknown_stack(checkout: Checkout) -> None:
+def test_an_unknown_stack_is_refused(checkout: Checkout) -> None:
     what, fix = failure(checkout.setup(STACK="nonsense"))
     assert (what, fix) == ("STACK=nonsense", "use STACK=cpu or STACK=gpu")
 
 
-def test_no_python_at_all(checkout: Checkout) -> None:
+def test_a_missing_python_is_reported_with_its_fix(checkout: Checkout) -> None:
     (checkout.programs / "python3.11").unlink()
     what, fix = failure(checkout.setup())
     assert what == ("no Python 3.10, 3.11 or 3.12 (looked for python3.11, python3.12, python3.10, python3, python)")
@@ -227,7 +227,7 @@ def test_a_machine_that_lacks_something(checkout: Checkout, program: str, text: 
     assert not (checkout.root / ".venv").exists()
 
 
-def test_no_shared_memory_at_all(checkout: Checkout) -> None:
+def test_missing_shared_memory_is_reported_with_its_fix(checkout: Checkout) -> None:
     checkout.program("df", DF.format(shm_mb=0, disk_gb=12).replace("/dev/shm)", "/dev/shm) exit 1 ;;\n  never)"))
     got, told = failure(checkout.setup())
     assert got == "0 MB free in /dev/shm"
@@ -244,7 +244,7 @@ def test_without_a_uv_that_runs_pip_has_to_install_one(checkout: Checkout, shim:
     assert failure(done) == ("pip could not install uv", "check the network and pip's settings")
 
 
-def test_no_libnuma(checkout: Checkout) -> None:
+def test_a_missing_libnuma_is_reported_with_its_fix(checkout: Checkout) -> None:
     (checkout.root / "libnuma.so.1").unlink()
     what, fix = failure(checkout.setup())
     assert what == "libnuma.so.1, which vLLM's CPU build loads, is missing"
@@ -255,7 +255,7 @@ def test_no_libnuma(checkout: Checkout) -> None:
 # ------------------------------ and the recipe that calls it ------------------------------
 
 
-def test_a_missing_sandbox_is_said_before_anything_is_made(checkout: Checkout) -> None:
+def test_a_missing_sandbox_is_reported_before_anything_is_made(checkout: Checkout) -> None:
     checkout.setup()
     for name in ("run_tiny_axpo.sh", "env.sh"):
         shutil.copy(RECIPES / name, checkout.root / "recipes")

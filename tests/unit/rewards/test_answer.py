@@ -29,7 +29,7 @@ from verl_axpo.rewards.answer import boxed, final_answer, opened
         ),
     ],
 )
-def test_final_answer(response: str, answer: str | None) -> None:
+def test_the_final_answer_is_found(response: str, answer: str | None) -> None:
     assert final_answer(response) == answer
 
 

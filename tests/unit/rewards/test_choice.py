@@ -1,4 +1,4 @@
-"""Multiple choice: which letter an answer names, if it names one."""
+"""Multiple choice: which letter an answer names, if it names a single one."""
 
 import pytest
 

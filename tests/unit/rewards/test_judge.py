@@ -23,14 +23,14 @@ def judge_of(server: Server, **settings: Any) -> Judge:
     return Judge(JudgeConfig.from_mapping({"base_url": server.base_url, **defaults, **settings}))
 
 
-async def test_a_verdict(serve: Serve) -> None:
+async def test_a_verdict_is_read_from_the_reply(serve: Serve) -> None:
     server = serve(verdict(True, "French name"), verdict(False, "another tower"))
     async with judge_of(server) as judge:
         assert await judge.judge(*CASE) == Verdict(correct=True, reason="French name")
         assert await judge.judge("?", "a", "b") == Verdict(correct=False, reason="another tower")
 
 
-async def test_what_is_sent(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_judge_gets_question_reference_and_answer(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REFEREE_KEY", "secret")
     server = serve(verdict(True))
     async with judge_of(server, api_key_env="REFEREE_KEY", max_tokens=77) as judge:
@@ -211,7 +211,7 @@ async def test_a_cache_that_cannot_be_written_is_a_failure_that_names_its_folder
         b'{"correct": true, "reason": "", "x": 1}',
     ],
 )
-async def test_a_damaged_cache_entry_costs_itself_only_and_says_so(
+async def test_a_damaged_cache_entry_is_ignored_and_named(
     serve: Serve, tmp_path: Path, entry: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = serve(verdict(True, "first"), verdict(True, "other"), verdict(False, "again"))

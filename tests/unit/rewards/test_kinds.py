@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001  # full-width signs are tested
-r"""What earns 1 and what earns 0, kind by kind, through the entry that verl calls.
+r"""Which answers earn 1 and which 0, kind by kind, through the function that verl calls.
 
 Each line is `(answer, truth)`. A kind's wrong answers must earn 0 and its right ones 1 (rules: docs/rewards.md).
 """

@@ -96,12 +96,12 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize(("answer", "truth"), SAME)
-def test_the_same_value(answer: str, truth: str) -> None:
+def test_spellings_of_one_value_are_equal(answer: str, truth: str) -> None:
     assert compare(answer, truth) is True
 
 
 @pytest.mark.parametrize(("answer", "truth"), DIFFERENT)
-def test_another_value(answer: str, truth: str) -> None:
+def test_other_values_are_not_equal(answer: str, truth: str) -> None:
     assert compare(answer, truth) is False
 
 

@@ -93,15 +93,23 @@ async def test_a_number_too_large_to_be_compared_is_wrong_and_counted() -> None:
 @pytest.mark.parametrize(
     ("row", "settings", "message"),
     [
-        ({"data_source": "mine"}, {}, r"data_source 'mine' without extra_info.answer_type, expected one of \['math'"),
+        (
+            {"data_source": "mine"},
+            {},
+            r"data_source 'mine' has no answer type; set extra_info.answer_type to one of \['math'",
+        ),
         ({"data_source": ""}, {}, "data_source ''"),
         ({"extra_info": {"answer_type": "maths"}}, {}, r"answer_type 'maths' for 'tiny', expected one of \['math'"),
         ({"ground_truth": ["a", "b"]}, {}, "ground truth .*list.*aliases"),
         ({"ground_truth": None}, {}, "expected text or number"),
         ({"extra_info": {"answer_type": "choice"}}, {}, "ground truth 'bars' with 0 options"),
         ({"extra_info": {"answer_type": "short_text", "aliases": "x"}}, {}, "extra_info.aliases: got str 'x'"),
-        ({"extra_info": {"answer_type": "judge"}}, {}, "extra_info.question=None"),
-        ({"extra_info": {"answer_type": "judge", "question": "?"}}, {}, "no judge, expected reward_kwargs.judge.base"),
+        ({"extra_info": {"answer_type": "judge"}}, {}, "extra_info.question is None"),
+        (
+            {"extra_info": {"answer_type": "judge", "question": "?"}},
+            {},
+            "none is configured; set reward_kwargs.judge.base",
+        ),
         ({}, {"f1_threshold": 0.8}, r"unknown keys \['f1_threshold'\]; valid keys are \['answer_types'"),
         ({}, {"on_infra_failure": "ignore"}, r"on_infra_failure: got 'ignore', expected one of \['mark', 'raise'\]"),
         ({}, {"tool_bonus": -0.1}, "tool_bonus: got -0.1"),

@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001  # full-width signs are tested
-"""Thousands of answers made from true ones: what is changed earns 0, what is only dressed earns 1.
+"""Thousands of answers made from true ones: a changed answer earns 0, a different spelling of the same answer earns 1.
 
 truth -> changed(): one number, letter, sign, word or their order; another value; a sentence around it -> 0
 truth -> dressed(): TeX, spaces, full-width signs, units, boxes, the option's text                      -> 1

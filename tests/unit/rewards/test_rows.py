@@ -14,7 +14,7 @@ JUDGE = {"judge": {"base_url": "http://judge:8000/v1", "model": "j"}}
 
 
 def config(folder: Path, *rows: tuple[str, str | None], path: str = OURS, **kwargs: Any) -> DictConfig:
-    """A run over rows of (data source, answer type); of its validation file there is none here."""
+    """The config of a run over rows of (data source, answer type); its validation file does not exist here."""
     table = [{"data_source": source, "prompt": "?", "extra_info": {"answer_type": kind}} for source, kind in rows]
     pq.write_table(pa.Table.from_pylist(table), folder / "train.parquet")
     return OmegaConf.create(
@@ -27,14 +27,16 @@ def config(folder: Path, *rows: tuple[str, str | None], path: str = OURS, **kwar
 
 def test_rows_for_a_judge_need_one(tmp_path: Path) -> None:
     rows = [("s", "judge"), ("s", "math"), ("s", "judge")]
-    with pytest.raises(ValueError, match=r"train.parquet: got 2 rows of 3 that only a judge can grade and no judge"):
+    with pytest.raises(
+        ValueError, match=r"train.parquet: only a judge can grade 2 of its 3 rows, and none is configured"
+    ):
         check_rows(config(tmp_path, *rows))
     check_rows(config(tmp_path, *rows, **JUDGE))
-    check_rows(config(tmp_path, *rows, path="my_reward.py"))  # whose rows are its own business
+    check_rows(config(tmp_path, *rows, path="my_reward.py"))  # which reads its rows itself
 
 
 def test_a_source_that_is_judged_by_the_settings_needs_one_too(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="got 1 rows of 1 that only a judge can grade"):
+    with pytest.raises(ValueError, match="only a judge can grade 1 of its 1 rows"):
         check_rows(config(tmp_path, ("mine/train", None), answer_types={"mine": "judge"}))
     check_rows(config(tmp_path, ("fvqa", None), ("tiny/search", None)))
 
@@ -42,14 +44,16 @@ def test_a_source_that_is_judged_by_the_settings_needs_one_too(tmp_path: Path) -
 def test_a_benchmarks_rows_are_scored_by_its_own_rules(tmp_path: Path) -> None:
     rows = [("benchmark/math_vr", "judge"), ("s", "math")]
     check_rows(config(tmp_path, *rows, path=WITH_BENCHMARKS))
-    with pytest.raises(ValueError, match="got 1 rows of 2 that only a judge can grade"):
+    with pytest.raises(ValueError, match="only a judge can grade 1 of its 2 rows"):
         check_rows(config(tmp_path, *rows))
-    with pytest.raises(ValueError, match="got 1 rows of 1 that only a judge can grade"):
+    with pytest.raises(ValueError, match="only a judge can grade 1 of its 1 rows"):
         check_rows(config(tmp_path, ("benchmark/math_vr", "judge"), ("s", "judge"), path=WITH_BENCHMARKS))
 
 
-def test_rows_of_no_known_type_are_told_at_once(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"train.parquet, row 1 \(2 like it\): .*got data_source 'mine' without"):
+def test_rows_of_no_known_type_are_reported_at_once(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"train.parquet, row 1 \(2 like it\): .*a row of data_source 'mine' has no answer type"
+    ):
         check_rows(config(tmp_path, ("s", "math"), ("mine", None), ("mine", None)))
     with pytest.raises(ValueError, match=r"got answer_type 'essay' for 'mine'"):
         check_rows(config(tmp_path, ("mine", "essay")))

@@ -25,7 +25,7 @@ from verl_axpo.rewards.short_text import as_date, matches, words
         ("-5", ["-5"]),
     ],
 )
-def test_the_same_words(answer: str, truths: list[str]) -> None:
+def test_the_same_words_match(answer: str, truths: list[str]) -> None:
     assert matches(answer, truths)
 
 
@@ -35,7 +35,7 @@ def test_the_same_words(answer: str, truths: list[str]) -> None:
      ("Obama", ["Barack Obama"]), ("Obama Barack", ["Barack Obama"]), ("12 1998", ["121998"]),
      ("x " * MAX_CHARS, ["x"])],
 )  # fmt: skip
-def test_other_words(answer: str, truths: list[str]) -> None:
+def test_other_words_do_not_match(answer: str, truths: list[str]) -> None:
     assert not matches(answer, truths)
 
 

@@ -30,14 +30,14 @@ SMALL = SandboxConfig(
 @cache
 def usable_backends() -> tuple[Backend, ...]:
     """Those that confine a process here."""
-    return tuple(one for name, one in BACKENDS.items() if name != UNCONFINED and trial(one, SMALL) is None)
+    return tuple(backend for name, backend in BACKENDS.items() if name != UNCONFINED and trial(backend, SMALL) is None)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Every test of a sandbox runs once per backend; without any it fails and says what to install."""
     if "backend" in metafunc.fixturenames:
         backends = usable_backends() or (None,)
-        names = [one.name if one else "none" for one in backends]
+        names = [backend.name if backend else "none" for backend in backends]
         metafunc.parametrize("backend", backends, ids=names, indirect=True, scope="module")
 
 

@@ -1,4 +1,4 @@
-"""Every attack is contained, leaves the next call healthy, and touches nobody else."""
+"""Every attack is contained, the next call works, and no other process is affected."""
 
 import asyncio
 import fcntl
@@ -45,7 +45,7 @@ class Standing(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """Things of the host that attacks go after."""
+    """Things of the host that attacks try to reach."""
 
     file: Path
     port: int

@@ -1,4 +1,4 @@
-"""The worked example of docs/add_a_tool.md: found pictures, bad calls, failures that are nobody's answer."""
+"""The worked example of docs/add_a_tool.md: found pictures, bad calls, and infra failures."""
 
 import asyncio
 import json
@@ -50,7 +50,7 @@ def test_no_more_than_asked_for(config: dict[str, Any]) -> None:
     assert len(response.image) == 1
 
 
-def test_nothing_found_is_said(config: dict[str, Any]) -> None:
+def test_nothing_found_is_reported(config: dict[str, Any]) -> None:
     response, metrics = call(config, {"query": "zebra"})
     assert (response.text, response.image) == ("No results. Try other or fewer words.", [])
     assert metrics["ok"]
@@ -67,7 +67,7 @@ def test_a_bad_call_is_answered(config: dict[str, Any], parameters: Any, told: s
 
 
 @pytest.mark.parametrize(("query", "why"), [("wolf", "cannot be read"), ("secret", "leads out of")])
-def test_a_picture_that_cannot_be_had_is_nobodys_answer(config: dict[str, Any], query: str, why: str) -> None:
+def test_a_picture_that_cannot_be_read_is_an_infra_failure(config: dict[str, Any], query: str, why: str) -> None:
     with pytest.raises(InfraFailure, match=why):
         call(config, {"query": query})
 
@@ -75,7 +75,7 @@ def test_a_picture_that_cannot_be_had_is_nobodys_answer(config: dict[str, Any], 
 @pytest.mark.parametrize(
     ("documents", "told"), [(None, "documents: got None"), ("/no/such/folder", "expected a folder that exists")]
 )
-def test_a_missing_folder_is_said_at_start(documents: str | None, told: str) -> None:
+def test_a_missing_folder_is_reported_at_start(documents: str | None, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         ImageSearch({"type": "native", "documents": documents})
 

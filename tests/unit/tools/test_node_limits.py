@@ -1,4 +1,4 @@
-"""The sandbox's limits on a node with several worker processes: together, not each, and freed by whoever dies."""
+"""The sandbox's limits on a node with several worker processes: for all together, and freed by a dead worker."""
 
 import asyncio
 import json

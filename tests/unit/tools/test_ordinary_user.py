@@ -1,4 +1,4 @@
-"""The attack corpus once more as an ordinary user, for whom the kernel's rules are others than for root.
+"""The attack corpus once more as an ordinary user, for whom the kernel has other rules than for root.
 
 Whoever is no root runs it as one anyway, by test_attacks.py; there is nothing to add then.
 """

@@ -21,12 +21,12 @@ class CharTokenizer:
         return self.ids.get(tokens)
 
     def decode(self, token_ids: list[int]) -> str:
-        return "".join(self.tags.get(one) or chr(one) for one in token_ids)
+        return "".join(self.tags.get(token) or chr(token) for token in token_ids)
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = []
         while text:
-            tag = next((one for one in self.ids if text.startswith(one)), text[0])
+            tag = next((tag for tag in self.ids if text.startswith(tag)), text[0])
             ids.append(self.ids.get(tag) or ord(tag))
             text = text[len(tag) :]
         return ids
@@ -57,12 +57,12 @@ def test_a_call_spans_its_two_tags() -> None:
         "",
     ],
 )
-def test_not_a_call(text: str) -> None:
+def test_what_is_not_a_call_is_not_read_as_one(text: str) -> None:
     assert spans_of(text) == []
 
 
 def test_without_an_open_think_the_first_tag_counts() -> None:
-    assert [one.open for one in spans_of(f"<tool_call>{CALL}</tool_call>", starts_in_think=False)] == [0]
+    assert [span.open for span in spans_of(f"<tool_call>{CALL}</tool_call>", starts_in_think=False)] == [0]
 
 
 def test_tags_inside_a_json_string_neither_open_nor_close() -> None:
@@ -77,7 +77,7 @@ def test_tags_inside_a_json_string_neither_open_nor_close() -> None:
 
 def test_two_calls_in_a_turn() -> None:
     text = f"</think><tool_call>{CALL}</tool_call>\n<tool_call>{CALL}</tool_call>"
-    assert [one.closed for one in spans_of(text)] == [True, True]
+    assert [span.closed for span in spans_of(text)] == [True, True]
 
 
 def test_an_invalid_call_ends_at_its_own_closing_tag() -> None:

@@ -1,4 +1,4 @@
-"""The sandbox as a notebook: what stays, what is told apart, what comes back, and who is to blame when it breaks."""
+"""The sandbox as a notebook: which state stays, which results come back, and which failures count as the code's."""
 
 import asyncio
 import contextlib

@@ -40,7 +40,7 @@ def processor(tmp_path_factory: pytest.TempPathFactory) -> Qwen3VLProcessor:
 
 
 class ScriptedServer:
-    """Writes the given turns, and keeps the images that it was shown before each."""
+    """Writes the given turns, and records the images in the prompt before each."""
 
     def __init__(self, tokenizer: Any, turns: list[str]) -> None:
         self.turns = [tokenizer(f"Look.\n</think>\n\n{turn}<|im_end|>")["input_ids"] for turn in turns]

@@ -28,7 +28,7 @@ class Conversation:
 
     def __init__(self, image_data: list[Image.Image], *originals: Any) -> None:
         self.image_data = image_data
-        parts = [{"type": "image", "image": one} for one in originals]
+        parts = [{"type": "image", "image": picture} for picture in originals]
         self.messages = [
             {"role": "system", "content": "no parts"},
             {"role": "user", "content": [*parts[:1], {"type": "text", "text": "?"}]},
@@ -114,7 +114,7 @@ def test_the_whole_of_an_8k_picture_costs_one_copy() -> None:
 
 def eight_k(mode: str, *box: float) -> list[float]:
     command = [sys.executable, "-c", EIGHT_K, mode, *map(str, box)]
-    return [float(one) for one in subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()]
+    return [float(word) for word in subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()]
 
 
 def test_it_works_where_verl_is_not_imported() -> None:

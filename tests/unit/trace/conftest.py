@@ -1,4 +1,4 @@
-"""A small synthetic run that `core` itself decided on: seeds -> rollouts, resamples, records and summaries."""
+"""A small synthetic run whose decisions are made by `core`: seeds -> rollouts, resamples, records and summaries."""
 
 import math
 import random
@@ -36,7 +36,7 @@ def trajectory(
     if uses_tool:
         ids[PREFIX - 1], ids[8] = OPEN, CLOSE
         logprobs[9:12] = [None] * 3
-    probabilities = [math.exp(one) for one in logprobs[PREFIX:9] if one is not None]
+    probabilities = [math.exp(logprob) for logprob in logprobs[PREFIX:9] if logprob is not None]
     return TrajectoryRecord(
         step=step,
         uid=uid,
@@ -46,7 +46,7 @@ def trajectory(
         images=[image],
         prompt_len=11,
         response_ids=ids,
-        response_mask=[int(one is not None) for one in logprobs],
+        response_mask=[int(logprob is not None) for logprob in logprobs],
         logprobs=logprobs,
         text="<think>look closer</think>\n<answer>\\boxed{42}</answer>",
         tool_calls=[CALL] if uses_tool else [],
@@ -97,7 +97,7 @@ def make_step(
         for uid in uids
         for n in range(N)
     }
-    rollouts = {key: one for key, one in rollouts.items() if key not in failed}
+    rollouts = {key: rollout for key, rollout in rollouts.items() if key not in failed}
     groups = groups_of((record.as_rollout() for record in rollouts.values()), uids)
     ranked = {uid: rank(group, config) if len(group) == N else () for uid, group in groups.items()}
     limit = max_prefixes(B, N, config)
@@ -107,18 +107,18 @@ def make_step(
         order = rng.sample(uids, len(uids))
         settled = [bucket.settle(uid, ranked[uid], len(uids) - at - 1) for at, uid in enumerate(order)]
         bucket.close(uids)
-        selected = tuple(one for one in ranked_order(ranked) if one in bucket.selected[one.uid])
+        selected = tuple(candidate for candidate in ranked_order(ranked) if candidate in bucket.selected[candidate.uid])
     resampled: dict[Candidate, list[TrajectoryRecord]] = {}
-    for index, one in enumerate(selected):
-        source = rollouts[one.uid, one.session]
-        resampled[one] = [continuation(rng, source, N + index * K + k, config) for k in range(K)]
-        rollouts[one.uid, one.session] = cut(source, resampled[one], config)
-    records = [*rollouts.values(), *(one for some in resampled.values() for one in some)]
+    for index, candidate in enumerate(selected):
+        source = rollouts[candidate.uid, candidate.session]
+        resampled[candidate] = [continuation(rng, source, N + index * K + k, config) for k in range(K)]
+        rollouts[candidate.uid, candidate.session] = cut(source, resampled[candidate], config)
+    records = [*rollouts.values(), *(row for rows in resampled.values() for row in rows)]
     facts = [record.as_rollout() for record in records]
     advantages = row_advantages(facts, config).tolist()
     records = [
-        replace(one, advantage=value, advantage_prefix=value if one.selected and config.credits_prefix else None)
-        for one, value in zip(records, advantages, strict=True)
+        replace(record, advantage=value, advantage_prefix=value if record.selected and config.credits_prefix else None)
+        for record, value in zip(records, advantages, strict=True)
     ]
     metrics = step_metrics(facts, config, questions=uids, rollouts_per_question=N) | row_metrics(records, config)
     return records, StepSummary(
@@ -128,7 +128,7 @@ def make_step(
         rollouts_per_question=N,
         budget=limit,
         candidates=ranked_order(ranked),
-        selected=[one for one in ranked_order(ranked) if one in resampled],
+        selected=[candidate for candidate in ranked_order(ranked) if candidate in resampled],
         settled=settled,
         metrics=metrics | {"axpo/prefix_cache_hit_rate": 0.9, "critic/rewards/mean": 0.3},
     )
@@ -136,10 +136,10 @@ def make_step(
 
 def row_metrics(records: list[TrajectoryRecord], config: AxpoConfig) -> dict[str, float]:
     """Of tool calls and tokens: 11 generated tokens with a call, 5 without; a continuation has the prefix for free."""
-    rollouts = [one for one in records if one.source_session is None]
+    rollouts = [record for record in records if record.source_session is None]
     extra = len(records) - len(rollouts)
-    calls = sum(one.uses_tool for one in records)
-    of_rollouts = sum(11 if one.uses_tool else 5 for one in rollouts)
+    calls = sum(record.uses_tool for record in records)
+    of_rollouts = sum(11 if record.uses_tool else 5 for record in rollouts)
     return {
         "axpo/extra_tokens_ratio": extra * (11 - PREFIX * (config.prefix == "fixed")) / of_rollouts,
         "axpo/tool/image_zoom_in/calls": float(calls),

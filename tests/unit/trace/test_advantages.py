@@ -40,7 +40,7 @@ def test_two_implementations_agree(settings: dict[str, Any], normalize_std: bool
         assert abs(value - other) <= tolerance, row
 
 
-def test_by_hand() -> None:
+def test_advantages_equal_those_worked_out_by_hand() -> None:
     rows = [Rollout(uid="q", session=n, reward=reward, uses_tool=True) for n, reward in enumerate([1.0, 0.0, 0.0, 0.0])]
     values = [value for value, _ in advantages(rows, AxpoConfig(), normalize_std=True)]
     # mean 1/4, unbiased variance (9/16 + 3/16) / 3 = 1/4

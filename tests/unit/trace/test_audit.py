@@ -1,4 +1,4 @@
-"""The audit: silent on a faithful trace, and loud, by the right rule, about each kind of planted fault."""
+"""The audit: no difference in a correct trace, and for each kind of planted fault a difference by the right rule."""
 
 import json
 from collections.abc import Callable
@@ -36,7 +36,9 @@ def resample(lines: Lines) -> Line:
 
 def plain(lines: Lines, *, tool: bool = True) -> Line:
     return next(
-        one for one in lines if one["kind"] == "rollout" and not one["selected"] and tool == bool(one["tool_calls"])
+        line
+        for line in lines
+        if line["kind"] == "rollout" and not line["selected"] and tool == bool(line["tool_calls"])
     )
 
 
@@ -67,7 +69,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("ablation", ABLATIONS)
 def test_every_setting_has_its_own_rules(ablation: str, tmp_path: Path, step_maker: Callable[..., Any]) -> None:
-    """Faithful under its own settings, and a difference under the paper's."""
+    """No difference under its own settings, and a difference under the paper's."""
     image = store_image(tmp_path, Image.new("RGB", (4, 3)))
     with TraceWriter(tmp_path) as writer:
         for step in (1, 2, 3):
@@ -200,9 +202,9 @@ METRIC_FAULTS: dict[str, tuple[Callable[[Lines, Line], None], set[str]]] = {
 def test_a_wrong_missing_or_invented_metric_is_reported_by_name(trace_dir: Path, fault: str) -> None:
     change, names = METRIC_FAULTS[fault]
     differences = edit(trace_dir, change)
-    assert {(one.check, one.where) for one in differences} == {("metrics", "summary")}
+    assert {(difference.check, difference.where) for difference in differences} == {("metrics", "summary")}
     assert len(differences) == len(names)
-    assert all(any(name in one.expected for one in differences) for name in names)
+    assert all(any(name in difference.expected for difference in differences) for name in names)
 
 
 @pytest.mark.parametrize("name", ["axpo/prefix_cache_hit_rate", "critic/rewards/mean", "actor/loss"])
@@ -217,14 +219,14 @@ def test_what_the_trace_does_not_determine_may_be_anything_or_missing(
 def test_a_planted_fault_is_reported_by_its_rule(trace_dir: Path, fault: str) -> None:
     change, rule = FAULTS[fault]
     differences = edit(trace_dir, change)
-    assert rule in {one.check for one in differences}
-    assert {one.step for one in differences} == {2}
+    assert rule in {difference.check for difference in differences}
+    assert {difference.step for difference in differences} == {2}
 
 
 def test_a_difference_names_row_rule_expected_and_found(trace_dir: Path) -> None:
     (difference,) = edit(trace_dir, set_key(plain, "confidence", 0.001))[:1]
     if difference.check != "confidence":  # it was a candidate: its ranking differs first
-        difference = next(one for one in audit(trace_dir).differences if one.check == "confidence")
+        difference = next(difference for difference in audit(trace_dir).differences if difference.check == "confidence")
     assert str(difference).startswith("step 2, q2")
     assert str(difference).endswith("found 0.001000")
 
@@ -232,7 +234,9 @@ def test_a_difference_names_row_rule_expected_and_found(trace_dir: Path) -> None
 def test_a_step_missing_in_between_is_a_difference(trace_dir: Path) -> None:
     for path in trace_dir.glob("step_000002.*"):
         path.unlink()
-    assert [(one.step, one.found) for one in audit(trace_dir).differences] == [(2, "none of this one")]
+    assert [(difference.step, difference.found) for difference in audit(trace_dir).differences] == [
+        (2, "none of this one")
+    ]
 
 
 def test_a_killed_last_step_is_a_note_but_a_gap_before_it_a_difference(trace_dir: Path) -> None:
@@ -241,7 +245,7 @@ def test_a_killed_last_step_is_a_note_but_a_gap_before_it_a_difference(trace_dir
     assert (result.steps, result.differences) == (2, ())
     assert "step 3 has no summary" in result.notes[0]
     (trace_dir / "step_000002.summary.json").unlink()
-    assert [(one.step, one.expected) for one in audit(trace_dir).differences] == [(2, "a summary")]
+    assert [(difference.step, difference.expected) for difference in audit(trace_dir).differences] == [(2, "a summary")]
 
 
 def test_a_failed_resample_is_a_note(trace_dir: Path) -> None:
@@ -250,10 +254,10 @@ def test_a_failed_resample_is_a_note(trace_dir: Path) -> None:
     from verl_axpo.trace import TrajectoryRecord, read_step
 
     def fail(lines: Lines, summary: Line) -> None:
-        one = source(lines)
-        one |= {"selected": False, "recovery": None, "advantage_prefix": None}
-        one["response_mask"] = [int(value is not None) for value in one["logprobs"]]
-        key = (one["uid"], one["session"])
+        row = source(lines)
+        row |= {"selected": False, "recovery": None, "advantage_prefix": None}
+        row["response_mask"] = [int(value is not None) for value in row["logprobs"]]
+        key = (row["uid"], row["session"])
         lines[:] = [line for line in lines if (line["uid"], line["source_session"]) != key]
         summary["num_records"] = len(lines)
         rows = [TrajectoryRecord.from_json(json.dumps(line)).as_rollout() for line in lines]
@@ -264,7 +268,8 @@ def test_a_failed_resample_is_a_note(trace_dir: Path) -> None:
 
     edit(trace_dir, fail)
     result = audit(trace_dir)
-    assert {one.check for one in result.differences} <= {"metrics"}  # the fixture's metrics still count it
+    # the fixture's metrics still count it
+    assert {difference.check for difference in result.differences} <= {"metrics"}
     assert any("its resampling failed" in note for note in result.notes)
 
 
@@ -292,7 +297,7 @@ def test_a_failed_session_is_a_note(tmp_path: Path, config: AxpoConfig, step_mak
 def test_a_step_that_lost_most_of_its_rollouts_is_a_difference(
     tmp_path: Path, config: AxpoConfig, step_maker: Callable[..., Any]
 ) -> None:
-    """What is left is what ended first, and a group of one has no peer."""
+    """A step that lost most of its rollouts has those that ended first, and groups of one."""
     lost = {(f"q2{letter}", session) for letter in "abcdef" for session in range(4)} - {("q2a", 1), ("q2c", 1)}
     image = store_image(tmp_path, Image.new("RGB", (4, 3)))
     with TraceWriter(tmp_path) as writer:
@@ -309,11 +314,11 @@ def test_what_a_group_with_a_failed_session_resamples_is_a_difference(
     def rank_it(lines: Lines, summary: Line) -> None:
         summary["candidates"].append({"uid": "q2c", "session": 1, "score": 0.5})
 
-    assert [(one.check, one.where) for one in edit(tmp_path, rank_it)] == [("ranking", "q2c/1")]
+    assert [(found.check, found.where) for found in edit(tmp_path, rank_it)] == [("ranking", "q2c/1")]
 
 
 def test_an_empty_folder_is_the_users_mistake(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="was trace_dir set"):
+    with pytest.raises(ValueError, match=r"was algorithm.axpo.trace_dir set"):
         audit(tmp_path)
 
 

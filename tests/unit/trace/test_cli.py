@@ -1,4 +1,4 @@
-"""The command: exit statuses, and words instead of tracebacks."""
+"""The command line: exit statuses, and messages instead of tracebacks."""
 
 import json
 import sys
@@ -92,7 +92,10 @@ def test_a_users_mistake_prints_its_fix(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert call(monkeypatch, *(str(trace_dir) if one == "TRACE" else one for one in arguments)) == cli.MISTAKE
+    assert (
+        call(monkeypatch, *(str(trace_dir) if argument == "TRACE" else argument for argument in arguments))
+        == cli.MISTAKE
+    )
     output = capsys.readouterr()
     assert words in output.out.replace("\n", " ")
     assert "Traceback" not in output.out + output.err
@@ -101,7 +104,7 @@ def test_a_users_mistake_prints_its_fix(
 def test_view_shows_a_step_and_a_question(
     trace_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    source = next(one for one in read_step(trace_dir, 1).records if one.selected)
+    source = next(record for record in read_step(trace_dir, 1).records if record.selected)
     assert call(monkeypatch, "view", str(trace_dir), "--step", "1") == 0
     (line,) = (line for line in capsys.readouterr().out.splitlines() if line.split()[1] == source.uid)
     assert f"  {source.session}: {'yes' if source.recovery else 'no'}  " in line
@@ -112,7 +115,7 @@ def test_view_shows_a_step_and_a_question(
     assert "image_zoom_in(bbox_2d=[0, 0, 9, 9])" in output
 
 
-def test_view_takes_what_it_shows(
+def test_view_takes_the_uid_that_it_shows(
     tmp_path: Path, make: Callable[[int], Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """uids are 36 characters long in a run without a seed: no narrow terminal may cut what --uid needs."""
@@ -156,7 +159,7 @@ def test_what_a_policy_wrote_is_not_obeyed_by_the_terminal(
 
 
 def test_the_prefix_in_the_text_ends_with_the_call_after_the_thinking(trace_dir: Path) -> None:
-    record = next(one for one in read_step(trace_dir, 1).records if one.prefix_len is not None)
+    record = next(record for record in read_step(trace_dir, 1).records if record.prefix_len is not None)
     values = {name: getattr(record, name) for name in TrajectoryRecord.__slots__}
     text = "is <tool_call> right?</think>\n<tool_call>\n{}\n</tool_call>"
     prefix, rest = split_at_call(TrajectoryRecord(**values | {"text": text}))

@@ -1,4 +1,4 @@
-"""Kills and full disks at every write of a trace: nothing finished is lost, and the same command goes on."""
+"""Kills and full disks at every write of a trace: no finished step is lost, and the same command continues."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -49,7 +49,7 @@ def finished(folder: Path) -> dict[str, bytes]:
     return {name: (folder / "trace" / name).read_bytes() for name in names}
 
 
-def test_a_run_killed_at_any_write_goes_on_and_passes_the_audit(training: Run, tmp_path: Path) -> None:
+def test_a_run_killed_at_any_write_continues_and_passes_the_audit(training: Run, tmp_path: Path) -> None:
     before, scratch = tmp_path / "before", tmp_path / "scratch"
     before.mkdir()
     for place, folder in killed_at_each_write(training, before, scratch):
@@ -179,7 +179,7 @@ def test_a_torn_line_longer_than_any_block_is_cut(tmp_path: Path) -> None:
 
 
 class Strange:
-    """Nothing that JSON knows."""
+    """An object that JSON cannot represent."""
 
 
 POISON: dict[str, dict[str, Any]] = {
@@ -193,7 +193,7 @@ POISON: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("poison", POISON)
-def test_a_row_that_json_cannot_hold_costs_nothing_but_its_form(
+def test_a_row_that_json_cannot_hold_is_written_as_text(
     tmp_path: Path, make: Callable[[int], Any], poison: str
 ) -> None:
     records, summary = make(1)
@@ -221,7 +221,7 @@ def test_a_text_may_hold_any_line_end_of_unicode(tmp_path: Path, make: Callable[
     [("reward", None), ("response_ids", None), ("response_ids", ["a"]), ("prefix_len", "4"), ("tool_call_span", {}),
      ("tool_call_span", [1]), ("images", [7, None]), ("tool_calls", [{}]), ("uid", 5), ("started", None)],
 )  # fmt: skip
-def test_a_damaged_row_costs_itself_and_is_named(trace_dir: Path, field: str, value: Any) -> None:
+def test_a_damaged_row_is_skipped_and_named(trace_dir: Path, field: str, value: Any) -> None:
     path = trace_dir / "step_000002.jsonl"
     lines = [orjson.loads(row) for row in path.read_bytes().split(b"\n")[:-1]]
     lines[3][field] = value

@@ -1,4 +1,4 @@
-"""Held-out numbers from verl's dumps: what counts, what does not, and files that a kill or a policy left."""
+"""Held-out numbers from verl's dumps: which answers count, and files that a kill or a policy has damaged."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ def line(uid: str, session: int = 0, **values: Any) -> dict[str, Any]:
 
 def dump(path: Path, *lines: dict[str, Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in lines))
+    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     return path
 
 
@@ -52,14 +52,14 @@ def test_no_sign_that_a_policy_writes_ends_a_line(tmp_path: Path, text: str) -> 
         json.dumps({"step": 1, "data": {"m": 1.0, "t": text}}, ensure_ascii=False)
     )
     finish(tmp_path, "axpo", 0, 1)
-    assert {stage: one.estimate("pass_1").value for stage, one in read_heldout(tmp_path).items()} == {
+    assert {stage: held.estimate("pass_1").value for stage, held in read_heldout(tmp_path).items()} == {
         "before": 1.0,
         "after": 1.0,
     }
     assert load_run(tmp_path).metrics[1]["m"] == 1.0
 
 
-def test_a_torn_or_damaged_line_of_the_log_costs_itself(tmp_path: Path) -> None:
+def test_a_torn_or_damaged_line_of_the_log_is_skipped(tmp_path: Path) -> None:
     good = json.dumps({"step": 1, "data": {"m": 1.0}})
     lines = [good, "{", "[]", '{"step": 2}', '{"step": "x", "data": {}}', '{"step": 3, "data": 5}', "", good[:10]]
     (tmp_path / "metrics_1.jsonl").write_text("\n".join(lines))

@@ -1,4 +1,4 @@
-"""Every field of a real trace, changed alone and together with all that a run would compute from it: the audit tells.
+"""Every field of a real trace, changed alone and with everything that a run would compute from it: the audit tells.
 
 Where no trace could show a change the table below says why, and the test checks that this is so: a rule that begins to
 see it must take its line out.
@@ -354,7 +354,7 @@ def test_a_field_changed_alone_is_found(real: Step, of_row: bool, name: str) -> 
 def test_a_field_changed_with_all_that_follows_is_found(real: Step, of_row: bool, name: str) -> None:
     try:
         step = changed(real, of_row, name, consistent=True)
-    except (ValueError, KeyError):  # nothing can follow from a row that contradicts itself
+    except (ValueError, KeyError):  # no consistent consequence exists for a row that contradicts itself
         step = changed(real, of_row, name, consistent=False)
     assert step.differences()
 

@@ -97,7 +97,7 @@ def test_held_out_stages_are_written_one_by_one(tmp_path: Path) -> None:
     write_heldout(tmp_path, "before", before)
     write_heldout(tmp_path, "after", after)
     stages = read_heldout(tmp_path)
-    assert {stage: one.estimate("pass_1").value for stage, one in stages.items()} == {"before": 0.25, "after": 1.0}
+    assert {stage: held.estimate("pass_1").value for stage, held in stages.items()} == {"before": 0.25, "after": 1.0}
     (tmp_path / "heldout.json").write_text('{"after": {"questions": [{"uid": "a"}]}}')
     with pytest.raises(ValueError, match="no held-out evaluation"):
         read_heldout(tmp_path)
@@ -197,7 +197,7 @@ def test_correlations_by_hand() -> None:
 
 
 def test_tables_say_what_the_files_say(comparison: list[Path]) -> None:
-    runs = [load_run(one) for one in comparison]
+    runs = [load_run(folder) for folder in comparison]
     heldout = heldout_table(runs).lines()
     # seed 1: (2/4 + 1/4) / 2 = 37.5 %; seed 2: (2/4 + 2/4) / 2 = 50 %
     assert heldout[2] == [
@@ -223,7 +223,7 @@ def test_tables_say_what_the_files_say(comparison: list[Path]) -> None:
 def test_the_whole_report(comparison: list[Path], tmp_path: Path) -> None:
     path = build_report(comparison, tmp_path, "A comparison")
     text, html = path.read_text(), (tmp_path / "report.html").read_text()
-    plots = {one.name for one in (tmp_path / "report/plots").iterdir()}
+    plots = {path.name for path in (tmp_path / "report/plots").iterdir()}
     assert plots == {
         *("tool_use_rate.svg", "all_wrong.svg", "restore_rate.svg", "reward.svg", "pass_at.svg"),
         *("confidence_entropy.svg", "example.png"),

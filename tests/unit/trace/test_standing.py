@@ -22,7 +22,7 @@ def run_with(*steps: tuple[float, float, float, float]) -> Run:
     return Run(path=Path("x"), arm="axpo", seed=0, metrics=metrics, heldout={})
 
 
-def test_a_run_stands_where_its_first_steps_are() -> None:
+def test_the_first_steps_say_where_a_run_stands_on_the_map() -> None:
     run = run_with((0.1, 0.2, 0.3, 0.4), (0.1, 0.1, 0.4, 0.4), (0.1, 0.3, 0.2, 0.4), (1.0, 0.0, 0.0, 0.0))
     call, answer = start(run)  # the fourth step does not count
     assert call == pytest.approx(0.3 / 0.9)
@@ -38,7 +38,7 @@ def test_the_verdicts_between_the_borders() -> None:
     assert verdict(AXPO_BORDER - 0.01).startswith("neither learns the tool")
 
 
-def test_a_run_without_outcomes_stands_nowhere() -> None:
+def test_a_run_without_outcomes_has_no_place_on_the_map() -> None:
     assert not standing_table([run_with(), run_with((0.0, 0.0, 0.5, 0.5))]).rows
 
 
@@ -65,7 +65,7 @@ def test_coverage_of_a_trace(tmp_path: Path) -> None:
     assert table.rows[-1]["resampling %"].value == pytest.approx(sum(recovered) / len(recovered))
 
 
-def test_coverage_next_to_rollouts_that_were_sampled_anew(tmp_path: Path) -> None:
+def test_coverage_next_to_rollouts_that_were_sampled_again(tmp_path: Path) -> None:
     """11 generated tokens each; a continuation was given 4 of them, a rollout anew none."""
     for prefix in ("fixed", "scratch"):
         with TraceWriter(tmp_path / prefix) as writer:

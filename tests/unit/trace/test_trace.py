@@ -1,4 +1,4 @@
-"""The trace on disk: what goes in comes back, and what a killed run leaves is skipped, named and replaced."""
+"""The trace on disk: what is written can be read, and the rest of a killed run is skipped, named and replaced."""
 
 import json
 import multiprocessing
@@ -51,7 +51,7 @@ def test_records_and_summary_come_back_equal(make: Callable[[int], Any], tmp_pat
     step = read_step(tmp_path, 1)
     assert step.complete
     assert step.defects == ()
-    assert [one.to_json() for one in step.records] == [one.to_json() for one in records]
+    assert [record.to_json() for record in step.records] == [record.to_json() for record in records]
     assert step.summary is not None
     assert step.summary.config == summary.config
     assert tuple(step.summary.candidates) == tuple(summary.candidates)
@@ -141,7 +141,9 @@ def _write_forever(trace_dir: Path, make: Callable[[int], Any], started: Any) ->
                 started.set()
 
 
-def test_a_killed_run_leaves_whole_steps_and_a_resumed_one_goes_on(tmp_path: Path, make: Callable[[int], Any]) -> None:
+def test_a_killed_run_leaves_whole_steps_and_a_resumed_one_continues(
+    tmp_path: Path, make: Callable[[int], Any]
+) -> None:
     context = multiprocessing.get_context("fork")
     started = context.Event()
     process = context.Process(target=_write_forever, args=(tmp_path, make, started))
@@ -156,7 +158,7 @@ def test_a_killed_run_leaves_whole_steps_and_a_resumed_one_goes_on(tmp_path: Pat
     steps = list(iter_steps(tmp_path))
     assert [step.step for step in steps] == list(range(1, last + 1))
     for step in steps:
-        assert [one.to_json() for one in step.records] == [one.to_json() for one in make(step.step)[0]]
+        assert [record.to_json() for record in step.records] == [record.to_json() for record in make(step.step)[0]]
 
 
 def _append(path: Path, letter: str) -> None:
@@ -180,7 +182,7 @@ def test_an_image_is_stored_once_under_its_content(tmp_path: Path) -> None:
     red, blue = Image.new("RGB", (4, 3), "red"), Image.new("RGB", (4, 3), "blue")
     paths = [store_image(tmp_path, image) for image in (red, red.copy(), blue, red)]
     assert paths[0] == paths[1] == paths[3] != paths[2]
-    assert sorted(one.name for one in (tmp_path / "images").iterdir()) == sorted({Path(one).name for one in paths})
+    assert sorted(path.name for path in (tmp_path / "images").iterdir()) == sorted({Path(path).name for path in paths})
     assert Image.open(tmp_path / paths[2]).getpixel((0, 0)) == (0, 0, 255)
 
 

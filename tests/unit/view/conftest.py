@@ -1,4 +1,4 @@
-"""A real trace to look at, and a browser that looks."""
+"""A real trace, and a browser that shows it."""
 
 import shutil
 import threading
@@ -27,7 +27,7 @@ def trace(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def evaluation(tmp_path: Path) -> Path:
-    """Two benchmarks of two questions; written in a thread, for a browser's loop runs in this one."""
+    """Two benchmarks of two questions; written in a thread, because a browser's loop runs in this one."""
     with ThreadPoolExecutor() as threads:
         return threads.submit(write, tmp_path / "evaluation", OUTCOMES).result()
 

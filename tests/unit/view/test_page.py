@@ -1,4 +1,4 @@
-"""The page in a real browser: from the run to a token, and nothing that a model wrote is obeyed."""
+"""The page in a real browser: from the run to a token; and no text of a model is run as code."""
 
 import hashlib
 from collections.abc import Iterator
@@ -159,7 +159,7 @@ def test_a_picture_opens_at_full_size_and_a_missing_one_is_named(browser: Browse
         expect(page.locator(".gone").first).to_contain_text(record.images[0])
 
 
-def test_a_torn_line_is_named_and_costs_itself(browser: Browser, trace: Path) -> None:
+def test_a_torn_line_is_named_and_skipped(browser: Browser, trace: Path) -> None:
     path = records_path(trace, 1)
     path.write_bytes(path.read_bytes()[:-100])
     with served(TrainingSource(trace)) as url, opened(browser, f"{url}#/1") as page:
@@ -167,7 +167,7 @@ def test_a_torn_line_is_named_and_costs_itself(browser: Browser, trace: Path) ->
         expect(page.locator("a.line")).to_have_count(16)
 
 
-def test_a_run_that_goes_on_is_followed(browser: Browser, trace: Path) -> None:
+def test_a_run_that_still_goes_on_is_followed(browser: Browser, trace: Path) -> None:
     later = [(path, path.read_bytes()) for path in (records_path(trace, 2), summary_path(trace, 2))]
     for path, _ in later:
         path.unlink()
@@ -213,7 +213,7 @@ def test_an_evaluation_uses_the_same_page(browser: Browser, evaluation: Path) ->
         assert page.title() == "verl-axpo view"  # the policy's script did not run
 
 
-def test_a_file_needs_nothing_but_itself(browser: Browser, trace: Path, tmp_path: Path) -> None:
+def test_a_written_page_loads_nothing_else(browser: Browser, trace: Path, tmp_path: Path) -> None:
     write_file(TrainingSource(trace), ["1"], tmp_path / "page.html")
     for path in [*trace.glob("*.json*"), *trace.glob("images/*")]:
         path.unlink()

@@ -1,4 +1,4 @@
-"""The server: this machine alone, its own script alone, and words instead of a traceback."""
+"""The server: only this machine can reach it, only its own script runs, and mistakes get a message."""
 
 import http.client
 from pathlib import Path
@@ -44,7 +44,7 @@ def test_the_page_runs_no_script_but_its_own(trace: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["/data/nothing", "/data/chapter/99", "/other", "/data/image/../../etc/passwd"])
-def test_what_is_not_there_is_said_in_words(trace: Path, path: str) -> None:
+def test_what_is_not_there_is_reported_in_words(trace: Path, path: str) -> None:
     with served(TrainingSource(trace)) as url:
         status, headers, content = ask(url, path)
     assert status == 404

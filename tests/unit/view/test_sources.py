@@ -1,4 +1,4 @@
-"""What the page is told: the trace's own records, read where they lie; an evaluation's likewise."""
+"""What the page is told: the records of the trace or of the evaluation, read from the file at their place."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ def test_an_index_finds_each_row_where_it_lies(trace: Path) -> None:
     assert list(rows(trace, 1, index, records[0].uid)) == group
 
 
-def test_an_index_is_kept_and_made_anew_when_the_step_was_written_anew(
+def test_an_index_is_kept_and_made_again_when_the_step_was_written_again(
     trace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = trace / "view/step_000001.json"
@@ -49,7 +49,7 @@ def test_a_trace_that_cannot_be_written_to_is_looked_at_all_the_same(trace: Path
     assert len(step_index(trace, 1).rows) == 160
 
 
-def test_a_torn_line_costs_itself(trace: Path) -> None:
+def test_a_torn_line_is_skipped(trace: Path) -> None:
     path = records_path(trace, 1)
     path.write_bytes(path.read_bytes()[:-100])
     chapter = TrainingSource(trace).chapter("1")
@@ -164,7 +164,7 @@ def test_anything_else_is_refused(trace: Path, address: str, why: str) -> None:
         answer(TrainingSource(trace), address)
 
 
-def test_a_picture_is_only_what_it_is(trace: Path) -> None:
+def test_only_picture_files_are_served_as_pictures(trace: Path) -> None:
     (trace / "images/c.png").write_bytes(b"RIFF\x00\x00\x00\x00WAVEfmt ")
     (trace / "images/a.png").write_bytes(b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>")
     os.symlink("/etc/hostname", trace / "images/b.png")

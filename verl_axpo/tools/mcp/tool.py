@@ -38,7 +38,9 @@ class McpTool(PolicyTool):
     def __init__(self, config: dict[str, Any], tool_schema: OpenAIFunctionToolSchema | None = None) -> None:
         self.settings = McpConfig.parse(config)
         if self.settings.command and shutil.which(self.settings.command[0]) is None:
-            raise ValueError(f"mcp: got the command {self.settings.command}, whose program is not there; install it")
+            raise ValueError(
+                f"mcp: the program of the command {self.settings.command} is not found; install it, or correct the path"
+            )
         super().__init__(config, tool_schema)
         self.longest_call_s = self.settings.longest_call_s
         self._owners: dict[str, Hashable] = {}

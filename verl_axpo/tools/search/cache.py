@@ -5,7 +5,7 @@
     folder  -> AnswerCache.content_hash() -> what a report names
 
 Answers are JSON files (`verl_axpo.json_files`), so that a cache that somebody else recorded can be opened; an entry of
-another shape, or of another request, is a miss. Nothing is ever evicted, for a recording with holes cannot be replayed.
+another shape, or of another request, is a miss. Nothing is ever removed, so that a recording stays whole.
 File locks do not hold on network file systems: one folder, one machine.
 """
 
@@ -49,7 +49,7 @@ class AnswerCache:
         self._files = JsonFiles(folder / "answers")
 
     def get(self, key: str, *, max_age_s: float | None = None) -> list[Hit] | None:
-        """The hits stored under `key`; None if there are none, or only such as are older than `max_age_s` seconds."""
+        """The hits stored under `key`; None if there are none, or if they are older than `max_age_s` seconds."""
         answer = self._answer(key)
         if answer is None or (max_age_s is not None and time.time() - answer[1] > max_age_s):
             return None
@@ -75,7 +75,7 @@ class AnswerCache:
         self._files.put(key, {"request": dict(request), "hits": [*map(asdict, hits)], "stored": time.time()})
 
     def lock(self, key: str) -> AsyncFileLock:
-        """To be held while `key` is asked for; a process that dies lets go of it."""
+        """The lock to hold while `key` is asked for; it is freed if the process dies."""
         path = self._locks / f"{int(key, 16) % LOCKS:03x}"
         # Inline: an acquisition in a thread could succeed after its caller was cancelled, and would never be released
         return AsyncFileLock(path, run_in_executor=False)

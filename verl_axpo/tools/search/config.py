@@ -1,4 +1,4 @@
-"""The keys of the search tool's config, checked at start, before a rollout meets what is missing.
+"""The keys of the search tool's config, checked at start, so that nothing is missing in a rollout.
 
 tool config (mapping) -> SearchConfig.parse() -> service.py
 """
@@ -52,7 +52,7 @@ class SearchConfig(ToolConfig):
     attempt_timeout_s: _AboveZero = 30.0
     timeout_s: _AboveZero = 120.0  # of one call with all its waiting
     search_depth: Literal["basic", "advanced"] = "basic"  # an advanced search costs two credits
-    exclude_domains: list[str] | None = None  # next to LEAKS, which nothing takes away
+    exclude_domains: list[str] | None = None  # in addition to LEAKS, which are always left out
     base_url: str | None = None  # of a proxy that speaks Tavily's protocol
 
     @model_validator(mode="after")

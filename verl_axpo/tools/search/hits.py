@@ -1,6 +1,6 @@
-"""The hits of a search, and the one text within a token budget that the policy reads, every passage under its source.
+"""The hits of a search, and the text that the policy reads: passages under their sources, at most `max_tokens`.
 
-    hits -> as many sources as the budget has room for -> an even share of the rest for each passage -> text
+    hits -> as many sources as there is room for -> an even share of the rest for each passage -> text
 
 A hit has the shape of Tavily's answers: `{"title", "url", "content", "score"}`. A short passage leaves the rest of its
 share to the others, so that one long page does not push out the rest.
@@ -18,7 +18,7 @@ from verl_axpo.tools.text import inert
 Counter = Callable[[str], int]
 MAX_SCORE = 1e9  # above every engine's; a whole number of JSON may be too large for a float
 BYTES_PER_TOKEN = 3  # UTF-8 bytes; below what large vocabularies need for English (~4) and Chinese (3 to 6)
-MIN_PASSAGE_TOKENS = 16  # a source with less text than that says nothing: it is left out instead
+MIN_PASSAGE_TOKENS = 16  # a source with room for less text than that is left out
 CUT = " [...]"
 NO_RESULTS = "No results. Try other or fewer words."
 
@@ -54,7 +54,7 @@ class Hit:
 
 
 def estimated_tokens(text: str) -> int:
-    """Tokens of `text` when no tokenizer is at hand: rather too many than too few."""
+    """Tokens of `text` when no tokenizer is at hand: too many rather than too few."""
     return math.ceil(len(text.encode()) / BYTES_PER_TOKEN)
 
 
@@ -79,7 +79,7 @@ def token_counter(tokenizer: str | None) -> Counter:
 def render(hits: Sequence[Hit], max_tokens: int, count: Counter = estimated_tokens) -> str:
     """The answer that the policy reads, best hit first; at most `max_tokens` by `count`.
 
-    Sources that found no room are dropped from the end, and their number is said.
+    Sources for which there is no room are dropped from the end, and the text says how many.
     """
     if not hits:
         return NO_RESULTS
@@ -90,7 +90,7 @@ def render(hits: Sequence[Hit], max_tokens: int, count: Counter = estimated_toke
         excess = count(text) - max_tokens
         if excess <= 0:
             return text
-        if room <= 0:  # one source alone is longer than the budget
+        if room <= 0:  # one source alone is too long
             return _cut(text, max(0, max_tokens - count(CUT)), count)
         room -= excess
 

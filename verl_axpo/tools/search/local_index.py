@@ -25,7 +25,7 @@ from verl_axpo.tools.text import utf8
 
 SUFFIXES = (".txt", ".md", ".jsonl")
 PASSAGE_CHARS = 1_200  # one passage of a document: about what Tavily returns for one page
-FORMAT = 2  # of the index; raise it when what is stored changes, and old ones are built anew
+FORMAT = 2  # of the index; raise it when its content changes, so that old indexes are built again
 TITLE_WEIGHT, TEXT_WEIGHT = 2.0, 1.0  # of a word found there, in BM25
 _SCHEMA = """
 CREATE VIRTUAL TABLE passages USING fts5(

@@ -1,4 +1,4 @@
-"""A rate and a budget of paid calls for all processes of a machine, kept in a JSON file under a lock.
+"""The rate of calls and the limit of paid calls for all processes of a machine, in a JSON file under a lock.
 
     wait_for_turn() -> seconds to sleep -> spend() -> the request -> refund(), if the server did not carry it out
                                                                   -> postpone(), if it said "too many"
@@ -23,7 +23,7 @@ POLL_S = 0.002  # between two looks at a taken lock, which is held for less than
 Counters = dict[str, float]
 
 
-class BudgetSpent(InfraFailure):
+class PaidCallsSpent(InfraFailure):
     """The run may make no further paid call."""
 
 
@@ -73,18 +73,18 @@ class Quota:
 
     def _next_turn(self, counters: Counters, now: float) -> float:
         turn = counters.get(_NEXT_TURN, now)
-        # Further away than turns are ever given: the machine's clock was set back
+        # No turn is given that far ahead: the machine's clock was set back
         return max(now, turn) if turn - now <= 2 * self._max_wait_s + self._distance_s else now
 
     def spend(self) -> None:
         """Count one paid call.
 
         Raises:
-            BudgetSpent: all `max_paid_calls` are counted already.
+            PaidCallsSpent: all `max_paid_calls` are counted already.
         """
         with self._counters() as counters:
             if (paid := int(counters.get(self._paid, 0))) >= self.max_paid_calls:
-                raise BudgetSpent(
+                raise PaidCallsSpent(
                     f"search: run {self.run!r} has made its {paid} paid calls (max_paid_calls={self.max_paid_calls}); "
                     "raise max_paid_calls (SEARCH_CALLS, where the tools are `paper`) to go on, or set another `run` "
                     "(SEARCH_RUN) to count from zero. Cached queries still work"
@@ -110,7 +110,7 @@ class Quota:
             write_atomically(self._path, json.dumps(counters).encode())
 
     def _read(self) -> Counters:
-        """Damaged counters are never taken for zero: that would pay a second time."""
+        """Damaged counters do not count as zero, because calls would be paid a second time."""
         try:
             counters = json.loads(self._path.read_bytes())
         except FileNotFoundError:

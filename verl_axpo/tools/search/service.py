@@ -1,4 +1,4 @@
-"""`Search`: a question to its hits, whichever engine and mode. Needs no verl; one object per process.
+"""`Search`: from a query to its hits, for each engine and mode. Needs no verl; one object per process.
 
 query -> local engine -> hits
       -> cache -> hit: done
@@ -20,22 +20,22 @@ from verl_axpo.tools.search.hits import Hit
 from verl_axpo.tools.search.local_index import LocalIndex
 from verl_axpo.tools.search.tavily import PerLoop, TavilyEngine, tavily_request
 
-# What the disk under cache, quota or index may raise; none of it is the policy's doing
+# Errors of the disk with cache, quota or index; they are not the policy's fault
 STORAGE_ERRORS = (OSError, sqlite3.Error)
 
 
 class ReplayMiss(LookupError):
-    """A replay was asked for what was never recorded, and `on_miss` is `error`."""
+    """A replay has no recorded answer, and `on_miss` is `error`."""
 
 
 class Search:
-    """A search engine with its cache, rate, budget and mode.
+    """A search engine with its cache, rate, limit of paid calls and mode.
 
     Args:
         config: a mapping of `SearchConfig`'s keys.
 
     Raises:
-        ValueError: nothing to search with, an empty recording, or a key that is wrong: here, and not at a call.
+        ValueError: nothing to search with, an empty recording, or a wrong key; here, so that no call meets it.
 
     Example: `await Search({"documents": "corpus"}).search("capital of Norway", 3)`
     """
@@ -61,7 +61,7 @@ class Search:
         """The hits for a query that `parse_arguments` let through, best first.
 
         Raises:
-            InfraFailure: no answer within `timeout_s`, the service or the disk failed, the budget is spent, or nothing
+            InfraFailure: no answer within `timeout_s`, the service or the disk failed, no paid call is left, or nothing
                 was recorded.
             ReplayMiss: nothing was recorded and `on_miss` is `error`.
         """
@@ -74,7 +74,7 @@ class Search:
             raise InfraFailure(f"search: {self.config.folder} cannot be used ({error!r}); look at the disk") from error
 
     def content_hash(self) -> str:
-        """SHA-256 of what answers: the recorded answers, or the documents. For reports: equal hash, equal answers."""
+        """SHA-256 of the recorded answers or the documents, for reports; with equal hashes the answers are equal."""
         return self._index.content_hash if self._index else self.cache.content_hash()
 
     def describe(self) -> str:
@@ -96,7 +96,7 @@ class Search:
         if self._engine is None:
             raise self._miss(query)
         async with self.cache.lock(key):
-            # Whoever held the lock before has asked the same
+            # The process that held the lock before may have asked the same
             if (hits := await self._stored(key)) is None:
                 async with self._concurrency.get():
                     hits = await self._engine.fetch(request)

@@ -1,11 +1,11 @@
-"""Tavily through its own client: a request to its hits, through failures that may pass.
+"""Tavily through its own client: from a request to its hits, with retries of failures that may pass.
 
-    request -> turn (quota) -> budget (quota) -> AsyncTavilyClient -> hits
+    request -> turn (quota) -> paid call (quota) -> AsyncTavilyClient -> hits
                   ^---------------- back-off -------- Passing: 429, 408, 5xx, time-out, dropped, broken JSON
                                                       anything else: InfraFailure at once
 
 A call is counted before it is sent and taken back when the server did not carry it out, so that no number of processes
-exceeds the budget; a call that timed out stays counted, for Tavily may have carried it out.
+exceeds the limit; a call that timed out stays counted, because Tavily may have carried it out.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class Passing(Exception):
-    """A failure that another attempt may not meet.
+    """A failure that may have passed at the next attempt.
 
     `carried_out`: whether the server may have done, and charged, the work; `retry_after_s`: what it asked to wait.
     """
@@ -42,7 +42,7 @@ class Passing(Exception):
 
 
 class Refused(InfraFailure):
-    """The server did not carry the call out, and would not if asked again."""
+    """The server did not carry the call out, and a retry would not help."""
 
 
 class PerLoop(Generic[T]):
@@ -84,7 +84,7 @@ class TavilyEngine:
         """The hits for `request` (see `tavily_request`).
 
         Raises:
-            InfraFailure: Tavily refused, or failed in every attempt; `BudgetSpent` when no paid call is left.
+            InfraFailure: Tavily refused, or failed in every attempt; `PaidCallsSpent` when no paid call is left.
         """
         retrying = AsyncRetrying(
             stop=stop_after_attempt(self.config.attempts),
@@ -112,7 +112,7 @@ class TavilyEngine:
     async def _send(self, request: Request) -> list[Hit]:
         limit = self.config.attempt_timeout_s
         try:
-            # httpx limits the wait for each piece of an answer; a server that drips would hold the call for ever
+            # httpx limits the wait for each piece of an answer; a slow server could hold the call for ever
             body = await asyncio.wait_for(self._client.get().search(**request, timeout=limit), limit)
             if "query" not in body:  # Tavily repeats the query; its client adds empty `results` to any other object
                 raise ValueError(f"an object with {sorted(body)}")

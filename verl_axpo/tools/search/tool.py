@@ -49,7 +49,7 @@ def parse_arguments(arguments: Mapping[str, Any]) -> tuple[str, int]:
 
 
 class TavilySearch(PolicyTool):
-    """verl tool. Config keys: those of `SearchConfig`, all optional; what is missing is said at start.
+    """verl tool. Config keys: those of `SearchConfig`, all optional; what is missing stops the run at its start.
 
     Nothing is kept per trajectory, so `create`, `calc_reward` and `release` are verl's.
     """
@@ -63,7 +63,7 @@ class TavilySearch(PolicyTool):
         logger.info("%s: %s", self.name, self.search.describe())
 
     def content_hash(self) -> str:
-        """Of what answers; see `Search.content_hash`. An evaluation names it."""
+        """The hash of everything that can be answered; see `Search.content_hash`. An evaluation's report has it."""
         return self.search.content_hash()
 
     async def call(self, instance_id: str, arguments: Mapping[str, Any], agent_data: Any) -> Answer:

@@ -91,7 +91,7 @@ def test_every_benchmark_downloads_from_a_hub(data: dict[str, Path], tmp_path: P
     assert found == local
 
 
-def test_what_the_hub_does_not_have_is_said_with_what_to_do(data: dict[str, Path], tmp_path: Path) -> None:
+def test_what_the_hub_does_not_have_is_reported_with_what_to_do(data: dict[str, Path], tmp_path: Path) -> None:
     # One through `datasets`, two through `huggingface_hub`; the last is there, but not at that revision.
     with serve({VSTAR: data["vstar"]}, tmp_path / "hub") as endpoint:
         found = load(endpoint, tmp_path / "home", "mathvision", "visualprobe", "vstar@no-such-tag")

@@ -193,7 +193,7 @@ def test_more_placeholders_than_images_are_listed(data: dict[str, Path], tmp_pat
         benchmarks.load("visualprobe", copy, check_count=False)
 
 
-def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+def test_what_is_not_there_is_reported(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError, match=r"unknown benchmark 'mathvista'; choose from \['mathvision', 'dynamath'"):
         benchmarks.load("mathvista")
     with pytest.raises(BenchmarkError, match="absent does not exist; give a copy of the dataset craigwu/vstar_bench"):

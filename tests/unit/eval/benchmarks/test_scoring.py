@@ -96,7 +96,7 @@ def score(asked: Question, answer: str | None, judge: Judge | None = None) -> Sc
         ("math_vr", 1, "9", False, {"exact_match": 0}),
     ],
 )
-def test_rule(
+def test_each_benchmarks_rule_scores_without_a_judge(
     data: dict[str, Path], name: str, place: int, answer: str, correct: bool, values: dict[str, float]
 ) -> None:
     found = score(question(data, name, place), answer)

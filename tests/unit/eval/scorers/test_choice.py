@@ -1,4 +1,4 @@
-"""Which option an answer names: letters in every dress, option texts, and what is not unique."""
+"""Which option an answer names: letters in every form, option texts, and answers that name several."""
 
 import time
 
@@ -66,7 +66,7 @@ LETTERED = ("A", "B", "C", "D")
         ("not sure", None),
     ],
 )
-def test_letter(answer: str, expected: str | None) -> None:
+def test_the_chosen_letter_is_read(answer: str, expected: str | None) -> None:
     assert choice.letter(answer, "ABCD", COLOURS) == expected
 
 
@@ -92,7 +92,7 @@ def test_several_letters_in_one_breath_are_no_answer(answer: str) -> None:
         *("A is wrong", "(A) is incorrect", "A is not the answer", "A isn't right", "A isn't.", "A can't be right"),
         *("A has been ruled out", "A would be false", "A is excluded", "A and B are both wrong", "A does not fit"),
         *("neither A nor B", "Neither A, B, nor C", "none of A, B or C", "not A or B", "It's not the case that A"),
-        # The option's text likewise.
+        # The same for the option's text.
         *(
             "not red",
             "It is not red",
@@ -262,7 +262,7 @@ def test_options_inside_a_question(question: str, expected: tuple[str, ...]) -> 
         ("", None),
     ],
 )
-def test_vlmevalkit(answer: str, expected: str | None) -> None:
+def test_the_letter_by_the_rules_of_vlmevalkit(answer: str, expected: str | None) -> None:
     assert choice.vlmevalkit(answer, COLOURS) == expected
 
 
@@ -278,5 +278,5 @@ def test_vlmevalkit(answer: str, expected: str | None) -> None:
         ("blue", False),
     ],
 )
-def test_mini_o3(answer: str, expected: bool) -> None:
+def test_the_letter_by_the_rules_of_mini_o3(answer: str, expected: bool) -> None:
     assert choice.mini_o3(answer, "B") is expected

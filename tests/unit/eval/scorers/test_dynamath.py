@@ -26,7 +26,7 @@ FLOAT, CHOICE, TEXT = "float", "multiple choice", "text"
         ("", None),
     ],
 )
-def test_as_float(text: str, expected: float | None) -> None:
+def test_numbers_are_read_as_floats(text: str, expected: float | None) -> None:
     assert dynamath.as_float(text) == expected
 
 
@@ -59,7 +59,7 @@ def test_as_float(text: str, expected: float | None) -> None:
         ("149 people", "49", "single answer", True),  # a substring
     ],
 )
-def test_official(answer: str, truth: str, answer_type: str, expected: bool) -> None:
+def test_scores_by_the_official_code(answer: str, truth: str, answer_type: str, expected: bool) -> None:
     assert dynamath.official(answer, truth, answer_type) is expected
 
 
@@ -76,7 +76,7 @@ def test_official(answer: str, truth: str, answer_type: str, expected: bool) -> 
         ("MAY", "May", TEXT, True),
     ],
 )
-def test_vlmevalkit(answer: str, truth: str, answer_type: str, expected: bool) -> None:
+def test_scores_by_the_rules_of_vlmevalkit(answer: str, truth: str, answer_type: str, expected: bool) -> None:
     assert dynamath.vlmevalkit(answer, truth, answer_type) is expected
 
 
@@ -129,5 +129,7 @@ def test_vlmevalkit(answer: str, truth: str, answer_type: str, expected: bool) -
         ("(3, -5)", "(3,-5)", "single answer", True),
     ],
 )
-def test_lenient(answer: str, truth: str, answer_type: str, expected: bool) -> None:
+def test_our_verdict_reads_more_than_the_official_code(
+    answer: str, truth: str, answer_type: str, expected: bool
+) -> None:
     assert dynamath.lenient(answer, truth, answer_type) is expected

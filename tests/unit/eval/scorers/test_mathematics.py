@@ -83,7 +83,7 @@ from verl_axpo.eval.scorers.tidying import without_unit
         ("9^{9^{9}}", "1", False),  # overflows at once instead of hanging
     ],
 )
-def test_is_equal(answer: str, truth: str, expected: bool) -> None:
+def test_equal_values_are_equal_in_our_verdict(answer: str, truth: str, expected: bool) -> None:
     assert m.is_equal(answer, truth) is expected
 
 
@@ -100,7 +100,7 @@ def test_is_equal(answer: str, truth: str, expected: bool) -> None:
         ("So it is 7.", "7", True),
         (r"\boxed{45^{\circ}}", "45", True),
         ("6.28", r"2\pi", True),
-        # What only `is_equal` takes off: signs, fonts, and whatever dresses the truth.
+        # What only `is_equal` removes: signs, fonts, and the typesetting of the truth.
         ("45°", "45", False),
         ("50%", "50", False),
         (r"\mathbf{7}", "7", False),
@@ -111,7 +111,7 @@ def test_is_equal(answer: str, truth: str, expected: bool) -> None:
         ("", "7", False),
     ],
 )
-def test_mathv_equal(answer: str, truth: str, expected: bool) -> None:
+def test_equal_by_the_rules_of_math_v(answer: str, truth: str, expected: bool) -> None:
     assert m.mathv_equal(answer, truth) is expected
     assert m.is_equal(answer, truth) is (expected or answer != "")
 
@@ -208,7 +208,7 @@ def test_a_long_answer_is_compared_at_once(piece: str) -> None:
         ("", "7", False),
     ],
 )
-def test_vlmevalkit_equal(answer: str, truth: str, expected: bool) -> None:
+def test_equal_by_the_rules_of_vlmevalkit(answer: str, truth: str, expected: bool) -> None:
     assert m.vlmevalkit_equal(answer, truth) is expected
 
 
@@ -231,7 +231,7 @@ def test_vlmevalkit_equal(answer: str, truth: str, expected: bool) -> None:
         ("3, 5", 3, ["3, 5"]),  # not three parts: the whole
     ],
 )
-def test_parts(text: str, count: int, expected: list[str]) -> None:
+def test_an_answer_is_split_into_its_parts(text: str, count: int, expected: list[str]) -> None:
     assert m.parts(text, count) == expected
 
 

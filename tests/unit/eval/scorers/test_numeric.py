@@ -53,7 +53,7 @@ from verl_axpo.eval.scorers.numeric import MAX_CHARACTERS, value
         ("((((((((((((1))))))))))))", 1.0),
     ],
 )
-def test_value(text: str, expected: float) -> None:
+def test_values_of_numbers_and_expressions_are_read(text: str, expected: float) -> None:
     assert value(text) == pytest.approx(expected)
 
 

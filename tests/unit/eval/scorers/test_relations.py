@@ -37,7 +37,7 @@ from verl_axpo.eval.scorers import relations
         (r"x\approxeq 7", [[r"x\approxeq 7"]]),
     ],
 )
-def test_statements(text: str, expected: list[list[str]]) -> None:
+def test_an_answer_is_split_into_statements(text: str, expected: list[list[str]]) -> None:
     assert relations.statements(text) == expected
 
 
@@ -59,5 +59,5 @@ def test_statements(text: str, expected: list[list[str]]) -> None:
         ("x(x+1)", True),
     ],
 )
-def test_is_equation(left: str, expected: bool) -> None:
+def test_equations_are_told_from_names_with_a_value(left: str, expected: bool) -> None:
     assert relations.is_equation(left) is expected

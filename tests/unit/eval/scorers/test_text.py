@@ -18,7 +18,7 @@ from verl_axpo.eval.scorers import text
         ("", ""),
     ],
 )
-def test_normalise(given: str, expected: str) -> None:
+def test_texts_are_normalised(given: str, expected: str) -> None:
     assert text.normalise(given) == expected
 
 
@@ -39,7 +39,7 @@ def test_normalise(given: str, expected: str) -> None:
         ("$", ["%"], False),
     ],
 )
-def test_exact_match(answer: str, truths: list[str], expected: bool) -> None:
+def test_normalised_texts_match_exactly(answer: str, truths: list[str], expected: bool) -> None:
     assert text.exact_match(answer, truths) is expected
 
 
@@ -58,7 +58,7 @@ def test_exact_match(answer: str, truths: list[str], expected: bool) -> None:
         ("May 2024", "May 1, 2024", 0.8),  # precision 1, recall 2/3
     ],
 )
-def test_token_f1(answer: str, truth: str, expected: float) -> None:
+def test_token_f1_counts_shared_words(answer: str, truth: str, expected: float) -> None:
     assert text.token_f1(answer, truth) == pytest.approx(expected, abs=1e-12)
 
 

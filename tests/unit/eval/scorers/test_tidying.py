@@ -1,4 +1,4 @@
-"""What typesetting added to an answer, and the way from a whole response to what is scored."""
+"""Typesetting is removed from an answer; which text of a response is scored."""
 
 import pytest
 
@@ -35,7 +35,7 @@ from verl_axpo.rewards.answer import final_answer
         ("", ""),
     ],
 )
-def test_undress(answer: str, expected: str) -> None:
+def test_typesetting_is_removed(answer: str, expected: str) -> None:
     assert undress(answer) == expected
 
 

@@ -1,4 +1,4 @@
-"""What an attack is: a program, how a call of it may end, and what it finds prepared.
+"""An attack is a program, the ways in which its call may end, and the things that it may use.
 
 Every program may use what `PRELUDE` defines. One that reaches what it should not prints ESCAPED; the test looks for
 that word, for the end, and at everybody else.
@@ -31,7 +31,7 @@ class Attack:
     Attributes:
         ends: statuses that the call may have. `error`, `timeout` and `died` are the code's own doing.
         timeout_s: wall seconds of the call; short where the program never ends.
-        pause_s: time for what it leaves behind, before the next call.
+        pause_s: time for processes that it leaves, before the next call.
         says: text that the result must contain.
     """
 

@@ -1,4 +1,4 @@
-"""Programs that want to talk to anybody, and the kernel interfaces that lead around the walls."""
+"""Programs that try to reach a network or another process, also by unusual kernel interfaces."""
 
 from tests.unit.tools.attacks.corpus import Attack
 

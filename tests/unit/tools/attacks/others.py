@@ -1,4 +1,4 @@
-"""Programs that reach for other processes without a look at them: their signals, limits, priorities, and queues."""
+"""Programs that act on other processes by their numbers: signals, limits, priorities, and queues."""
 
 from tests.unit.tools.attacks.corpus import Attack
 

@@ -1,4 +1,4 @@
-"""Programs that print, show or return too much, or the wrong thing."""
+"""Programs that print, show or return too much, or values of the wrong kind."""
 
 from tests.unit.tools.attacks.corpus import Attack
 

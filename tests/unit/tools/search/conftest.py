@@ -101,7 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
         behaviour(self)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Quiet."""
+        """No log lines."""
 
 
 @pytest.fixture

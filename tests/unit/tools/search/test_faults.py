@@ -1,4 +1,4 @@
-"""Tavily's faults, from a real server: what is tried again, what is not, what is paid, and what it ends in."""
+"""Tavily's faults, from a real server: which are tried again, which count as paid, and how the call ends."""
 
 import asyncio
 import time
@@ -22,7 +22,7 @@ from verl_axpo.tools.search.hits import Hit
 from verl_axpo.tools.search.quota import Quota
 from verl_axpo.tools.search.service import Search
 
-HITS = [Hit(**one) for one in RESULTS]
+HITS = [Hit(**result) for result in RESULTS]
 
 
 def ask(config: dict[str, Any], query: str = "capital of Norway", **changes: Any) -> tuple[list[Hit] | str, int]:
@@ -145,7 +145,7 @@ def test_retry_after_holds_back_every_call(server: FaultServer, tavily: dict[str
         await asyncio.gather(first, search.search("two", 5))
 
     asyncio.run(two())
-    assert [one["query"] for one in server.asked[:1]] == ["one"]
+    assert [request["query"] for request in server.asked[:1]] == ["one"]
     assert all(moment - server.times[0] > 1.9 for moment in server.times[1:])
     assert len(server.times) == 3
 

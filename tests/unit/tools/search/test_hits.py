@@ -1,4 +1,4 @@
-"""What the policy reads: sources, passages, and never more tokens than allowed."""
+"""The text that the policy reads: sources and passages, and never more tokens than allowed."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def test_hits_that_fit_are_given_whole() -> None:
     assert text == "[1] Oslo\nhttps://a\nOne.\n\n[2] untitled\nhttps://b\nTwo."
 
 
-def test_nothing_found_is_said() -> None:
+def test_nothing_found_is_reported() -> None:
     assert render([], 1000) == "No results. Try other or fewer words."
 
 
@@ -61,10 +61,10 @@ def test_sources_without_room_are_counted() -> None:
 texts = st.text(alphabet=st.characters(codec="utf-8"), max_size=400)
 
 
-@given(hits=st.lists(st.tuples(texts, texts, texts), min_size=1, max_size=8), budget=st.integers(64, 600))
-def test_the_budget_holds_whatever_was_found(hits: list[tuple[str, str, str]], budget: int) -> None:
-    text = render([hit(*one) for one in hits], budget)
-    assert estimated_tokens(text) <= budget
+@given(hits=st.lists(st.tuples(texts, texts, texts), min_size=1, max_size=8), most=st.integers(64, 600))
+def test_the_text_is_never_too_long(hits: list[tuple[str, str, str]], most: int) -> None:
+    text = render([hit(*fields) for fields in hits], most)
+    assert estimated_tokens(text) <= most
 
 
 def test_the_estimate_is_a_third_of_the_bytes() -> None:

@@ -98,7 +98,7 @@ def test_passages_keep_every_word_in_order(text: str) -> None:
     assert all(len(part) <= PASSAGE_CHARS for part in parts)
 
 
-def test_a_changed_document_is_indexed_anew_and_an_unchanged_one_is_not(documents: Path, tmp_path: Path) -> None:
+def test_a_changed_document_is_indexed_again_and_an_unchanged_one_is_not(documents: Path, tmp_path: Path) -> None:
     first = LocalIndex(documents, tmp_path / "index")
     built = first.path.stat().st_mtime_ns
     assert LocalIndex(documents, tmp_path / "index").path.stat().st_mtime_ns == built
@@ -107,7 +107,7 @@ def test_a_changed_document_is_indexed_anew_and_an_unchanged_one_is_not(document
     second = LocalIndex(documents, tmp_path / "index")
     assert urls(second, "zebra") == ["bergen.txt"]
     assert second.content_hash != first.content_hash
-    assert urls(first, "zebra") == []  # who opened the old one keeps it
+    assert urls(first, "zebra") == []  # an index that is open stays usable
 
 
 def test_what_a_dead_builder_left_is_not_read(documents: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""live, record, replay: what is asked, what is answered from disk, and what a report can name."""
+"""live, record, replay: which queries go to Tavily, which are answered from disk, and the hash that a report has."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ from verl_axpo.tools.search.cache import AnswerCache, content_hash, request_key
 from verl_axpo.tools.search.hits import Hit
 from verl_axpo.tools.search.service import ReplayMiss, Search
 
-HITS = [Hit(**one) for one in RESULTS]
+HITS = [Hit(**result) for result in RESULTS]
 
 
 def ask(config: dict[str, Any], query: str = "capital of Norway", number: int = 5) -> list[Hit]:
@@ -132,7 +132,7 @@ def test_an_entry_of_another_shape_or_request_is_a_miss(
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"\x80\x04N.", b"\xff\xfe", b"[" * 100_000, b" " * (MAX_BYTES + 1)])
-def test_a_damaged_file_costs_itself_only_and_says_so(
+def test_a_damaged_file_is_ignored_and_named(
     damage: bytes, server: FaultServer, tavily: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     ask(tavily)
@@ -193,7 +193,7 @@ def test_one_search_lives_through_several_event_loops(server: FaultServer, tavil
         ({"exclude_domains": "arxiv.org"}, "exclude_domains: got 'arxiv.org': Input should be a valid list"),
     ],
 )
-def test_what_is_missing_or_wrong_is_said_at_start(
+def test_what_is_missing_or_wrong_is_reported_at_start(
     config: dict[str, Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TAVILY_API_KEY", raising=False)

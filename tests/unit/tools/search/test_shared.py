@@ -1,4 +1,4 @@
-"""Several processes at once: one cache, one rate, one budget, one index."""
+"""Several processes at once: one cache, one rate, one limit of paid calls, one index."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ from filelock import Timeout
 from tests.unit.tools.search.conftest import FaultServer, after, found
 from verl_axpo.errors import InfraFailure
 from verl_axpo.tools.search.cache import AnswerCache, request_key
-from verl_axpo.tools.search.quota import BudgetSpent, Quota
+from verl_axpo.tools.search.quota import PaidCallsSpent, Quota
 
 WORKER = Path(__file__).with_name("worker.py")
 
@@ -25,7 +25,7 @@ def start(job: str, *arguments: Any) -> subprocess.Popen[str]:
 
 def at_once(job: str, *arguments: list[Any]) -> list[Any]:
     """One process for each list of arguments, all at the same time; their results in order."""
-    processes = [start(job, *some) for some in arguments]
+    processes = [start(job, *words) for words in arguments]
     return [json.loads(process.communicate(timeout=120)[0]) for process in processes]
 
 
@@ -33,15 +33,15 @@ def test_each_question_is_asked_once_whoever_asks_it(server: FaultServer, tavily
     queries = [f"question {number}" for number in range(8)]
     server.plan = [after(0.3, found())] * 8  # long enough that all processes want the same answer
     assert at_once("ask", *[[tavily, queries]] * 3) == [["Oslo"] * 8] * 3
-    assert sorted(one["query"] for one in server.asked) == queries  # not 24
+    assert sorted(request["query"] for request in server.asked) == queries  # not 24
 
 
 def test_the_budget_is_one_for_all(server: FaultServer, tavily: dict[str, Any]) -> None:
     # 3 processes want 8 answers each, all different: 24, of which 10 are paid for
     config = tavily | {"max_paid_calls": 10}
     outcomes = at_once("ask", *([config, eight(process)] for process in "abc"))
-    assert sum(one.count("Oslo") for one in outcomes) == 10
-    assert sum(one.count("spent") for one in outcomes) == 14
+    assert sum(outcome.count("Oslo") for outcome in outcomes) == 10
+    assert sum(outcome.count("spent") for outcome in outcomes) == 14
     assert len(server.asked) == 10
 
 
@@ -112,6 +112,6 @@ def test_damaged_counters_are_never_taken_for_zero(tmp_path: Path, damage: str) 
 def test_a_refused_call_changes_no_counter(tmp_path: Path) -> None:
     quota = Quota(tmp_path, run="r", max_paid_calls=1, calls_per_minute=60, max_wait_s=5)
     quota.spend()
-    with pytest.raises(BudgetSpent):
+    with pytest.raises(PaidCallsSpent):
         quota.spend()
     assert quota.paid_calls() == 1

@@ -42,13 +42,13 @@ def test_a_good_call_returns_passages_with_sources(local: dict[str, Any]) -> Non
 def test_five_results_unless_asked_otherwise(server: FaultServer, tavily: dict[str, Any]) -> None:
     call(tavily, {"query": "x"})
     call(tavily, {"query": "x", "max_results": 20})
-    assert [one["max_results"] for one in server.asked] == [5, 20]
+    assert [request["max_results"] for request in server.asked] == [5, 20]
 
 
 def test_white_space_and_control_characters_make_no_other_query(server: FaultServer, tavily: dict[str, Any]) -> None:
     for query in ("capital of Norway", "  capital\n of\x00Norway\t", "capital of Norway\ud800"):
         call(tavily, {"query": query})
-    assert [one["query"] for one in server.asked] == ["capital of Norway"]
+    assert [request["query"] for request in server.asked] == ["capital of Norway"]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 from verl_axpo.errors import InfraFailure
 from verl_axpo.tools.search.cache import AnswerCache
 from verl_axpo.tools.search.local_index import LocalIndex
-from verl_axpo.tools.search.quota import BudgetSpent
+from verl_axpo.tools.search.quota import PaidCallsSpent
 from verl_axpo.tools.search.service import Search
 
 
@@ -20,7 +20,7 @@ def ask(config: dict[str, Any], queries: list[str]) -> list[str]:
     async def one(search: Search, query: str) -> str:
         try:
             return (await search.search(query, 5))[0].title
-        except BudgetSpent:
+        except PaidCallsSpent:
             return "spent"
         except InfraFailure as failure:
             return str(failure)
