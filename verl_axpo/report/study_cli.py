@@ -1,4 +1,4 @@
-"""`verl-axpo study add | has | report`: runs -> rows -> docs/study (see `study.py`)."""
+"""`verl-axpo study add | has | report`: runs -> rows (study.py) -> docs/study (study_page.py)."""
 
 from pathlib import Path
 from typing import Annotated
@@ -43,6 +43,6 @@ def report(
     rows: RowsFile = ROWS, out: Annotated[Path, typer.Option(help="Where README.md and its plots go.")] = ROWS.parent
 ) -> None:
     """Make the study's page and plots of its rows."""
-    from verl_axpo.report.study import write_study
+    from verl_axpo.report.study_page import write_study
 
     print(f"wrote {write_study(rows, out)}")
