@@ -12,6 +12,7 @@ from verl_axpo.audit.tags import AGREEMENT
 from verl_axpo.audit.view import Mismatch, View, where
 from verl_axpo.core.types import Status
 from verl_axpo.trace import TrajectoryRecord
+from verl_axpo.trace.reader import questions_of
 
 CLOCK_TOLERANCE = 1.0  # seconds by which the system's clock may be set back while a call runs
 ENOUGH_ROWS = 20  # with AGREEMENT: by chance as many rows agree on the wrong beginning in 2 of 10,000 steps
@@ -156,10 +157,7 @@ def check_versions(view: View) -> Iterator[Mismatch]:
 
 def check_groups(view: View) -> Iterator[Mismatch]:
     """Question, truth, prompt and the question's pictures are those of the whole group; rows follow the questions."""
-    by_uid: dict[str, list[TrajectoryRecord]] = {}
-    for record in view.records:
-        by_uid.setdefault(record.uid, []).append(record)
-    for records in by_uid.values():
+    for records in (question.records for question in questions_of(view.records)):
         yield from _unlike(records, "question", [record.question for record in records])
         yield from _unlike(records, "prompt_len", [record.prompt_len for record in records])
         yield from _unlike(records, "ground_truth", [repr(record.ground_truth) for record in records])
