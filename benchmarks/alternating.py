@@ -55,15 +55,15 @@ def _names() -> list[str]:
     return list(AxpoConfig.__dataclass_fields__)
 
 
-def use_in_worker(rollout: Any) -> None:
+def use_in_worker(worker: Any) -> None:
     """A rollout worker's settings; seeds are those of the round."""
 
     async def use(self: Any, config: AxpoConfig) -> None:
         self.axpo = config
 
-    rollout.AxpoAgentLoopWorker.use = use
-    seed = rollout.agent_loop.request_seed
-    rollout.agent_loop.request_seed = lambda run, step, *rest: seed(run, round_of(step), *rest)
+    worker.AxpoAgentLoopWorker.use = use
+    seed = worker.agent_loop.request_seed
+    worker.agent_loop.request_seed = lambda run, step, *rest: seed(run, round_of(step), *rest)
 
 
 def use_in_coordinator(coordinator: Any) -> None:
@@ -76,5 +76,5 @@ def use_in_coordinator(coordinator: Any) -> None:
 
 
 register_post_import_hook(take_turns, "verl_axpo.integration.sampling")
-register_post_import_hook(use_in_worker, "verl_axpo.integration.rollout")
+register_post_import_hook(use_in_worker, "verl_axpo.integration.worker")
 register_post_import_hook(use_in_coordinator, "verl_axpo.integration.coordinator")
