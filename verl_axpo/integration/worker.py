@@ -1,7 +1,6 @@
 """A group in its worker: its N sessions end, it is explored, and its rows are published.
 
-    N sessions, scored (scoring.py) but unpublished -> core.explore (trigger, rank, allocate, resample)
-                                                    -> rows of the batch
+    N sessions, scored (scoring.py) -> core.explore (trigger, rank, allocate, resample) -> rows of the batch
 
 verl calls a worker's `_run_prompt`, which runs `_run_agent_loop` for each session, publishes each in
 `_agent_loop_postprocess`, and marks the prompt as finished when all sessions have returned. Ours keeps that order, but

@@ -7,16 +7,15 @@ another training of this kind be better?).
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from importlib import resources
 from math import nan
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import scipy.stats
 
 from verl_axpo.files import write_atomically
+from verl_axpo.report.build import templates
 from verl_axpo.report.compare import Signed, measure_words, paired
 from verl_axpo.report.curves import curves
 from verl_axpo.report.runs import Run, by_arm
@@ -151,16 +150,19 @@ def write_study(rows: Path, out: Path) -> Path:
     for figure in figures:
         (out / f"{figure.name}.svg").write_bytes(figure.content)
     held = runs[0].heldout["after"]
-    template = resources.files("verl_axpo.report") / "templates" / "study.md.jinja"
-    text = jinja2.Template(template.read_text(), keep_trailing_newline=True).render(
-        questions=len(held.uids),
-        rollouts=held.rollouts,
-        missing=_missing(runs),
-        arms=arms_table(studies).markdown(),
-        differences=_or_none(differences_table(studies)),
-        training=_or_none(training_table(trained)),
-        plots="\n\n".join(f"![{figure.title}]({figure.name}.svg)" for figure in figures),
-        provenance=provenance_table(sorted(studies, key=_order)).markdown(),
+    text = (
+        templates()
+        .get_template("study.md.jinja")
+        .render(
+            questions=len(held.uids),
+            rollouts=held.rollouts,
+            missing=_missing(runs),
+            arms=arms_table(studies).markdown(),
+            differences=_or_none(differences_table(studies)),
+            training=_or_none(training_table(trained)),
+            plots="\n\n".join(f"![{figure.title}]({figure.name}.svg)" for figure in figures),
+            provenance=provenance_table(sorted(studies, key=_order)).markdown(),
+        )
     )
     path = out / "README.md"
     write_atomically(path, text.encode())
