@@ -99,11 +99,8 @@ def check_copies(view: View) -> Iterator[Mismatch]:
             for other in earlier:
                 same = row.rest == other.rest and row.length > 0
                 if same and (row.rest_logprob < CHANCE or _same_clock(record, other.record)):
-                    yield (
-                        where(record),
-                        f"tokens of its own after the prefix, not session {other.record.session}'s",
-                        ("the same tokens and log-probs"),
-                    )
+                    rule = f"tokens of its own after the prefix, not session {other.record.session}'s"
+                    yield where(record), rule, "the same tokens and log-probs"
             earlier.append(row)
 
 
@@ -145,11 +142,8 @@ def check_versions(view: View) -> Iterator[Mismatch]:
             continue
         oldest, newest = record.weight_versions
         if not 0 <= oldest <= newest < record.step:
-            yield (
-                where(record),
-                f"weights from before step {record.step}, the oldest first",
-                str(record.weight_versions),
-            )
+            rule = f"weights from before step {record.step}, the oldest first"
+            yield where(record), rule, str(record.weight_versions)
         source = view.at.get((record.uid, record.source_session)) if record.source_session is not None else None
         if source is not None and source.weight_versions is not None and oldest < source.weight_versions[1]:
             yield where(record), f"weights from {source.weight_versions[1]} on, the source's newest", str(oldest)
