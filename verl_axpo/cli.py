@@ -132,15 +132,15 @@ def audit(folder: RunOrTrace, as_json: Json = False) -> None:
     from verl_axpo.audit import audit as recompute
 
     result = recompute(trace_of(folder))
+    differences = list(map(str, result.differences))
     if as_json:
         shown = {"steps": result.steps, "trajectories": result.trajectories, "notes": list(result.notes)}
-        print(json.dumps({**shown, "differences": list(map(str, result.differences))}, indent=2))
-        raise typer.Exit(FINDING if result.differences else 0)
-    _print_first("[bold red]difference[/]", list(map(str, result.differences)))
-    _print_first("[yellow]note[/]", result.notes)
-    found = len(result.differences)
-    console.print(f"{result.steps} steps, {result.trajectories} trajectories, {found} differences")
-    if found:
+        print(json.dumps({**shown, "differences": differences}, indent=2))
+    else:
+        _print_first("[bold red]difference[/]", differences)
+        _print_first("[yellow]note[/]", result.notes)
+        console.print(f"{result.steps} steps, {result.trajectories} trajectories, {len(differences)} differences")
+    if differences:
         raise typer.Exit(FINDING)
 
 

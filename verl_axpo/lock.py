@@ -1,4 +1,4 @@
-"""One owner for a folder: a file in it that the owner keeps locked for as long as it lives.
+"""One owner for a folder, or for a file: a file that the owner keeps locked for as long as it lives.
 
 The kernel lets go of the lock when the process ends, however it ends, so nothing has to be cleaned up.
 """
@@ -9,7 +9,7 @@ import os
 import socket
 import time
 from pathlib import Path
-from typing import TextIO
+from typing import IO, Any, TextIO
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +19,17 @@ _held: dict[Path, TextIO] = {}  # open for the life of the process: closing a fi
 
 class FolderInUseError(RuntimeError):
     """Another process owns the folder."""
+
+
+def take_lock(file: IO[Any]) -> bool:
+    """Lock an open file; False where another process has it. A file system without locks refuses nobody."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        logger.warning("%s cannot be locked (%s): a second owner would not be refused", file.name, error)
+    return True
 
 
 def own(folder: str | Path) -> None:
@@ -32,18 +43,14 @@ def own(folder: str | Path) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+    if not take_lock(file):
         file.seek(0)
         owner = file.read().strip()
         file.close()
         raise FolderInUseError(
             f"{path.parent} belongs to another run, {owner or 'which has not said its name yet'}; wait for its end, "
             "stop it with Ctrl-C or kill -INT, or give this run another folder"
-        ) from error
-    except OSError as error:  # a file system without locks
-        logger.warning("%s cannot be locked (%s): a second run in this folder would not be refused", path, error)
+        )
     file.truncate(0)
     file.write(f"pid {os.getpid()} on {socket.gethostname()}, started {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
     file.flush()

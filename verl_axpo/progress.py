@@ -8,7 +8,6 @@ command. `nohup`, tmux and screen keep both going. A log has one writer: a secon
 process of the first start lives.
 """
 
-import fcntl
 import os
 import re
 import signal
@@ -17,11 +16,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
 
 import psutil
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from verl_axpo.lock import take_lock
 
 # tqdm's bars: "Training Progress:  40%|####  | 12/30 [01:02<01:33, ...]", "Epoch 1/1:  25%|##  | 60/240 [...]"
 _BAR = re.compile(rb"(?:Training Progress|Epoch (\d+)/)[^\r\n|]*\|[^\r\n|]*\|\s*(\d+)/(\d+)")
@@ -56,7 +56,7 @@ def run(title: str, log: Path, command: list[str], total: int | None = None) -> 
     log.parent.mkdir(parents=True, exist_ok=True)
     _interrupt_on(signal.SIGTERM, signal.SIGHUP)
     with log.open("ab") as output:
-        if not _lock(output):
+        if not take_lock(output):  # the command, and all that it starts, have the file open and keep the lock
             console.print(f"{title}: {log} is written by {_writers(log)}; wait for its end, or stop it", markup=False)
             return BUSY
         start = log.stat().st_size
@@ -83,17 +83,6 @@ def _interrupt_on(*signals: signal.Signals) -> None:
     for number in signals:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
-
-
-def _lock(output: BinaryIO) -> bool:
-    """Own the log for as long as any process has this file open: the command and all that it starts inherit it."""
-    try:
-        fcntl.flock(output, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return True
-    return True
 
 
 def _writers(log: Path) -> str:

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from verl_axpo.check.command import Command, Kind, dotted
 from verl_axpo.files import write_atomically
-from verl_axpo.integration.startup import FILES, listed
+from verl_axpo.integration.training_rows import FILES, listed
 
 SETTINGS = "settings.json"
 LATEST = "latest_checkpointed_iteration.txt"  # verl's own file

@@ -125,7 +125,7 @@ def test_our_parts_are_in_verls_registries() -> None:
         assert ours.__bases__ == (AxpoTrainer, theirs)
         assert ours.mode == mode
     assert _agent_loop_registry[LOOP_NAME]["_target_"].endswith("AxpoToolAgentLoop")
-    assert ToolParser._registry[PARSER_NAME].__module__ == "verl_axpo.integration.agent_loop"
+    assert ToolParser._registry[PARSER_NAME].__module__ == "verl_axpo.integration.call_parser"
 
 
 @pytest.mark.parametrize(("name", "place"), doctor.REGISTRIES.items())

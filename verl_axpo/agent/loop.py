@@ -28,7 +28,8 @@ from verl_axpo.errors import ContextFull, InfraFailure
 from verl_axpo.eval.sampling import Limits, Sampling
 from verl_axpo.eval.types import AgentRun, Response, Turn, used_tokens
 from verl_axpo.images import ImageRefused, open_image
-from verl_axpo.integration.agent_loop import BadCall, call_record, disarmed, function_call
+from verl_axpo.integration.agent_loop import call_record, disarmed
+from verl_axpo.integration.call_parser import BadCall, function_call
 from verl_axpo.integration.trajectory_tool import TrajectoryTool
 from verl_axpo.tools.described import prompt_of
 from verl_axpo.tools.syntax import ParsedCall

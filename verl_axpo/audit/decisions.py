@@ -110,14 +110,11 @@ def check_resamples(view: View) -> Iterator[Mismatch]:
     """A selected source has K continuations or, where resampling failed, none; nothing else has any."""
     allocated = {(candidate.uid, candidate.session) for candidate in view.summary.selected}
     for key, record in view.at.items():
-        rows = len(view.continuations.get(key, ()))
+        rows, number = len(view.continuations.get(key, ())), view.summary.config.num_continuations
         if record.selected and key not in allocated:
             yield where(record), "not selected, as in the summary", "selected"
-        if rows != (view.summary.config.num_continuations if record.selected else 0):
-            wanted = (
-                f"{view.summary.config.num_continuations} continuations" if record.selected else "none (not selected)"
-            )
-            yield where(record), wanted, str(rows)
+        if rows != (number if record.selected else 0):
+            yield where(record), f"{number} continuations" if record.selected else "none (not selected)", str(rows)
     for uid, session in sorted(view.continuations.keys() - view.at.keys()):
         yield f"{uid}/{session}", "a source for its continuations", "no such row"
 

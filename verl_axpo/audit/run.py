@@ -39,7 +39,7 @@ CLOCK_SKEW = 5.0  # seconds between the clocks of two nodes
 MOST_FAILED = 0.5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Difference:
     """One thing in a trace that is not as recomputed. `where` is a trajectory, `uid/session`, or a file."""
 
@@ -97,13 +97,13 @@ def audit(trace_dir: str | Path) -> Audit:
         elif not complete and step == present[-1]:
             run.notes.append(f"step {step} has no summary: the run was killed in it; not audited")
         elif step not in present:
-            run.differences.append(_difference(step, "files", ("files", "a trace of every step", "none of this one")))
+            run.differences.append(Difference(step, "files", "files", "a trace of every step", "none of this one"))
         else:
             _audit_files(Path(trace_dir), step, run)
     failed = run.selected - run.resampled
     if failed > MOST_FAILED * run.selected:
         rule = f"most of the {run.selected} selected prefixes resampled"
-        run.differences.append(_difference(present[-1], "resamples", ("run", rule, f"resampling failed for {failed}")))
+        run.differences.append(Difference(present[-1], "resamples", "run", rule, f"resampling failed for {failed}"))
     return Audit(
         steps=run.steps, trajectories=run.trajectories, differences=tuple(run.differences), notes=tuple(run.notes)
     )
@@ -144,17 +144,16 @@ def _differences(
     unreadable = [("files", "a summary", "none that can be read")] if summary is None else []
     if summary is None or summary.step != step:
         other = [("summary", f"step {step} as in the file's name", f"step {summary.step}")] if summary else []
-        return [
-            _difference(step, "files", mismatch) for mismatch in (*map(_defect, defects), *unreadable, *other)
-        ], None
+        wrong = [*(("files", "whole files", defect) for defect in defects), *unreadable, *other]
+        return [Difference(step, "files", *mismatch) for mismatch in wrong], None
     try:
         tags = tags_of(summary.tags, rows([]), summary.call_syntax)
     except ValueError as error:
-        return [_difference(step, "files", ("summary", "a call syntax that is installed", str(error)))], None
+        return [Difference(step, "files", "summary", "a call syntax that is installed", str(error))], None
     looked_at = [_look_at(record, summary, tags) for record in rows(defects)]
     differences = [
-        *(_difference(step, "files", _defect(defect)) for defect in defects),
-        *(_difference(step, name, mismatch) for _, wrong in looked_at for name, mismatch in wrong),
+        *(Difference(step, "files", "files", "whole files", defect) for defect in defects),
+        *(Difference(step, name, *mismatch) for _, wrong in looked_at for name, mismatch in wrong),
     ]
     kept = [row for row, _ in looked_at if row is not None]
     if defects or len(kept) < len(looked_at):
@@ -162,7 +161,7 @@ def _differences(
     view = view_of(kept, summary, tags)
     for check in CHECKS:
         mismatches = _guarded(partial(check, view), "step")
-        differences += [_difference(step, _name(check), mismatch) for mismatch in mismatches]
+        differences += [Difference(step, _name(check), *mismatch) for mismatch in mismatches]
     return differences, view
 
 
@@ -193,19 +192,10 @@ def _name(check: Callable[..., Any]) -> str:
     return check.__name__.removeprefix("check_")
 
 
-def _difference(step: int, check: str, mismatch: Mismatch) -> Difference:
-    place, expected, found = mismatch
-    return Difference(step=step, check=check, where=place, expected=expected, found=found)
-
-
-def _defect(text: str) -> Mismatch:
-    return "files", "whole files", text
-
-
 def _missing_images(view: View, trace_dir: Path) -> Iterator[Difference]:
     stored = {image for record in view.records for image in record.images}
     for image in sorted(image for image in stored if not (trace_dir / image).is_file()):
-        yield _difference(view.summary.step, "files", (image, "the stored image", "no such file"))
+        yield Difference(view.summary.step, "files", image, "the stored image", "no such file")
 
 
 def _overlap(view: View, run: _Run) -> Iterator[Difference]:
@@ -215,7 +205,7 @@ def _overlap(view: View, run: _Run) -> Iterator[Difference]:
     started = min((record.started for record in view.records if record.started), default=run.finished)
     if started < run.finished - CLOCK_SKEW:
         rule = f"rollouts after those of the step before, which ended at {run.finished}"
-        yield _difference(view.summary.step, "times", ("step", rule, f"a start at {started}"))
+        yield Difference(view.summary.step, "times", "step", rule, f"a start at {started}")
     run.finished = max((record.finished for record in view.records), default=0.0)
 
 
@@ -225,7 +215,7 @@ def _lost_rollouts(view: View) -> Iterator[Difference]:
     usable = sum(record.source_session is None and record.status is not Status.INFRA_FAILURE for record in view.records)
     if planned - usable > MOST_FAILED * planned:
         rule = f"most of the step's {planned} rollouts"
-        yield _difference(view.summary.step, "rows", ("step", rule, f"{usable} that did not fail"))
+        yield Difference(view.summary.step, "rows", "step", rule, f"{usable} that did not fail")
 
 
 def _failed_sessions(view: View) -> Iterator[str]:

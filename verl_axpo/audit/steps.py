@@ -12,6 +12,7 @@ from verl_axpo.audit.tags import AGREEMENT
 from verl_axpo.audit.view import Mismatch, View, where
 from verl_axpo.core.types import Status
 from verl_axpo.trace import TrajectoryRecord
+from verl_axpo.trace.reader import questions_of
 
 CLOCK_TOLERANCE = 1.0  # seconds by which the system's clock may be set back while a call runs
 ENOUGH_ROWS = 20  # with AGREEMENT: by chance as many rows agree on the wrong beginning in 2 of 10,000 steps
@@ -98,11 +99,8 @@ def check_copies(view: View) -> Iterator[Mismatch]:
             for other in earlier:
                 same = row.rest == other.rest and row.length > 0
                 if same and (row.rest_logprob < CHANCE or _same_clock(record, other.record)):
-                    yield (
-                        where(record),
-                        f"tokens of its own after the prefix, not session {other.record.session}'s",
-                        ("the same tokens and log-probs"),
-                    )
+                    rule = f"tokens of its own after the prefix, not session {other.record.session}'s"
+                    yield where(record), rule, "the same tokens and log-probs"
             earlier.append(row)
 
 
@@ -144,11 +142,8 @@ def check_versions(view: View) -> Iterator[Mismatch]:
             continue
         oldest, newest = record.weight_versions
         if not 0 <= oldest <= newest < record.step:
-            yield (
-                where(record),
-                f"weights from before step {record.step}, the oldest first",
-                str(record.weight_versions),
-            )
+            rule = f"weights from before step {record.step}, the oldest first"
+            yield where(record), rule, str(record.weight_versions)
         source = view.at.get((record.uid, record.source_session)) if record.source_session is not None else None
         if source is not None and source.weight_versions is not None and oldest < source.weight_versions[1]:
             yield where(record), f"weights from {source.weight_versions[1]} on, the source's newest", str(oldest)
@@ -156,10 +151,7 @@ def check_versions(view: View) -> Iterator[Mismatch]:
 
 def check_groups(view: View) -> Iterator[Mismatch]:
     """Question, truth, prompt and the question's pictures are those of the whole group; rows follow the questions."""
-    by_uid: dict[str, list[TrajectoryRecord]] = {}
-    for record in view.records:
-        by_uid.setdefault(record.uid, []).append(record)
-    for records in by_uid.values():
+    for records in (question.records for question in questions_of(view.records)):
         yield from _unlike(records, "question", [record.question for record in records])
         yield from _unlike(records, "prompt_len", [record.prompt_len for record in records])
         yield from _unlike(records, "ground_truth", [repr(record.ground_truth) for record in records])

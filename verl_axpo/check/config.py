@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from verl_axpo.check.command import Kind
 from verl_axpo.findings import Finding, fine, problem
 from verl_axpo.integration import completion, startup
-from verl_axpo.integration.training_rows import open_rows
+from verl_axpo.integration.training_rows import FILES, listed, open_rows
 
 # What verl's workers turn into dataclasses; the actor's is built in validate_config.
 PARTS: dict[Kind, tuple[str, ...]] = {
@@ -73,8 +73,8 @@ def _named(config: DictConfig, kind: Kind) -> str:
 
 
 def _sft_files(config: DictConfig, made: Sequence[Path]) -> Iterator[Finding]:
-    for key in startup.FILES:
-        for path in startup.listed(OmegaConf.select(config, key)):
+    for key in FILES:
+        for path in listed(OmegaConf.select(config, key)):
             yield from startup.missing(key, path, made)
             try:
                 if path.exists():

@@ -3,9 +3,6 @@
 Everything is asked in seconds, and nothing is changed.
 """
 
-import contextlib
-import importlib
-import io
 import os
 import shutil
 import subprocess
@@ -106,10 +103,10 @@ def check_tools(path: Any) -> Iterator[Finding]:
     """Every tool of the run can be built here: a sandbox is found, a search can search."""
     if not path or not os.path.isfile(str(path)):
         return
-    registry = importlib.import_module("verl.tools.tool_registry")
+    from verl_axpo.tools.described import load_tools  # imports verl's tools
+
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            tools = registry.initialize_tools_from_config(str(path))
+        tools = load_tools(str(path))
     except Exception as error:  # whatever a tool's constructor raises is what a worker would have raised
         yield problem("tools", f"{path}: {error}", "change what the message names")
     else:

@@ -50,17 +50,14 @@ def write(work: Workspace, out: Path) -> None:
 
 def render(collected: Mapping[str, Any]) -> str:
     """The card as markdown: sources, then a table per stage with its settings and inputs."""
-    lines = ["# Data card", "", *_table(("source", "repository", "licence"), _source_rows(collected["sources"]))]
+    sources = ((name, about["repository"], about["licence"]) for name, about in collected["sources"].items())
+    lines = ["# Data card", "", *_table(("source", "repository", "licence"), sources)]
     for record in collected["stages"]:
         lines += ["", f"## {record['stage']}", "", *_table(("", ""), _flat(record["numbers"]))]
         lines += ["", "Versions: " + _inline(record["versions"]), "", "Settings: " + _inline(record["settings"])]
         lines += ["", "Inputs: " + ", ".join(f"`{name}` {value[:12]}" for name, value in record["inputs"].items())]
     lines += ["", "## The paper's numbers", "", *_table(("", ""), collected["paper"].items()), ""]
     return "\n".join(lines)
-
-
-def _source_rows(sources: Mapping[str, Mapping[str, str]]) -> Iterable[tuple[str, str, str]]:
-    return ((name, about["repository"], about["licence"]) for name, about in sources.items())
 
 
 def _flat(numbers: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -145,8 +145,9 @@ def read(
             if made.id in seen:
                 raise ValueError(f"id: {shown(made.id)} is already the id of {seen[made.id]}; each id must be unique")
             seen[made.id] = place
-            kind = with_judge(made.answer_type, made.answer, judge_above_words)
-            problem, rule = _problem(source, replace(made, answer_type=kind), folder, store), rule_of(kind, made.answer)
+            kind = with_judge(made.answer.kind, made.answer.text, judge_above_words)
+            made = replace(made, answer=replace(made.answer, kind=kind))
+            problem, rule = _problem(source, made, folder, store), rule_of(kind, made.answer.text)
         except Unwanted as left_out:
             result.unwanted.append(BadRow(place=place, reason=str(left_out)))
         except ValidationError as error:
@@ -162,10 +163,14 @@ def read(
             yield problem
 
 
-def inert_question(question: str) -> str:
-    """The question whose `<image>` stands for its pictures. What else looks like a marker is text: verl's dataset would
-    look for a video, a chat template would add an image token."""
-    return IMAGE.join(map(inert, question.split(IMAGE)))
+def inert_question(question: str, pictures: int) -> str:
+    """The question whose `<image>` stands for its pictures; they come first where the source has none of these markers.
+
+    What else looks like a marker is text: verl's dataset would look for a video, a chat template would add an image
+    token.
+    """
+    marked = question if IMAGE in question else IMAGE * pictures + question
+    return IMAGE.join(map(inert, marked.split(IMAGE)))
 
 
 def _problem(source: Source, made: Draft, folder: PictureFolder, store: ImageStore | None) -> Problem:
@@ -177,11 +182,11 @@ def _problem(source: Source, made: Draft, folder: PictureFolder, store: ImageSto
     return Problem(
         id=f"{source.name}/{made.id}",
         source=source.name,
-        question=inert_question(made.question),
-        answer=made.answer,
-        answer_type=made.answer_type,
+        question=inert_question(made.question, len(made.pictures)),
+        answer=made.answer.text,
+        answer_type=made.answer.kind,
         images=images,
-        aliases=made.aliases,
-        options=made.options,
+        aliases=made.answer.aliases,
+        options=made.answer.options,
         metadata=dict(made.metadata),
     )

@@ -59,11 +59,6 @@ def miscounted(texts: Sequence[object], images: int) -> str | None:
 _parse = parser(Problem)
 
 
-def with_placeholders(question: str, images: int) -> str:
-    """The question with one `<image>` per image in front, where the source leaves them out altogether."""
-    return question if IMAGE in question else IMAGE * images + question
-
-
 def write_problems(path: Path, problems: Iterable[Problem]) -> int:
     """Write one JSON object per line, whole or not at all; returns how many."""
     return write_lines(path, (orjson.dumps(problem) for problem in problems))

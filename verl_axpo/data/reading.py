@@ -18,8 +18,6 @@ from verl_axpo.data import parquet
 from verl_axpo.data.sources import Source
 from verl_axpo.files import inside
 
-Row = dict[str, Any]
-
 
 def tables(root: Path, source: Source) -> list[Path]:
     """The files with the source's rows, sorted.
@@ -73,12 +71,11 @@ def rows(root: Path, source: Source) -> Iterator[tuple[str, Any]]:
     """
     for path in tables(root, source):
         name = path.relative_to(root)
-        for number, row in enumerate(_json_rows(path) if path.suffix == ".json" else _parquet_rows(path, source)):
+        is_json = path.suffix == ".json"
+        for number, row in enumerate(
+            _json_rows(path) if is_json else parquet.iter_rows(path, wanted_columns(path, source))
+        ):
             yield f"{name} row {number}", row
-
-
-def _parquet_rows(path: Path, source: Source) -> Iterator[Row]:
-    return parquet.iter_rows(path, wanted_columns(path, source))
 
 
 def _json_rows(path: Path) -> list[Any]:

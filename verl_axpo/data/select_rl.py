@@ -9,14 +9,13 @@ import random
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from verl_axpo.data.problem import Problem
 from verl_axpo.data.rollouts import Solved
-from verl_axpo.data.stage import examples
+from verl_axpo.data.stage import Selection, examples
 
 Undecided = Literal["error", "keep", "drop"]
-UNDECIDED: tuple[Undecided, ...] = ("error", "keep", "drop")
 NAMED = 3  # undecided problems quoted in the message
 
 
@@ -34,25 +33,14 @@ class RlConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.undecided not in UNDECIDED:
-            raise ValueError(f"undecided: got {self.undecided!r}; choose from {list(UNDECIDED)}")
+        if self.undecided not in get_args(Undecided):
+            raise ValueError(f"undecided: got {self.undecided!r}; choose from {list(get_args(Undecided))}")
         if not 0 <= self.max_undecided <= 1:
             raise ValueError(f"max_undecided: got {self.max_undecided}, expected a share between 0 and 1")
         if self.attempts < 1 or self.val < 0 or (self.hard or 0) < 0:
             raise ValueError(
                 f"got attempts={self.attempts}, hard={self.hard}, val={self.val}; expected 1 or more, then 0 or more"
             )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RlSelection:
-    """The RL set in training order, the held-out part, and the numbers on the way; `examples` names the first few
-    problems that each rule dropped."""
-
-    train: tuple[Problem, ...]
-    val: tuple[Problem, ...]
-    numbers: dict[str, Any]
-    examples: dict[str, list[str]]
 
 
 def select(
@@ -62,7 +50,7 @@ def select(
     teacher: Mapping[str, Solved],
     student: Mapping[str, Solved],
     config: RlConfig,
-) -> RlSelection:
+) -> Selection[Problem]:
     """Choose the RL set.
 
     Args:
@@ -95,7 +83,7 @@ def select(
             f"only {len(everything)} problems are left for RL, and --val {config.val} holds that many out; lower --val"
         )
     rng.shuffle(everything)
-    return RlSelection(
+    return Selection(
         train=tuple(everything[config.val :]),
         val=tuple(everything[: config.val]),
         numbers={

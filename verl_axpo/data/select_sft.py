@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from verl_axpo.data.rollouts import Attempt, Key, name_of
-from verl_axpo.data.stage import examples
+from verl_axpo.data.stage import Selection, examples
 
 # Why an attempt is not in the SFT set, in the order of the rules
 RULES = (
@@ -53,18 +53,7 @@ class SftConfig:
             raise ValueError(f"max_tokens: got {self.max_tokens}, expected at least 1, or none at all")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SftSelection:
-    """The chosen trajectories in training order, those held out, and the numbers on the way; `examples` names the first
-    few that each rule dropped."""
-
-    train: tuple[Attempt, ...]
-    val: tuple[Attempt, ...]
-    numbers: dict[str, Any]
-    examples: dict[str, list[str]]
-
-
-def select(attempts: Iterable[Attempt], config: SftConfig) -> SftSelection:
+def select(attempts: Iterable[Attempt], config: SftConfig) -> Selection[Attempt]:
     """Choose trajectories; the same attempts and seed give the same choice, in whatever order they come.
 
     Raises:
@@ -98,7 +87,7 @@ def select(attempts: Iterable[Attempt], config: SftConfig) -> SftSelection:
             f"only {len(problems)} problems were solved, and --val {config.val} holds that many out; lower --val"
         )
     held_out = set(problems[: config.val])  # whole problems: a trajectory of the same one would be no test
-    return SftSelection(
+    return Selection(
         train=tuple(attempt for attempt in steered if attempt.problem_id not in held_out),
         val=tuple(attempt for attempt in steered if attempt.problem_id in held_out),
         numbers={

@@ -7,19 +7,15 @@ alone. To add a source, write its row model and its `draft`, and put a `Source` 
 is read of each and what is not verified.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import AliasChoices, BaseModel, BeforeValidator, Field
 
-from verl_axpo.data.answer_types import typed
-from verl_axpo.data.problem import with_placeholders
-from verl_axpo.eval.types import AnswerType
+from verl_axpo.data.answer_types import Answer, typed
 from verl_axpo.rewards.answer import boxes
-
-# ------------------------------ what a source is ------------------------------
 
 
 class Unwanted(Exception):
@@ -32,11 +28,8 @@ class Draft:
 
     id: str
     question: str
-    answer: str
-    answer_type: AnswerType
+    answer: Answer
     pictures: tuple[bytes | str, ...] = ()
-    aliases: tuple[str, ...] = ()
-    options: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -61,38 +54,6 @@ class Source:
     rows: int | None = None
 
 
-def _inferred(
-    name: str, question: str, answer: str, pictures: Sequence[bytes | str], metadata: Mapping[str, Any]
-) -> Draft:
-    """A draft whose answer type the reward's own rules infer; a choice's answer is reduced to its letter."""
-    answered = typed(question, answer)
-    return Draft(
-        id=name,
-        question=with_placeholders(question, len(pictures)),
-        answer=answered.text,
-        answer_type=answered.kind,
-        options=answered.options,
-        pictures=tuple(pictures),
-        metadata=metadata,
-    )
-
-
-# ------------------------------ field types ------------------------------
-
-
-def _number_as_text(value: object) -> object:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _single_as_list(value: object) -> object:
-    return [value] if isinstance(value, dict) else value
-
-
-def _decoded(value: object) -> object:
-    # A JSON string in the parquet; the validator's message names the field when it is none
-    return orjson.loads(value) if isinstance(value, str) else value
-
-
 class Message(BaseModel):
     """A turn of a prompt."""
 
@@ -106,11 +67,16 @@ class Picture(BaseModel):
     data: bytes = Field(validation_alias="bytes", min_length=1)
 
 
-Text = Annotated[str, Field(min_length=1)]
-Identifier = Annotated[str, BeforeValidator(_number_as_text), Field(min_length=1)]  # a text, or a number taken as one
-Pictures = Annotated[list[Picture], BeforeValidator(_single_as_list)]  # a list, or a single picture
+def _number_as_text(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
-# ------------------------------ ViRL39K ------------------------------
+
+Text = Annotated[str, Field(min_length=1)]
+Identifier = Annotated[Text, BeforeValidator(_number_as_text)]  # a text, or a number taken as one
+Pictures = Annotated[  # a list, or a single picture
+    list[Picture], BeforeValidator(lambda value: [value] if isinstance(value, dict) else value)
+]
+Json = BeforeValidator(lambda value: orjson.loads(value) if isinstance(value, str) else value)  # text in the parquet
 
 
 class VirlRow(BaseModel):
@@ -135,18 +101,33 @@ def _of_virl(row: VirlRow) -> Draft:
     if not inside:
         raise ValueError(f"answer: got {row.answer!r}, expected \\boxed{{...}}")
     rates = {"pass_rate_32b_trained": row.PassRate_32BTrained, "pass_rate_7b_base": row.PassRate_7BBase}
-    metadata = {"category": row.category, "from": row.source, **rates}
-    return _inferred(row.qid, row.question, inside, row.image, metadata)
+    return Draft(
+        id=row.qid,
+        question=row.question,
+        answer=typed(row.question, inside),
+        pictures=tuple(row.image),
+        metadata={"category": row.category, "from": row.source, **rates},
+    )
 
 
-# ------------------------------ FVQA ------------------------------
+VIRL39K = Source(
+    name="virl39k",
+    repo="TIGER-Lab/ViRL39K",
+    licence="mit",
+    files=("39Krelease.parquet", "images.zip"),
+    tables=("39Krelease.parquet",),
+    row=VirlRow,
+    draft=_of_virl,
+    known_from="dataset card; column types as independent public loaders of the file read them",
+    rows=38_870,
+)
 
 
 class RewardModel(BaseModel):
     """Ground truth; `candidate_answers` is a JSON list in a string."""
 
     ground_truth: Text
-    candidate_answers: Annotated[list[str], BeforeValidator(_decoded)]
+    candidate_answers: Annotated[list[str], Json]
 
 
 class FvqaRow(BaseModel):
@@ -166,18 +147,27 @@ def _of_fvqa(row: FvqaRow) -> Draft:
     if not question:
         raise ValueError(f"prompt: got roles {[message.role for message in row.prompt]}, expected a user turn")
     truth, others = row.reward_model.ground_truth, row.reward_model.candidate_answers
+    aliases = dict.fromkeys(other for other in others if other.strip() and other != truth)
     return Draft(
         id=row.data_id,
-        question=with_placeholders(question[-1], len(row.images)),
-        answer=truth,
-        answer_type="short_text",
+        question=question[-1],
+        answer=Answer(kind="short_text", text=truth, aliases=tuple(aliases)),
         pictures=tuple(picture.data for picture in row.images),
-        aliases=tuple(dict.fromkeys(other for other in others if other.strip() and other != truth)),
         metadata={"category": row.category, "from": row.data_source},
     )
 
 
-# ------------------------------ PyVision-RL ------------------------------
+FVQA = Source(
+    name="fvqa",
+    repo="lmms-lab/FVQA",
+    licence="apache-2.0",
+    files=("fvqa_train.parquet",),
+    tables=("fvqa_train.parquet",),
+    row=FvqaRow,
+    draft=_of_fvqa,
+    known_from="dataset card and viewer",
+    rows=4_856,
+)
 
 
 class PyvisionRow(BaseModel):
@@ -196,12 +186,26 @@ class PyvisionRow(BaseModel):
 
 
 def _of_pyvision(row: PyvisionRow) -> Draft:
-    metadata = {"category": row.ability, "from": row.data_source}
-    # ids count from 0 in each of the sets it is made of
-    return _inferred(f"{row.data_source}/{row.id}", row.question, row.answer, [row.image_path], metadata)
+    return Draft(
+        id=f"{row.data_source}/{row.id}",  # ids count from 0 in each of the sets it is made of
+        question=row.question,
+        answer=typed(row.question, row.answer),
+        pictures=(row.image_path,),
+        metadata={"category": row.ability, "from": row.data_source},
+    )
 
 
-# ------------------------------ MMFineReason ------------------------------
+PYVISION = Source(
+    name="pyvision",
+    repo="Agents-X/PyVision-Image-RL-Data",
+    licence="apache-2.0",
+    files=("*.json", "*.zip", "*.jpg", "*.jpeg", "*.png", "*.webp"),
+    tables=("pyvision_image_rl_data.json",),
+    row=PyvisionRow,
+    draft=_of_pyvision,
+    known_from="dataset card; name of the file and folder of pictures from third parties, packing unverified",
+    folders=("", "pyvision_image_rl_data"),
+)
 
 
 class MmfinereasonRow(BaseModel):
@@ -223,46 +227,15 @@ def _of_mmfinereason(row: MmfinereasonRow) -> Draft:
     """Raises Unwanted where Qwen3-VL-4B solves the problem now and then: the hard set is what it never solves in 4."""
     if row.pass_rate > 0:
         raise Unwanted("pass rate of Qwen3-VL-4B above 0")
-    metadata = {"from": row.source, "qwen3vl_4b_pass_rate": row.pass_rate}
-    pictures = [picture.data for picture in row.image]
-    return _inferred(f"{row.source}/{row.id}", row.question, row.answer, pictures, metadata)
+    return Draft(
+        id=f"{row.source}/{row.id}",
+        question=row.question,
+        answer=typed(row.question, row.answer),
+        pictures=tuple(picture.data for picture in row.image),
+        metadata={"from": row.source, "qwen3vl_4b_pass_rate": row.pass_rate},
+    )
 
 
-# ------------------------------ all of them ------------------------------
-
-VIRL39K = Source(
-    name="virl39k",
-    repo="TIGER-Lab/ViRL39K",
-    licence="mit",
-    files=("39Krelease.parquet", "images.zip"),
-    tables=("39Krelease.parquet",),
-    row=VirlRow,
-    draft=_of_virl,
-    known_from="dataset card; column types as independent public loaders of the file read them",
-    rows=38_870,
-)
-FVQA = Source(
-    name="fvqa",
-    repo="lmms-lab/FVQA",
-    licence="apache-2.0",
-    files=("fvqa_train.parquet",),
-    tables=("fvqa_train.parquet",),
-    row=FvqaRow,
-    draft=_of_fvqa,
-    known_from="dataset card and viewer",
-    rows=4_856,
-)
-PYVISION = Source(
-    name="pyvision",
-    repo="Agents-X/PyVision-Image-RL-Data",
-    licence="apache-2.0",
-    files=("*.json", "*.zip", "*.jpg", "*.jpeg", "*.png", "*.webp"),
-    tables=("pyvision_image_rl_data.json",),
-    row=PyvisionRow,
-    draft=_of_pyvision,
-    known_from="dataset card; name of the file and folder of pictures from third parties, packing unverified",
-    folders=("", "pyvision_image_rl_data"),
-)
 MMFINEREASON = Source(
     name="mmfinereason",
     repo="OpenDataArena/MMFineReason-SFT-123K-Qwen3-VL-235B-Thinking",

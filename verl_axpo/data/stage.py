@@ -11,7 +11,7 @@ first: no later stage can mix old files with new ones.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import orjson
 
@@ -22,6 +22,7 @@ RECORD = "stage.json"
 EXAMPLES = 3  # of what a rule dropped, in the data card
 
 Numbers = dict[str, Any]
+T = TypeVar("T")
 
 
 def versions(names: Iterable[str]) -> dict[str, int]:
@@ -52,6 +53,17 @@ def examples(dropped: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
         if len(found.setdefault(rule, [])) < EXAMPLES:
             found[rule].append(name)
     return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection(Generic[T]):
+    """What was chosen, in training order, the part held out, and the numbers on the way; `examples` names the first few
+    that each rule dropped."""
+
+    train: tuple[T, ...]
+    val: tuple[T, ...]
+    numbers: Numbers
+    examples: dict[str, list[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,6 @@ Without a terminal it prints a line a minute instead.
 """
 
 import time
-from types import TracebackType
 
 from rich.console import Console
 from rich.markup import escape
@@ -36,9 +35,7 @@ class Live:
         self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
     def planned(self, plan: Plan) -> None:

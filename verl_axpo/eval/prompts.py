@@ -9,28 +9,23 @@ The system turn (tools, `<answer>\\boxed{}</answer>`) is the training's own, `ve
 import hashlib
 import string
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 
 from verl_axpo.eval.scorers.choice import is_lettered
 from verl_axpo.eval.types import AnswerType
 from verl_axpo.prompts import IMAGE as IMAGE
 
-INSTRUCTIONS: Mapping[AnswerType, str] = MappingProxyType(
-    {
-        "math": "Give only the final value or expression as the answer.",
-        "choice": "Give only the letter of the right option as the answer.",
-        "short_text": "Give the answer in as few words as possible.",
-        "judge": "Solve every part of the question and give the final results of all parts, in order, as the answer.",
-    }
-)
+INSTRUCTIONS: Mapping[AnswerType, str] = {
+    "math": "Give only the final value or expression as the answer.",
+    "choice": "Give only the letter of the right option as the answer.",
+    "short_text": "Give the answer in as few words as possible.",
+    "judge": "Solve every part of the question and give the final results of all parts, in order, as the answer.",
+}
 
 # What an official evaluation tells the model about its answers, in our words; the benchmark's module names its hint.
-HINTS: Mapping[str, str] = MappingProxyType(
-    {
-        "float": "Write it as a decimal number with at least three digits after the point.",
-        "search": 'If the question rests on a false premise, answer "invalid question". Write dates as yyyy-mm-dd.',
-    }
-)
+HINTS: Mapping[str, str] = {
+    "float": "Write it as a decimal number with at least three digits after the point.",
+    "search": 'If the question rests on a false premise, answer "invalid question". Write dates as yyyy-mm-dd.',
+}
 
 
 def option_lines(options: Sequence[str]) -> list[str]:

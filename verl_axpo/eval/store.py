@@ -12,12 +12,10 @@ readers leave it out and say so, and what it held is sampled or scored again. On
 """
 
 import asyncio
-import fcntl
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO
 
 from verl_axpo.core.types import Status
@@ -36,6 +34,7 @@ from verl_axpo.eval.types import (
 )
 from verl_axpo.files import Line, append_lines, inside, mend_end, read_lines, write_atomically
 from verl_axpo.image_store import store_encoded
+from verl_axpo.lock import take_lock
 
 MANIFEST, ROLLOUTS, SCORES, QUESTIONS = "manifest.json", "rollouts.jsonl", "scores.jsonl", "questions"
 REPORT = ("report.md", "report.json", "report.html")  # the first is written last: where it is, the others are
@@ -86,21 +85,15 @@ class Store:
         """Raises ValueError when another process writes there."""
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = (self.folder / ".lock").open("wb")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not take_lock(lock):
             lock.close()
-            raise ValueError(
-                f"{self.folder}: another evaluation is writing there; wait for it or use another --out"
-            ) from None
+            raise ValueError(f"{self.folder}: another evaluation is writing there; wait for it or use another --out")
         self._lock, self._disk = lock, ThreadPoolExecutor(max_workers=1, thread_name_prefix="rollouts")
         for name in (ROLLOUTS, SCORES):
             mend_end(self.folder / name)
         return self.load()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         assert self._lock is not None
         assert self._disk is not None
         self._disk.shutdown()  # waits for the lines that are queued

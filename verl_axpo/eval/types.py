@@ -181,11 +181,11 @@ class RolloutRecord(Keyed):
     finished: float
 
     @classmethod
-    def of(cls, key: Key, trajectory: AgentRun, answer: str | None = None) -> "RolloutRecord":
-        """The record of a trajectory."""
-        came = {each.name: getattr(trajectory, each.name) for each in fields(AgentRun)}
-        used: dict[str, Any] = {"uses_tool": trajectory.uses_tool, "response_tokens": trajectory.response_tokens}
-        return cls(benchmark=key[0], uid=key[1], rollout=key[2], answer=answer, **used, **came)
+    def of(cls, key: Key, trajectory: AgentRun) -> "RolloutRecord":
+        """The record of a trajectory whose answer is still to be read."""
+        names = (*(each.name for each in fields(AgentRun)), "uses_tool", "response_tokens")
+        came = {name: getattr(trajectory, name) for name in names}
+        return cls(benchmark=key[0], uid=key[1], rollout=key[2], answer=None, **came)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

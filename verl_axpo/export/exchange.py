@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from verl_axpo.eval.types import Question, RolloutRecord
+from verl_axpo.eval.types import Question, Response, RolloutRecord
 from verl_axpo.prompts import IMAGE
 from verl_axpo.trace.records import ToolCall, TrajectoryRecord
 
@@ -23,20 +23,12 @@ _PICTURE = re.compile(r"(?:<\|vision_start\|>)?(?:<\|image_pad\|>)+(?:<\|vision_
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What one call returned; `images` are paths relative to the folder of the trace or evaluation."""
-
-    text: str
-    images: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
     """A turn of the policy, and what its calls returned; a call that the limits left without an answer comes last."""
 
     text: str
     calls: tuple[ToolCall, ...] = ()
-    answers: tuple[Answer, ...] = ()
+    answers: tuple[Response, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,21 +56,14 @@ def of_record(record: TrajectoryRecord) -> Conversation:
 
 def of_rollout(rollout: RolloutRecord, question: Question) -> Conversation:
     """A rollout of an evaluation."""
-    exchanges = (
-        Exchange(
-            text=turn.text,
-            calls=turn.calls,
-            answers=tuple(Answer(text=response.text, images=response.images) for response in turn.responses),
-        )
-        for turn in rollout.turns
-    )
+    exchanges = (Exchange(text=turn.text, calls=turn.calls, answers=turn.responses) for turn in rollout.turns)
     prompt = question.prompt.replace(IMAGE, "").strip()
     return Conversation(question=prompt, images=question.image_paths, exchanges=tuple(exchanges))
 
 
-def _answers(text: str, images: Iterator[str]) -> Iterator[Answer]:
+def _answers(text: str, images: Iterator[str]) -> Iterator[Response]:
     """Of a turn of tools; one that does not look like any is one answer."""
     for body in _ANSWER.findall(text) or [text]:
         count = len(_PICTURE.findall(body))
         shown: Sequence[str] = [path for _, path in zip(range(count), images, strict=False)]
-        yield Answer(text=_PICTURE.sub("", body).strip(), images=tuple(shown))
+        yield Response(text=_PICTURE.sub("", body).strip(), images=tuple(shown))

@@ -6,10 +6,8 @@ A question is a sample, and each of its rollouts and continuations an epoch of i
 its own models are filled and its own writer writes.
 """
 
-import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timezone
-from itertools import count
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -26,20 +24,8 @@ from inspect_ai.log import (
     EvalStats,
     write_eval_log,
 )
-from inspect_ai.model import (
-    ChatMessage,
-    ChatMessageAssistant,
-    ChatMessageSystem,
-    ChatMessageTool,
-    ChatMessageUser,
-    Content,
-    ContentImage,
-    ContentReasoning,
-    ContentText,
-    ModelOutput,
-)
+from inspect_ai.model import ChatMessageAssistant, ModelOutput
 from inspect_ai.scorer import CORRECT, INCORRECT, Score
-from inspect_ai.tool import ToolCall, ToolCallError
 
 import verl_axpo
 from verl_axpo.core.types import Status
@@ -47,14 +33,16 @@ from verl_axpo.eval.manifest import read_manifest
 from verl_axpo.eval.store import Store
 from verl_axpo.eval.types import Question, RolloutRecord, bytes_hash
 from verl_axpo.export.exchange import Conversation, of_record, of_rollout
-from verl_axpo.files import inside
-from verl_axpo.images import ImageRefused, plain_file
-from verl_axpo.report.viewer import OPENING_TAG, split_at_call
+from verl_axpo.export.inspect_messages import answered, asked
+from verl_axpo.report.viewer import split_at_call
 from verl_axpo.rewards.answer import final_answer
 from verl_axpo.trace import TracedStep, TrajectoryRecord
-from verl_axpo.trace.records import ToolCall as MadeCall
 
 REWARD, VERDICT = "reward", "correct"  # names of the scores
+FACTS = (  # of a trajectory's record, which a sample's metadata has under the same names
+    *("kind", "step", "uid", "session", "selected", "reward", "advantage", "advantage_prefix", "recovery"),
+    *("confidence", "entropy", "prefix_len", "num_turns"),
+)
 
 
 def write(log: EvalLog, out: Path) -> None:
@@ -136,23 +124,11 @@ def _trained(record: TrajectoryRecord, trace_dir: Path) -> EvalSample:
     answer = final_answer(record.text)
     score = Score(value=record.reward, answer=answer, metadata={"advantage": record.advantage})
     metadata = {
-        "kind": record.kind,
-        "step": record.step,
-        "uid": record.uid,
-        "session": record.session,
+        **{name: getattr(record, name) for name in FACTS},
         "source": record.source_session,
-        "selected": record.selected,
         "status": record.status.value,
-        "reward": record.reward,
-        "advantage": record.advantage,
-        "advantage_prefix": record.advantage_prefix,
-        "recovery": record.recovery,
-        "confidence": record.confidence,
-        "entropy": record.entropy,
         "prefix": split_at_call(record)[0] if record.uses_tool else None,
-        "prefix_len": record.prefix_len,
         "response_tokens": len(record.response_ids),
-        "num_turns": record.num_turns,
     }
     return _sample(
         f"{record.step:06d}-{record.uid}",
@@ -208,18 +184,14 @@ def _sample(
     times: tuple[float, float],
     system: str | None = None,
 ) -> EvalSample:
-    asked: list[ChatMessage] = [ChatMessageSystem(content=system)] if system else []
-    asked.append(
-        ChatMessageUser(content=[*_pictures(conversation.images, folder), ContentText(text=conversation.question)])
-    )
-    turns = list(_turns(conversation, folder))
+    before, turns = asked(conversation, folder, system), list(answered(conversation, folder))
     last = next((turn for turn in reversed(turns) if isinstance(turn, ChatMessageAssistant)), None)
     return EvalSample(
         id=identity.replace("/", "_"),  # it names a file in the log
         epoch=epoch,
-        input=asked,
+        input=before,
         target=target,
-        messages=[*asked, *turns],
+        messages=[*before, *turns],
         output=ModelOutput.from_content("policy", last.text) if last else ModelOutput(),
         scores=score or None,
         metadata=metadata,
@@ -227,56 +199,6 @@ def _sample(
         completed_at=_time(times[1]),
         total_time=times[1] - times[0],
     )
-
-
-def _turns(conversation: Conversation, folder: Path) -> Iterator[ChatMessage]:
-    numbers = count(1)
-    for exchange in conversation.exchanges:
-        calls = [(f"call_{next(numbers)}", call) for call in exchange.calls]
-        yield ChatMessageAssistant(
-            content=_spoken(exchange.text, called=bool(calls)),
-            tool_calls=[_call(identity, call) for identity, call in calls] or None,
-        )
-        for (identity, call), answer in zip(calls, exchange.answers, strict=False):
-            yield ChatMessageTool(
-                content=[ContentText(text=answer.text), *_pictures(answer.images, folder)],
-                tool_call_id=identity,
-                function=call.name,
-                error=None if call.ok else ToolCallError("unknown", call.error or "failed"),
-            )
-        for answer in exchange.answers[len(calls) :]:  # to what was no call
-            yield ChatMessageUser(content=[ContentText(text=answer.text), *_pictures(answer.images, folder)])
-
-
-def _spoken(text: str, *, called: bool) -> list[Content]:
-    """Thinking and words apart; a call that Inspect shows itself is left out."""
-    thinking, closed, words = text.rpartition("</think>")
-    if called and OPENING_TAG in words:
-        words = words.partition(OPENING_TAG)[0]
-    parts: list[Content] = []
-    if closed:
-        parts.append(ContentReasoning(reasoning=thinking.removeprefix("<think>").strip()))
-    # Not an empty text: Inspect puts "(no content)" in its place
-    return [*parts, *([ContentText(text=words.strip())] if words.strip() else [])]
-
-
-def _call(identity: str, call: MadeCall) -> ToolCall:
-    arguments = call.arguments if isinstance(call.arguments, dict) else {"raw": call.arguments}
-    undecodable = None if call.name else call.error
-    return ToolCall(id=identity, function=call.name or "undecodable", arguments=arguments, parse_error=undecodable)
-
-
-def _pictures(paths: Sequence[str], folder: Path) -> list[Content]:
-    """In the log itself, so that it can be sent elsewhere; one that is not there is named."""
-    return [_picture(path, folder) for path in paths]
-
-
-def _picture(path: str, folder: Path) -> Content:
-    try:
-        file = plain_file(inside(folder, path).read_bytes())
-    except (OSError, ImageRefused, ValueError) as error:
-        return ContentText(text=f"[no picture: {error}]")
-    return ContentImage(image=f"data:{file.mime};base64,{base64.b64encode(file.data).decode()}")
 
 
 def _time(seconds: float) -> str:

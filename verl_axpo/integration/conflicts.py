@@ -13,12 +13,12 @@ from verl_axpo.core.budget import max_prefixes
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.findings import Finding, problem
 from verl_axpo.integration import modes
+from verl_axpo.rewards.rows import OUR_REWARDS
 
 Get = Callable[[str], Any]  # a dotted key of the config -> its value, None where there is none
 _ACTOR, _ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
 LOGITS = ("raw_logits", "processed_logits")  # of rollout.logprobs_mode: no log-probabilities
 OVER_THE_BATCH = ("clip_cov", "kl_cov")  # of policy_loss.loss_mode: they pick tokens by a rank among all of a batch
-OUR_REWARDS = ("pkg://verl_axpo.rewards.outcome", "pkg://verl_axpo.eval.reward")
 
 # Switches that must be off -> why
 OFF = {

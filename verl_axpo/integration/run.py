@@ -21,10 +21,10 @@ import ray._private.worker
 from omegaconf import DictConfig, OmegaConf
 
 from verl_axpo import lock
+from verl_axpo.integration.completion import asks_for_axpo
 from verl_axpo.integration.names import RUN_FOLDER, SEGMENTS, SHARED_MEMORY
 from verl_axpo.integration.watch import Watch
 
-ESTIMATOR = "axpo"
 PREFIX = "verl-axpo-run-"
 OWNED = ("trainer.default_local_dir", "algorithm.axpo.trace_dir")  # folders that two runs must not write
 SOCKET_BASE = 30  # characters: of a socket's 107, what our folder and verl's and vLLM's names leave
@@ -43,7 +43,7 @@ def begin(config: DictConfig | None) -> dict[str, str]:
     """
     if _environment or threading.current_thread() is not threading.main_thread():
         return _environment
-    watched = config is not None and OmegaConf.select(config, "algorithm.adv_estimator") == ESTIMATOR
+    watched = config is not None and asks_for_axpo(config)
     for key in OWNED if watched else ():
         if owned := OmegaConf.select(config, key):
             lock.own(owned)

@@ -16,7 +16,7 @@ In a config: `data.custom_cls.path=pkg://verl_axpo.integration.sft_dataset data.
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any
 
@@ -26,11 +26,11 @@ from verl.utils.tokenizer.chat_template import apply_chat_template, initialize_t
 
 from verl_axpo.images import open_image
 from verl_axpo.integration.dataset import disarm
+from verl_axpo.integration.sft_rows import Message, check_thinking, check_turns, parts_of, text_of
 from verl_axpo.prompts import IMAGE
 from verl_axpo.tools.chat_format import ChatFormat, format_of
 from verl_axpo.tools.syntax import Schema, in_syntax
 
-Message = dict[str, Any]
 ASKING = ("system", "user")  # what stands before the first answer
 Rendered = tuple[torch.Tensor, torch.Tensor, torch.Tensor, dict[str, Any]]  # ids, loss mask, attention mask, features
 
@@ -111,7 +111,8 @@ class SftDataset(MultiTurnSFTDataset):
         if message["role"] == "tool":
             if before == "tool":
                 return _NOTHING  # rendered with the first response to the turn
-            rendered: Rendered = self._responses(list(takewhile(_is_response, full_message[index:])))
+            run = takewhile(lambda later: later["role"] == "tool", full_message[index:])
+            rendered: Rendered = self._responses(list(run))
         else:
             rendered = super()._process_single_message(index, message, full_message, tools, enable_thinking)
         if before == "assistant" and not self.format.closes_turn:
@@ -120,12 +121,12 @@ class SftDataset(MultiTurnSFTDataset):
 
     def _asked(self, messages: Sequence[Message], tools: Sequence[Schema] | None) -> Rendered:
         """System and question at once, for a template may refuse one without the other."""
-        asked = self.format.with_tools(list(takewhile(_asks, messages)), tools or ())
-        return self._rendered(asked, tools)
+        asked = list(takewhile(lambda message: message["role"] in ASKING, messages))
+        return self._rendered(self.format.with_tools(asked, tools or ()), tools)
 
     def _sampled(self, message: Message, *, last: bool) -> Rendered:
         """Text and end of turn are trained; what the template puts around them no rollout samples."""
-        text = "".join(part["text"] for part in _parts(message)).removeprefix(self.format.opened)
+        text = text_of(message).removeprefix(self.format.opened)
         # The generation prompt is tokenized apart, as in a rollout: its newline must not merge with the text's first.
         # A special token spelled out in text was sampled letter by letter: decoding leaves real ones out.
         sampled = self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
@@ -173,55 +174,6 @@ class SftDataset(MultiTurnSFTDataset):
         tests/e2e/test_sft_golden.py compares with that."""
 
 
-def check_thinking(column: Sequence[bool | None] | None, all_rows: bool | None) -> None:
-    """Refuse rows that switch thinking on or off for themselves: a rollout's prompts are all rendered alike.
-
-    Raises:
-        ValueError: the first such row.
-    """
-    for row, switch in enumerate(column or ()):
-        if switch is not None and switch != all_rows:
-            raise ValueError(
-                f"row {row}: got enable_thinking={switch}, expected {all_rows} as in data.apply_chat_template_kwargs, "
-                "with which every prompt of a rollout is rendered; drop the column, or set "
-                f"+data.apply_chat_template_kwargs.enable_thinking={switch} here and in the RL run"
-            )
-
-
-def check_turns(row: int, messages: Iterable[Message], chat_format: ChatFormat, tools: Sequence[Schema] = ()) -> None:
-    """Refuse assistant turns that are not one text as the policy writes it, after what the generation prompt opens.
-
-    Raises:
-        ValueError: names the row and what is wrong with its turn.
-    """
-    for message in messages:
-        if message["role"] != "assistant":
-            continue
-        apart = [key for key in ("reasoning_content", "tool_calls") if message.get(key)]
-        if apart:
-            raise ValueError(f"row {row}: got {apart} next to an assistant's content, expected all of the turn in it")
-        text = "".join(str(part.get("text")) for part in _parts(message))
-        if IMAGE in text:
-            raise ValueError(f"row {row}: got {IMAGE} in an assistant's turn, expected text alone")
-        opened = chat_format.opened
-        if not text.startswith(opened):
-            raise ValueError(
-                f"row {row}: got an assistant's turn that begins with {text[:20]!r}, expected {opened!r}, which this "
-                "model's generation prompt ends with: a turn without thinking begins with "
-                f"{opened + chr(10) + '</think>' + 2 * chr(10)!r}"
-            )
-        if chat_format.thinking == "closed" and text.startswith(chat_format.syntax.thinking[0]):
-            raise ValueError(
-                f"row {row}: got an assistant's turn that begins with {text[:20]!r}, but this model's generation "
-                "prompt closes thinking; leave the thinking out of the rows, or set "
-                "+data.apply_chat_template_kwargs.enable_thinking=True here and in the RL run"
-            )
-        try:
-            in_syntax(text, chat_format.syntax, tools, opened)
-        except ValueError as error:
-            raise ValueError(f"row {row}: {error}") from None
-
-
 def _schemas(tools: Any) -> Any:
     """A row's tools, JSON text or verl's nested columns; None if it has none."""
     return json.loads(tools) if isinstance(tools, str) else convert_nested_value_to_list_recursive(tools)
@@ -230,13 +182,7 @@ def _schemas(tools: Any) -> Any:
 def _in_syntax(message: Message, chat_format: ChatFormat, tools: Sequence[Schema]) -> Message:
     if message["role"] != "assistant":
         return message
-    text = "".join(str(part.get("text")) for part in _parts(message))
-    return {**message, "content": in_syntax(text, chat_format.syntax, tools, chat_format.opened)}
-
-
-def _parts(message: Message) -> list[Mapping[str, Any]]:
-    content = message["content"]
-    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
+    return {**message, "content": in_syntax(text_of(message), chat_format.syntax, tools, chat_format.opened)}
 
 
 def _placeholders(message: Message) -> int:
@@ -244,16 +190,8 @@ def _placeholders(message: Message) -> int:
     return message["content"].count(IMAGE) if isinstance(message["content"], str) else 0
 
 
-def _asks(message: Message) -> bool:
-    return message["role"] in ASKING
-
-
-def _is_response(message: Message) -> bool:
-    return bool(message["role"] == "tool")
-
-
 def _whole(message: Message) -> Message:
-    return {**message, "content": _parts(message)}
+    return {**message, "content": parts_of(message)}
 
 
 def _opened(cell: Any, role: str) -> Any:

@@ -16,14 +16,13 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from verl_axpo.findings import Finding, problem
-from verl_axpo.integration.training_rows import DATASET, row_problems
+from verl_axpo.integration.training_rows import DATASET, FILES, listed, row_problems
 from verl_axpo.rewards.rows import check_rows
 from verl_axpo.tools.chat_format import ChatFormat, format_of
 from verl_axpo.tools.syntax import HERMES, syntaxes
 
 logger = logging.getLogger(__name__)
 
-FILES = ("data.train_files", "data.val_files")
 _MODEL, _MULTI_TURN = "actor_rollout_ref.model", "actor_rollout_ref.rollout.multi_turn"
 FORMAT = f"{_MULTI_TURN}.format"
 OURS = "axpo_"  # `axpo_<syntax>`: our parser with a syntax that the user named
@@ -57,12 +56,6 @@ def startup_problems(
         check_rows(config)
     except ValueError as error:
         yield problem("reward", str(error))
-
-
-def listed(value: Any) -> list[Path]:
-    """The local paths of verl's `data.train_files`: nothing, one path or a list of them."""
-    names = [value] if isinstance(value, str | Path) else value or []
-    return [Path(str(name)).expanduser() for name in names if "://" not in str(name)]
 
 
 def missing(key: str, path: Path, made: Sequence[Path]) -> Iterator[Finding]:

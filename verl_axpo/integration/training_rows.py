@@ -13,6 +13,13 @@ from verl_axpo.data.problem import miscounted
 DATASET = "pkg://verl_axpo.integration.dataset"  # verl's RLHFDataset, with the pictures that the tools see
 AGENT_LOOPS = ("tool_agent", "axpo_tool_agent")  # what `agent_name` may be: verl's tool loop, for which ours stands in
 ROWS_AT_ONCE = 256
+FILES = ("data.train_files", "data.val_files")  # keys of the config
+
+
+def listed(value: Any) -> list[Path]:
+    """The local paths of verl's `data.train_files`: nothing, one path or a list of them."""
+    names = [value] if isinstance(value, str | Path) else value or []
+    return [Path(str(name)).expanduser() for name in names if "://" not in str(name)]
 
 
 def open_rows(path: Path, needed: Sequence[str]) -> pq.ParquetFile:

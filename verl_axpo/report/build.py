@@ -8,7 +8,6 @@ The page stands alone: its plots are inside. Whoever changes what a report is ma
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +88,8 @@ def write(report: Report, out: str | Path, name: str = "report") -> Path:
 
 def templates() -> jinja2.Environment:
     """HTML is escaped."""
-    folder = resources.files("verl_axpo.report") / "templates"
     made = jinja2.Environment(
-        loader=jinja2.FunctionLoader(lambda name: (folder / name).read_text()),
+        loader=jinja2.PackageLoader("verl_axpo.report"),
         autoescape=jinja2.select_autoescape(["html.jinja"]),
         undefined=jinja2.ChainableUndefined,
         trim_blocks=True,

@@ -169,7 +169,7 @@ def compare(before: Evaluation, after: Evaluation) -> Comparison:
     return Comparison(
         before=before,
         after=after,
-        paired=pair_all({name: _sides(pairs) for name, pairs in columns.items()}, k),
+        paired=pair_all({name: [([a], [b]) for a, b in pairs] for name, pairs in columns.items()}, k),
         settings=tuple(differences(_settings(before), _settings(after))),
         k=k,
         left_out=tuple(_left_out(before, after, columns, k)),
@@ -184,10 +184,6 @@ def _columns(before: Evaluation, after: Evaluation) -> dict[str, list[tuple[Resu
     common = Evaluation(folder=before.folder, manifest=before.manifest, results=usable)
     averages = {name: [shared[result.name] for result in group] for name, group in common.columns().items()}
     return {**{name: [pair] for name, pair in shared.items()}, **averages}
-
-
-def _sides(pairs: Sequence[tuple[Result, Result]]) -> Pairs:
-    return [([a], [b]) for a, b in pairs]
 
 
 def _settings(evaluation: Evaluation) -> dict[str, Any]:

@@ -41,20 +41,18 @@ class Tries:
 
 def prefixes(step: TracedStep) -> list[Tries]:
     """The selected prefixes of a step."""
-    groups: dict[tuple[str, int], list[TrajectoryRecord]] = {}
-    for record in step.records:
-        if record.source_session is not None:
-            groups.setdefault((record.uid, record.source_session), []).append(record)
-    return [_tries(group, _config(step)) for group in groups.values()]
+    return [
+        _tries(question.continuations(source), _config(step))
+        for question in step.questions()
+        for source in dict.fromkeys(record.source_session for record in question.records)
+        if source is not None
+    ]
 
 
 def fresh(step: TracedStep) -> list[Tries]:
     """The questions of a step."""
-    groups: dict[str, list[TrajectoryRecord]] = {}
-    for record in step.records:
-        if record.source_session is None:
-            groups.setdefault(record.uid, []).append(record)
-    return [_tries(group, _config(step)) for group in groups.values()]
+    groups = (question.rollouts for question in step.questions())
+    return [_tries(group, _config(step)) for group in groups if group]
 
 
 def _config(step: TracedStep) -> AxpoConfig:

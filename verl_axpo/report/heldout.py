@@ -107,7 +107,6 @@ def write_heldout(run_dir: str | Path, stage: Stage, evaluation: HeldOut) -> Pat
         for uid, group in evaluation.questions.items()
     ]
     stages[stage] = {"questions": questions, "infra_failures": evaluation.infra_failures, "correct_threshold": 1.0}
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(stages, indent=1).encode())
     return path
 

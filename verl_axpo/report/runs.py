@@ -115,7 +115,6 @@ def merge_metrics(run: Path) -> int:
 
 def write_run_info(run_dir: str | Path, arm: str, seed: int) -> None:
     """Say which line of a comparison a run belongs to."""
-    Path(run_dir).mkdir(parents=True, exist_ok=True)
     write_atomically(Path(run_dir) / "run.json", json.dumps({"arm": arm, "seed": seed}).encode())
 
 

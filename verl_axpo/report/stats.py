@@ -111,9 +111,9 @@ class Answers:
         counts = [(len(group), sum(generous if hit is None else hit for hit in group)) for group in hits]
         return np.array([pass_at(tries, usable, right) for usable, right in counts])
 
-    def incomplete(self, k: int | None = None) -> int:
+    def incomplete(self) -> int:
         """Questions with fewer than k usable rollouts, which Pass@k leaves out."""
-        return int(np.isnan(self.per_question("pass_k", k=k)).sum())
+        return int(np.isnan(self.per_question("pass_k")).sum())
 
     def estimate(self, measure: str) -> Estimate:
         """The mean over the questions that have the number."""

@@ -1,4 +1,4 @@
-"""`verl-axpo study add | has | report`: runs -> rows -> docs/study (see `study.py`)."""
+"""`verl-axpo study add | has | report`: runs -> rows (study.py) -> docs/study (study_page.py)."""
 
 from pathlib import Path
 from typing import Annotated
@@ -44,6 +44,6 @@ def report(
     out: Annotated[Path, typer.Option(help="The folder for README.md and its plots.")] = ROWS.parent,
 ) -> None:
     """Make the study's page and plots from its rows."""
-    from verl_axpo.report.study import write_study
+    from verl_axpo.report.study_page import write_study
 
     print(f"wrote {write_study(rows, out)}")

@@ -10,10 +10,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from verl_axpo.integration.training_rows import DATASET
+from verl_axpo.integration.training_rows import DATASET, FILES, listed
 
-OURS = "pkg://verl_axpo.rewards.outcome"
-WITH_BENCHMARKS = "pkg://verl_axpo.eval.reward"  # which scores a benchmark's rows by other rules
+# The second scores a benchmark's rows by other rules
+OURS, WITH_BENCHMARKS = OUR_REWARDS = ("pkg://verl_axpo.rewards.outcome", "pkg://verl_axpo.eval.reward")
 _FUNCTION = "reward.custom_reward_function"
 
 
@@ -27,7 +27,7 @@ def check_rows(config: Any) -> None:
         ValueError: rows that only a judge can grade and no judge, or rows without a known answer type.
     """
     function = OmegaConf.select(config, f"{_FUNCTION}.path")
-    if function not in (OURS, WITH_BENCHMARKS):
+    if function not in OUR_REWARDS:
         return
     if OmegaConf.select(config, "data.custom_cls.path") not in (None, DATASET):
         return
@@ -65,9 +65,8 @@ def _is_benchmark(source: str) -> bool:
 def _files(config: Any) -> Iterator[Path]:
     trainer = OmegaConf.select(config, "trainer") or {}
     validates = trainer.get("val_before_train", True) or trainer.get("test_freq", -1) > 0
-    for key in ("data.train_files", "data.val_files") if validates else ("data.train_files",):
-        named = OmegaConf.select(config, key) or []
-        paths = [Path(str(name)).expanduser() for name in ([named] if isinstance(named, str) else named)]
+    for key in FILES if validates else FILES[:1]:
+        paths = listed(OmegaConf.select(config, key))
         yield from (path for path in paths if path.suffix == ".parquet" and path.is_file())
 
 

@@ -143,19 +143,18 @@ def _format_of(renderer: Any, _template: str, template_kwargs: str, named: str) 
     )
 
 
-def format_in(prompt: str, tools: Sequence[Schema], named: str = "") -> ChatFormat:
+def format_in(prompt: str, tools: Sequence[Schema]) -> ChatFormat:
     """The format that a prompt with tools shows, as a server rendered it.
 
     Args:
         prompt: system prompt, question and generation prompt.
         tools: the schemas that the request offered.
-        named: see `format_of`.
 
     Raises:
         ValueError: see `format_of`.
     """
     announces = all(_announced(tool["function"], prompt) for tool in tools)
-    found = _chosen(_shown(prompt), named, unknown=announces and bool(tools))
+    found = _chosen(_shown(prompt), "", unknown=announces and bool(tools))
     opened = opened_think(prompt, found.thinking)
     closed = prompt.rstrip().endswith(found.thinking[1])
     return ChatFormat(

@@ -14,8 +14,6 @@ from typing import Protocol
 from verl_axpo.tools.syntax import HERMES, CallSyntax, ParsedCall, Schema
 from verl_axpo.tools.syntax.base import after_space
 
-TAGS = HERMES.tags  # of every built-in syntax
-
 
 class Tokenizer(Protocol):
     """The two methods of a Hugging Face tokenizer that parsing needs."""

@@ -9,10 +9,12 @@ from pathlib import Path
 import orjson
 
 from verl_axpo.files import read_lines
-from verl_axpo.trace.records import StepSummary, TrajectoryRecord, without_tokens
+from verl_axpo.trace.records import StepSummary, TrajectoryRecord
 
 LOST_STEPS = "lost_steps.jsonl"  # {"resumed": 3, "lost": 2} per step that a resumed run found without its trace
 
+TOKEN_FIELDS = ("response_ids", "response_mask", "logprobs", "entropies")  # nearly all of a line's bytes
+_TOKEN_ARRAY = re.compile(f'"(?:{"|".join(TOKEN_FIELDS)})":\\s*\\['.encode())
 _STEP_FILE = re.compile(r"step_(\d{6,})\.(?:jsonl|summary\.json)")
 
 
@@ -147,6 +149,18 @@ def iter_records(
         return TrajectoryRecord.from_json(line if tokens else without_tokens(line))
 
     yield from (line.value for line in read_lines(path, parse, defects, at_once=True))
+
+
+def without_tokens(line: bytes) -> bytes:
+    """A record's line with empty token arrays: a tenth of it, and found without parsing the rest.
+
+    In JSON a quote and a colon follow each other at a key only, and an array of numbers ends at the first bracket.
+    """
+    pieces, at = [], 0
+    while match := _TOKEN_ARRAY.search(line, at):
+        pieces.append(line[at : match.end()])
+        at = max(line.find(b"]", match.end()), match.end())
+    return b"".join([*pieces, line[at:]])
 
 
 def read_summary(trace_dir: str | Path, step: int) -> tuple[StepSummary | None, list[str]]:

@@ -3,7 +3,6 @@
 The field names, their types and their meaning are the file format (`docs/trace.md`): a file of another form is refused.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -27,13 +26,11 @@ else:  # as they are read; the trainer writes arrays
 RecordT = TypeVar("RecordT", "TrajectoryRecord", "StepSummary")
 
 UNDECODABLE = "undecodable"  # how metrics and reports name calls whose tool nobody can read
-TOKEN_FIELDS = ("response_ids", "response_mask", "logprobs", "entropies")  # nearly all of a line's bytes
 # Evidence that the first traces do not have: left out of a file where it is None, and None where a file has none
 OPTIONAL = (
     *("entropies", "turn_lengths", "weight_versions"),
     *("tags", "settled", "reserve", "call_syntax", "starts_in_think"),
 )
-_TOKEN_ARRAY = re.compile(f'"(?:{"|".join(TOKEN_FIELDS)})":\\s*\\['.encode())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +109,7 @@ class TrajectoryRecord:
 
     def to_json(self) -> bytes:
         """One line of JSON without its line end."""
-        values = _values(self, self.kind)
+        values = _values(self)
         try:
             return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)
         except TypeError:  # a policy, a tool or a data set wrote it: whatever it is, it must not stop the run
@@ -189,18 +186,6 @@ class StepSummary:
         return replace(summary, config=AxpoConfig.from_mapping(values["config"]))
 
 
-def without_tokens(line: bytes) -> bytes:
-    """A record's line with empty token arrays: a tenth of it, and found without parsing the rest.
-
-    In JSON a quote and a colon follow each other at a key only, and an array of numbers ends at the first bracket.
-    """
-    pieces, at = [], 0
-    while match := _TOKEN_ARRAY.search(line, at):
-        pieces.append(line[at : match.end()])
-        at = max(line.find(b"]", match.end()), match.end())
-    return b"".join([*pieces, line[at:]])
-
-
 def _read(kind: type[RecordT], values: Any) -> RecordT:
     """JSON's values as a record, refused with the name of the field that is not as the format has it."""
     _check_keys(kind, values)
@@ -208,8 +193,7 @@ def _read(kind: type[RecordT], values: Any) -> RecordT:
     for name, part in parts.items():
         for each in values[name] if isinstance(values.get(name), list) else ():
             _check_keys(part, each)
-    record: RecordT = msgspec.convert(values, kind)
-    return record
+    return msgspec.convert(values, kind)
 
 
 def _check_keys(kind: type[Any], values: Any) -> None:
@@ -222,13 +206,12 @@ def _check_keys(kind: type[Any], values: Any) -> None:
         raise ValueError(f"{kind.__name__}: missing {missing}, not known {unknown}")
 
 
-def _values(record: TrajectoryRecord | StepSummary, kind: str | None = None) -> dict[str, Any]:
+def _values(record: TrajectoryRecord | StepSummary) -> dict[str, Any]:
     """The fields as the file has them; the file of a step names the `kind` of a row after its session."""
-    values: dict[str, Any] = {}
-    for each in fields(record):
-        values[each.name] = getattr(record, each.name)
-        if kind is not None and each.name == "session":
-            values["kind"] = kind
+    names = [each.name for each in fields(record)]
+    if isinstance(record, TrajectoryRecord):
+        names.insert(names.index("session") + 1, "kind")
+    values = {name: getattr(record, name) for name in names}
     return {name: value for name, value in values.items() if name not in OPTIONAL or value is not None}
 
 
@@ -246,7 +229,7 @@ def _writable(value: Any) -> Any:
 
 
 def _as_text(call: ToolCall) -> ToolCall:
-    error = None if call.error is None else _escaped(call.error)
+    error = call.error and _escaped(call.error)
     return replace(call, name=_escaped(call.name), arguments=_as_ascii(call.arguments), error=error)
 
 

@@ -12,12 +12,11 @@ import msgspec
 
 from verl_axpo.files import read_lines, write_atomically
 from verl_axpo.trace import TrajectoryRecord
-from verl_axpo.trace.reader import records_path, summary_path
-from verl_axpo.trace.records import without_tokens
+from verl_axpo.trace.reader import records_path, summary_path, without_tokens
 
 FOLDER = "view"  # in the trace's folder; may be removed at any time
 TEXT_CHARACTERS = 160  # of a question, in a list
-VERSION = 2  # of what an index holds
+VERSION = 3  # of what an index holds
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,12 +35,13 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StepIndex(msgspec.Struct, frozen=True, kw_only=True):
-    """A step's rows in the order of its file. `size` and `modified` say of which state of that file."""
+    """A step's rows in the order of its file, and what they were made of and by.
 
-    version: int
-    size: int  # bytes
-    modified: int  # nanoseconds
-    finished: bool  # whether the step's summary was there: only then is a torn line a defect
+    `state`: the index's version, the file's size (bytes) and time (nanoseconds), and whether the step's summary was
+    there: only then is a torn line a defect.
+    """
+
+    state: tuple[int, int, int, bool]
     rows: list[Row]
     questions: dict[str, tuple[str, str]]  # uid -> the beginning of its text, its ground truth
     defects: list[str]
@@ -53,14 +53,14 @@ def step_index(trace_dir: Path, step: int) -> StepIndex:
     Raises:
         FileNotFoundError: the step has no trajectories.
     """
-    state, finished = records_path(trace_dir, step).stat(), summary_path(trace_dir, step).exists()
-    wanted = VERSION, state.st_size, state.st_mtime_ns, finished
+    file = records_path(trace_dir, step).stat()
+    state = VERSION, file.st_size, file.st_mtime_ns, summary_path(trace_dir, step).exists()
     kept = trace_dir / FOLDER / f"step_{step:06d}.json"
     with suppress(OSError, msgspec.DecodeError):
         index = msgspec.json.decode(kept.read_bytes(), type=StepIndex)
-        if (index.version, index.size, index.modified, index.finished) == wanted:
+        if index.state == state:
             return index
-    index = _built(trace_dir, step, *wanted)
+    index = _built(trace_dir, step, state)
     with suppress(OSError):  # a trace on a read-only or full disk can be looked at all the same
         write_atomically(kept, msgspec.json.encode(index))
     return index
@@ -77,13 +77,13 @@ def rows(
                 yield TrajectoryRecord.from_json(file.read(row.length))
 
 
-def _built(trace_dir: Path, step: int, version: int, size: int, modified: int, finished: bool) -> StepIndex:
+def _built(trace_dir: Path, step: int, state: tuple[int, int, int, bool]) -> StepIndex:
     defects: list[str] = []
     lines = read_lines(
         records_path(trace_dir, step),
         lambda line: TrajectoryRecord.from_json(without_tokens(line)),
         defects,
-        at_once=finished,
+        at_once=state[-1],
     )
     found: list[Row] = []
     questions: dict[str, tuple[str, str]] = {}
@@ -93,15 +93,7 @@ def _built(trace_dir: Path, step: int, version: int, size: int, modified: int, f
         if record.uid not in questions:
             text = " ".join(record.question.split())[:TEXT_CHARACTERS]
             questions[record.uid] = text, str(record.ground_truth)[:TEXT_CHARACTERS]
-    return StepIndex(
-        version=version,
-        size=size,
-        modified=modified,
-        finished=finished,
-        rows=found,
-        questions=questions,
-        defects=defects,
-    )
+    return StepIndex(state=state, rows=found, questions=questions, defects=defects)
 
 
 def _row(record: TrajectoryRecord, offset: int, length: int) -> Row:

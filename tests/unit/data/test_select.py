@@ -11,6 +11,7 @@ from verl_axpo.data.problem import Problem
 from verl_axpo.data.rollouts import Attempt, RolloutFiles, Solved, solve_counts
 from verl_axpo.data.select_rl import RlConfig
 from verl_axpo.data.select_sft import SftConfig
+from verl_axpo.data.stage import Selection
 
 
 def attempt(problem: str, sample: int, correct: bool | None = True, tools: int = 0, model: str = "teacher") -> Attempt:
@@ -77,11 +78,11 @@ def test_a_line_that_is_no_json_is_named(tmp_path: Path) -> None:
 # --- SFT ------------------------------------------------------------------------------------------------------------
 
 
-def chosen(attempts: list[Attempt], **config: Any) -> select_sft.SftSelection:
+def chosen(attempts: list[Attempt], **config: Any) -> Selection[Attempt]:
     return select_sft.select(attempts, SftConfig(val=0, **config))
 
 
-def shares(selection: select_sft.SftSelection) -> tuple[int, int]:
+def shares(selection: Selection[Attempt]) -> tuple[int, int]:
     """Trajectories without and with a tool call."""
     with_tool = sum(attempt.tool_calls > 0 for attempt in selection.train)
     return len(selection.train) - with_tool, with_tool
@@ -195,7 +196,7 @@ HARD = [problem(f"hard{k}", "mmfinereason") for k in range(5)]
 TAUGHT = {"easy", "good"}
 
 
-def filtered(problems: list[Problem] = PROBLEMS, **config: Any) -> select_rl.RlSelection:
+def filtered(problems: list[Problem] = PROBLEMS, **config: Any) -> Selection[Problem]:
     return select_rl.select(problems, HARD, TAUGHT, TEACHER, STUDENT, RlConfig(**{"val": 0, "hard": 3, **config}))
 
 
@@ -270,7 +271,7 @@ def test_more_undecided_problems_than_allowed_are_missing_attempts(undecided: An
     student = {"easy": Solved(4, 4)}
     teacher = {problem.id: Solved(2, 4) for problem in PROBLEMS}
 
-    def run(share: float) -> select_rl.RlSelection:
+    def run(share: float) -> Selection[Problem]:
         config = RlConfig(val=0, hard=1, undecided=undecided, max_undecided=share)
         return select_rl.select(PROBLEMS, HARD, set(teacher), teacher, student, config)
 

@@ -475,7 +475,7 @@ def test_several_boxes_of_an_answer_are_a_list() -> None:
     }
     source = source_of("virl39k")
     draft = source.draft(source.row.model_validate({**row, "PassRate_32BTrained": 0.5, "PassRate_7BBase": 0.5}))
-    assert (draft.answer, draft.answer_type) == ("1, 2", "math")
+    assert (draft.answer.text, draft.answer.kind) == ("1, 2", "math")
 
 
 def test_only_rows_that_are_no_utf8_are_left_out_and_counted_with_an_example(raw: Path) -> None:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from verl_axpo.export.exchange import Answer, Conversation, Exchange, of_record
+from verl_axpo.eval.types import Response
+from verl_axpo.export.exchange import Conversation, Exchange, of_record
 from verl_axpo.trace import ToolCall, TrajectoryRecord
 
 ZOOM = ToolCall(name="image_zoom_in", arguments={"bbox_2d": [0, 0, 9, 9]}, ok=True)
@@ -32,7 +33,7 @@ def test_two_calls_in_a_turn_get_their_answers_and_pictures_in_order() -> None:
         Exchange(
             text="a<tool_call>x</tool_call><tool_call>y</tool_call>",
             calls=(ZOOM, SUM),
-            answers=(Answer(text="cropped", images=("crop.png",)), Answer(text="no")),
+            answers=(Response(text="cropped", images=("crop.png",)), Response(text="no")),
         ),
         Exchange(text="<think>\nb</think>c"),
     )

@@ -17,16 +17,16 @@ from verl.workers.rollout.replica import TokenOutput
 
 from verl_axpo.core.config import AxpoConfig
 from verl_axpo.core.types import Candidate, Status
-from verl_axpo.integration import rollout
+from verl_axpo.integration import worker as workers
 from verl_axpo.integration.batch_row import AXPO_FIELD, BatchRow
 from verl_axpo.integration.coordinator import Decisions
 from verl_axpo.integration.features import FeatureCache, FeaturesWorker, check_image_features
 from verl_axpo.integration.group import RunningGroup
-from verl_axpo.integration.rollout import AxpoAgentLoopWorker
 from verl_axpo.integration.rollout_trace import TracedQuestions
 from verl_axpo.integration.shared import LoopContext, loop_context
 from verl_axpo.integration.speculation import NotWanted, TalliedClient, Tally
 from verl_axpo.integration.trajectory import Trajectory
+from verl_axpo.integration.worker import AxpoAgentLoopWorker
 
 N, K = 4, 2
 HOST = FeaturesWorker.__mro__[1]
@@ -207,14 +207,14 @@ def test_a_continuation_whose_row_cannot_be_made_is_a_failed_resample(
 ) -> None:
     """Invariant 7: here its picture cannot be stored for the trace."""
 
-    original = rollout.batch_row
+    original = workers.batch_row
 
     async def batch_row(made: Trajectory, *args: Any, **kwargs: Any) -> BatchRow:
         if made.session == N + 1:
             raise OSError("cannot write this picture")
         return await original(made, *args, **kwargs)
 
-    monkeypatch.setattr(rollout, "batch_row", batch_row)
+    monkeypatch.setattr(workers, "batch_row", batch_row)
     harness = Harness(monkeypatch, partial(resampled_group, trajectory)).run()
     assert harness.rows() == dict.fromkeys(range(N), (None, False))
     assert all(output.response_ids == [1, 2, 3, 4, 5, 60, 7, 8] for output, _ in harness.published.values())

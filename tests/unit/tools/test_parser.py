@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from verl_axpo.tools.parser import TAGS, CallSpan, ToolCallParser
+from verl_axpo.tools.parser import CallSpan, ToolCallParser
+from verl_axpo.tools.syntax import HERMES
 
 
 class CharTokenizer:
@@ -13,7 +14,7 @@ class CharTokenizer:
 
     unk_token_id = None
 
-    def __init__(self, tags: tuple[str, ...] = TAGS) -> None:
+    def __init__(self, tags: tuple[str, ...] = HERMES.tags) -> None:
         self.ids = {tag: 1_000_000 + at for at, tag in enumerate(tags)}
         self.tags = {token_id: tag for tag, token_id in self.ids.items()}
 
@@ -153,4 +154,4 @@ def test_missing_arguments_are_empty_arguments() -> None:
 
 def test_a_tokenizer_that_splits_a_tag_is_refused() -> None:
     with pytest.raises(ValueError, match=r"no single token for \['</tool_call>'\]"):
-        ToolCallParser(CharTokenizer(TAGS[:3]), starts_in_think=True)
+        ToolCallParser(CharTokenizer(HERMES.tags[:3]), starts_in_think=True)

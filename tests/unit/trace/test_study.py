@@ -13,7 +13,8 @@ from verl_axpo.core.config import AxpoConfig
 from verl_axpo.report.heldout import HeldOut, write_heldout
 from verl_axpo.report.runs import write_run_info
 from verl_axpo.report.stats import Outcome
-from verl_axpo.report.study import add, has, read_rows, seed_interval, seed_test, write_study
+from verl_axpo.report.study import add, has, read_rows
+from verl_axpo.report.study_page import seed_interval, seed_test, write_study
 from verl_axpo.trace import TraceWriter, store_image
 
 RIGHT, WRONG = Outcome(True, True), Outcome(False, False)

@@ -2,7 +2,8 @@
 
 names() -> load(name, source) -> [Question] ... final answer -> score(question, answer, judge) -> Score
 
-table.py    the nine declarations, and what a row of each asks
+table.py    the nine declarations
+asking.py   what a row of each asks
 grading.py  how answers are graded, of the parts in `verl_axpo.eval.scorers`
 base.py     what a benchmark is
 reading.py  rows and images from the hub or a local copy, columns checked
