@@ -28,9 +28,7 @@ class Demonstration:
     images: tuple[Image.Image, ...]
 
 
-def demonstrate(
-    family: Family, problem: Problem, rng: random.Random, misread: float = MISREAD_RATE
-) -> Demonstration:
+def demonstrate(family: Family, problem: Problem, rng: random.Random, misread: float = MISREAD_RATE) -> Demonstration:
     """Name what the question asks for, then guess or call the family's tool, and believe what comes back."""
     noticed = family.think(problem)
     if rng.random() >= TOOL_RATE:
