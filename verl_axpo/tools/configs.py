@@ -89,10 +89,13 @@ def entries_of(config: str | Path) -> list[dict[str, Any]]:
     """The entries of a config's `tools:`, as they stand in the file.
 
     Raises:
-        ValueError: no such config, or a file without `tools`.
+        ValueError: no such config, a file that is no YAML, or one without `tools`.
     """
     path = config_path(config)
-    content = yaml.safe_load(path.read_text())
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not YAML: {error}") from None
     tools = content.get("tools") if isinstance(content, dict) else None
     if not isinstance(tools, list) or not all(isinstance(tool, dict) and "class_name" in tool for tool in tools):
         raise ValueError(f"{path}: expected `tools:`, a list of class_name and config, as in {CONFIG_DIR}/paper.yaml")
