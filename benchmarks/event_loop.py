@@ -68,8 +68,8 @@ def told_of(path: Path, started: float) -> list[str]:
     if not blocks:
         return [f"the workers' event loops were never held up for {1000 * LEAST_S:.0f} ms"]
     return [
-        f"{name} of a rollout worker's event loop ({len(blocks)} in all): {block['seconds']:.3f} s, {block['cpu']:.3f} s "
-        f"of it its own work, in {block['stack']}"
+        f"{name} of a rollout worker's event loop ({len(blocks)} in all): {block['seconds']:.3f} s, of which "
+        f"{block['cpu']:.3f} s are its own work, in {block['stack']}"
         for name, measure in (("longest block", "seconds"), ("block with most work", "cpu"))
         for block in [max(blocks, key=lambda block: float(block[measure]))]
     ]
