@@ -61,21 +61,17 @@ def told(frame: Any) -> str:
     return " < ".join(names)
 
 
-def longest(path: Path, started: float) -> dict[str, Any] | None:
-    """The longest block after `started` (seconds since the epoch); None if none had 20 ms."""
+def told_of(path: Path, started: float) -> list[str]:
+    """The longest block after `started` (seconds since the epoch), and that with the most work of the loop's own."""
     blocks = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     blocks = [block for block in blocks if block["at"] >= started]
-    return max(blocks, key=lambda block: float(block["seconds"]), default=None)
-
-
-def told_of(path: Path, started: float) -> list[str]:
-    """Lines for the benchmark's output."""
-    block = longest(path, started)
-    if block is None:
+    if not blocks:
         return [f"the workers' event loops were never held up for {1000 * LEAST_S:.0f} ms"]
     return [
-        f"longest block of a rollout worker's event loop: {block['seconds']:.3f} s, {block['cpu']:.3f} s of it its own "
-        f"work, in {block['stack']}"
+        f"{name} of a rollout worker's event loop ({len(blocks)} in all): {block['seconds']:.3f} s, of which "
+        f"{block['cpu']:.3f} s are its own work, in {block['stack']}"
+        for name, measure in (("longest block", "seconds"), ("block with most work", "cpu"))
+        for block in [max(blocks, key=lambda block: float(block[measure]))]
     ]
 
 

@@ -22,7 +22,7 @@ import random
 import selectors
 import statistics
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -58,7 +58,8 @@ class Size:
         sigma: of the logarithm of the tokens.
         max_tokens: of a response.
         tool_median, tool_sigma: seconds of a call, log-normal.
-        seconds_per_request: of a turn beyond its decoding.
+        seconds_per_request: of a turn beyond its decoding; request_per_sequence: for each sequence next to it.
+        tool_seconds: measured calls, of which one is drawn for each; else they are log-normal.
         hardness: how much longer the turns of hard questions are; 0: not at all.
         tool_rate: of rollouts; 0.27 at the first step of the paper (section 1).
         call_share: of a turn's tokens, the call after its opening tag.
@@ -76,6 +77,8 @@ class Size:
     tool_median: float
     tool_sigma: float
     seconds_per_request: float = 0.0
+    request_per_sequence: float = 0.0
+    tool_seconds: tuple[float, ...] = ()
     hardness: float = 1.0
     tool_rate: float = 0.27
     call_share: float = 0.05
@@ -100,17 +103,20 @@ class Replica:
         self.size, self.loop = size, asyncio.get_running_loop()
         self.decoded, self.since, self.version = 0.0, self.loop.time(), 0  # tokens of a sequence that was always there
         self.running: list[tuple[float, int, asyncio.Future[None]]] = []
+        self.requests = 0
         self.places = asyncio.Semaphore(size.slots)
 
     async def generate(self, tokens: int) -> None:
         """Takes as long as the others allow."""
-        await asyncio.sleep(self.size.seconds_per_request)
+        self.requests += 1
+        await asyncio.sleep(self.size.seconds_per_request + self.size.request_per_sequence * self.requests)
         async with self.places:
             self._advance()
             done: asyncio.Future[None] = self.loop.create_future()
             heapq.heappush(self.running, (self.decoded + tokens, id(done), done))
             self._wait_for_next()
             await done
+        self.requests -= 1
 
     def _speed(self) -> float:
         return 1.0 / (self.size.seconds_per_token + self.size.seconds_per_sequence * len(self.running))
@@ -247,7 +253,8 @@ class Step:
             if tally is not None and not tally.wanted:
                 raise NotWanted
             if turn:
-                await asyncio.sleep(rng.lognormvariate(math.log(size.tool_median), size.tool_sigma))
+                drawn_call = rng.lognormvariate(math.log(size.tool_median), size.tool_sigma)
+                await asyncio.sleep(rng.choice(size.tool_seconds) if size.tool_seconds else drawn_call)
             await replica.generate(length)
             self._count(length, source, tally)
         return Rollout(
@@ -308,8 +315,7 @@ def of_run(run: Path) -> Size:
     between = statistics.pstdev([statistics.fmean(group) for group in logs])
     called = [row for row in rows if row.tool_call_span is not None]
     answered = [row.turn_lengths[1] / row.turn_lengths[0] for row in called if len(row.turn_lengths) > 1]
-    calls = [math.log(call.seconds) for row in rows for call in row.tool_calls]
-    request, token, sequence = engine([column for records in steps for column in columns(records)])
+    request, beside, token, sequence = engine([column for records in steps for column in columns(records)])
     return Size(
         questions=len(groups) // len(steps),
         replicas=1,
@@ -317,12 +323,14 @@ def of_run(run: Path) -> Size:
         seconds_per_token=token,
         seconds_per_sequence=sequence,
         seconds_per_request=request,
+        request_per_sequence=beside,
         median_tokens=math.exp(statistics.fmean(length for group in logs for length in group)),
         sigma=math.sqrt(statistics.fmean(statistics.pvariance(group) for group in logs)),
         hardness=between / SPREAD,
         max_tokens=128,
-        tool_median=math.exp(statistics.fmean(calls)),
-        tool_sigma=statistics.pstdev(calls),
+        tool_median=1.0,
+        tool_sigma=1.0,
+        tool_seconds=tuple(call.seconds for row in rows for call in row.tool_calls),
         tool_rate=len(called) / len(rows),
         call_share=statistics.fmean((row.turn_lengths[0] - row.prefix_len) / row.turn_lengths[0] for row in called),
         second_turn=statistics.fmean(answered),
@@ -330,7 +338,7 @@ def of_run(run: Path) -> Size:
 
 
 def columns(records: Sequence[TrajectoryRecord]) -> list[tuple[float, ...]]:
-    """Of each row of a step: its turns, tokens, tokens times the sequences next to it, and seconds in the engine.
+    """Of each row of a step: its turns and tokens, each also times the sequences next to it, and seconds in the engine.
 
     A row is next to another for the share of the other's life that it lives, its tools' time taken off.
     """
@@ -342,15 +350,15 @@ def columns(records: Sequence[TrajectoryRecord]) -> list[tuple[float, ...]]:
             share * max(0.0, min(row.finished, other.finished) - max(row.started, other.started)) / life
             for other, share in zip(records, busy, strict=True)
         )
-        tokens = sum(row.turn_lengths)
-        table.append((len(row.turn_lengths), tokens, tokens * others, step_cost.in_engine(row)))
+        turns, tokens = len(row.turn_lengths), sum(row.turn_lengths)
+        table.append((turns, turns * others, tokens, tokens * others, step_cost.in_engine(row)))
     return table
 
 
 def engine(table: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
-    """Seconds of a request, of a token and of a token per sequence next to it that fit the rows best, none below 0."""
-    turns = np.array(table)
-    return tuple(float(value) for value in nnls(turns[:, :3], turns[:, 3])[0])
+    """Seconds of a request and of a token, each alone and per sequence next to it, that fit best, none below 0."""
+    rows = np.array(table)
+    return tuple(float(value) for value in nnls(rows[:, :-1], rows[:, -1])[0])
 
 
 def main() -> None:
@@ -362,7 +370,7 @@ def main() -> None:
     arguments = parser.parse_args()
     size = of_run(arguments.run) if arguments.run else SIZES[arguments.size]
     if arguments.run:
-        print(size)
+        print(replace(size, tool_seconds=()), f"{len(size.tool_seconds)} calls")
     always: dict[str, Any] = {"budget": arguments.budget, "correct_threshold": 2.0 if arguments.run else 1.0}
     policies = {
         "exact": AxpoConfig(**always),

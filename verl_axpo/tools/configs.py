@@ -94,7 +94,7 @@ def entries_of(config: str | Path) -> list[dict[str, Any]]:
     path = config_path(config)
     try:
         content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not YAML: {error}") from None
     tools = content.get("tools") if isinstance(content, dict) else None
     if not isinstance(tools, list) or not all(isinstance(tool, dict) and "class_name" in tool for tool in tools):

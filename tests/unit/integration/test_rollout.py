@@ -1,6 +1,7 @@
 """A group from settled sessions to published rows; verl's own methods are replaced by ones that record their calls."""
 
 import asyncio
+import gc
 import math
 from collections.abc import Callable
 from contextvars import ContextVar, copy_context
@@ -546,6 +547,16 @@ def test_validation_is_published_at_once_and_names_the_question_of_the_data(
     assert asyncio.run(worker._agent_loop_postprocess(output, True, **sample)) is None
     assert put == [(output, True)]
     assert output.extra_fields["reward_extra_info"] == {"uses_tool": 1.0, "infra_failure": 0.0, "question": "tiny/7"}
+
+
+def test_what_was_imported_is_no_work_for_the_garbage_collector() -> None:
+    worker = bare_worker()
+    try:
+        asyncio.run(worker.set_coordinator("coordinator"))
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
+    assert worker.coordinator == "coordinator"
 
 
 @pytest.mark.parametrize(("tokens", "fits"), [(4, True), (3, False), (5, False)])
