@@ -219,3 +219,11 @@ def test_nothing_secret_or_about_the_machine_is_a_setting(tmp_path: Path, name: 
     config = {name: "x", "transport": "y", "report": "z"}
     (tmp_path / "tools.yaml").write_text(yaml.safe_dump({"tools": [{"class_name": "A", "config": config}]}))
     assert settings_of(tmp_path / "tools.yaml") == {"A": {"transport": "y", "report": "z"}}
+
+
+@pytest.mark.parametrize("content", [b"tools: [", b"tools: \xff", b"tools: 1"])
+def test_a_config_that_is_none_is_refused_by_its_path(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "tools.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="tools.yaml: "):
+        settings_of(path)
