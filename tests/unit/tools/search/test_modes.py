@@ -225,5 +225,5 @@ def test_nothing_secret_or_about_the_machine_is_a_setting(tmp_path: Path, name: 
 def test_a_config_that_is_none_is_refused_by_its_path(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "tools.yaml"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="tools.yaml: "):
+    with pytest.raises(ValueError, match=r"tools\.yaml: "):
         settings_of(path)
