@@ -17,6 +17,8 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
     Qwen2_5_VLProcessor,
     Qwen2VLImageProcessor,
+    Qwen3_5Config,
+    Qwen3_5ForConditionalGeneration,
     Qwen3VLMoeConfig,
     Qwen3VLMoeForConditionalGeneration,
     Qwen3VLVideoProcessor,
@@ -77,9 +79,22 @@ def qwen2_5_vl(tokenizer: PreTrainedTokenizerFast) -> Made:
     return Qwen2_5_VLForConditionalGeneration(config), made
 
 
+def qwen3_5(tokenizer: PreTrainedTokenizerFast) -> Made:
+    """Three layers of linear attention and one of the usual, which rotates half of each head."""
+    rope = {**TEXT["rope_parameters"], "partial_rotary_factor": 0.5}  # type: ignore[dict-item]
+    heads = {"linear_num_key_heads": 4, "linear_num_value_heads": 4}
+    sizes = {"linear_key_head_dim": 32, "linear_value_head_dim": 32, "head_dim": 64}  # vLLM's kernels: 32 and more
+    text = text_of(tokenizer, rope_parameters=rope, **heads, **sizes)
+    vision = {**VISION, "out_hidden_size": TEXT["hidden_size"]}
+    del vision["deepstack_visual_indexes"]
+    config = Qwen3_5Config(text_config=text, vision_config=vision, tie_word_embeddings=True, **ids(tokenizer))
+    return Qwen3_5ForConditionalGeneration(config), processor(tokenizer)
+
+
 ARCHITECTURES: dict[str, Callable[[PreTrainedTokenizerFast], Made]] = {
     "qwen3_vl_moe": qwen3_vl_moe,
     "qwen2_5_vl": qwen2_5_vl,
+    "qwen3_5": qwen3_5,
 }
 
 

@@ -16,10 +16,19 @@ SIZES = ("--train", "64", "--heldout", "8", "--val", "8", "--sft", "1024", "--fa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "options"), [("qwen3_vl_moe", ()), ("qwen2_5_vl", ("data.image_patch_size=14",))])
-def test_sft_and_axpo_of_an_architecture(tmp_path: Path, name: str, options: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("name", "syntax", "options"),
+    [
+        ("qwen3_vl_moe", "hermes", ()),
+        ("qwen2_5_vl", "hermes", ("data.image_patch_size=14",)),
+        # vLLM's linear attention takes nothing else without an accelerator
+        ("qwen3_5", "qwen3_coder", ("actor_rollout_ref.rollout.dtype=bfloat16",)),
+    ],
+)
+def test_sft_and_axpo_of_an_architecture(tmp_path: Path, name: str, syntax: str, options: tuple[str, ...]) -> None:
     world, out, log = tmp_path / "world", tmp_path / "out", tmp_path / "log.txt"
-    run([sys.executable, "-m", "examples.tiny_world", "--out", str(world), *SIZES], log, PYTHONPATH=str(REPO))
+    make = [sys.executable, "-m", "examples.tiny_world", "--out", str(world), "--call-syntax", syntax, *SIZES]
+    run(make, log, PYTHONPATH=str(REPO))
     run([sys.executable, f"{REPO}/tests/e2e/architectures.py", name, str(world)], log, PYTHONPATH=str(REPO))
     places = {"MODEL": "tiny", "SETUP": "0", "FAST": "1", "OUT": str(out), "WORLD": str(world)}
     run(["bash", f"{REPO}/recipes/sft.sh", f"data.train_files={world}/sft_train.parquet"], log, **places)
