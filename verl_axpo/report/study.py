@@ -130,11 +130,17 @@ def add(rows: Path, folder: Path, arm: str, seed: int, sft: Path) -> list[str]:
     """Append the run's row, and the row of the SFT model where the run validated before it trained; returns the arms.
 
     Raises:
-        ValueError: see `row_of`; or the row is there already.
+        ValueError: see `row_of`; or the row is there already; or the other rows started from another SFT model.
     """
     if has(rows, arm, seed):
         raise ValueError(f"study: {rows} has a row of {arm}, seed {seed}; remove it to replace it")
     row = row_of(folder, arm, seed, sft)
+    started = {str(study.facts["sft"]) for study in read_rows(rows)}
+    if started - {row["sft"]}:
+        raise ValueError(
+            f"study: {rows} has runs of the SFT model {', '.join(sorted(started))}, and this one started from "
+            f"{row['sft']}; keep runs of another model or world in a file of their own (--rows)"
+        )
     before = row["heldout"].pop("before", None)
     lines = [row]
     if before is not None and not has(rows, SFT, seed):

@@ -109,3 +109,14 @@ def test_tests_over_seeds_by_hand() -> None:
     low, high = seed_interval([0.0, 0.2])
     assert (low, high) == pytest.approx((0.1 - 12.7062 * 0.1, 0.1 + 12.7062 * 0.1), abs=1e-4)
     assert seed_interval([0.1]) == pytest.approx((nan, nan), nan_ok=True)
+
+
+def test_runs_of_another_sft_model_are_kept_apart(run: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "runs.jsonl"
+    add(rows, run, "grpo", 0, tmp_path / "sft")
+    kept = rows.read_bytes()
+    (tmp_path / "sft/model.safetensors").write_bytes(b"other weights")
+    with pytest.raises(ValueError, match="in a file of their own"):
+        add(rows, run, "axpo", 0, tmp_path / "sft")
+    assert rows.read_bytes() == kept
+    assert add(tmp_path / "other.jsonl", run, "axpo", 0, tmp_path / "sft")
