@@ -46,9 +46,7 @@ Paper = Annotated[bool, typer.Option("--paper", help="Put the paper's numbers be
 def run(
     model: Annotated[str, typer.Option(help="The model's name on the server.")],
     out: Annotated[Path, typer.Option(help="The evaluation's folder; run again to continue there.")],
-    base_url: Annotated[
-        str, typer.Option(help="The server's address, which ends in /v1.")
-    ] = "http://localhost:8000/v1",
+    base_url: Annotated[str, typer.Option(help="The server's address, up to /v1.")] = "http://localhost:8000/v1",
     serve: Served = False,
     gpus: Annotated[int, typer.Option(help="With --serve: GPUs of all replicas; 0 for the CPU build.")] = 8,
     tp: Annotated[int, typer.Option(help="With --serve: GPUs of one replica.")] = 1,
@@ -72,16 +70,12 @@ def run(
     parallel_calls: Annotated[int, typer.Option(help="As in training: multi_turn.max_parallel_calls.")] = 1,
     tool_response_chars: Annotated[int, typer.Option(help="As in training: max_tool_response_length.")] = 8192,
     dialect: Annotated[str, typer.Option(help="text: a served checkpoint; server: a hosted model.")] = "text",
-    concurrency: Annotated[
-        int, typer.Option(help="Trajectories at the same time; more than the server's batch.")
-    ] = 128,
+    concurrency: Annotated[int, typer.Option(help="Trajectories at once; more than the server's batch.")] = 128,
     retries: Annotated[int, typer.Option(help="How often a failed request is repeated.")] = 6,
     key_env: Annotated[str | None, typer.Option(help="The environment variable with the server's key.")] = None,
     judge_model: Annotated[str | None, typer.Option(help="A model that judges what no rule finds right.")] = None,
     judge_url: Annotated[str, typer.Option(help="The address of the judge's server.")] = "https://api.openai.com/v1",
-    judge_key_env: Annotated[
-        str, typer.Option(help="The environment variable with its key; '' for none.")
-    ] = "OPENAI_API_KEY",
+    judge_key_env: Annotated[str, typer.Option(help="The variable with its key; '' for none.")] = "OPENAI_API_KEY",
     judge_temperature: Temperature = 0.0,
     max_failed: Annotated[float, typer.Option(help="The share of rollouts that may fail or stay unscored.")] = 0.0,
     limit: Limit = None,
