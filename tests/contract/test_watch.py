@@ -132,7 +132,7 @@ def test_every_death_ends_the_run_with_a_last_line_that_names_it(run: Run, proce
     said = [line for line in output.splitlines() if line.startswith("axpo: the run ended because ")]
     assert said, output[-3000:]
     assert said[-1].removeprefix("axpo: the run ended because ").startswith(words.format(pid=pid))
-    assert process in RAY_ITSELF or said[-1] == output.strip().splitlines()[-1]  # Ray prints its own words after it
+    assert said[-1] == output.strip().splitlines()[-1]
     _, alive = psutil.wait_procs(family, timeout=5)
     assert alive == []
 

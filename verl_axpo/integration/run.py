@@ -51,10 +51,12 @@ def begin(config: DictConfig | None) -> dict[str, str]:
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base()))
     (folder / SEGMENTS).mkdir()
     lock.own(folder)
-    atexit.register(end, folder)  # runs after the watch has been told that this is the end
+    watch = Watch(force=partial(end, folder, patience=0))
+    atexit.register(watch.say_cause)  # the last registered runs first: the watch rests, Ray ends, the cause is said
+    atexit.register(end, folder)
     if watched:
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's own last line would take the place of the cause
-        Watch(force=partial(end, folder, patience=0)).start()
+        watch.start()
     _environment.update({RUN_FOLDER: str(folder), "TMPDIR": str(folder)})
     return _environment
 

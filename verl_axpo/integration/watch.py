@@ -73,23 +73,23 @@ class Watch:
         signal.pthread_kill(threading.main_thread().ident or 0, END_SIGNAL)
         time.sleep(STOP_S)
         self._force()
-        say(cause)
+        self.say_cause()
         os._exit(1)
 
     def _last_words(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        """The last line is the cause, whichever process noticed the death first."""
+        """Find the cause while Ray can still be asked, whichever process noticed the death first."""
         if self.cause is None:
             sys.__excepthook__(kind, error, trace)
         deadline = time.monotonic() + (LOOK_S if issubclass(kind, ray.exceptions.RayError) else 0)
         while (cause := self.cause or find_death()) is None and time.monotonic() < deadline:
             time.sleep(GRACE_S / 2)
-        if cause:
-            say(cause)
+        self.cause = cause
 
-
-def say(cause: str) -> None:
-    """On the screen, or wherever the driver's errors go."""
-    print(f"axpo: the run ended because {cause}", file=sys.stderr, flush=True)
+    def say_cause(self) -> None:
+        """The last line, on the screen or wherever the driver's errors go: after all that Ray says while it stops."""
+        if self.cause:
+            sys.stdout.flush()
+            print(f"axpo: the run ended because {self.cause}", file=sys.stderr, flush=True)
 
 
 def find_death() -> str | None:
