@@ -77,13 +77,28 @@ def test_separate_replicas_get_the_weights_of_every_step(main_ppo: MainPpo, tmp_
     assert len(versions(records)) > 1
 
 
+PATIENT_SAMPLER = """
+from verl.trainer.ppo.v1.replay_buffer import ReplayBufferAsync
+
+class PatientSampler(ReplayBufferAsync):
+    def _has_enough_samples(self, global_steps, partition_id, batch_size, sampleable_keys):
+        more = 4 if partition_id == "train" else 0
+        return super()._has_enough_samples(global_steps, partition_id, batch_size + more, sampleable_keys)
+"""
+
+
 @pytest.mark.slow
 def test_groups_in_flight_survive_a_restart_and_validation_continues_between(main_ppo: MainPpo, tmp_path: Path) -> None:
-    """The checkpoint has settled groups, which are trained as they are, and others, which are sampled again."""
-    trace = tmp_path / "trace"
+    """The checkpoint has settled groups, which are trained as they are, and others, which are sampled again.
+
+    However slow the machine is: a batch waits until more groups have settled than it needs.
+    """
+    trace, sampler = tmp_path / "trace", tmp_path / "sampler.py"
+    sampler.write_text(PATIENT_SAMPLER)
     ours = [*PLAIN_GRPO, "trainer.v1.trainer_mode=colocate_async", f"+algorithm.axpo.trace_dir={trace}"]
     ours += ["+algorithm.axpo.seed=0", "trainer.test_freq=1", "data.val_max_samples=8"]
     ours += ["trainer.v1.colocate_async.num_warmup_batches=2"]
+    ours += [f"trainer.v1.sampler.custom_sampler.{key}" for key in (f"path={sampler}", "name=PatientSampler")]
     folder = main_ppo("resumed", *ours, steps=2)
     restarted = time.time()
     main_ppo("resumed", *ours, steps=4)
