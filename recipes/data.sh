@@ -20,7 +20,7 @@ teacher=(--model Qwen/Qwen3-VL-32B-Thinking --tp 2) hub=() rl_set=() sft_set=()
 # 64 tokens are left for what SFT counts more than the server did (docs/design/agent_runner.md, point 4)
 attempts=(--max-turns 3 --response-tokens 8192 --gpus "$GPUS" --max-failed 0.01) sft_set=(--max-tokens $((16384 - 64)))
 if [ "$MODEL" = tiny ]; then
-  bash recipes/tiny_sources.sh "$DATA" "$WORLD"
+  bash examples/tiny_world/sources.sh "$DATA" "$WORLD"
   teacher=(--model "$DATA/teacher/sft/checkpoint") rl_set=(--hard -1 --val 16)
   hub=(python -m examples.tiny_world.mirror "$DATA/hub" --) sft_set=(--max-tokens $((512 - 64)) --val 16)
   attempts=(--max-turns 3 --response-tokens 128 --gpus 0 --window 1024 --tool-response-chars 256 --max-failed 0.01)

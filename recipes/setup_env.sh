@@ -57,6 +57,11 @@ axpo_check_machine() { # axpo_check_machine STACK PYTHON
       "apt install libnuma1 (Debian, Ubuntu) or dnf install numactl-libs (Fedora, RHEL)" || return
 }
 
+axpo_pip() { # axpo_pip UV PACKAGES...
+  "$1" pip install --python .venv/bin/python --no-deps "${@:2}" >&2 ||
+    axpo_fail "uv could not install ${*:2}" "see the lines above; run again, what was downloaded is kept"
+}
+
 axpo_install() { # axpo_install STACK PYTHON
   local uv
   if [ ! -x .venv/bin/python ]; then
@@ -69,17 +74,13 @@ axpo_install() { # axpo_install STACK PYTHON
     uv=.venv/bin/uv
   fi
   axpo_say "installing requirements/$1.txt (about 6 GB; downloads are kept in $("$uv" cache dir))"
-  "$uv" pip install --python .venv/bin/python --no-deps -r "requirements/$1.txt" >&2 ||
-    axpo_fail "uv could not install requirements/$1.txt" "see the lines above; run again, what was downloaded is kept" || return
+  axpo_pip "$uv" -r "requirements/$1.txt" || return
   # Chat templates for the tests, outside site-packages: verl imports TRL wherever it is installed, and fails (>= 1.15)
-  "$uv" pip install --python .venv/bin/python --no-deps --target .venv/templates trl==1.16.0 >&2 ||
-    axpo_fail "uv could not install the chat templates (trl)" "see the lines above" || return
+  axpo_pip "$uv" --target .venv/templates trl==1.16.0 || return
   # Inspect for the tests of `verl-axpo export`, outside site-packages: it wants older versions of what is pinned
-  "$uv" pip install --python .venv/bin/python --no-deps --target .venv/inspect -r requirements/inspect.txt >&2 ||
-    axpo_fail "uv could not install requirements/inspect.txt" "see the lines above" || return
+  axpo_pip "$uv" --target .venv/inspect -r requirements/inspect.txt || return
   # "compat": one path in a .pth file. The default's import hook hides hydra_plugins from Hydra's search.
-  "$uv" pip install --python .venv/bin/python --no-deps --no-build-isolation -C editable_mode=compat -e . >&2 ||
-    axpo_fail "verl-axpo itself could not be installed" "see the lines above" || return
+  axpo_pip "$uv" --no-build-isolation -C editable_mode=compat -e .
 }
 
 axpo_flash_attn() { # the wheel that verl 0.9.1 itself installs: CPython 3.12, torch 2.11, CUDA 13

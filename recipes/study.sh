@@ -70,7 +70,7 @@ if [ "${DRY_RUN:-0}" != 1 ] && ! ls tests/unit/data/test_frozen_*.py >/dev/null 
   echo "[study] the tiny world is not frozen yet, and no arm may run before that: docs/study/calibration.md" >&2 && exit 2
 fi
 for arm in ${arms//,/ }; do settings_of "$arm" >/dev/null; done # before anything is trained
-if [ ! -e "$OUT/calibration.md" ]; then bash recipes/calibrate.sh; fi
+if [ ! -e "$OUT/calibration.md" ]; then bash examples/tiny_world/calibrate.sh; fi
 export SFT_MODEL=$OUT/sft/checkpoint # not before calibrate.sh, which would leave SFT out
 for seed in ${seeds//,/ }; do
   for arm in $(tr , ' ' <<<"${arms:-${five_seeds[*]}}"); do train "$arm" "$seed"; done

@@ -11,11 +11,12 @@ import platform
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib import metadata
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 from packaging.specifiers import SpecifierSet
 
@@ -106,16 +107,23 @@ def check_sandbox() -> Finding:
     return Finding("tool python", found, None in obstacles.values(), INSTALL)
 
 
+def _used(tool: str, library: str, attempt: Callable[[], Any], expected: Any, works: str = "") -> Finding:
+    """A tool that was used once: what it returned, or raised, tells whether its library works here."""
+    name = f"tool {tool}"
+    try:
+        found = attempt()
+    except Exception as error:  # a library without its parts, a full disk, a missing package
+        bare = any(word in str(error) for word in ("fts5", "_sqlite3"))
+        fix = FTS5 if bare else f"{SETUP}; it also needs room for files under {tempfile.gettempdir()}"
+        return problem(name, f"{library}: {error!r}", fix)
+    if found != expected:
+        return problem(name, f"{library}: found {found}, expected {expected}", SETUP)
+    return fine(name, f"{library} works{works}")
+
+
 def check_zoom() -> Finding:
     """The image_zoom_in tool: a quarter of a small JPEG is cut out and magnified to the least size that is returned."""
-    name = "tool image_zoom_in"
-    try:
-        size, pillow = _zoomed(), f"Pillow {metadata.version('pillow')}"
-    except Exception as error:  # a Pillow without its libraries, or none
-        return problem(name, f"Pillow: {error!r}", SETUP)
-    if size != (256, 256):  # a crop of 32 x 32 pixels, at crop.MIN_PIXELS
-        return problem(name, f"{pillow}: a crop of {size}, expected (256, 256)", SETUP)
-    return fine(name, f"{pillow} works")
+    return _used("image_zoom_in", "Pillow", _zoomed, (256, 256))  # a crop of 32 x 32 pixels, at crop.MIN_PIXELS
 
 
 def _zoomed() -> tuple[int, int]:
@@ -131,42 +139,31 @@ def _zoomed() -> tuple[int, int]:
 
 def check_search() -> Finding:
     """The tavily-search tool without the network: a document is indexed and found, the answer recorded and replayed."""
-    name = "tool tavily-search"
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            replayed = _searched(Path(folder))
-    except Exception as error:  # SQLite's errors, a full disk, a missing package
-        bare = any(word in str(error) for word in ("fts5", "_sqlite3"))
-        fix = FTS5 if bare else f"{SETUP}; it also needs room for files under {tempfile.gettempdir()}"
-        return problem(name, f"SQLite: {error!r}", fix)
-    if replayed != ["norway.txt"]:
-        return problem(name, f"SQLite: found {replayed}, expected ['norway.txt']", SETUP)
     key = "is set, not tried: a call is paid" if os.environ.get("TAVILY_API_KEY") else "is not set: no live search"
-    return fine(name, f"SQLite works: local documents, replay; TAVILY_API_KEY {key}")
+    works = f": local documents, replay; TAVILY_API_KEY {key}"
+    return _used("tavily-search", "SQLite", _searched, ["norway.txt"], works)
 
 
-def _searched(folder: Path) -> list[str]:
+def _searched() -> list[str]:
     from verl_axpo.tools.search.cache import AnswerCache, request_key
     from verl_axpo.tools.search.local_index import LocalIndex
 
-    documents = folder / "documents"
-    documents.mkdir()
-    (documents / "norway.txt").write_text("Oslo is the capital of Norway.\n")
-    cache, request = AnswerCache(folder / "answers"), {"query": "capital of Norway"}
-    cache.put(request_key(request), request, LocalIndex(documents, folder).search(request["query"], max_results=1))
-    return [hit.url for hit in cache.get(request_key(request)) or ()]
-
-
-def _trainer(key: str) -> tuple[str, str, str]:
-    return "verl.trainer.ppo.v1.trainer_base", "TRAINER_REGISTRY", key
+    with tempfile.TemporaryDirectory() as name:
+        documents = Path(name, "documents")
+        documents.mkdir()
+        (documents / "norway.txt").write_text("Oslo is the capital of Norway.\n")
+        cache, request = AnswerCache(Path(name, "answers")), {"query": "capital of Norway"}
+        cache.put(request_key(request), request, LocalIndex(documents, Path(name)).search(request["query"], 1))
+        return [hit.url for hit in cache.get(request_key(request)) or ()]
 
 
 # What is registered -> verl's module, its registry there, our key. Strings, because importing verl takes seconds.
+_TRAINERS = "verl.trainer.ppo.v1.trainer_base", "TRAINER_REGISTRY"
 REGISTRIES = {
     "advantage estimator": ("verl.trainer.ppo.core_algos", "ADV_ESTIMATOR_REGISTRY", "axpo"),
-    "trainer": _trainer("axpo_sync"),
-    "colocated asynchronous trainer": _trainer("axpo_colocate_async"),
-    "separate asynchronous trainer": _trainer("axpo_separate_async"),
+    "trainer": (*_TRAINERS, "axpo_sync"),
+    "colocated asynchronous trainer": (*_TRAINERS, "axpo_colocate_async"),
+    "separate asynchronous trainer": (*_TRAINERS, "axpo_separate_async"),
     "agent loop": ("verl.experimental.agent_loop.agent_loop", "_agent_loop_registry", "axpo_tool_agent"),
     "tool-call parser": ("verl.experimental.agent_loop.tool_parser", "ToolParser._registry", "axpo"),
 }

@@ -1,6 +1,6 @@
 """Where RL starts: the SFT model's rollouts against the bands of docs/study/calibration.md. No RL result is read.
 
-    python -m examples.tiny_world.calibration DIR      (recipes/calibrate.sh makes DIR)
+    python -m examples.tiny_world.calibration DIR      (calibrate.sh makes DIR)
 
 DIR/rollouts/    N rollouts per held-out question (`verl-axpo eval run`) -> `figures`
 DIR/sft/checkpoint, on a server -> CONTINUATIONS first calls from each of PREFIXES prefixes -> `intents`
@@ -103,7 +103,7 @@ def read(folder: Path) -> tuple[dict[Key, Question], dict[Key, list[tuple[bool, 
     for record in store.rollouts():
         score, key = store.scores.get(record.key), (record.benchmark, record.uid, 0)
         if record.status is Status.INFRA_FAILURE or score is None:
-            raise ValueError(f"{folder}: rollout {record.key} failed or has no score; run recipes/calibrate.sh again")
+            raise ValueError(f"{folder}: rollout {record.key} failed or has no score; run calibrate.sh again")
         groups[key].append((bool(score.correct), record.uses_tool))
         prefix = _prefix(record)
         if record.uses_tool and prefix.endswith(AS_RENDERED) and prefix.count(CLOSED) == 1:

@@ -156,7 +156,7 @@ def test_each_tool_is_listed_with_its_backend(monkeypatch: pytest.MonkeyPatch) -
     assert sandbox.ok == ("bubblewrap works" in sandbox.found or "sandlock works" in sandbox.found)
     assert "bubblewrap" in sandbox.fix
     assert (zoom.name, zoom.ok) == ("tool image_zoom_in", True)
-    assert zoom.found == f"Pillow {metadata.version('pillow')} works"
+    assert zoom.found == "Pillow works"
     assert (search.name, search.ok) == ("tool tavily-search", True)
     assert search.found == "SQLite works: local documents, replay; TAVILY_API_KEY is not set: no live search"
 
@@ -175,14 +175,14 @@ def test_without_any_sandbox_the_fix_is_to_install_one(monkeypatch: pytest.Monke
 def test_a_pillow_without_jpeg_cannot_zoom(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(Image.SAVE, "JPEG")
     finding = doctor.check_zoom()
-    assert (finding.ok, finding.found, finding.fix) == (False, "Pillow: KeyError('JPEG')", doctor.SETUP)
+    assert (finding.ok, finding.found) == (False, "Pillow: KeyError('JPEG')")
+    assert finding.fix.startswith(doctor.SETUP)
 
 
 def test_a_crop_of_a_wrong_size_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image.Image, "resize", lambda image, *_: image)
     finding = doctor.check_zoom()
-    assert not finding.ok
-    assert finding.found.endswith(": a crop of (32, 32), expected (256, 256)")  # half of 64 x 64, not magnified
+    assert (finding.ok, finding.found) == (False, "Pillow: found (32, 32), expected (256, 256)")  # half of 64 x 64
 
 
 def test_an_sqlite_without_fts5_cannot_search(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 The config is composed as verl's Hydra does it: with the same names, search path and overrides.
 """
 
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -43,17 +44,10 @@ def parse(argv: Sequence[str]) -> Command | None:
     trainer = next((word for word in argv if word in TRAINERS), None)
     if trainer is None:
         return None
-    kind, words, name = TRAINERS[trainer], list(argv[argv.index(trainer) + 1 :]), ""
-    overrides = []
-    while words:
-        word = words.pop(0)
-        if word in ("--config-name", "-cn") and words:
-            name = words.pop(0)
-        elif word.startswith("--config-name="):
-            name = word.partition("=")[2]
-        else:
-            overrides.append(word)
-    return Command(kind=kind, config_name=name or CONFIG_NAMES[kind], overrides=tuple(overrides))
+    kind, options = TRAINERS[trainer], ArgumentParser(add_help=False, allow_abbrev=False)
+    options.add_argument("--config-name", "-cn", default=CONFIG_NAMES[kind])
+    known, overrides = options.parse_known_args(argv[argv.index(trainer) + 1 :])
+    return Command(kind=kind, config_name=known.config_name, overrides=tuple(overrides))
 
 
 def compose(command: Command) -> DictConfig:

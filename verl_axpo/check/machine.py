@@ -32,9 +32,8 @@ def check_program(argv: Sequence[str]) -> Finding:
     program = next((word for word in argv if word != "env" and "=" not in word), "")
     if shutil.which(program):
         return fine("command", program)
-    return problem(
-        "command", f"{program or 'nothing'} is not found", "bash recipes/setup_env.sh, and use its environment"
-    )
+    fix = "bash recipes/setup_env.sh, and use its environment"
+    return problem("command", f"{program or 'nothing'} is not found", fix)
 
 
 def check_machine(config: DictConfig, kind: str) -> Iterator[Finding]:
@@ -78,10 +77,8 @@ def check_attention(config: DictConfig) -> Iterator[Finding]:
     keys = ("actor_rollout_ref.model.override_config.attn_implementation", "model.override_config.attn_implementation")
     if not any(OmegaConf.select(config, key) == "flash_attention_2" for key in keys):
         return
-    code = "import torch, flash_attn_2_cuda"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=10 * TIMEOUT_S, check=False
-    )
+    library = [sys.executable, "-c", "import torch, flash_attn_2_cuda"]
+    done = subprocess.run(library, capture_output=True, text=True, timeout=10 * TIMEOUT_S, check=False)
     if done.returncode == 0:
         yield fine("flash-attn", "its library loads")
     else:

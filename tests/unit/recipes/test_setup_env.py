@@ -131,7 +131,7 @@ def test_a_new_dependency_is_installed_into_the_same_environment(checkout: Check
 def test_an_installation_that_broke_off_is_repeated(checkout: Checkout) -> None:
     checkout.program("uv", '#!/bin/sh\n[ "$1" != pip ]\n')
     what, fix = failure(checkout.setup())
-    assert what == "uv could not install requirements/cpu.txt"
+    assert what == "uv could not install -r requirements/cpu.txt"
     assert "run again" in fix
     assert "making .venv" not in checkout.setup().stderr  # it is there, but not up to date
     assert not (checkout.root / ".venv/.axpo-stamp").exists()

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Where RL in the tiny world starts: world -> SFT -> 8 rollouts of the SFT model per held-out question -> figures, bands.
 #
-#   bash recipes/calibrate.sh                     -> outputs/calibration/calibration.{md,json}
-#   STEPS=900 OUT=outputs/other bash recipes/calibrate.sh
+#   bash examples/tiny_world/calibrate.sh                     -> outputs/calibration/calibration.{md,json}
+#   STEPS=900 OUT=outputs/other bash examples/tiny_world/calibrate.sh
 #
 # A world that is in $OUT/world already is used as it is. No RL runs here (docs/study/calibration.md). Needs what
 # run_tiny_axpo.sh needs. After an interruption, the same command continues.
 set -euo pipefail
 export MODEL=tiny STACK=${STACK:-cpu} OUT=${OUT:-outputs/calibration}
-source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/../../recipes/env.sh"
 export OUT WORLD=$OUT/world SETUP=0
 
 questions=()
