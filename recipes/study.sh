@@ -51,9 +51,10 @@ settings_of() { # settings_of ARM: what it changes in the recipe's AXPO
 }
 
 train() { # train ARM SEED: unless its row is there
-  local arm=$1 seed=$2 before=false there=1 settings
-  if [ "${DRY_RUN:-0}" != 1 ]; then verl-axpo study has "$arm" --seed "$seed" --rows "$rows" && there=0 || there=$?; fi
-  case $there in 0) return ;; 1) ;; *) exit "$there" ;; esac # 2: the rows cannot be read
+  local arm=$1 seed=$2 before=false there=1 settings row
+  row=(--seed "$seed" --sft "$SFT_MODEL" --rows "$rows")
+  if [ "${DRY_RUN:-0}" != 1 ]; then verl-axpo study has "$arm" "${row[@]}" && there=0 || there=$?; fi
+  case $there in 0) return ;; 1) ;; *) exit "$there" ;; esac # 2: the rows cannot be read, or are of another model
   settings=$(settings_of "$arm")
   if [ "$arm" = grpo ]; then before=true; fi
   export RUN=$OUT/runs/${arm}_seed$seed
@@ -62,7 +63,7 @@ train() { # train ARM SEED: unless its row is there
   SEED=$seed ARM=axpo bash recipes/rl.sh data.train_files="$WORLD/train.parquet" data.val_files="$WORLD/heldout.parquet" \
     trainer.save_freq=1000000 trainer.val_before_train=$before $settings
   if [ "${DRY_RUN:-0}" = 1 ]; then return; fi
-  verl-axpo study add "$RUN" --arm "$arm" --seed "$seed" --sft "$SFT_MODEL" --rows "$rows"
+  verl-axpo study add "$RUN" --arm "$arm" "${row[@]}"
 }
 
 # ------------------------------ launch ------------------------------

@@ -78,7 +78,7 @@ def row_of(folder: Path, arm: str, seed: int, sft: Path) -> dict[str, Any]:
         "seed": seed,
         "commit": _commit(),
         "settings": _settings_hash(folder / "checkpoints" / SETTINGS),
-        "sft": sha256_of(sft / "model.safetensors")[:HASH_CHARACTERS],
+        "sft": _model_hash(sft),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
         "steps": len(steps),
         "seconds": round(sum(run.series("timing_s/step").values())),
@@ -120,6 +120,10 @@ def _settings_hash(path: Path) -> str:
     return hashlib.sha256(orjson.dumps(kept, option=orjson.OPT_SORT_KEYS)).hexdigest()[:HASH_CHARACTERS]
 
 
+def _model_hash(model: Path) -> str:
+    return sha256_of(model / "model.safetensors")[:HASH_CHARACTERS]
+
+
 def _commit() -> str:
     git = ["git", "-C", str(Path(__file__).parents[2])]
     commit = subprocess.run([*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, check=False)
@@ -130,20 +134,14 @@ def add(rows: Path, folder: Path, arm: str, seed: int, sft: Path) -> list[str]:
     """Append the run's row, and the row of the SFT model where the run validated before it trained; returns the arms.
 
     Raises:
-        ValueError: see `row_of`; or the row is there already; or the other rows started from another SFT model.
+        ValueError: see `row_of` and `has`; or the row is there already.
     """
-    if has(rows, arm, seed):
+    if has(rows, arm, seed, sft):
         raise ValueError(f"study: {rows} has a row of {arm}, seed {seed}; remove it to replace it")
     row = row_of(folder, arm, seed, sft)
-    started = {str(study.facts["sft"]) for study in read_rows(rows)}
-    if started - {row["sft"]}:
-        raise ValueError(
-            f"study: {rows} has runs of the SFT model {', '.join(sorted(started))}, and this one started from "
-            f"{row['sft']}; keep runs of another model or world in a file of their own (--rows)"
-        )
     before = row["heldout"].pop("before", None)
     lines = [row]
-    if before is not None and not has(rows, SFT, seed):
+    if before is not None and not has(rows, SFT, seed, sft):
         shared = {key: row[key] for key in ("seed", "commit", "sft", "machine")}
         lines.insert(0, {"arm": SFT, **shared, "steps": 0, "heldout": {"after": before}, "metrics": {}})
     rows.parent.mkdir(parents=True, exist_ok=True)
@@ -151,10 +149,20 @@ def add(rows: Path, folder: Path, arm: str, seed: int, sft: Path) -> list[str]:
     return [str(line["arm"]) for line in lines]
 
 
-def has(rows: Path, arm: str, seed: int) -> bool:
-    """Whether there is such a row."""
+def has(rows: Path, arm: str, seed: int, sft: Path) -> bool:
+    """Whether there is such a row.
+
+    Raises:
+        ValueError: an unknown arm, or the rows there are started from another SFT model.
+    """
     _check_arm(arm)
-    return any((study.run.arm, study.run.seed) == (arm, seed) for study in read_rows(rows))
+    there, model = read_rows(rows), _model_hash(sft)
+    if others := {str(study.facts["sft"]) for study in there} - {model}:
+        raise ValueError(
+            f"study: {rows} has runs of the SFT model {', '.join(sorted(others))}, and {sft} is {model}; keep runs of "
+            "another model or world in a file of their own (--rows)"
+        )
+    return any((study.run.arm, study.run.seed) == (arm, seed) for study in there)
 
 
 def _check_arm(arm: str) -> None:

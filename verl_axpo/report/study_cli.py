@@ -11,6 +11,7 @@ app = typer.Typer(no_args_is_help=True, help="Compare arms over seeds, from a fi
 
 Arm = Annotated[str, typer.Option(help="The arm's name in recipes/study.sh.")]
 Seed = Annotated[int, typer.Option(help="The run's seed.")]
+Sft = Annotated[Path, typer.Option(help="The checkpoint that the run starts from.")]
 RowsFile = Annotated[Path, typer.Option("--rows", help="The file with a line of JSON per run.")]
 ROWS = Path("docs/study/runs.jsonl")
 
@@ -20,7 +21,7 @@ def add(
     folder: Annotated[Path, typer.Argument(help="The folder of a finished run.", metavar="DIR")],
     arm: Arm,
     seed: Seed,
-    sft: Annotated[Path, typer.Option(help="The checkpoint that the run started from.")],
+    sft: Sft,
     rows: RowsFile = ROWS,
 ) -> None:
     """Audit a run and append its row."""
@@ -30,11 +31,11 @@ def add(
 
 
 @app.command()
-def has(arm: Annotated[str, typer.Argument(metavar="ARM")], seed: Seed, rows: RowsFile = ROWS) -> None:
-    """Exit with 0 if the row is there, else with 1."""
+def has(arm: Annotated[str, typer.Argument(metavar="ARM")], seed: Seed, sft: Sft, rows: RowsFile = ROWS) -> None:
+    """Exit with 0 if the row is there, with 1 if not, with 2 if the rows are of another SFT model."""
     from verl_axpo.report.study import has as is_there
 
-    if not is_there(rows, arm, seed):
+    if not is_there(rows, arm, seed, sft):
         raise typer.Exit(MISSING)
 
 

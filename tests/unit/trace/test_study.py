@@ -45,9 +45,9 @@ def run(tmp_path: Path) -> Path:
 
 def test_a_row_keeps_what_the_page_needs(run: Path, tmp_path: Path) -> None:
     rows = tmp_path / "runs.jsonl"
-    assert not has(rows, "grpo", 0)
+    assert not has(rows, "grpo", 0, tmp_path / "sft")
     assert add(rows, run, "grpo", 0, tmp_path / "sft") == ["sft", "grpo"]
-    assert has(rows, "grpo", 0)
+    assert has(rows, "grpo", 0, tmp_path / "sft")
     sft, grpo = read_rows(rows)
     assert sft.run.heldout["after"].estimate("pass_1").value == 0.25
     assert grpo.run.heldout["after"].questions == held([RIGHT, RIGHT], [RIGHT, WRONG]).questions
@@ -56,6 +56,17 @@ def test_a_row_keeps_what_the_page_needs(run: Path, tmp_path: Path) -> None:
     assert grpo.facts["audit"]["differences"] == 0
     with pytest.raises(ValueError, match="has a row of grpo, seed 0; remove it"):
         add(rows, run, "grpo", 0, tmp_path / "sft")
+
+
+def test_a_file_has_runs_of_one_sft_model(run: Path, tmp_path: Path) -> None:
+    rows, other = tmp_path / "runs.jsonl", tmp_path / "other"
+    add(rows, run, "grpo", 0, tmp_path / "sft")
+    other.mkdir()
+    (other / "model.safetensors").write_bytes(b"other weights")
+    with pytest.raises(ValueError, match=r"has runs of the SFT model .*keep runs of another model or world"):
+        has(rows, "axpo", 0, other)
+    with pytest.raises(ValueError, match="has runs of the SFT model"):
+        add(rows, run, "axpo", 0, other)
 
 
 def test_the_settings_hash_leaves_folders_out(run: Path, tmp_path: Path) -> None:
@@ -94,7 +105,7 @@ def test_the_page_is_made_of_rows_alone(run: Path, tmp_path: Path) -> None:
 def test_unknown_arms_and_damaged_rows_are_refused(tmp_path: Path) -> None:
     rows = tmp_path / "runs.jsonl"
     with pytest.raises(ValueError, match=r"got the arm 'ppo'; choose from \['sft', 'grpo'"):
-        has(rows, "ppo", 0)
+        has(rows, "ppo", 0, tmp_path)
     with pytest.raises(ValueError, match=r"has no rows; run bash recipes/study\.sh"):
         write_study(rows, tmp_path)
     rows.write_text('{"arm": "grpo"}\n')
