@@ -34,8 +34,8 @@ actor=actor_rollout_ref.actor rollout=actor_rollout_ref.rollout
 rl=(
   data.train_files="$WORLD/train.parquet" data.val_files="$WORLD/heldout.parquet"
   data.train_batch_size=4 data.max_prompt_length=128 data.max_response_length=80
-  "$actor.ppo_mini_batch_size=4" "$actor.ppo_micro_batch_size_per_gpu=8" "$actor.optim.lr=5e-5"
-  "$rollout.log_prob_micro_batch_size_per_gpu=8" actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=8
+  "$actor.ppo_mini_batch_size=4" "$actor.ppo_micro_batch_size_per_gpu=4" "$actor.optim.lr=5e-5"
+  "$rollout.log_prob_micro_batch_size_per_gpu=4" actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=4
   "$actor.fsdp_config.mixed_precision=$bfloat16" actor_rollout_ref.ref.fsdp_config.mixed_precision="$bfloat16"
   "$rollout.dtype=bfloat16" "$rollout.max_model_len=224" "$rollout.max_num_seqs=64" "$rollout.val_kwargs.n=1"
   "$rollout.checkpoint_engine.update_weights_bucket_megabytes=256" # one tensor must fit: the embedding takes 113 MB
