@@ -28,6 +28,7 @@ _BAR = re.compile(rb"(?:Training Progress|Epoch (\d+)/)[^\r\n|]*\|[^\r\n|]*\|\s*
 _CAUSE = re.compile(
     r"^(?:\x1b\[\d+m)?(?:\(.*?\))?(?:\x1b\[0m)?\s*([\w.]*(?:Error|Exception|Failure|Interrupt)\b(?! executing job).*)$"
 )
+Bars = Iterator[tuple[int, int | None]]  # done, and of how many if that is known
 _LAST_WORDS = re.compile(r"^axpo: (the run ended because .*)$")  # of verl_axpo/integration/watch.py
 POLL_S = 0.5
 LINE_EVERY_S = 60.0  # without a terminal there is no bar, but a sign of life
@@ -55,16 +56,19 @@ def run(title: str, log: Path, command: list[str], total: int | None = None) -> 
     console = Console()
     log.parent.mkdir(parents=True, exist_ok=True)
     _interrupt_on(signal.SIGTERM, signal.SIGHUP)
+    recipes = _recipes()  # before the command, so that none can be gone unseen
     with log.open("ab") as output:
         if not take_lock(output):  # the command, and all that it starts, have the file open and keep the lock
             console.print(f"{title}: {log} is written by {_writers(log)}; wait for its end, or stop it", markup=False)
             return BUSY
+        if not console.is_terminal:
+            console.print(f"{title} ... (log: {log})")
         start = log.stat().st_size
         # Its own process group: Ctrl-C comes through `_stop`, once, instead of to every worker at the same time
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
     with _guarded(process):
         try:
-            _watch(process, title, log, start, total, console)
+            _watch(process, recipes, progress_of(log, start, total), title, console)
         except KeyboardInterrupt:
             with suppress(OSError):  # of a terminal that is no more
                 console.print(f"{title}: interrupted; run the same command again to go on from here")
@@ -115,16 +119,12 @@ def _guarded(process: subprocess.Popen[bytes]) -> Iterator[None]:
 
 
 def _watch(
-    process: subprocess.Popen[bytes], title: str, log: Path, start: int, total: int | None, console: Console
+    process: subprocess.Popen[bytes], recipes: list[psutil.Process], bars: Bars, title: str, console: Console
 ) -> None:
     columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    bars, told = progress_of(log, start, total), time.monotonic()
-    recipes = _recipes() if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else []
+    told = began = time.monotonic()
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(title, total=None)
-        if not console.is_terminal:
-            console.print(f"{title} ... (log: {log})")
-        began = time.monotonic()
         while process.poll() is None:
             time.sleep(POLL_S)
             if not all(map(_lives, recipes)):  # a recipe was killed
@@ -140,10 +140,12 @@ def _watch(
 
 
 def _recipes() -> list[psutil.Process]:
-    """The scripts that we are a part of: the processes above us in our session.
+    """The scripts that we are a part of: the processes above us in our session; none under `nohup`.
 
     A shell with a terminal is none: closing it sends SIGHUP, and a job that was disowned there is meant to stay.
     """
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        return []
     session = os.getsid(0)
     above = [process for process in psutil.Process().parents() if os.getsid(process.pid) == session]
     return [process for process in above if process.pid != session or process.terminal() is None]
@@ -157,7 +159,7 @@ def _lives(process: psutil.Process) -> bool:
         return False
 
 
-def progress_of(log: Path, start: int, total: int | None = None) -> Iterator[tuple[int, int | None]]:
+def progress_of(log: Path, start: int, total: int | None = None) -> Bars:
     """The last bar in what the log has gained since offset `start`, read on at each `next`: (done, total or None).
 
     A bar of epochs begins anew with each; `total` is the number of steps of all.
@@ -182,10 +184,8 @@ def causes(log: Path, start: int) -> list[str]:
         file.seek(max(start, log.stat().st_size - TAIL_BYTES))
         lines = file.read().decode(errors="replace").splitlines()
     last_words = [match[1] for line in lines if (match := _LAST_WORDS.match(line))]
-    if last_words:
-        return last_words[-1:]
     named = list(dict.fromkeys(match[1].strip() for line in lines if (match := _CAUSE.match(line))))
-    return named[-3:] or lines[-5:]
+    return last_words[-1:] or named[-3:] or lines[-5:]
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

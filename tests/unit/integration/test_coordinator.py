@@ -63,12 +63,12 @@ def test_after_a_dead_worker_the_others_get_the_budget_later(caplog: pytest.LogC
 
 def test_every_report_starts_the_patience_again() -> None:
     async def scenario() -> tuple[Candidate, ...]:
-        coordinator = BudgetCoordinator(CONFIG, 8, patience=0.2)
+        coordinator = BudgetCoordinator(CONFIG, 8, patience=2.0)
         await coordinator.begin(["a", "b", "c"])
         waiting = asyncio.create_task(coordinator.allocate("a", (candidate("a", 0.5),)))
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(1.2)
         await coordinator.allocate("b", ())
-        await asyncio.sleep(0.15)  # 0.3 s since `a` reported, 0.15 s since `b` did
+        await asyncio.sleep(1.2)  # 2.4 s since `a` reported, 1.2 s since `b` did
         later = asyncio.create_task(coordinator.allocate("c", (candidate("c", 0.1),)))
         assert await waiting == ()
         return await later
