@@ -95,11 +95,13 @@ def pair_all(entries: Mapping[str, Pairs], k: int) -> dict[str, dict[str, Paired
 
 
 def paired_table(name: str, entries: Mapping[str, Mapping[str, Paired]], k: int, title: str = "") -> Table:
-    """A row per entry and measure."""
+    """A row per entry and measure; of one rollout per question, Pass@k is Pass@1."""
     rows: Rows = []
     for words, measured in entries.items():
         for measure, both in measured.items():
             found = both.difference
+            if measure == "pass_k" and k == 1:  # Pass@1 once more
+                continue
             rows.append(
                 {"": words, "measure": measure_words(k)[measure], "A %": both.sides[0], "B %": both.sides[1]}
                 | {"B - A, points": Signed(**asdict(found.delta)), "p": found.p_value}

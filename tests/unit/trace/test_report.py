@@ -36,10 +36,10 @@ from verl_axpo.report.training import (
 from verl_axpo.trace import TraceWriter, store_image
 
 
-def evaluation(*rewards: tuple[float, ...]) -> HeldOut:
+def evaluation(*rewards: tuple[float, ...], rollouts: int = 4) -> HeldOut:
     """The first of each question's rollouts uses a tool."""
     groups = [[Outcome(reward >= 1, at == 0) for at, reward in enumerate(group)] for group in rewards]
-    return HeldOut(questions={str(at): group for at, group in enumerate(groups)}, rollouts=4)
+    return HeldOut(questions={str(at): group for at, group in enumerate(groups)}, rollouts=rollouts)
 
 
 def write_run(folder: Path, arm: str, seed: int, *, steps: int, make_step: Callable[..., Any] | None) -> Path:
@@ -326,6 +326,12 @@ def test_two_trainings_are_paired_by_question() -> None:
     assert str(delta) == "+31.2 [+0.0, +62.5]"
     assert row["p"] == 1.0  # of 4 signings of (5/8, 0) all are as extreme
     assert (row["questions"], row["asked"]) == (2, 2)
+
+
+def test_of_one_rollout_per_question_pass_at_k_is_not_told_again() -> None:
+    before, after = evaluation((0,), (1,), rollouts=1), evaluation((1,), (1,), rollouts=1)
+    table, _ = paired_heldout([held_out("grpo", 0, before, after)])
+    assert [row["measure"] for row in table.rows] == ["Pass@1", "tool use"]
 
 
 def test_trainings_on_other_questions_are_paired_where_they_agree_and_said_to_be_unpaired_where_not() -> None:
