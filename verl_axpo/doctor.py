@@ -157,8 +157,8 @@ def _searched() -> list[str]:
         return [hit.url for hit in cache.get(request_key(request)) or ()]
 
 
-# What is registered -> verl's module, its registry there, our key. Strings, because importing verl takes seconds.
 _TRAINERS = "verl.trainer.ppo.v1.trainer_base", "TRAINER_REGISTRY"
+# What is registered -> verl's module, its registry there, our key. Strings, because importing verl takes seconds.
 REGISTRIES = {
     "advantage estimator": ("verl.trainer.ppo.core_algos", "ADV_ESTIMATOR_REGISTRY", "axpo"),
     "trainer": (*_TRAINERS, "axpo_sync"),

@@ -28,8 +28,8 @@ _BAR = re.compile(rb"(?:Training Progress|Epoch (\d+)/)[^\r\n|]*\|[^\r\n|]*\|\s*
 _CAUSE = re.compile(
     r"^(?:\x1b\[\d+m)?(?:\(.*?\))?(?:\x1b\[0m)?\s*([\w.]*(?:Error|Exception|Failure|Interrupt)\b(?! executing job).*)$"
 )
-Bars = Iterator[tuple[int, int | None]]  # done, and of how many if that is known
 _LAST_WORDS = re.compile(r"^axpo: (the run ended because .*)$")  # of verl_axpo/integration/watch.py
+Bars = Iterator[tuple[int, int | None]]  # done, and of how many if that is known
 POLL_S = 0.5
 LINE_EVERY_S = 60.0  # without a terminal there is no bar, but a sign of life
 TAIL_BYTES = 200_000  # of the log, read back for the cause of a failure

