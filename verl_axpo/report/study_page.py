@@ -21,10 +21,11 @@ from verl_axpo.report.curves import curves
 from verl_axpo.report.runs import Run, by_arm
 from verl_axpo.report.stats import LEVEL, MEASURES, ROUNDING, Answers, Estimate
 from verl_axpo.report.study import ARMS, MAIN, SFT, StudyRun, read_rows
+from verl_axpo.report.study_plot import COLORS, comparison
 from verl_axpo.report.table import Rows, Table
 from verl_axpo.report.training import training_table
 
-SEEDS_OF = dict.fromkeys(ARMS, 3) | dict.fromkeys((SFT, "grpo", "grpo_n10", "grpo_2x", MAIN), 5)
+SEEDS_OF = dict.fromkeys(ARMS, 3) | dict.fromkeys(COLORS, 5)
 
 
 def arms_table(studies: Sequence[StudyRun]) -> Table:
@@ -145,7 +146,8 @@ def write_study(rows: Path, out: Path) -> Path:
         raise ValueError(f"study: {rows} has no rows; run bash recipes/study.sh")
     runs = [study.run for study in sorted(studies, key=_order)]
     trained = [run for run in runs if run.arm != SFT]
-    figures = [*curves(trained)] if trained else []
+    drawn = [run for run in trained if run.arm in COLORS]  # more lines than these would hide each other
+    figures = [comparison(studies), *(curves(drawn) if drawn else ())]
     out.mkdir(parents=True, exist_ok=True)
     for figure in figures:
         (out / f"{figure.name}.svg").write_bytes(figure.content)
@@ -159,8 +161,8 @@ def write_study(rows: Path, out: Path) -> Path:
             missing=_missing(runs),
             arms=arms_table(studies).markdown(),
             differences=_or_none(differences_table(studies)),
-            training=_or_none(training_table(trained)),
-            plots="\n\n".join(f"![{figure.title}]({figure.name}.svg)" for figure in figures),
+            training=_or_none(training_table(drawn)),
+            plots="\n\n".join(f"![{figure.title}]({figure.name}.svg)" for figure in figures[1:]),
             provenance=provenance_table(sorted(studies, key=_order)).markdown(),
         )
     )

@@ -98,6 +98,9 @@ def test_the_page_is_made_of_rows_alone(run: Path, tmp_path: Path) -> None:
     assert "| SFT + GRPO | Pass@1 | 1 | +25.0 [+0.0, +50.0]" in text  # 0 and 50 points on the two questions
     assert "SFT + GRPO, rollouts 2x (0 of 5)" in text
     assert (out / "tool_use_rate.svg").exists()
+    picture = (out / "comparison.svg").read_text()
+    assert all(f"<!-- {words} -->" in picture for words in ("SFT", "GRPO", "AXPO", "25.0", "75.0", "100.0"))
+    assert "rollouts 2x" not in picture
     first = text
     assert write_study(rows, out).read_text() == first
 
