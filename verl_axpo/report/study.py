@@ -10,6 +10,7 @@ page can be made again without the runs.
 import hashlib
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -79,7 +80,7 @@ def row_of(folder: Path, arm: str, seed: int, sft: Path) -> dict[str, Any]:
         "commit": _commit(),
         "settings": _settings_hash(folder / "checkpoints" / SETTINGS),
         "sft": _model_hash(sft),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        "machine": _machine(),
         "steps": len(steps),
         "seconds": round(sum(run.series("timing_s/step").values())),
         "tokens": _tokens(folder / "trace"),
@@ -118,6 +119,14 @@ def _settings_hash(path: Path) -> str:
     settings = orjson.loads(path.read_bytes())["settings"]
     kept = {key: value for key, value in settings.items() if not str(value).startswith("/")}
     return hashlib.sha256(orjson.dumps(kept, option=orjson.OPT_SORT_KEYS)).hexdigest()[:HASH_CHARACTERS]
+
+
+def _machine() -> str:
+    """The processor too: SFT on another family of processors rounds differently, and ends in another model."""
+    said = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    facts = dict(re.findall(r"^(model name|cpu family|model)\s*: (.+)$", said, re.MULTILINE))
+    processor = "{model name}, family {cpu family}, model {model}".format(**facts) if len(facts) == 3 else "unknown"
+    return f"{os.cpu_count()} cores, {platform.machine()}, {processor}"
 
 
 def _model_hash(model: Path) -> str:
