@@ -80,8 +80,8 @@ def qwen2_5_vl(tokenizer: PreTrainedTokenizerFast) -> Made:
 
 
 def qwen3_5(tokenizer: PreTrainedTokenizerFast) -> Made:
-    """Three layers of linear attention and one of the usual, which rotates half of each head."""
-    rope = {**TEXT["rope_parameters"], "partial_rotary_factor": 0.5}  # type: ignore[dict-item]
+    """Three layers of linear attention and one of the usual, which rotates a quarter of each head, 16 of 64 numbers."""
+    rope = {**TEXT["rope_parameters"], "partial_rotary_factor": 0.25, "mrope_section": [3, 3, 2]}  # type: ignore[dict-item]
     heads = {"linear_num_key_heads": 4, "linear_num_value_heads": 4}
     sizes = {"linear_key_head_dim": 32, "linear_value_head_dim": 32, "head_dim": 64}  # vLLM's kernels: 32 and more
     text = text_of(tokenizer, rope_parameters=rope, **heads, **sizes)

@@ -1,7 +1,6 @@
 """The world of the study as it was calibrated: if it changes, new and old rows of the study cannot be compared.
 
 docs/study/calibration.md has its figures, and the rule: nothing of it changes after two arms were compared.
-`recipes/study.sh` starts only where this file is.
 """
 
 import hashlib
@@ -11,8 +10,11 @@ import orjson
 from omegaconf import OmegaConf
 
 from examples.tiny_world import world
+from verl_axpo.files import sha256_of
+from verl_axpo.report.study import read_rows
 
-CONFIGS = Path(__file__).parents[3] / "verl_axpo/integration/config"
+REPO = Path(__file__).parents[3]
+CONFIGS, STUDY = REPO / "verl_axpo/integration/config", REPO / "docs/study"
 ROWS = {"train": 256, "heldout": 192, "sft_train": 1024, "sft_val": 64}
 WORLD = "c18851856156b41d1df8b041a7c414b8b1c6b75205c28a1d43786a4ce05aee00"
 SETTINGS = {
@@ -60,3 +62,10 @@ def test_so_are_the_settings_of_its_trainings() -> None:
     for name, frozen in SETTINGS.items():
         config = OmegaConf.load(CONFIGS / f"{name}.yaml")
         assert {key: OmegaConf.select(config, key) for key in frozen} == frozen
+
+
+def test_all_rows_of_the_study_start_from_the_weights_next_to_them() -> None:
+    weights = sha256_of(STUDY / "sft.safetensors")
+    started = {study.facts["sft"] for study in read_rows(STUDY / "runs.jsonl")}
+    assert started
+    assert all(weights.startswith(model) for model in started)

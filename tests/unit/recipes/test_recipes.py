@@ -246,10 +246,13 @@ def test_the_pretrained_example_is_the_recipes_with_other_sizes(commands: Comman
     assert {arm.algorithm.axpo.num_continuations for arm in arms} == {2}
 
 
-def test_the_study_trains_its_own_sft_model_and_every_arm_starts_from_it(commands: Commands, tmp_path: Path) -> None:
-    found = commands("study", "0", "grpo,axpo")
+@pytest.mark.parametrize("rows", ["docs/study/runs.jsonl", "docs/study/of_another_world/runs.jsonl"])
+def test_the_study_starts_from_the_weights_next_to_its_rows(commands: Commands, rows: str, tmp_path: Path) -> None:
+    found = commands("study", "0", "grpo,axpo", rows)
     modules = [argv[argv.index("-m") + 1] for argv in found if "-m" in argv]
-    assert modules.index("verl.trainer.sft_trainer") < modules.index("verl.trainer.main_ppo")
+    before = modules[: modules.index("verl.trainer.main_ppo")]
+    assert before[0] == "examples.tiny_world"
+    assert ("verl.trainer.sft_trainer" in before) is ("of_another_world" in rows)  # without such weights: SFT
     trainings = [argv for argv in found if "verl.trainer.main_ppo" in argv]
     assert len(trainings) == 2
     assert all(f"actor_rollout_ref.model.path={tmp_path}/out/sft/checkpoint" in argv for argv in trainings)
