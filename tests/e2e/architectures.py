@@ -84,7 +84,8 @@ def qwen3_5(tokenizer: PreTrainedTokenizerFast) -> Made:
     rope = {**TEXT["rope_parameters"], "partial_rotary_factor": 0.25, "mrope_section": [3, 3, 2]}  # type: ignore[dict-item]
     heads = {"linear_num_key_heads": 4, "linear_num_value_heads": 4}
     sizes = {"linear_key_head_dim": 32, "linear_value_head_dim": 32, "head_dim": 64}  # vLLM's kernels: 32 and more
-    text = text_of(tokenizer, rope_parameters=rope, **heads, **sizes)
+    state = {"mamba_ssm_dtype": "float32"}  # as in the published configs; vLLM's kernel takes no other
+    text = text_of(tokenizer, rope_parameters=rope, **heads, **sizes, **state)
     vision = {**VISION, "out_hidden_size": TEXT["hidden_size"]}
     del vision["deepstack_visual_indexes"]
     config = Qwen3_5Config(text_config=text, vision_config=vision, tie_word_embeddings=True, **ids(tokenizer))
