@@ -28,6 +28,8 @@ from verl.utils import distributed, tensordict_utils, torch_functional
 from verl.workers.config import FSDPEngineConfig
 from verl.workers.engine import EngineRegistry, FSDPEngineWithLMHead
 from verl.workers.rollout.vllm_rollout import bucketed_weight_transfer as transfer
+from vllm.v1.kv_cache_interface import FullAttentionSpec, MambaSpec
+from vllm.v1.worker import cpu_model_runner
 
 from verl_axpo.platforms import metadata, patches
 
@@ -212,6 +214,51 @@ def experts_source() -> str:
     assert spec is not None
     assert spec.origin is not None
     return Path(spec.origin).read_text()
+
+
+STALE = """
+import torch
+from vllm.platforms import current_platform
+current_platform.import_kernels()
+import vllm._custom_ops as ops
+from vllm.v1.attention.backends.cpu_attn import _get_attn_isa
+tokens, block, size = 5, 32, 64
+isa = _get_attn_isa(torch.bfloat16, block, size)
+def wrong(stale):
+    query, key, value = (torch.randn(tokens, heads, size).bfloat16() for heads in (2, 1, 1))
+    keys, values = torch.full((1, 1, 2 * block, size), stale).bfloat16().chunk(2, dim=2)
+    ops.cpu_attn_reshape_and_cache(key, value, keys, values, torch.arange(tokens), isa)
+    starts, lengths = torch.tensor([0, tokens], dtype=torch.int32), torch.tensor([tokens], dtype=torch.int32)
+    plan = ops.cpu_attn_get_scheduler_metadata(1, 2, 1, size, lengths, query.dtype, starts, True, -1, isa, True)
+    blocks, out = torch.zeros(1, 1, dtype=torch.int32), torch.zeros_like(query)
+    ops.cpu_attention_with_kv_cache(
+        query, keys, values, out, starts, lengths, 1.0, True, None, -1, blocks, 0.0, plan, None
+    )
+    return out.isnan().any().item()
+print(wrong(0.0), wrong(float("nan")))
+"""
+
+
+def test_attention_still_reads_what_stands_beyond_a_sequence(tmp_path: Path) -> None:
+    run = subprocess.run([sys.executable, "-W", "ignore", "-c", STALE], cwd=tmp_path, capture_output=True, text=True)
+    assert run.stdout.splitlines()[-1] == "False True", run.stderr
+
+
+def test_the_blocks_that_the_scheduler_names_are_zeroed() -> None:
+    attention = FullAttentionSpec(block_size=32, num_kv_heads=1, head_size=8, dtype=torch.float32)
+    linear = MambaSpec(block_size=32, shapes=((1,),), dtypes=(torch.float32,))
+    groups = [
+        SimpleNamespace(kv_cache_spec=attention, kv_cache_group_id=0, layer_names=["full"]),
+        SimpleNamespace(kv_cache_spec=linear, kv_cache_group_id=1, layer_names=["linear"]),
+    ]
+    cache = torch.full((8, 1, 16, 16), torch.nan)  # four blocks of the scheduler's, each two of the kernel's
+    runner = SimpleNamespace(
+        _kv_cache_spec_attn_group_iterator=lambda: groups,
+        _kernel_block_sizes=[16, 32],
+        compilation_config=SimpleNamespace(static_forward_context={"full": SimpleNamespace(kv_cache=cache)}),
+    )
+    cpu_model_runner.CPUModelRunner._zero_block_ids(runner, [0, 3])
+    assert [bool((block == 0).all()) for block in cache] == [True, True, False, False, False, False, True, True]
 
 
 # 6. vLLM's message queue

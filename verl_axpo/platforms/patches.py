@@ -144,6 +144,27 @@ def _silu_and_mul(gate_up: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.silu(gate) * up
 
 
+@patch(VLLM, "vllm.v1.worker.cpu_model_runner")
+def zero_blocks(module: ModuleType) -> None:
+    """A block of the cache is zeroed before attention gets it, as vLLM does on a GPU.
+
+    Attention multiplies values beyond a sequence by 0, and what linear attention has left in a block may be NaN.
+    """
+    module.CPUModelRunner._zero_block_ids = _zero_block_ids
+
+
+def _zero_block_ids(runner: Any, block_ids: list[int]) -> None:
+    """In each layer of full attention; its cache is (blocks, heads, tokens, 2 * size)."""
+    from vllm.v1.kv_cache_interface import AttentionSpec
+
+    for group in runner._kv_cache_spec_attn_group_iterator():
+        if isinstance(group.kv_cache_spec, AttentionSpec):  # linear attention begins its state by itself
+            parts = group.kv_cache_spec.block_size // runner._kernel_block_sizes[group.kv_cache_group_id]
+            blocks = [block * parts + part for block in block_ids for part in range(parts)]
+            for name in group.layer_names:
+                runner.compilation_config.static_forward_context[name].kv_cache[blocks] = 0
+
+
 @patch(VLLM, "vllm.distributed.device_communicators.shm_broadcast")
 def wait_without_spinning(module: ModuleType) -> None:
     """Readers of vLLM's message queue look, then sleep until they are notified or ``RECHECK_MS`` have passed.
