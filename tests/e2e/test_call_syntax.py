@@ -1,6 +1,6 @@
 """A second call syntax on the real stack: Qwen3.5's, with a template of its rules, through SFT, AXPO and the audit.
 
-The model is the tiny Qwen3-VL: vLLM's linear attention, which Qwen3.5 has, takes bfloat16 only without an accelerator.
+The model is the tiny Qwen3-VL, in float32. `test_architectures.py` has a tiny Qwen3.5: bfloat16, without a prefix cache.
 
     bash tests/run.sh tests/e2e/test_call_syntax.py     "all" leaves it out
 """
