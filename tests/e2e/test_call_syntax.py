@@ -1,6 +1,6 @@
 """A second call syntax on the real stack: Qwen3.5's, with a template of its rules, through SFT, AXPO and the audit.
 
-The model is the tiny Qwen3-VL, in float32. `test_architectures.py` has a tiny Qwen3.5: bfloat16, without a prefix cache.
+The model is the tiny Qwen3-VL, in float32. `test_architectures.py` has a tiny Qwen3.5, in bfloat16.
 
     bash tests/run.sh tests/e2e/test_call_syntax.py     "all" leaves it out
 """
