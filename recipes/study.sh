@@ -69,7 +69,7 @@ train() { # train ARM SEED: unless its row is there
 
 # ------------------------------ launch ------------------------------
 for arm in ${arms//,/ }; do settings_of "$arm" >/dev/null; done # before anything is trained
-if [ -e "$(dirname "$rows")/sft.safetensors" ]; then # SFT on another processor rounds differently, and makes another model
+if [ -e "$(dirname "$rows")/sft.safetensors" ]; then # SFT on another processor may end in another model
   bash examples/tiny_world/start.sh "$(dirname "$rows")/sft.safetensors"
 elif [ ! -e "$OUT/calibration.md" ]; then bash examples/tiny_world/calibrate.sh; fi
 export SFT_MODEL=$OUT/sft/checkpoint # not before calibrate.sh, which would leave SFT out

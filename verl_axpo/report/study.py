@@ -122,7 +122,7 @@ def _settings_hash(path: Path) -> str:
 
 
 def _machine() -> str:
-    """The processor too: SFT on another family of processors rounds differently, and ends in another model."""
+    """The processor too: on another one SFT may round differently, and end in another model."""
     said = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     facts = dict(re.findall(r"^(model name|cpu family|model)\s*: (.+)$", said, re.MULTILINE))
     processor = "{model name}, family {cpu family}, model {model}".format(**facts) if len(facts) == 3 else "unknown"
