@@ -7,7 +7,8 @@
 Both shares are unbiased over the draws of k (`stats.pass_at`). Those of fresh rollouts are over all questions of the
 step. A triggered question has no right tool call among its own N rollouts, so its own would be zero by selection; as
 triggered questions are harder than others, the comparison is kind to fresh rollouts. A run with `prefix: scratch`
-samples fresh rollouts of those very questions; at learning rate 0 with the same seed, the two runs trigger alike.
+samples fresh rollouts of those very questions; with the same seed and a learning rate of 1e-30, the two runs trigger
+alike.
 """
 
 from collections.abc import Iterable, Sequence
