@@ -15,6 +15,7 @@ from verl_axpo.report.study import ARMS, MAIN, SFT, StudyRun
 
 COLORS = {SFT: "0.45", "grpo": "C0", "grpo_n10": "C2", "grpo_2x": "C4", MAIN: "C1"}  # the arms with five seeds
 SIZE_INCHES = (12.0, 3.4)
+REACH, ABOVE = 0.32, 0.36  # of a mean's line from its row, and of its number; rows are 1 apart
 
 
 def comparison(studies: Sequence[StudyRun]) -> Figure:
@@ -37,8 +38,8 @@ def _held_out(axes: Axes, shown: Mapping[str, Sequence[StudyRun]], measure: str)
     for at, (arm, group) in enumerate(shown.items()):
         shares = [100 * study.run.heldout["after"].estimate(measure).value for study in group]
         axes.scatter(shares, [at] * len(shares), color=COLORS[arm], alpha=0.6, s=28)
-        axes.plot([np.mean(shares)] * 2, [at - 0.32, at + 0.32], color=COLORS[arm], linewidth=2.5)
-        axes.annotate(f"{np.mean(shares):.1f}", (float(np.mean(shares)), at - 0.36), ha="center", fontsize=9)
+        axes.plot([np.mean(shares)] * 2, [at - REACH, at + REACH], color=COLORS[arm], linewidth=2.5)
+        axes.annotate(f"{np.mean(shares):.1f}", (float(np.mean(shares)), at - ABOVE), ha="center", fontsize=9)
     most = max(map(len, shown.values()))
     fewer = {arm: f"\n({len(group)} of {most} seeds)" if len(group) < most else "" for arm, group in shown.items()}
     axes.set_yticks(range(len(shown)), [ARMS[arm][0].removeprefix("SFT + ") + fewer[arm] for arm in shown])
