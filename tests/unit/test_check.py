@@ -1,5 +1,6 @@
 """Mistakes planted into a command of verl: each is found before anything starts, with what to change."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from verl_axpo import cli
 from verl_axpo.check import check, parse
+from verl_axpo.check.command import compose
 from verl_axpo.check.machine import check_gpus
 
 _ACTOR, _ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
@@ -106,6 +108,15 @@ def test_names_and_overrides_are_read_as_verl_reads_them() -> None:
     assert command is not None
     assert (command.kind, command.config_name, command.overrides) == ("sft", "tiny_sft", ("optim.lr=1",))
     assert parse(["verl-axpo", "eval", "run"]) is None
+
+
+def test_a_config_folder_of_ones_own_is_read_too(tmp_path: Path) -> None:
+    """verl's own tool example starts in this way."""
+    own = {"hydra": {"searchpath": ["pkg://verl.trainer.config"]}, "defaults": ["ppo_trainer", "_self_"]}
+    (tmp_path / "mine.yaml").write_text(json.dumps(own | {"data": {"train_batch_size": 12}}))
+    command = parse(["python", "-m", "verl.trainer.main_ppo", f"--config-path={tmp_path}", "--config-name=mine"])
+    assert command is not None
+    assert compose(command).data.train_batch_size == 12
 
 
 def test_gpus_that_are_missing_or_in_use_are_reported() -> None:

@@ -7,10 +7,12 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Literal
 
+import verl
 from hydra import compose as hydra_compose
-from hydra import initialize_config_module
+from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -20,15 +22,16 @@ from omegaconf.errors import OmegaConfBaseException
 Kind = Literal["rl", "sft"]
 TRAINERS: dict[str, Kind] = {"verl.trainer.main_ppo": "rl", "verl.trainer.sft_trainer": "sft"}
 CONFIG_NAMES: dict[Kind, str] = {"rl": "ppo_trainer", "sft": "sft_trainer_engine"}  # without --config-name
-HOST_CONFIGS = "verl.trainer.config"
+TRAINER_FOLDER = Path(verl.__file__).parent / "trainer"  # what Hydra takes a relative --config-path from
 CLOSEST = 3  # keys named as what may have been meant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """A training command of verl: `kind`, the config that it composes, and its overrides."""
+    """A training command of verl: `kind`, the config that it composes and its folder, and its overrides."""
 
     kind: Kind
+    config_path: str
     config_name: str
     overrides: tuple[str, ...]
 
@@ -45,9 +48,10 @@ def parse(argv: Sequence[str]) -> Command | None:
     if trainer is None:
         return None
     kind, options = TRAINERS[trainer], ArgumentParser(add_help=False, allow_abbrev=False)
+    options.add_argument("--config-path", "-cp", default="config")
     options.add_argument("--config-name", "-cn", default=CONFIG_NAMES[kind])
     known, overrides = options.parse_known_args(argv[argv.index(trainer) + 1 :])
-    return Command(kind=kind, config_name=known.config_name, overrides=tuple(overrides))
+    return Command(kind=kind, overrides=tuple(overrides), **vars(known))
 
 
 def compose(command: Command) -> DictConfig:
@@ -56,17 +60,21 @@ def compose(command: Command) -> DictConfig:
     Raises:
         ValueError: Hydra cannot compose it; the message has Hydra's words and the keys that may have been meant.
     """
-    GlobalHydra.instance().clear()
     try:
-        with initialize_config_module(HOST_CONFIGS, version_base=None):
-            config = hydra_compose(command.config_name, list(command.overrides), return_hydra_config=True)
-            # completion.py tells a user's own words from defaults by Hydra's record of the command line
-            HydraConfig.instance().set_config(config)
-            with open_dict(config):
-                del config["hydra"]
-            return config
+        config = _composed(command, command.overrides)
+        # completion.py tells a user's own words from defaults by Hydra's record of the command line
+        HydraConfig.instance().set_config(config)
+        with open_dict(config):
+            del config["hydra"]
+        return config
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(f"{_first_lines(error)}\n{_advice(command, str(error))}") from None
+
+
+def _composed(command: Command, overrides: Sequence[str]) -> DictConfig:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(TRAINER_FOLDER / command.config_path), version_base=None):
+        return hydra_compose(command.config_name, list(overrides), return_hydra_config=True)
 
 
 def _first_lines(error: Exception) -> str:
@@ -80,19 +88,10 @@ def _advice(command: Command, message: str) -> str:
     key = next((key for key in command.keys if key in message), None)
     if key is None:
         return "change the override that the message names"
-    close = get_close_matches(key, _known_keys(command), n=CLOSEST, cutoff=0.6)
+    known = OmegaConf.to_container(_composed(command, ()), resolve=False, throw_on_missing=False)
+    close = get_close_matches(key, dotted(known), n=CLOSEST, cutoff=0.6)
     meant = f"; did you mean {' or '.join(close)}?" if close else ""
-    return (
-        f"remove or correct {command.keys[key]!r}{meant} (a key that verl does not declare is added with a leading +)"
-    )
-
-
-def _known_keys(command: Command) -> list[str]:
-    """Every key of the command's config without overrides, dotted."""
-    GlobalHydra.instance().clear()
-    with initialize_config_module(HOST_CONFIGS, version_base=None):
-        config = hydra_compose(command.config_name)
-    return list(dotted(OmegaConf.to_container(config, resolve=False, throw_on_missing=False)))
+    return f"remove or correct {command.keys[key]!r}{meant} (a key that verl does not declare needs a leading +)"
 
 
 def dotted(node: Any, prefix: str = "") -> dict[str, Any]:
