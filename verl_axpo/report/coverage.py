@@ -65,10 +65,10 @@ def _config(step: TracedStep) -> AxpoConfig:
 def _tries(group: Sequence[TrajectoryRecord], config: AxpoConfig) -> Tries:
     usable = [record for record in group if record.status is not Status.INFRA_FAILURE]
     right = sum(record.uses_tool and config.is_correct(record.reward) for record in usable)
-    return Tries(right=right, total=len(usable), tokens=sum(_generated(record, config) for record in usable))
+    return Tries(right=right, total=len(usable), tokens=sum(generated(record, config) for record in usable))
 
 
-def _generated(record: TrajectoryRecord, config: AxpoConfig) -> int:
+def generated(record: TrajectoryRecord, config: AxpoConfig) -> int:
     """Tokens that this trajectory cost: those of its turns, for a continuation without the prefix it was given."""
     given = record.prefix_len or 0 if record.source_session is not None and config.prefix == "fixed" else 0
     return sum(record.turn_lengths or ()) - given

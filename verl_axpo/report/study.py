@@ -21,6 +21,7 @@ import orjson
 
 from verl_axpo.audit import audit
 from verl_axpo.files import append_lines, read_lines, sha256_of
+from verl_axpo.report.coverage import generated
 from verl_axpo.report.heldout import HeldOut, Stage
 from verl_axpo.report.runs import Run, load_run
 from verl_axpo.report.stats import Outcome
@@ -83,7 +84,7 @@ def row_of(folder: Path, arm: str, seed: int, sft: Path) -> dict[str, Any]:
         "machine": _machine(),
         "steps": len(steps),
         "seconds": round(sum(run.series("timing_s/step").values())),
-        "tokens": _tokens(folder / "trace"),
+        "tokens": tokens_of(folder / "trace"),
         "audit": {"trajectories": result.trajectories, "differences": 0},
         "heldout": {stage: _packed(held) for stage, held in run.heldout.items()},
         "metrics": {name: _values(run, name, steps) for name in KEPT if run.series(name)},
@@ -104,13 +105,14 @@ def _values(run: Run, name: str, steps: Sequence[int]) -> list[float | None]:
     return [round(series[step], DIGITS) if step in series else None for step in steps]
 
 
-def _tokens(trace: Path) -> dict[str, int]:
-    """Tokens that the policy generated, in rollouts and in continuations (without the prefix)."""
+def tokens_of(trace: Path) -> dict[str, int]:
+    """Tokens that the policy generated, in rollouts and in continuations (without a prefix that they were given)."""
     totals = {"rollouts": 0, "resamples": 0}
     for step in iter_steps(trace, tokens=False):
+        if step.summary is None:  # the run was killed in it
+            continue
         for record in step.records:
-            made, kind = sum(record.turn_lengths or ()), f"{record.kind}s"
-            totals[kind] += made - (record.prefix_len or 0) * (record.source_session is not None)
+            totals[f"{record.kind}s"] += generated(record, step.summary.config)
     return totals
 
 

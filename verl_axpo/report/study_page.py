@@ -7,7 +7,7 @@ another training of this kind be better?).
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from math import nan
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,10 @@ def arms_table(studies: Sequence[StudyRun]) -> Table:
 
 
 def _mean_sd(shares: Sequence[float]) -> str:
-    """Mean over the seeds ± their standard deviation, in percent."""
+    """Mean ± standard deviation over the seeds that have such a share, in percent; "-" if none has."""
+    shares = [share for share in shares if not isnan(share)]
+    if not shares:
+        return "-"
     spread = f" ± {100 * float(np.std(shares, ddof=1)):.1f}" if len(shares) > 1 else ""
     return f"{100 * float(np.mean(shares)):.1f}{spread}"
 
@@ -162,6 +165,7 @@ def write_study(rows: Path, out: Path) -> Path:
             arms=arms_table(studies).markdown(),
             differences=_or_none(differences_table(studies)),
             training=_or_none(training_table(drawn)),
+            others=_or_none(training_table([run for run in trained if run.arm not in COLORS], ["last"])),
             plots="\n\n".join(f"![{figure.title}]({figure.name}.svg)" for figure in figures[1:]),
             provenance=provenance_table(sorted(studies, key=_order)).markdown(),
         )

@@ -10,6 +10,7 @@ from verl_axpo.core.config import AxpoConfig
 from verl_axpo.report.coverage import Tries, coverage, covered, fresh, prefixes, tokens_per_recovery
 from verl_axpo.report.runs import Run
 from verl_axpo.report.standing import AXPO_BORDER, GRPO_BORDER, standing_table, start, verdict
+from verl_axpo.report.study import tokens_of
 from verl_axpo.trace import TraceWriter, read_step
 
 
@@ -74,6 +75,8 @@ def test_coverage_next_to_rollouts_that_were_sampled_again(tmp_path: Path) -> No
     table = coverage(tmp_path / "fixed", tmp_path / "scratch")
     given, anew = (prefixes(read_step(tmp_path / name, 1)) for name in ("fixed", "scratch"))
     assert [each.tokens for each in (given[0], anew[0])] == [K * 7, K * 11]
+    assert tokens_of(tmp_path / "fixed") == {"rollouts": N * B * 11, "resamples": len(given) * K * 7}
+    assert tokens_of(tmp_path / "scratch") == {"rollouts": N * B * 11, "resamples": len(anew) * K * 11}
     right = sum(each.right > 0 for each in anew)
     assert table.rows[-1]["fresh, sampled %"].value == pytest.approx(right / len(anew))
     with pytest.raises(ValueError, match=r"was not run with algorithm\.axpo\.prefix=scratch"):

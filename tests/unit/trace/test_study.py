@@ -14,7 +14,7 @@ from verl_axpo.report.heldout import HeldOut, write_heldout
 from verl_axpo.report.runs import write_run_info
 from verl_axpo.report.stats import Outcome
 from verl_axpo.report.study import add, has, read_rows
-from verl_axpo.report.study_page import seed_interval, seed_test, write_study
+from verl_axpo.report.study_page import arms_table, seed_interval, seed_test, write_study
 from verl_axpo.trace import TraceWriter, store_image
 
 RIGHT, WRONG = Outcome(True, True), Outcome(False, False)
@@ -101,8 +101,12 @@ def test_the_page_is_made_of_rows_alone(run: Path, tmp_path: Path) -> None:
     picture = (out / "comparison.svg").read_text()
     assert all(f"<!-- {words} -->" in picture for words in ("SFT", "GRPO", "AXPO", "25.0", "75.0", "100.0"))
     assert "rollouts 2x" not in picture
-    first = text
-    assert write_study(rows, out).read_text() == first
+    assert write_study(rows, out).read_text() == text
+    add(rows, run, "cispo", 0, tmp_path / "sft")  # three seeds are planned for it: in tables only
+    text = write_study(rows, out).read_text()
+    assert "cispo: last fifth" in text
+    assert "cispo: first fifth" not in text
+    assert (out / "comparison.svg").read_text() == picture
 
 
 def test_unknown_arms_and_damaged_rows_are_refused(tmp_path: Path) -> None:
@@ -114,6 +118,16 @@ def test_unknown_arms_and_damaged_rows_are_refused(tmp_path: Path) -> None:
     rows.write_text('{"arm": "grpo"}\n')
     with pytest.raises(ValueError, match="a line is no row of the study"):
         read_rows(rows)
+
+
+def test_a_seed_without_such_a_subgroup_leaves_the_others_their_mean(run: Path, tmp_path: Path) -> None:
+    calls, answers_at_once = [Outcome(False, True)] * 2, [Outcome(True, False)] * 2
+    for seed, answers in enumerate((calls, answers_at_once)):
+        write_heldout(run, "after", held(answers))
+        add(tmp_path / "runs.jsonl", run, "cispo", seed, tmp_path / "sft")
+    rows = {row["arm"]: row for row in arms_table(read_rows(tmp_path / "runs.jsonl")).rows}
+    assert rows["CISPO"]["tool all wrong %"] == "100.0"
+    assert rows["CISPO"]["seeds"] == "2 of 3"
 
 
 def test_tests_over_seeds_by_hand() -> None:
