@@ -25,9 +25,9 @@ def step_metrics(
     `infra_failures` and `failed_sessions`.
 
     Rates of rollouts are over the usable ones; `tool_all_wrong_rate` is over the questions with a tool-using rollout,
-    `_after` counting a subgroup as restored once any of its continuations is correct; `restore_rate` is over resampled
-    questions, `recovery_rate` over resampled prefixes; `budget_used` is the share of the step's prefixes that was
-    resampled; `outcome/...` are four shares that sum to 1.
+    `_after` counting a subgroup as restored once any of its continuations uses a tool and is correct; `restore_rate`
+    is over resampled questions, `recovery_rate` over resampled prefixes; `budget_used` is the share of the step's
+    prefixes that was resampled; `outcome/...` are four shares that sum to 1.
 
     Args:
         rollouts: of the step, with what `step.explore` returned, in any order.
@@ -69,12 +69,18 @@ def _after(groups: Groups, continuations: Continuations, config: AxpoConfig) -> 
     """What resampling changed."""
     recovered = {source: recovery(resampled, config) == 1 for source, resampled in continuations.items()}
     restored = {uid for (uid, _), success in recovered.items() if success}
-    still_wrong = (wrong and uid not in restored for uid, wrong in _all_wrong(groups, config, uses_tool=True).items())
+    by_tool = {uid for (uid, _), resampled in continuations.items() if _right_by_tool(resampled, config)}
+    still_wrong = (wrong and uid not in by_tool for uid, wrong in _all_wrong(groups, config, uses_tool=True).items())
     return {
         "tool_all_wrong_rate_after": _mean(still_wrong),
         "restore_rate": _mean(uid in restored for uid in {uid for uid, _ in recovered}),
         "recovery_rate": _mean(recovered.values()),
     }
+
+
+def _right_by_tool(resampled: Sequence[Rollout], config: AxpoConfig) -> bool:
+    """Whether a continuation joins the correct of the tool-using subgroup; from scratch, one may not call a tool."""
+    return any(each.uses_tool and config.is_correct(each.reward) for each in usable(resampled))
 
 
 def _resampling(

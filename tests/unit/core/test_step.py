@@ -171,6 +171,14 @@ async def test_metrics_of_the_step() -> None:
     )
 
 
+def test_from_scratch_only_a_correct_tool_call_restores_a_tool_using_subgroup() -> None:
+    direct = replace(continuation(1), uses_tool=False)
+    for answers, after in (([direct], 2 / 3), ([direct, continuation(1)], 1 / 3)):
+        metrics = metrics_of(STEP, answers)
+        assert metrics["axpo/tool_all_wrong_rate_after"] == pytest.approx(after)
+        assert metrics["axpo/restore_rate"] == metrics["axpo/recovery_rate"] == 1
+
+
 def test_metrics_count_infra_failures_and_leave_them_out_of_every_rate() -> None:
     broken = Rollout(uid="a", session=4, reward=1.0, uses_tool=True, status=Status.INFRA_FAILURE, confidence=0.0)
     lost = [continuation(1, Status.INFRA_FAILURE), continuation(0)]
