@@ -24,6 +24,7 @@ from verl_axpo.core.types import Status
 from verl_axpo.tools.syntax import HERMES, CallSyntax
 from verl_axpo.tools.syntax.base import after_space
 from verl_axpo.tools.syntax.tagged import value_of
+from verl_axpo.tools.text import utf8
 from verl_axpo.trace import StepSummary, TrajectoryRecord
 from verl_axpo.trace.records import ToolCall
 
@@ -198,16 +199,21 @@ def _written_calls(text: str, syntax: CallSyntax) -> Iterator[tuple[Any, Any]]:
     read = _json_at if syntax is HERMES else functools.partial(_call_at, syntax)
     for tag in re.finditer(re.escape(syntax.opening), text):  # one inside an argument is no call, and does not decode
         try:
-            yield orjson.loads(orjson.dumps(read(text, tag.end())))
+            yield _as_traced(read(text, tag.end()))
         except (ValueError, TypeError, RecursionError):
             continue
+
+
+def _as_traced(value: Any) -> Any:
+    return orjson.loads(orjson.dumps(value))
 
 
 def _json_at(text: str, begin: int) -> tuple[Any, Any]:
     value, _ = _JSON.raw_decode(text, after_space(text, begin))
     if not isinstance(value, dict):
         raise ValueError("no call")
-    return value.get("name"), value.get("arguments", {})
+    name = value.get("name")
+    return utf8(name) if isinstance(name, str) else name, value.get("arguments", {})
 
 
 def _call_at(syntax: CallSyntax, text: str, begin: int) -> tuple[Any, Any]:
@@ -226,7 +232,10 @@ def _is_call(call: ToolCall, candidate: Sequence[Any]) -> bool:
 
 
 def _stands_for(value: Any) -> Any:
-    return value_of(value) if isinstance(value, str) else value
+    try:
+        return _as_traced(value_of(value)) if isinstance(value, str) else value
+    except TypeError:  # the trace cannot hold it, and has the arguments as text
+        return value
 
 
 ROW_CHECKS: tuple[RowCheck, ...] = (

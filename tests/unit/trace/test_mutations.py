@@ -10,15 +10,21 @@ import re
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import orjson
 import pytest
 
 from tests.unit.trace.real import Line, Step, follow, unpack
 from verl_axpo.audit import audit
+from verl_axpo.audit.tokens import RowView, check_calls
 from verl_axpo.core.config import AxpoConfig
+from verl_axpo.core.types import Status
+from verl_axpo.tools.syntax import syntax
+from verl_axpo.tools.text import utf8
 from verl_axpo.trace import StepSummary, TrajectoryRecord
+from verl_axpo.trace.records import ToolCall
 
 Change = Callable[[Step], None]
 
@@ -414,9 +420,9 @@ def test_a_row_that_ends_after_the_next_step_began_is_a_difference(trace: Path) 
 # ------------------------------ what is right and looks odd ------------------------------
 
 
-def odd_call(arguments: str) -> Line:
-    """A row of one call, as a tokenizer and the agent loop would give it, whose arguments are these."""
-    call = '{"name": "python", "arguments": ' + arguments + "}"
+def odd_call(arguments: str, name: str = "python") -> Line:
+    """A row of one call, as a tokenizer and the agent loop would give it, whose name and arguments are these."""
+    call = f'{{"name": "{name}", "arguments": {arguments}}}'
     pieces = ["I see.</think>", "<tool_call>", *re.split("(</?tool_call>)", call), "</tool_call>", "<|im_end|>"]
     tags = {"<tool_call>": 1450, "</tool_call>": 1451}
     ids = [1449, *(tags.get(piece, 7) for piece in pieces[1:])]
@@ -426,7 +432,8 @@ def odd_call(arguments: str) -> Line:
         "text": "".join(pieces) + "<tool_response>4</tool_response>It is 4.",
         "response_ids": [*ids, 8, 9], "logprobs": [*told, None, -0.5], "turn_lengths": [len(ids), 1], "num_turns": 4,
         "prefix_len": 2, "tool_call_span": [2, end], "confidence": math.exp(-0.5), "entropy": 1.0,
-        "tool_calls": [{"name": "python", "arguments": orjson.loads(orjson.dumps(json.loads(arguments))), "ok": True,
+        "tool_calls": [{"name": utf8(json.loads(f'"{name}"')), "ok": True,
+                        "arguments": orjson.loads(orjson.dumps(json.loads(arguments))),
                         "infra": False, "seconds": 0.0, "error": None}],
     }  # fmt: skip
 
@@ -447,3 +454,19 @@ def test_calls_that_hold_tags_and_odd_numbers_are_no_difference(real: Step, argu
     step.pick(lambda line: line is plain(step)).update(odd_call(arguments))
     follow(step)
     assert step.differences() == []
+
+
+def test_a_name_with_half_a_surrogate_pair_is_no_difference(real: Step) -> None:
+    step = real.copy()
+    step.pick(lambda line: line is plain(step)).update(odd_call("{}", name="pyt\\ud83d"))
+    follow(step)
+    assert step.differences() == []
+
+
+@pytest.mark.parametrize(("traced", "differences"), [(None, 0), (3, 1)])
+def test_an_odd_number_in_a_tagged_call_is_no_difference(traced: int | None, differences: int) -> None:
+    text = "<tool_call><function=python><parameter=timeout>\nNaN\n</parameter></function></tool_call>"
+    call = ToolCall(name="python", arguments={"timeout": traced}, ok=True)
+    record = SimpleNamespace(uid="a", session=0, text=text, status=Status.OK, tool_calls=[call])
+    row = SimpleNamespace(record=record, tags=SimpleNamespace(syntax=syntax("qwen3_coder")))
+    assert len(list(check_calls(cast(RowView, row)))) == differences
