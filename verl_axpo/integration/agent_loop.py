@@ -69,6 +69,7 @@ class AxpoToolAgentLoop(ToolAgentLoop):
         }
         self.calls: list[ToolCall] = []
         self.prompt_images = 0
+        self.removed_tokens = 0  # from the end of the last turn, by the merge of the tools' responses
         self.spans: Context | None = None
         self.shared = SharedWork()
 
@@ -122,10 +123,9 @@ class AxpoToolAgentLoop(ToolAgentLoop):
         return list(await build() if kwargs.get("videos") else await self.shared.result("prompt", build))
 
     async def ct_merge_context_msg(self, *args: Any, **kwargs: Any) -> Any:
-        """verl's; where it takes the token that ended the turn away (GLM's, which begins the tool's response, too), the
-        turn is that much shorter."""
+        """verl's, which may take away the token that ended the turn (GLM's, which begins the tool's response, too)."""
         merged = await super().ct_merge_context_msg(*args, **kwargs)
-        self.server_manager.turn_lengths[-1] -= merged[0].removed_prefix_token_count
+        self.removed_tokens = merged[0].removed_prefix_token_count
         return merged
 
     async def _handle_pending_state(self, agent_data: AgentData, sampling_params: dict[str, Any]) -> AgentState:
@@ -135,6 +135,8 @@ class AxpoToolAgentLoop(ToolAgentLoop):
 
     async def _handle_processing_tools_state(self, agent_data: AgentData) -> AgentState:
         state = await super()._handle_processing_tools_state(agent_data)
+        if state is AgentState.GENERATING:  # otherwise verl drops what it merged, and the turn keeps its last token
+            self.server_manager.turn_lengths[-1] -= self.removed_tokens
         return AgentState.TERMINATED if any(call.infra for call in self.calls) else state
 
     # verl traces the tool's own `execute`, which each tool has its own of; here is every call, the undecodable too

@@ -217,7 +217,9 @@ def trained_runs(item: dict[str, Any]) -> list[list[int]]:
     return [run for run in runs if run]
 
 
-async def roll_out(case: Case, turns: list[list[int]], tool: Echo, folder: Path) -> tuple[Trajectory, Replay]:
+async def roll_out(
+    case: Case, turns: list[list[int]], tool: Echo, folder: Path, response_length: int = 4096
+) -> tuple[Trajectory, Replay]:
     tokenizer, processor = models(case)
     row = {"prompt": prompt_of(case)} | ({"images": [png(PICTURE)]} if case.images else {})
     parquet.write(folder / "rl.parquet", [row])
@@ -232,7 +234,12 @@ async def roll_out(case: Case, turns: list[list[int]], tool: Echo, folder: Path)
         "tool_response_truncate_side": "middle",
         "format": "axpo",
     }
-    rollout = {"multi_turn": multi_turn, "prompt_length": 4096, "response_length": 4096, "full_determinism": False}
+    rollout = {
+        "multi_turn": multi_turn,
+        "prompt_length": 4096,
+        "response_length": response_length,
+        "full_determinism": False,
+    }
     config = OmegaConf.create({"actor_rollout_ref": {"rollout": rollout}, "algorithm": {}})
     replay = Replay(turns)
     loop = AxpoToolAgentLoop(
@@ -288,6 +295,17 @@ async def test_sft_trains_what_the_rollout_produces(case: Case, calls: int, tmp_
     assert sum(output.response_mask) == sum(output.turn_lengths)
     stops = [tokenizer.convert_tokens_to_ids(stop) for stop in found.syntax.stops]
     assert all(list(params.get("stop_token_ids", [])) == stops for params in replay.params)
+
+
+@cases
+async def test_a_tool_response_that_does_not_fit_changes_no_turn(case: Case, tmp_path: Path) -> None:
+    """verl drops it, so the turn before keeps its last token, which GLM's response would have begun with."""
+    first, last = thought(case, CALL), thought(case, "<answer>7</answer>", "so")
+    turns = trained_runs(sft_item(case, row_of(case, first, last), tmp_path))
+    output, _ = await roll_out(case, turns, Echo(), tmp_path, response_length=len(turns[0]) + 1)
+    assert output.response_ids == turns[0]
+    assert list(output.turn_lengths) == [len(turns[0])]
+    assert output.status is Status.TRUNCATED
 
 
 @cases
