@@ -12,7 +12,7 @@ run) and heldout/{0,STEPS}.jsonl (validation dumps).
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from verl_axpo.report.heldout import FILE_NAME, HeldOut, Stage, evaluation_from_
 from verl_axpo.trace import list_steps
 from verl_axpo.trace.reader import read_summary
 
+TRAINED = "training/global_step"  # verl logs it with every training step, and not with a validation on its own
 _SEEDED = re.compile(r"(?P<arm>.*?)[_-]?(?:seed|s)[_-]?(?P<seed>\d+)")
 
 
@@ -105,9 +106,7 @@ def finish(run: Path, arm: str, seed: int, steps: int) -> list[str]:
 
 def merge_metrics(run: Path) -> int:
     """One line per step, the latest start's where a resumed run did a step again; returns how many steps."""
-    by_step: dict[int, dict[str, float]] = {}
-    for step, values in logged(run, "metrics_*.jsonl"):
-        by_step.setdefault(step, {}).update(values)
+    by_step = _latest(logged(run, "metrics_*.jsonl"))
     merged = "".join(json.dumps({"step": step, "data": by_step[step]}) + "\n" for step in sorted(by_step))
     write_atomically(run / "metrics.jsonl", merged.encode())
     return len(by_step)
@@ -131,11 +130,21 @@ def _arm_and_seed(path: Path) -> tuple[str, int | None]:
 
 def _metrics(path: Path) -> dict[int, dict[str, float]]:
     """Numbers by step, ascending; where the log and the trace both have one, the log's."""
-    merged: dict[int, dict[str, float]] = {}
-    for step, values in [*_traced(path / "trace"), *logged(path)]:
-        numbers = {name: float(value) for name, value in values.items() if isinstance(value, (int, float))}
-        merged.setdefault(step, {}).update(numbers)
-    return dict(sorted(merged.items()))
+    traced, log = dict(_traced(path / "trace")), _latest(logged(path))
+    both = {step: {**traced.get(step, {}), **log.get(step, {})} for step in sorted(traced.keys() | log.keys())}
+    return {
+        step: {name: float(value) for name, value in values.items() if isinstance(value, (int, float))}
+        for step, values in both.items()
+    }
+
+
+def _latest(log: Iterable[tuple[int, Mapping[str, Any]]]) -> dict[int, dict[str, Any]]:
+    """By step: the line of the latest training of it, and what validations on their own added later."""
+    by_step: dict[int, dict[str, Any]] = {}
+    for step, values in log:
+        trained = TRAINED in values
+        by_step[step] = {**({} if trained else by_step.get(step, {})), **values}
+    return by_step
 
 
 def _traced(trace_dir: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:

@@ -8,7 +8,7 @@ load_runs() -> Run -> tables of runs, held-out questions, sources, tools, traini
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -101,16 +101,14 @@ def runs_table(runs: Sequence[Run], traces: Mapping[Path, Traced]) -> Table:
     return Table(name="runs", rows=rows)
 
 
-def training_table(runs: Sequence[Run]) -> Table:
-    """First and last fifth of training for each arm, mean over the seeds."""
+def training_table(runs: Sequence[Run], parts: Sequence[Literal["first", "last"]] = ("first", "last")) -> Table:
+    """First and last fifth of training for each arm, or one of them; mean over the seeds."""
     rows: Rows = []
     for metric, words in TRAINING.items():
         row: dict[str, Any] = {"": words}
         for arm, group in by_arm(runs).items():
             pairs = [pair for run in group if (pair := ends(run, metric))]
-            row |= {
-                f"{arm}: {end} fifth": _mean([pair[at] for pair in pairs]) for at, end in enumerate(("first", "last"))
-            }
+            row |= {f"{arm}: {part} fifth": _mean([pair[part == "last"] for pair in pairs]) for part in parts}
         if any(cell == cell for cell in list(row.values())[1:]):
             rows.append(row)
     return Table(name="training", rows=rows)
@@ -198,7 +196,7 @@ def paired_heldout(runs: Sequence[Run]) -> tuple[Table, list[str]]:
     return paired_table("heldout_paired", pair_all(entries, k), k, title=title), unpaired
 
 
-_MEAN_OF = re.compile(r"val-(?:core|aux)/(.+)/(acc|uses_tool)/mean@\d+")
+_MEAN_OF = re.compile(r"val-(?:core|aux)/(.+)/(acc|uses_tool)/mean@(\d+)")
 _CALLS_OF = re.compile(r"axpo/tool/(.+)/calls")
 
 
@@ -224,8 +222,9 @@ def sources_table(runs: Sequence[Run]) -> Table:
 
 
 def _by_source(metrics: Mapping[str, float]) -> dict[tuple[str, str], float]:
-    matches = ((_MEAN_OF.fullmatch(key), value) for key, value in metrics.items())
-    return {(match[1], match[2]): value for match, value in matches if match}
+    """(source, what) -> mean; where questions lost a rollout, verl logs a mean of these alone, of fewer rollouts."""
+    matches = [(match, value) for key, value in metrics.items() if (match := _MEAN_OF.fullmatch(key))]
+    return {(match[1], match[2]): value for match, value in sorted(matches, key=lambda pair: int(pair[0][3]))}
 
 
 def tools_table(runs: Sequence[Run]) -> Table:

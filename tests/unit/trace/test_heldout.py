@@ -1,6 +1,7 @@
 """Held-out numbers from verl's dumps: which answers count, and files that a kill or a policy has damaged."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from verl_axpo.report.heldout import evaluation_from_dump, read_heldout, write_heldout
-from verl_axpo.report.runs import finish, load_run, merge_metrics
+from verl_axpo.report.runs import TRAINED, finish, load_run, merge_metrics
 from verl_axpo.report.stats import in_percent, pass_at
 from verl_axpo.report.traced import example_section, read_trace
 from verl_axpo.report.training import heldout_runs_table, heldout_table
@@ -65,6 +66,21 @@ def test_a_torn_or_damaged_line_of_the_log_is_skipped(tmp_path: Path) -> None:
     (tmp_path / "metrics_1.jsonl").write_text("\n".join(lines))
     assert merge_metrics(tmp_path) == 1
     assert load_run(tmp_path).metrics == {1: {"m": 1.0}}
+
+
+def test_a_step_done_again_has_no_number_of_the_first_time(tmp_path: Path) -> None:
+    first = [(5, {"m": 1.0}), (6, {"m": 1.0, "axpo/restore_rate": 0.5})]
+    again = [(6, {"m": 2.0})]
+    for start, lines in enumerate((first, again)):
+        lines = [{"step": step, "data": {TRAINED: step, **values}} for step, values in lines]
+        validated = {"step": 5, "data": {"val": 0.1 * start}}  # by the second start, before it trains
+        path = tmp_path / f"metrics_{start}.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in [*([validated] * start), *lines]))
+        os.utime(path, (start, start))
+    expected = {5: {TRAINED: 5, "m": 1.0, "val": 0.1}, 6: {TRAINED: 6, "m": 2.0}}
+    assert load_run(tmp_path).metrics == expected
+    merge_metrics(tmp_path)
+    assert load_run(tmp_path).metrics == expected
 
 
 def test_a_torn_dump_is_named(tmp_path: Path) -> None:

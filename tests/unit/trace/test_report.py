@@ -213,6 +213,7 @@ def test_tables_say_what_the_files_say(comparison: list[Path]) -> None:
     # tool use of ten steps: seed 1 (1.5 + 1) -> (9.5 + 1) percent, seed 2 one more: means 3 -> 11
     training = {row[0]: row[1:] for row in training_table(runs).lines()}
     assert training["tool-use rate"][:2] == ["0.03", "0.11"]
+    assert training_table(runs, ["last"]).lines()[1][:2] == ["tool-use rate", "0.11"]
     table = runs_table(runs, {run.path: read_trace(run.trace_dir) for run in runs if run.trace_dir}).lines()
     assert table[1] == ["grpo, seed 1", "10", "0", "no trace", "no trace"]
     assert table[3][0] == "axpo, seed 1"
@@ -266,6 +267,7 @@ def test_a_run_is_taken_apart_by_source_and_by_tool() -> None:
                 "val-core/tiny/a/acc/mean@4": reward,
                 "val-aux/tiny/a/reward/mean@4": reward - 0.1,
                 "val-core/tiny/a/uses_tool/mean@4": 0.75,
+                "val-core/tiny/a/uses_tool/mean@3": 1.0,  # of a question that lost a rollout
                 "val-core/tiny/b/acc/mean@4": 1.0,
             },
         }
