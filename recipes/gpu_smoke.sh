@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Does everything work on this GPU? 2B, a handful of questions, one AXPO step, its trace audited; 20 minutes at most on 80 GB.
+# Does everything work on this GPU? 2B, a handful of questions, one AXPO step, its trace audited (estimated: 20 minutes on 80 GB).
 #
 #   bash recipes/gpu_smoke.sh                  -> outputs/gpu_smoke/smoke.md, one file to paste into an issue
 #   MODEL=tiny bash recipes/gpu_smoke.sh       the same without an accelerator

@@ -6,7 +6,7 @@
 #   MODEL=tiny bash recipes/run_qwen3vl8b_axpo.sh                 the same stages in miniature, without an accelerator
 #   bash recipes/run_qwen3vl8b_axpo.sh trainer.save_freq=5        any override of verl's main_ppo, for the RL stage
 #
-# Needs, keys and costs: recipes/README.md. All variables: the table there.
+# Needs and costs: docs/reproduce.md. Keys and variables: recipes/README.md
 set -euo pipefail
 export MODEL=${MODEL:-8b}
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
