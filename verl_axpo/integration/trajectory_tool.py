@@ -18,6 +18,7 @@ from verl_axpo.errors import InfraFailure
 from verl_axpo.images import ImageRefused, open_image
 from verl_axpo.tools.arguments import problem_with
 from verl_axpo.tools.configs import LIMIT_KEY
+from verl_axpo.tools.crop import MAX_ASPECT
 
 logger = logging.getLogger(__name__)
 
@@ -92,10 +93,17 @@ class TrajectoryTool:
 def _shown(response: ToolResponse) -> ToolResponse:
     """The response with pictures that rollout engine and trainer cannot see in two ways: opaque RGB.
 
+    A mere line, on which the model's processor would raise, is told in words: the policy may have asked for it.
+
     Raises:
         ImageRefused: the tool returned what cannot be shown.
     """
     if not response.image:
         return response
     images = response.image if isinstance(response.image, list) else [response.image]
-    return response.model_copy(update={"image": [open_image(image) for image in images if image is not None]})
+    opened = [open_image(image) for image in images if image is not None]
+    lines = [image for image in opened if max(image.size) > MAX_ASPECT * min(image.size)]
+    words = [f"[a picture of {line.width} x {line.height} pixels, a mere line, is not shown]" for line in lines]
+    text = "\n".join([*filter(None, [response.text]), *words])
+    shown = [image for image in opened if image not in lines]
+    return response.model_copy(update={"image": shown or None, "text": text or None})

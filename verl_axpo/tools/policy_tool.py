@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from verl.tools.base_tool import BaseTool
 from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
 
-from verl_axpo.errors import CallError
+from verl_axpo.errors import CallError, InfraFailure
 from verl_axpo.prompts import ToolPrompt
 
 Answer = tuple[ToolResponse, str | None]  # for the policy; the error's text if the call failed by the policy's doing
@@ -73,4 +73,6 @@ class PolicyTool(BaseTool):
         except CallError as refusal:
             error = f"Error: {refusal}"
             response = ToolResponse(text=error)
+        except OSError as failure:  # no file descriptor, no space: never what the policy wrote
+            raise InfraFailure(f"{self.name}: {failure}") from failure
         return response, 0.0, {"ok": error is None, "error": error}

@@ -99,6 +99,22 @@ async def test_a_tools_transparent_picture_joins_the_conversation_on_white() -> 
     assert metrics["ok"]
 
 
+async def test_a_mere_line_is_told_in_words() -> None:
+    """The model's processor raises on it, outside of what verl catches: the whole rollout would be lost."""
+
+    async def paint() -> list[Image.Image]:
+        return [Image.new("RGB", (900, 2)), Image.new("RGB", (8, 8)), Image.new("RGB", (2, 900))]
+
+    response, _, metrics = await TrajectoryTool(Painter(paint)).execute("id", {})
+    assert [image.size for image in response.image or []] == [(8, 8)]
+    assert response.text is not None
+    assert response.text.splitlines() == [
+        "[a picture of 900 x 2 pixels, a mere line, is not shown]",
+        "[a picture of 2 x 900 pixels, a mere line, is not shown]",
+    ]
+    assert metrics["ok"]
+
+
 async def test_a_tools_picture_that_cannot_be_shown_is_an_infra_failure() -> None:
     async def paint() -> list[Image.Image]:
         return [Image.new("F", (8, 8), 0.5)]

@@ -1,6 +1,7 @@
 """The coin of docs/add_a_tool.md: the page's own code, alone and in a trajectory."""
 
 import asyncio
+import errno
 import re
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,16 @@ def test_a_bad_call_is_answered(coin: Any, parameters: Any, told: str) -> None:
     response, _, metrics = asyncio.run(coin.execute("id", parameters))
     assert response.text == told
     assert metrics == {"ok": False, "error": told}
+
+
+async def test_a_process_without_descriptors_is_an_infra_failure(coin: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def call(*_: Any) -> Any:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(coin, "call", call)
+    _, _, metrics = await TrajectoryTool(coin).execute("id", {"times": 3})
+    assert (metrics["ok"], metrics["infra"]) == (False, True)
+    assert "Too many open files" in metrics["error"]
 
 
 def test_in_a_trajectory_the_schema_is_checked_first(coin: Any) -> None:

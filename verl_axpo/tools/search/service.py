@@ -61,6 +61,7 @@ class Search:
         """The hits for a query that `parse_arguments` let through, best first.
 
         Raises:
+            CallError: the service does not take this query.
             InfraFailure: no answer within `timeout_s`, the service or the disk failed, no paid call is left, or nothing
                 was recorded.
             ReplayMiss: nothing was recorded and `on_miss` is `error`.

@@ -19,7 +19,7 @@ from tavily.errors import TimeoutError as TavilyTimeout
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_random_exponential
 
-from verl_axpo.errors import InfraFailure
+from verl_axpo.errors import CallError, InfraFailure
 from verl_axpo.tools.search.cache import Request
 from verl_axpo.tools.search.config import KEY_VARIABLE, LEAKS, SearchConfig
 from verl_axpo.tools.search.hits import Hit
@@ -102,8 +102,8 @@ class TavilyEngine:
         await asyncio.to_thread(self.quota.spend)
         try:
             return await self._send(request)
-        except (Refused, Passing) as failure:
-            if isinstance(failure, Refused) or not failure.carried_out:
+        except (CallError, Refused, Passing) as failure:
+            if not isinstance(failure, Passing) or not failure.carried_out:
                 await asyncio.to_thread(self.quota.refund)
             if isinstance(failure, Passing) and failure.retry_after_s is not None:
                 await asyncio.to_thread(self.quota.postpone, failure.retry_after_s)
@@ -125,7 +125,9 @@ class TavilyEngine:
             raise Passing(f"the connection broke ({error!r})", carried_out=True) from error
         except httpx.HTTPStatusError as error:
             raise _status_failure(error.response) from error
-        except (InvalidAPIKeyError, ForbiddenError, BadRequestError) as error:
+        except BadRequestError as error:  # all that a request has is fixed or checked, but for the words of the query
+            raise CallError(f"the search does not take this query: {error}") from error
+        except (InvalidAPIKeyError, ForbiddenError) as error:
             raise Refused(
                 f"Tavily refused the call: {type(error).__name__} {error}; check {KEY_VARIABLE} and the plan's credits"
             ) from error

@@ -21,6 +21,7 @@ from verl_axpo.errors import InfraFailure
 from verl_axpo.tools.search.hits import Hit
 from verl_axpo.tools.search.quota import Quota
 from verl_axpo.tools.search.service import Search
+from verl_axpo.tools.search.tool import TavilySearch
 
 HITS = [Hit(**result) for result in RESULTS]
 
@@ -85,13 +86,24 @@ def test_what_may_pass_is_tried_again(
     assert len(server.asked) == len(faults) + 1
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 432, 433])
+@pytest.mark.parametrize("status", [401, 403, 404, 432, 433])
 def test_a_refusal_is_not_tried_again_and_not_paid(status: int, server: FaultServer, tavily: dict[str, Any]) -> None:
     server.plan = [failed(status)]
     outcome, paid = ask(tavily)
     assert isinstance(outcome, str)
     assert outcome.startswith("Tavily")
     assert (len(server.asked), paid) == (1, 0)
+
+
+def test_a_query_that_the_service_does_not_take_is_told_to_the_policy(
+    server: FaultServer, tavily: dict[str, Any]
+) -> None:
+    """Tavily's answer to a query of `site:` operators alone; the policy wrote it, and no service failed."""
+    server.plan = [failed(400)]
+    response, _, metrics = asyncio.run(TavilySearch(tavily).execute("id", {"query": "site:example.org"}))
+    assert response.text.startswith("Error: the search does not take this query")
+    assert metrics["ok"] is False
+    assert (len(server.asked), Search(tavily)._engine.quota.paid_calls()) == (1, 0)  # type: ignore[union-attr]
 
 
 def test_what_does_not_pass_ends_as_an_infra_failure(server: FaultServer, tavily: dict[str, Any]) -> None:
