@@ -11,7 +11,7 @@ import pytest
 from verl_axpo import cli
 from verl_axpo.check import check, parse
 from verl_axpo.check.command import compose
-from verl_axpo.check.machine import check_gpus
+from verl_axpo.check.machine import check_gpus, read_gpus
 
 _ACTOR, _ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
 
@@ -45,7 +45,7 @@ def test_a_sound_command_has_nothing_to_change(rl: list[str], tmp_path: Path) ->
     [
         ("data.train_batch_sizes=64", "'train_batch_sizes' is not in struct", "did you mean data.train_batch_size"),
         ("+algorithm.axpo.bugdet=0.5", "unknown keys ['bugdet']", ""),
-        ("data.train_batch_size=250", "250 questions do not divide into mini-batches of 64", "a divisor of 250"),
+        ("data.train_batch_size=50", "50 questions do not fill a mini-batch of 64", "ppo_mini_batch_size to 1 to 50"),
         (f"{_ACTOR}.clip_ratio_low=-0.2", "clip_ratio_low: -0.2", "a number above 0"),
         (f"{_ACTOR}.kl_loss_coef=-0.001", "-0.001 rewards distance", "0 or more"),
         (f"{_ACTOR}.optim.lr=0", "actor.optim.lr: 0", "a number above 0"),
@@ -119,6 +119,24 @@ def test_a_config_folder_of_ones_own_is_read_too(tmp_path: Path) -> None:
     assert compose(command).data.train_batch_size == 12
 
 
+def test_ranks_that_share_a_row_share_its_tokens(rl: list[str], tmp_path: Path) -> None:
+    actor = "actor_rollout_ref.actor"
+    argv = [*rl, f"{actor}.ulysses_sequence_parallel_size=4", f"{actor}.ppo_max_token_len_per_gpu="]
+    assert not any("never split" in line for line, _ in told([*argv[:-1], argv[-1] + "4096"], tmp_path))
+    assert any("4095 tokens on each of 4 ranks" in line for line, _ in told([*argv[:-1], argv[-1] + "4095"], tmp_path))
+
+
+def test_only_gpus_that_the_run_may_use_are_looked_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A stand-in for nvidia-smi that lists what it is asked for."""
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nfor word; do case $word in --id=*) echo 81920, 5; esac; done\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4")
+    assert len(read_gpus()) == 1
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert read_gpus() == []
+
+
 def test_gpus_that_are_missing_or_in_use_are_reported() -> None:
     assert [finding.ok for finding in check_gpus(8, [(79.0, 0.1)] * 8)] == [True]
     assert "1 here, 8 wanted" in next(check_gpus(8, [(79.0, 0.1)])).found
@@ -128,14 +146,14 @@ def test_gpus_that_are_missing_or_in_use_are_reported() -> None:
 def test_the_command_line_prints_the_command_and_exits_with_1(
     rl: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    argv = ["verl-axpo", "check", "--no-machine", "--", *rl, "data.train_batch_size=250"]
+    argv = ["verl-axpo", "check", "--no-machine", "--", *rl, "data.train_batch_size=50"]
     monkeypatch.setattr(sys, "argv", argv)
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == cli.FINDING
     printed = capsys.readouterr().out
     assert printed.startswith("python -m verl.trainer.main_ppo --config-name qwen3vl_rl")
-    assert "a divisor of 250" in printed
+    assert "ppo_mini_batch_size to 1 to 50" in printed
 
 
 @pytest.mark.parametrize("kind", ["rl", "sft"])

@@ -5,8 +5,8 @@ import io
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -67,9 +67,7 @@ def _inputs(config: DictConfig, kind: Kind, made: Sequence[Path]) -> Iterator[Fi
 
 def _named(config: DictConfig, kind: Kind) -> str:
     """The call syntax that the user named."""
-    if kind == "rl":
-        return startup.named_syntax(config)
-    return str(OmegaConf.select(config, "data.call_syntax") or "")
+    return startup.named_syntax(config) if kind == "rl" else str(OmegaConf.select(config, "data.call_syntax") or "")
 
 
 def _sft_files(config: DictConfig, made: Sequence[Path]) -> Iterator[Finding]:
@@ -96,21 +94,21 @@ def _values(config: DictConfig, kind: Kind) -> Iterator[Finding]:
         found = f"{coefficient} rewards distance from the SFT model"
         yield problem(f"{_ACTOR}.kl_loss_coef", found, "set it to 0 or more")
     batch, mini = config.data.train_batch_size, config.actor_rollout_ref.actor.ppo_mini_batch_size
-    if mini <= 0 or batch % mini:
-        found = f"{batch} questions do not divide into mini-batches of {mini}"
-        yield problem("data.train_batch_size", found, f"set {_ACTOR}.ppo_mini_batch_size to a divisor of {batch}")
+    if not 0 < mini <= batch:
+        found = f"{batch} questions do not fill a mini-batch of {mini}"
+        yield problem("data.train_batch_size", found, f"set {_ACTOR}.ppo_mini_batch_size to 1 to {batch}")
 
 
 def _lengths(config: DictConfig, kind: Kind) -> Iterator[Finding]:
     """A row that is longer than what has to hold it; verl notices when the first such row comes."""
 
-    def get(key: str) -> Any:
-        return OmegaConf.select(config, key)
-
+    get = partial(OmegaConf.select, config)
     if kind == "sft":
         row, budgets = get("data.max_length"), [("data.use_dynamic_bsz", "data.max_token_len_per_gpu")]
+        ranks = get("engine.ulysses_sequence_parallel_size") or 1  # that share a row
     else:
         row = get("data.max_prompt_length") + get("data.max_response_length")
+        ranks = max(get(f"{_ACTOR}.{part}ulysses_sequence_parallel_size") or 1 for part in ("", "fsdp_config."))
         budgets = [(f"{_ACTOR}.use_dynamic_bsz", f"{_ACTOR}.ppo_max_token_len_per_gpu")]
         budgets += [
             (f"{part}.log_prob_use_dynamic_bsz", f"{part}.log_prob_max_token_len_per_gpu") for part in (_ROLLOUT, _REF)
@@ -120,9 +118,9 @@ def _lengths(config: DictConfig, kind: Kind) -> Iterator[Finding]:
             found = f"{window} tokens; prompt and response may have {row}"
             yield problem(f"{_ROLLOUT}.max_model_len", found, f"set it to {row}")
     for switch, key in budgets:
-        if get(switch) and get(key) < row:
-            found = f"{get(key)} tokens; a row may have {row}, and is never split"
-            yield problem(key, found, f"set {key}={row} or more")
+        if get(switch) and get(key) * ranks < row:
+            found = f"{get(key)} tokens on each of {ranks} ranks; a row may have {row}, and is never split further"
+            yield problem(key, found, f"set {key}={-(-row // ranks)} or more")
 
 
 def _refused(name: str, attempt: Callable[[], None]) -> Iterator[Finding]:

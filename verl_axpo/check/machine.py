@@ -32,16 +32,16 @@ def check_program(argv: Sequence[str]) -> Finding:
     program = next((word for word in argv if word != "env" and "=" not in word), "")
     if shutil.which(program):
         return fine("command", program)
-    fix = "bash recipes/setup_env.sh, and use its environment"
-    return problem("command", f"{program or 'nothing'} is not found", fix)
+    return problem("command", f"{program or 'nothing'} is not found", "use the environment of recipes/setup_env.sh")
 
 
 def check_machine(config: DictConfig, kind: str) -> Iterator[Finding]:
     """Everything that a training asks of the machine that it starts on."""
     yield from doctor.examine_environment()
-    on_cpu = OmegaConf.select(config, "trainer.device") == "cpu"
-    if not on_cpu:
-        yield from check_gpus(int(config.trainer.n_gpus_per_node), read_gpus())
+    if OmegaConf.select(config, "trainer.device") != "cpu":
+        rollout = {} if "RAY_ADDRESS" in os.environ else OmegaConf.select(config, "actor_rollout_ref.rollout") or {}
+        apart = rollout.get("nnodes", 0) * rollout.get("n_gpus_per_node", 0)  # separate_async: replicas have their own
+        yield from check_gpus(int(config.trainer.n_gpus_per_node + apart), read_gpus())
         yield from check_attention(config)
     if kind == "rl":
         yield check_shm(config)
@@ -50,9 +50,10 @@ def check_machine(config: DictConfig, kind: str) -> Iterator[Finding]:
 
 
 def read_gpus() -> list[tuple[float, float]]:
-    """(total, used) GiB of every GPU that nvidia-smi lists; empty without one."""
+    """(total, used) GiB of every GPU that nvidia-smi lists and CUDA_VISIBLE_DEVICES names; empty without one."""
+    visible = [f"--id={ids}"] if (ids := os.environ.get("CUDA_VISIBLE_DEVICES")) else []
     try:
-        done = subprocess.run(QUERY, capture_output=True, text=True, check=True, timeout=TIMEOUT_S)
+        done = subprocess.run([*QUERY, *visible], capture_output=True, text=True, check=True, timeout=TIMEOUT_S)
     except (OSError, subprocess.SubprocessError):
         return []
     rows = (line.split(",") for line in done.stdout.splitlines() if line.strip())
