@@ -54,5 +54,5 @@ def run(argv: Sequence[str], title: str, log: Path, console: Console) -> int:
     os.environ.setdefault("VERL_FILE_LOGGER_PATH", str(folder.parent / f"metrics_{int(time.time())}.jsonl"))
     status = progress.run(title, log, list(argv), OmegaConf.select(config, "trainer.total_training_steps"))
     if status == 0:
-        training_folder.finish(folder, settings)
+        training_folder.finish(folder, settings, config)
     return status

@@ -31,12 +31,14 @@ KEEP = {"rl": "trainer.max_actor_ckpt_to_keep", "sft": "trainer.max_ckpt_to_keep
 def settings_of(config: DictConfig, kind: Kind) -> dict[str, Any]:
     """What decides the result, flat: every key of the config but WITHOUT_RESULT, and a fingerprint of each data file.
 
-    The number of steps is among them for SFT, whose learning rate follows it.
+    The number of steps or epochs is among them for SFT, whose learning rate follows it.
     """
     flat = dotted(OmegaConf.to_container(config, resolve=True))
     kept = {key: value for key, value in flat.items() if not key.startswith(WITHOUT_RESULT)}
     if kind == "sft":
-        kept["trainer.total_training_steps"] = flat.get("trainer.total_training_steps")
+        steps = kept["trainer.total_training_steps"] = flat.get("trainer.total_training_steps")
+        if steps is None:
+            kept["trainer.total_epochs"] = flat.get("trainer.total_epochs")
     for key in FILES:
         kept[key] = [fingerprint(file) for file in listed(OmegaConf.select(config, key))]
     loaded: dict[str, Any] = orjson.loads(orjson.dumps(kept))
@@ -106,22 +108,24 @@ def is_finished(folder: Path, settings: dict[str, Any], config: DictConfig, comm
         )
     if found := objections(folder, settings, config, command):
         raise ValueError("\n".join(found))
-    asked = OmegaConf.select(config, "trainer.total_training_steps")
-    return record is not None and record["finished"] and asked in (None, step)
+    if record is None or not record["finished"]:
+        return False
+    asked, epochs = config.trainer.get("total_training_steps"), config.trainer.total_epochs
+    return bool(record.get("epochs", epochs) >= epochs if asked is None else asked == step)
 
 
 def begin(folder: Path, settings: dict[str, Any], config: DictConfig, kind: Kind) -> None:
     """Record the settings, and remove checkpoints that a new start cannot use: verl counts only its own process's."""
-    _write(folder, settings, finished=False)
+    _write(folder, settings, config, finished=False)
     if OmegaConf.select(config, KEEP[kind]) and OmegaConf.select(config, "trainer.resume_mode") == "auto":
         for checkpoint in folder.glob("global_step_*"):
             if checkpoint.name != f"global_step_{trained(folder)}":
                 shutil.rmtree(checkpoint)
 
 
-def finish(folder: Path, settings: dict[str, Any]) -> None:
+def finish(folder: Path, settings: dict[str, Any], config: DictConfig) -> None:
     """Record that the training came to its end."""
-    _write(folder, settings, finished=True)
+    _write(folder, settings, config, finished=True)
 
 
 def _read(folder: Path) -> dict[str, Any] | None:
@@ -129,7 +133,7 @@ def _read(folder: Path) -> dict[str, Any] | None:
     return dict(orjson.loads(record.read_bytes())) if record.exists() else None
 
 
-def _write(folder: Path, settings: dict[str, Any], finished: bool) -> None:
-    content = {"finished": finished, "settings": settings}
+def _write(folder: Path, settings: dict[str, Any], config: DictConfig, *, finished: bool) -> None:
+    content = {"finished": finished, "epochs": config.trainer.total_epochs, "settings": settings}
     options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS
     write_atomically(folder / SETTINGS, orjson.dumps(content, option=options), flush=True)

@@ -41,7 +41,8 @@ def start(argv: list[str], trained: int, finished: bool) -> bool:
     config = config_of(argv)
     folder = Path(config.trainer.default_local_dir)
     training_folder.begin(folder, training_folder.settings_of(config, "rl"), config, "rl")
-    training_folder._write(folder, training_folder.settings_of(config, "rl"), finished=finished)
+    if finished:
+        training_folder.finish(folder, training_folder.settings_of(config, "rl"), config)
     (folder / training_folder.LATEST).write_text(str(trained))
     return again(argv)
 
@@ -120,6 +121,28 @@ def test_other_data_in_the_same_file_are_refused(argv: list[str], tmp_path: Path
     pq.write_table(pa.table({"prompt": ["b"], "data_source": ["tiny"], "reward_model": ["c"]}), tmp_path / "rl.parquet")
     with pytest.raises(ValueError, match=r"data\.train_files"):
         again(argv)
+
+
+def test_another_epoch_is_not_done_yet(argv: list[str]) -> None:
+    """Without a number of steps; RL's rate does not follow their number."""
+    one, two = (f"trainer.total_epochs={epochs}" for epochs in (1, 2))
+    argv = [*argv, "trainer.total_training_steps=null"]
+    assert start([*argv, one], trained=7, finished=True) is True
+    assert again([*argv, two]) is False
+    assert again([*argv, one]) is True
+
+
+def test_sft_does_not_go_on_with_another_number_of_epochs(tmp_path: Path) -> None:
+    """Its rate follows the number of steps, so the epochs before would have had another."""
+    base = ["torchrun", "-m", "verl.trainer.sft_trainer", "--config-name", "tiny_sft", "model.path=/m",
+            f"data.train_files={tmp_path}/sft.parquet", "trainer.total_training_steps=null",
+            f"trainer.default_local_dir={tmp_path}/steps"]  # fmt: skip
+    one, two = ([*base, f"trainer.total_epochs={epochs}"] for epochs in (1, 2))
+    folder, config = tmp_path / "steps", config_of(one)
+    training_folder.begin(folder, training_folder.settings_of(config, "sft"), config, "sft")
+    settings = training_folder.settings_of(config_of(two), "sft")
+    [objection] = training_folder.objections(folder, settings, config_of(two), command_of(two))
+    assert "trainer.total_epochs: 1 then, 2 now" in objection
 
 
 def test_checkpoints_of_unknown_settings_are_refused(argv: list[str], tmp_path: Path) -> None:
