@@ -17,7 +17,7 @@ from verl_axpo.eval.export import PREFIX, question_of
 from verl_axpo.eval.registry import OURS, Registry, registry_named
 from verl_axpo.eval.types import Question, Score
 from verl_axpo.rewards import graders, outcome
-from verl_axpo.rewards.answer import final_answer
+from verl_axpo.rewards.answer import STARTS_IN_THINK, final_answer
 from verl_axpo.rewards.config import RewardConfig
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ async def compute_score(
         return await outcome.compute_score(data_source, solution_str, ground_truth, extra_info, **reward_kwargs)
     config = RewardConfig.from_mapping(reward_kwargs)
     question = question_of(data_source, ground_truth, extra_info or {})
-    answer = final_answer(solution_str)
+    answer = final_answer(solution_str, starts_in_think=bool((extra_info or {}).get(STARTS_IN_THINK)))
     score = await _score(registry_named(registry), question, answer, config)
     if score.correct is None:
         if config.on_infra_failure == "raise":

@@ -14,6 +14,7 @@ readers leave it out and say so, and what it held is sampled or scored again. On
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -64,6 +65,7 @@ class Store:
         scores: on each rollout the last verdict of today's rules; a verdict that nobody could give hides none.
         unjudged: rollouts whose verdict a judge may still turn: a rule gave it without a judge to ask.
         refused: of the rollouts that a judge or scorer failed on last, why.
+        unanswered: the rollouts without an answer, which no judge can find right.
         outdated: rollouts whose verdicts are all of other rules.
         damaged: one sentence for each line that no reader understands.
     """
@@ -74,6 +76,7 @@ class Store:
         self.statuses: dict[Key, Status] = {}
         self.scores: dict[Key, Score] = {}
         self.unjudged: set[Key] = set()
+        self.unanswered: set[Key] = set()
         self.refused: dict[Key, str] = {}
         self.outdated: dict[Key, str] = {}
         self.damaged: list[str] = []
@@ -159,6 +162,7 @@ class Store:
     def _note(self, record: RolloutRecord, offset: int, line: bytes) -> None:
         self.scores.pop(record.key, None)  # was of an earlier line
         self.statuses[record.key] = record.status
+        (self.unanswered.add if record.answer is None else self.unanswered.discard)(record.key)
         self._lines[record.key] = offset, bytes_hash(line)
 
     def _note_score(self, record: ScoreRecord) -> None:
@@ -180,6 +184,14 @@ class Store:
         (self.unjudged.discard if record.judge else self.unjudged.add)(key)
 
     # ------------------------------ reading ------------------------------
+
+    def verdict(self, key: Key, *, has_judge: bool) -> Score | None:
+        """The last; undecided where a rule calls the answer wrong, and the evaluation's judge has still to decide."""
+        score = self.scores.get(key)
+        if score is None or not (has_judge and self.ruled_out(key) and key not in self.unanswered):
+            return score
+        reason = self.refused.get(key, "no judge was asked")
+        return replace(score, correct=None, by="nobody", reason=f"wrong by rule; {reason}")
 
     def ruled_out(self, key: Key) -> bool:
         """Whether a rule alone calls the answer wrong, and a judge may still say otherwise."""

@@ -29,7 +29,7 @@ from inspect_ai.scorer import CORRECT, INCORRECT, Score
 
 import verl_axpo
 from verl_axpo.core.types import Status
-from verl_axpo.eval.manifest import read_manifest
+from verl_axpo.eval.manifest import JUDGE, read_manifest
 from verl_axpo.eval.store import Store
 from verl_axpo.eval.types import Question, RolloutRecord, bytes_hash
 from verl_axpo.export.exchange import Conversation, of_record, of_rollout
@@ -52,7 +52,8 @@ def write(log: EvalLog, out: Path) -> None:
 
 def training_log(step: TracedStep, trace_dir: Path, run: str) -> EvalLog:
     """A step of a training: the reward as score, and what AXPO decided in each sample's metadata."""
-    samples = [_trained(record, trace_dir) for record in step.records]
+    opened = bool(step.summary and step.summary.starts_in_think)
+    samples = [_trained(record, trace_dir, starts_in_think=opened) for record in step.records]
     rewards = {
         "rollouts": [record.reward for record in step.records if _counts(record) and record.source_session is None],
         "continuations": [
@@ -71,7 +72,7 @@ def evaluation_log(folder: Path) -> EvalLog:
     questions = {(name, question.uid): question for name in manifest.benchmarks for question in store.questions(name)}
     samples, verdicts = [], dict[str, list[float]]()
     for rollout in store.rollouts():
-        score = store.scores.get(rollout.key)
+        score = store.verdict(rollout.key, has_judge=manifest.settings.get(JUDGE) is not None)
         question = questions[rollout.benchmark, rollout.uid]
         samples.append(_evaluated(rollout, question, score, folder, system))
         if score is not None and score.correct is not None and rollout.status is not Status.INFRA_FAILURE:
@@ -120,8 +121,8 @@ def _log(
     )
 
 
-def _trained(record: TrajectoryRecord, trace_dir: Path) -> EvalSample:
-    answer = final_answer(record.text)
+def _trained(record: TrajectoryRecord, trace_dir: Path, *, starts_in_think: bool) -> EvalSample:
+    answer = final_answer(record.text, starts_in_think=starts_in_think)
     score = Score(value=record.reward, answer=answer, metadata={"advantage": record.advantage})
     metadata = {
         **{name: getattr(record, name) for name in FACTS},

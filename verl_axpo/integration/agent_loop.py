@@ -175,6 +175,7 @@ class AxpoToolAgentLoop(ToolAgentLoop):
             "cached_tokens": client.cached_tokens,
             "turn_lengths": tuple(client.turn_lengths),
             "weight_versions": client.weight_versions,
+            "starts_in_think": bool(self.tool_parser.format.opened),
             "spans": self.spans,
             "started": started,
             "finished": time.time(),

@@ -9,6 +9,7 @@ from verl_axpo.core.types import Status
 from verl_axpo.integration.features import FeatureCache, FeaturesWorker
 from verl_axpo.integration.group import RunningGroup
 from verl_axpo.integration.trajectory import Trajectory
+from verl_axpo.rewards.answer import STARTS_IN_THINK
 
 
 class ScoringWorker(FeaturesWorker):
@@ -29,7 +30,8 @@ class ScoringWorker(FeaturesWorker):
             # verl's scoring computes the row's features and positions; a loop that scores itself goes past it
             if output.reward_score is not None and not validate:
                 self.compute_row(output)
-            await self._compute_score([output], kwargs=sample)
+            known = {**(sample.get("extra_info") or {}), STARTS_IN_THINK: output.starts_in_think}
+            await self._compute_score([output], kwargs={**sample, "extra_info": known})
         info = output.extra_fields.setdefault("reward_extra_info", {})
         if info.get("infra_failure", False):  # the reward could not be computed: that is no fault of the policy
             output.status = Status.INFRA_FAILURE

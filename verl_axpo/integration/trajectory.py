@@ -34,6 +34,7 @@ class Trajectory(AgentLoopOutput):
     `turn_lengths` are the tokens of each assistant turn as the engine returned them, the prefix included.
     `weight_versions` are the oldest and the newest weights that generated its turns, None if the engine told none.
     `entropy` is measured where the ranking needs it.
+    `starts_in_think`: the prompt has opened the thinking of the first turn.
     `spans` is the context that its turns ran in; it holds the span of `rollout.trace` that they are under.
     """
 
@@ -53,6 +54,7 @@ class Trajectory(AgentLoopOutput):
     started: float = _ours()  # seconds
     finished: float = _ours()  # seconds
     entropy: float | None = _ours(None)
+    starts_in_think: bool = _ours(False)
     spans: InstanceOf[Context] | None = _ours(None)
 
     @classmethod

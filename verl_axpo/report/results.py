@@ -8,7 +8,7 @@ two numbers and right in the higher.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -184,17 +184,13 @@ def _uids(store: Store, name: str, about: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _row(record: RolloutRecord, store: Store, has_judge: bool) -> Row:
-    """Without its texts. What a judge has still to decide is undecided, where the evaluation has one."""
-    score, ruled_out = store.scores.get(record.key), record.answer is not None and store.ruled_out(record.key)
-    if ruled_out and has_judge and score is not None:
-        reason = store.refused.get(record.key, "no judge was asked")
-        score = replace(score, correct=None, by="nobody", reason=f"wrong by rule; {reason}")
+    """Without its texts."""
     return Row(
         uid=record.uid,
         rollout=record.rollout,
         status=record.status,
-        score=score,
-        ruled_out=ruled_out,
+        score=store.verdict(record.key, has_judge=has_judge),
+        ruled_out=record.answer is not None and store.ruled_out(record.key),
         uses_tool=record.uses_tool,
         response_tokens=record.response_tokens,
         turns=len(record.turns),

@@ -11,4 +11,4 @@ choice.py       multiple choice
 judge.py        an LLM that compares answers; judge_prompt.py its words
 """
 
-VERSION = 3  # of the answer rules; raise it whenever a score changes
+VERSION = 4  # of the answer rules; raise it whenever a score changes

@@ -11,6 +11,7 @@ from functools import lru_cache
 _ANSWER = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
 _BOX = "\\boxed"
 _BOX_OR_BRACE = re.compile(r"\\boxed\s*\{|[{}]")
+STARTS_IN_THINK = "starts_in_think"  # in `extra_info`: the prompt has opened the thinking of the first turn
 MAX_CHARS = 2000  # of an answer; no correct answer is longer, and it bounds the time of every rule
 
 _RAISED, _LOWERED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n"), str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
@@ -45,14 +46,15 @@ _REWRITES = [
 ]
 
 
-def final_turn(response: str) -> str:
-    """The text of the last assistant turn after its thinking.
+def final_turn(response: str, *, starts_in_think: bool = False) -> str:
+    """The text of the last assistant turn after its thinking; nothing where the thinking is never closed.
 
-    A response starts inside the thinking of its first turn; each later turn opens with `<think>`. Text of tools stands
-    before that tag, so an `<answer>` in a tool's output or in the thinking is not an answer.
+    Each turn but the first opens with `<think>`. Text of tools stands before that tag, so an `<answer>` in a tool's
+    output or in the thinking is not an answer. `starts_in_think`: the prompt has opened the thinking of the first turn.
     """
-    turn = response.rpartition("<think>")[2]
-    return turn.rpartition("</think>")[2]
+    _, thinks, turn = response.rpartition("<think>")
+    _, closed, after = turn.rpartition("</think>")
+    return after if closed or not (thinks or starts_in_think) else ""
 
 
 def boxes(text: str) -> list[tuple[int, int, int]]:
@@ -87,9 +89,9 @@ def opened(text: str) -> str:
     return "".join([*parts, text[done:]])
 
 
-def final_answer(response: str) -> str | None:
+def final_answer(response: str, *, starts_in_think: bool = False) -> str | None:
     r"""The last whole `<answer>` of the final turn, or the last `\boxed{}` inside it; None if there is none."""
-    answers = _ANSWER.findall(final_turn(response))
+    answers = _ANSWER.findall(final_turn(response, starts_in_think=starts_in_think))
     if not answers:
         return None
     inside = boxed(answers[-1])

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from verl_axpo.errors import InfraFailure
-from verl_axpo.rewards.answer import final_answer
+from verl_axpo.rewards.answer import STARTS_IN_THINK, final_answer
 from verl_axpo.rewards.config import RewardConfig
 from verl_axpo.rewards.graders import GRADERS, Case, Grade, answer_type_of
 
@@ -37,7 +37,7 @@ async def compute_score(
         data_source: the row's; chooses the answer type where `extra_info` does not.
         solution_str: the decoded response, tool responses included, special tokens left out.
         ground_truth: a text or a number.
-        extra_info: the row's, and what verl's tool loop adds to it.
+        extra_info: the row's, what verl's tool loop adds to it, and `starts_in_think` from our worker.
         reward_router_address: verl passes it when it hosts a reward model; not used.
         reward_model_tokenizer: likewise.
         reward_kwargs: the fields of `RewardConfig`.
@@ -54,7 +54,7 @@ async def compute_score(
     config = RewardConfig.from_mapping(reward_kwargs)
     row = extra_info or {}
     kind = answer_type_of(data_source, row, config)
-    answer = final_answer(solution_str)
+    answer = final_answer(solution_str, starts_in_think=bool(row.get(STARTS_IN_THINK)))
     bonus = _for_tool_use(row, config)
     grade, failed = Grade(correct=False), False
     try:

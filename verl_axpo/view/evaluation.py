@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from verl_axpo.core.types import Status
+from verl_axpo.eval.manifest import JUDGE, read_manifest
 from verl_axpo.eval.store import MANIFEST, QUESTIONS, ROLLOUTS, SCORES, Store
 from verl_axpo.eval.types import Key, Question, RolloutRecord, Score
 from verl_axpo.view.index import TEXT_CHARACTERS
@@ -19,6 +20,7 @@ class EvaluationSource:
         self.folder = folder
         self._state: tuple[int, ...] = ()
         self._store = Store(folder)
+        self._has_judge = False
         self._questions: dict[str, dict[str, Question]] = {}
 
     def run(self) -> Json:
@@ -61,6 +63,7 @@ class EvaluationSource:
             self._store = Store(self.folder).load()
             names = sorted(path.stem for path in (self.folder / QUESTIONS).glob("*.jsonl"))
             self._questions = {name: {each.uid: each for each in self._store.questions(name)} for name in names}
+            self._has_judge = read_manifest(self.folder).settings.get(JUDGE) is not None
             self._state = state
 
     def _of(self, key: str) -> dict[str, Question]:
@@ -70,14 +73,15 @@ class EvaluationSource:
         return self._questions[key]
 
     def _figures(self, name: str) -> dict[str, float]:
-        scores = [score for key, score in self._store.scores.items() if key[0] == name and score.correct is not None]
+        verdicts = [self._score(key) for key in self._store.scores if key[0] == name]
+        scores = [score for score in verdicts if score.correct is not None]
         done = sum(key[0] == name for key in self._store.statuses)
         share = {"pass@1": sum(bool(score.correct) for score in scores) / len(scores)} if scores else {}
         return {**share, "rollouts": done, "questions": len(self._questions[name])}
 
     def _score(self, key: Key) -> Score:
         why = self._store.refused.get(key, "no score yet")
-        return self._store.scores.get(key) or Score(correct=None, by="nobody", reason=why)
+        return self._store.verdict(key, has_judge=self._has_judge) or Score(correct=None, by="nobody", reason=why)
 
     def _in_list(self, question: Question, records: list[RolloutRecord]) -> Json:
         scores = [self._score(each.key) for each in records]

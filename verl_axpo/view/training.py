@@ -168,7 +168,7 @@ def _trajectory(record: TrajectoryRecord, asked: int, summary: StepSummary | Non
         "call": record.tool_call_span,
         "seconds": record.finished - record.started,
         "weights": record.weight_versions,
-        "reason": _reason(record),
+        "reason": _reason(record, starts_in_think=bool(summary and summary.starts_in_think)),
         "parts": [asdict(part) for part in split(record.text, thinking=thinking, syntax=wrote)],
         "calls": [asdict(call) for call in record.tool_calls],
         "images": list(record.images[asked:]),
@@ -185,8 +185,8 @@ def runs_of(record: TrajectoryRecord) -> list[tuple[str, int]]:
     return [(names[kinds[start]], int(length)) for start, length in zip(starts, lengths, strict=True)]
 
 
-def _reason(record: TrajectoryRecord) -> str:
+def _reason(record: TrajectoryRecord, *, starts_in_think: bool) -> str:
     if record.status is Status.INFRA_FAILURE:
         return "a service failed: no answer is right or wrong, and nothing is trained"
-    given = final_answer(record.text)
+    given = final_answer(record.text, starts_in_think=starts_in_think)
     return f"reward {record.reward:g}: " + ("no final answer" if given is None else f"answered {given}")

@@ -30,6 +30,7 @@ from verl_axpo.report.compare import compare
 from verl_axpo.report.evaluation import build_report
 from verl_axpo.report.results import load_evaluation
 from verl_axpo.tools.search.service import Search
+from verl_axpo.view.evaluation import EvaluationSource
 
 Serve = Callable[..., ScriptedServer]
 REPO = Path(__file__).parents[3]
@@ -209,6 +210,11 @@ def test_a_later_judge_that_fails_leaves_what_the_rules_said_and_is_asked_again(
     assert evaluate(server.url, out)
     assert not evaluate(server.url, out, judge=colours.BrokenJudge(), judge_name="j")
     assert verdicts(out) == {"red": (True, "rule"), "green": (True, "rule"), "blue": (False, "rule")}
+    page, name = EvaluationSource(out), next(name for name, uid, _ in Store(out).load().scores if uid == "blue")
+    page.run()
+    shown = page.question(name, "blue")["trajectories"][0]
+    assert (shown["correct"], "wrong by rule" in shown["reason"]) == (None, True)  # no judge has decided
+    assert all(chapter["metrics"].get("pass@1", 1.0) == 1.0 for chapter in page.run()["chapters"])
     assert evaluate(server.url, out, judge=colours.KindJudge(), judge_name="j")
     assert verdicts(out)["blue"] == (True, "judge")
 

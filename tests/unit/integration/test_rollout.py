@@ -503,15 +503,21 @@ def test_what_cannot_become_a_row_fails_its_session(
 def test_a_reward_that_could_not_be_computed_is_no_fault_of_the_policy(
     monkeypatch: pytest.MonkeyPatch, trajectory: MakeTrajectory, failed: bool
 ) -> None:
-    async def score(_: Any, outputs: list[Trajectory], **__: Any) -> None:
+    asked: list[Any] = []
+
+    async def score(_: Any, outputs: list[Trajectory], kwargs: Any) -> None:
+        asked.append(kwargs["extra_info"])
         outputs[0].extra_fields["reward_extra_info"] = {"infra_failure": float(failed)}
 
     monkeypatch.setattr(HOST, "_compute_score", score)
-    worker, output = bare_worker(), trajectory()
+    worker, output = bare_worker(), trajectory(starts_in_think=True)
     worker.groups = {"q": RunningGroup(uid="q", size=1)}
     output.reward_score = None
-    scored = asyncio.run(worker._agent_loop_postprocess(output, False, uid="q", session_id=0))
+    sample = {"uid": "q", "session_id": 0, "extra_info": {"index": 7}}
+    scored = asyncio.run(worker._agent_loop_postprocess(output, False, **sample))
     assert scored is output
+    assert asked == [{"index": 7, "starts_in_think": True}]  # the answer does not count inside open thinking
+    assert output.sample == sample
     assert output.as_rollout().status is (Status.INFRA_FAILURE if failed else Status.OK)
     assert output.extra_fields["reward_extra_info"] == {"uses_tool": 1.0, "infra_failure": float(failed)}
 

@@ -33,6 +33,23 @@ def test_the_final_answer_is_found(response: str, answer: str | None) -> None:
     assert final_answer(response) == answer
 
 
+@pytest.mark.parametrize(
+    ("response", "answer", "without"),
+    [
+        ("so <answer>bars</answer>. But wait, let me", None, "bars"),  # cut off, or ended, inside its thinking
+        ("hm</think><answer>bars</answer>", "bars", "bars"),
+        ("hm</think><tool_response>x</tool_response><think>\nso <answer>bars</answer>", None, None),
+        ("<think>\nso <answer>bars</answer>", None, None),
+    ],
+)
+def test_an_answer_in_thinking_that_never_closes_is_none(
+    response: str, answer: str | None, without: str | None
+) -> None:
+    """`without`: of a model that does not think, whose prompt opens nothing."""
+    assert final_answer(response, starts_in_think=True) == answer
+    assert final_answer(response) == without
+
+
 def test_boxed_takes_the_last_box_with_its_braces() -> None:
     assert boxed("\\boxed{1} \\boxed{\\{1, 2\\}}") == "\\{1, 2\\}"
     assert boxed("1") is None

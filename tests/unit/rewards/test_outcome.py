@@ -79,6 +79,13 @@ async def test_a_missing_answer_is_wrong_whatever_the_truth(kind: str, text: str
         assert (result["score"], result["answered"], result["infra_failure"]) == (0.0, 0.0, 0.0)
 
 
+async def test_the_row_says_whether_the_prompt_opened_the_thinking() -> None:
+    text, row = "so <answer>B</answer>, or", {"answer_type": "exact"}
+    assert (await compute_score("mine", text, "B", row))["score"] == 1.0
+    told = await compute_score("mine", text, "B", row | {"starts_in_think": True})
+    assert (told["score"], told["answered"]) == (0.0, 0.0)
+
+
 @pytest.mark.parametrize("kind", ["math", "choice", "short_text", "judge"])
 async def test_an_empty_answer_is_wrong(kind: str) -> None:
     result = await compute_score("mine", response(""), "B", {"answer_type": kind, "question": "?"})
