@@ -66,7 +66,7 @@ def run(title: str, log: Path, command: list[str], total: int | None = None) -> 
         start = log.stat().st_size
         # Its own process group: Ctrl-C comes through `_stop`, once, instead of to every worker at the same time
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
-    with _guarded(process):
+    with guarded(process):
         try:
             _watch(process, recipes, progress_of(log, start, total), title, console)
         except KeyboardInterrupt:
@@ -100,7 +100,7 @@ def _writers(log: Path) -> str:
 
 
 @contextmanager
-def _guarded(process: subprocess.Popen[bytes]) -> Iterator[None]:
+def guarded(process: subprocess.Popen[bytes]) -> Iterator[None]:
     """Within, whatever ends us ends the command."""
     guard = subprocess.Popen(
         ["sh", "-c", GUARD, "guard", str(process.pid)],

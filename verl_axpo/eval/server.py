@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 
 from verl_axpo.errors import InfraFailure
+from verl_axpo.progress import guarded
 
 # Pictures in the longest prompt of an evaluation: 8 of a question (Math-VR), and 4 from python, the most that a call
 # returns, in each of 4 turns (the fifth carries out no call; one call a turn: --parallel-calls).
@@ -97,11 +98,12 @@ def serving(serve: Serve, log: Path) -> Iterator[str]:
             start_new_session=True,
             env={**os.environ, "VLLM_NO_USAGE_STATS": "1"},
         )
-    try:
-        _wait(process, f"http://127.0.0.1:{port}/health", log)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        _stop(process)
+    with guarded(process):  # a kill of ours must not leave it on the GPUs
+        try:
+            _wait(process, f"http://127.0.0.1:{port}/health", log)
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            _stop(process)
 
 
 def _free_port() -> int:
