@@ -87,7 +87,7 @@ def over(above: Poly, below: Poly) -> Poly:
     (_, divisor) = _single(below)
     if divisor.denominator > 1 or (any(factor.denominator > 1 for factor in above.values()) and abs(divisor) != 1):
         raise Unfinished
-    if list(below) == [ONE]:
+    if list(below) == [ONE] and (len(above) == 1 or is_constant(above)):  # no sum with variables is divided out
         return {monomial: factor / divisor for monomial, factor in above.items()}
     (ours, factor), (theirs, _) = _single(above), _single(below)
     if any(base in dict(ours) and not base.isdigit() for base, _ in theirs):

@@ -27,7 +27,7 @@ _SIGNS = str.maketrans(
     }
 )
 _WRAPPER = re.compile(
-    r"\\(?:text|textbf|textit|textrm|mathrm|mathit|underline|rm|bf|operatorname|mbox|fbox)\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
+    r"\\(?:text|textbf|textit|textrm|texttt|textsf|mathrm|mathit|mathsf|underline|rm|bf|operatorname|mbox|fbox)\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
 )
 _BOLD = re.compile(r"\\(?:mathbf|boldsymbol|bm)\s*\{([^{}]{2,}|[^a-z{}])\}")  # a small bold letter is a vector
 _TWICE = 2  # wrappers inside wrappers

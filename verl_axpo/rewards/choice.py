@@ -59,6 +59,10 @@ def is_chosen(answer: str, truth: str, options: Sequence[str] = ()) -> bool:
     return chosen_letter(answer, options) == wanted
 
 
+# After the last option, on its line
+_INSTRUCTION = re.compile(r"(?<=[.;!?])\s+(?=(?:please|answer|choose|select|pick|give|write|reply)\b)", re.IGNORECASE)
+
+
 def chosen_letter(answer: str, options: Sequence[str] = ()) -> str | None:
     """The one letter that `answer` names, or the letter of the option whose text it is; None otherwise."""
     if len(answer) > MAX_CHARS:
@@ -93,7 +97,7 @@ def _listed(text: str, mark: str, letters: str) -> tuple[str, ...]:
         return ()
     ends = [*(found.start() for found in run[1:]), len(text)]
     texts = [text[found.end() : end].strip() for found, end in zip(run, ends, strict=True)]
-    texts[-1] = texts[-1].partition("\n")[0].strip()
+    texts[-1] = _INSTRUCTION.split(texts[-1].partition("\n")[0])[0].strip()
     texts = [re.sub(r"[;,\s]+$|\s[-•]$", "", option) for option in texts]
     if any(option in ("or", "and") for option in texts):  # "Is (A) or (B) larger?"
         return ()

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001  # signs that look like letters are named here
 """Short text: a name, a date, a few words, with aliases.
 
     answer, truths -> words() -> the same words in the same order as one of them, or the same date -> correct
@@ -19,6 +20,15 @@ _APOSTROPHE = re.compile(r"(?<=[^\W\d_])'(?=[^\W\d_])")  # in "O'Brien"; 5'6" ar
 _PRIME = re.compile(r"(?<=\d)(?:''|['\"])(?![^\W\d_])")  # 5' are feet or minutes, where it closes no quotation
 _PRIMES = {"'": "\u2032", '"': "\u2033", "''": "\u2033"}
 _EMPHASIS = re.compile(r"(?<![\w*])\*([^*\s](?:[^*]*[^*\s])?)\*(?![\w*])|^\*\s+")  # any other star speaks: "A*"
+_DEGREE = re.compile(r"\^\s*\{?\s*\\circ\s*\}?")
+_TIE = re.compile(r"(?<=[^\W\d_])~(?=[^\W\d_])")  # TeX's space that does not break
+_TEX_SIGN = re.compile(r"\\([a-zA-Z]+)")
+_TEX_NAMES = (
+    "circ ° degree ° angle ∠ triangle △ parallel ∥ perp ⊥ to → rightarrow → Rightarrow ⇒ leftarrow ← times × div ÷ "
+    "cdot · pm ± le ≤ leq ≤ ge ≥ geq ≥ ne ≠ neq ≠ approx ≈ sim ∼ cong ≅ infty ∞ cup ∪ cap ∩ in ∈ subset ⊂ alpha α "
+    "beta β gamma γ delta δ epsilon ε theta θ lambda λ mu μ pi π rho ρ sigma σ tau τ phi φ omega ω Delta Δ Omega Ω"
+)
+_TEX_SIGNS = dict(zip(*[iter(_TEX_NAMES.split())] * 2, strict=True))
 _EXCLAMATION = re.compile(r"(?<!\d)!")  # 5! is a number of its own
 _TOKEN = re.compile(  # a minus sign before a number or after a letter ("A-") speaks, a hyphen does not
     r"\d+(?:\.\d+)?|(?<![\w.])\.\d+|[^\W\d_]+|(?<![\w)])-(?=[\w.])|(?:(?<=[^\W\d_])|(?<=[^\W\d_]\d))-(?!\w)|[^\w\s-]"
@@ -46,7 +56,9 @@ def words(text: str) -> list[str]:
     """Words, numbers and signs that speak, in lower case, without an article in front."""
     if len(text) > MAX_CHARS:
         return []
-    plainer = _THOUSANDS.sub("", _EMPHASIS.sub(r"\1", plain(text)))
+    plainer = _TIE.sub(" ", _DEGREE.sub("°", plain(text)))
+    plainer = _TEX_SIGN.sub(lambda command: _TEX_SIGNS.get(command[1], command[0]), plainer)
+    plainer = _THOUSANDS.sub("", _EMPHASIS.sub(r"\1", plainer))
     plainer = _PRIME.sub(lambda mark: _prime(plainer[: mark.start()], mark[0]), plainer)
     plainer = _EXCLAMATION.sub("", _APOSTROPHE.sub("", plainer))
     return [token for token in _TOKEN.findall(_ARTICLE.sub("", plainer).casefold()) if _speaks(token)]

@@ -16,6 +16,7 @@ Side = tuple[str, Poly | None]  # as written, and read; None where "< 5" has not
 
 _FLIPPED = {">": "<", "\\ge": "\\le"}
 _NAME = re.compile(
+    r"\\angle \d+|"
     r"(?:\\[a-zA-Z]+ )?\{? ?[A-Za-z]+ ?\}?(?: _ (?:\{[^}]*\}|\S+))?(?: ')*(?: \( [a-zA-Z] \))?|\\[a-z]+(?: _ \S+)?"
 )
 _NO_NAMES = ("no", "not", "\\pi", "e", "i")
@@ -94,16 +95,21 @@ class Factor:
 
     @property
     def is_number(self) -> bool:
-        return not self.is_root and all(not monomial or abs(value) != 1 for monomial, value in self.poly.items())
+        is_root = self.is_root and list(self.poly) != [algebra.ONE]  # the root of 16 is a number
+        return not is_root and all(not monomial or abs(value) != 1 for monomial, value in self.poly.items())
 
 
 def product(factors: Sequence[Factor]) -> Poly:
-    """The product of factors; as written where two numbers, or two powers of one base, stand in it."""
-    result, seen_number = factors[0].poly, factors[0].is_number
+    """The product of factors; as written where two numbers, or two powers of one base, stand in it, or a number is
+    divided by two."""
+    result, seen_number, divided = factors[0].poly, factors[0].is_number, False
     try:
         for factor in factors[1:]:
             if factor.sign == "\\div" or (factor.sign == "*" and seen_number and factor.is_number):
                 raise Unfinished
+            if factor.sign == "/" and divided and factor.is_number:
+                raise Unfinished
+            divided = divided or (factor.sign == "/" and factor.is_number)
             operation = algebra.over if factor.sign == "/" else algebra.times
             result = defined(operation, result, factor.poly)
             seen_number = seen_number or factor.is_number

@@ -18,6 +18,8 @@ FUNCTIONS = frozenset(f"\\{name}" for name in _FUNCTION_NAMES.split())
 GREEK = frozenset(f"\\{name}" for name in _GREEK_NAMES.split())
 ATOMS = FUNCTIONS | {"(", "[", "{", "\\{", "\\frac", "\\sqrt", "\\angle", "\\triangle"}
 
+_NAMING = FUNCTIONS | {"\\angle", "\\triangle"}  # what follows is no unit: "\\angle C"
+
 _NAMES = (  # each sign's other names
     r"* × · ⋅ ∙ \times \cdot; \div ÷; \le ≤ \leq \leqslant; \ge ≥ \geq \geqslant; \ne ≠ \neq;"
     r"\infty ∞ infinity; \cup ∪; \cap ∩; \pm ±; \binom \dbinom \tbinom; \sqrt √ sqrt; \in ∈; \approx ≈;"
@@ -31,7 +33,7 @@ _REWRITES = [
     for pattern, replacement in (
         (r"\^\s*\{?\s*\\circ\s*\}?", "°"),
         (r"°\s+(?=[CF]\b)", "°"),
-        (r"(?<=[\d\s}])\\Omega\s*$", " Ω"),
+        (r"(?<=[\d\s}])([kmMGμ]?)\s*\\Omega\s*$", r" \1Ω"),
         (r"\\mu\s*(?=[mgsLAFN](?![a-zA-Z]))", "μ"),
         (r"(?<=\d)(?=[VWNJΩ]$)", " "),  # "12V"
         (r"(?<=\d)\s*([kcdm]?m)([23])(?!\w)", r" \1^\2"),  # "5 cm2"
@@ -139,6 +141,7 @@ def _spelled(found: Sequence[tuple[str, bool]]) -> Iterator[str]:
             if (
                 before
                 and (before[-1].isalnum() or before in (")", "}", "]"))
+                and before not in _NAMING
                 and _may_be_unit(token, gap, before, has_letters)
             ):
                 units_until = _end_of_units(names, at)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from verl_axpo.rewards.choice import MAX_CHARS, chosen_letter, is_chosen
+from verl_axpo.rewards.choice import MAX_CHARS, chosen_letter, is_chosen, options_in
 
 COLOURS = ("red", "blue", "dark green", "a cat")
 DRAWN = ("A", "B", "C", "D", "E")  # the options stand in the image
@@ -64,3 +64,9 @@ def test_letters_and_texts_of_options(answer: str, options: tuple[str, ...], let
 def test_a_ground_truth_that_names_no_option_is_an_error_in_the_data() -> None:
     with pytest.raises(ValueError, match="got the ground truth 'pink' with 4 options, expected one letter"):
         is_chosen("B", "pink", COLOURS)
+
+
+def test_an_instruction_on_the_options_line_is_not_part_of_the_last() -> None:
+    listed = options_in("What color?\nOptions: A: red, B: blue, C: white. Please answer with the letter.")
+    assert chosen_letter("C. white", listed) == chosen_letter("white", listed) == "C"
+    assert options_in("(A) Mr. Smith (B) Mrs. Jones writes") == ("Mr. Smith", "Mrs. Jones writes")

@@ -40,6 +40,8 @@ MATH_WRONG: dict[str, Pairs] = {
         ("\\cos\\frac{\\pi}{3}", "\\frac12"), ("10% of 50", "5"),
         ("23\\times 10^2", "2300"), ("2^3\\cdot 5", "40"), ("|{-5}|", "5"), ("\\gcd(12,18)", "6"), ("7 \\bmod 4", "3"),
         ("\\lfloor 3.7\\rfloor", "3"), ("(2+3)^2", "25"), ("\\sqrt{9+16}", "5"), ("2x=10", "10"), ("1011_2", "11"),
+        ("\\frac{2x+6}{2}", "x+3"), ("\\frac{6x^2-3x}{3}", "2x^2-x"), ("7\\times\\sqrt{36}", "42"), ("24/2/3", "4"),
+        ("\\sqrt{16}\\times\\sqrt{9}", "12"), ("64^{1/2}\\cdot 27^{1/3}", "24"),
         ("\\frac{1/2}{3/4}", "\\frac23"), ("\\begin{vmatrix}1&2\\\\3&4\\end{vmatrix}", "-2"),
     ],
     "statements of several values": [
@@ -102,6 +104,18 @@ MATH_WRONG |= {
 }  # fmt: skip
 
 MATH_RIGHT: dict[str, Pairs] = {
+    "a sum over a number": [
+        ("\\frac{1}{2}(a+b)", "\\frac{a+b}{2}"), ("\\frac12(180-\\alpha)", "\\frac{180-\\alpha}{2}"),
+        ("\\frac{2\\sqrt3+4}{2}", "\\sqrt3+2"), ("\\frac{1+\\sqrt5}{2}", "\\frac12+\\frac{\\sqrt5}{2}"),
+    ],
+    "angles and functions are named": [
+        ("\\angle 1 = 50^\\circ", "50°"), ("∠2=50°", "50"), ("∠C", "\\angle C"), ("\\angle{C}", "\\angle C"),
+        ("\\sin(A)", "\\sin A"),
+    ],
+    "kilo-ohms": [
+        ("6\\,\\text{k}\\Omega", "6"), ("6\\,\\text{k}\\Omega", "6 kΩ"), ("6k\\Omega", "6kΩ"),
+        ("6\\,\\mathrm{k}\\Omega", "6000 Ω"), ("100 \\Omega", "100"),
+    ],
     "relations and powers as on a keyboard": [
         ("x>=3", "x\\ge 3"), ("x >= 3", "[3,\\infty)"), ("x<=3", "(-\\infty,3]"), ("x**2", "x^2"),
         ("x**2+y**2", "x^2+y^2"), ("2**(x+1)", "2^{x+1}"), ("5 cm squared", "5 cm^2"), ("5 m cubed", "5"),

@@ -23,6 +23,15 @@ from verl_axpo.rewards.short_text import as_date, matches, words
         ("東京", ["東京"]),
         ("The", ["the"]),  # nothing but an article is itself
         ("-5", ["-5"]),
+        ("N30^\\circ E", ["N30°E"]),
+        ("90^{\\circ} \\text{ clockwise}", ["90° clockwise"]),
+        ("38^\\circ 30'", ["38°30'"]),
+        ("\\triangle ABC", ["△ABC"]),
+        ("AB \\parallel CD", ["AB∥CD"]),
+        ("$A \\to B$", ["A→B"]),
+        ("$\\beta$ particle", ["β particle"]),
+        ("\\texttt{Hello}", ["Hello"]),
+        ("New~York", ["New York"]),
     ],
 )
 def test_the_same_words_match(answer: str, truths: list[str]) -> None:
@@ -33,7 +42,7 @@ def test_the_same_words_match(answer: str, truths: list[str]) -> None:
     ("answer", "truths"),
     [("", ["x"]), ("...", ["..."]), ("Eiffel", ["Eiffel Tower"]), ("5", ["-5"]), ("1998", ["1999"]), ("yes", ["no"]),
      ("Obama", ["Barack Obama"]), ("Obama Barack", ["Barack Obama"]), ("12 1998", ["121998"]),
-     ("x " * MAX_CHARS, ["x"])],
+     ("A \\to B", ["A B"]), ("2~3", ["2 3"]), ("\\beta", ["\\alpha"]), ("x " * MAX_CHARS, ["x"])],
 )  # fmt: skip
 def test_other_words_do_not_match(answer: str, truths: list[str]) -> None:
     assert not matches(answer, truths)
