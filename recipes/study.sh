@@ -61,7 +61,7 @@ train() { # train ARM SEED: unless its row is there
   export RUN=$OUT/runs/${arm}_seed$seed
   if [ "${DRY_RUN:-0}" != 1 ]; then rm -rf "$RUN"; fi # of a start that was killed
   # shellcheck disable=SC2086 # one word per setting
-  SEED=$seed ARM=axpo STEPS= bash recipes/rl.sh data.train_files="$WORLD/train.parquet" data.val_files="$WORLD/heldout.parquet" \
+  SEED=$seed ARM=axpo STEPS= FAST= bash recipes/rl.sh data.train_files="$WORLD/train.parquet" data.val_files="$WORLD/heldout.parquet" \
     trainer.save_freq=1000000 trainer.val_before_train=$before $settings
   if [ "${DRY_RUN:-0}" = 1 ]; then return; fi
   verl-axpo study add "$RUN" --arm "$arm" "${row[@]}"

@@ -134,6 +134,7 @@ def _read(folder: Path) -> dict[str, Any] | None:
 
 
 def _write(folder: Path, settings: dict[str, Any], config: DictConfig, *, finished: bool) -> None:
-    content = {"finished": finished, "epochs": config.trainer.total_epochs, "settings": settings}
+    by_steps = config.trainer.get("total_training_steps") is not None  # however many epochs these are
+    content = {"finished": finished, "epochs": 0 if by_steps else config.trainer.total_epochs, "settings": settings}
     options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS
     write_atomically(folder / SETTINGS, orjson.dumps(content, option=options), flush=True)

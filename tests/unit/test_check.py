@@ -124,6 +124,12 @@ def test_ranks_that_share_a_row_share_its_tokens(rl: list[str], tmp_path: Path) 
     argv = [*rl, f"{actor}.ulysses_sequence_parallel_size=4", f"{actor}.ppo_max_token_len_per_gpu="]
     assert not any("never split" in line for line, _ in told([*argv[:-1], argv[-1] + "4096"], tmp_path))
     assert any("4095 tokens on each of 4 ranks" in line for line, _ in told([*argv[:-1], argv[-1] + "4095"], tmp_path))
+    own, ref = "fsdp_config.ulysses_sequence_parallel_size=4", "actor_rollout_ref.ref"
+    argv = [*rl, f"{actor}.{own}", f"{ref}.log_prob_max_token_len_per_gpu=4096"]
+    assert any(
+        f"{ref}.log_prob_max_token_len_per_gpu: 4096 tokens on each of 1 " in line for line, _ in told(argv, tmp_path)
+    )
+    assert not any("never split" in line for line, _ in told([*argv, f"{ref}.{own}"], tmp_path))
 
 
 def test_only_gpus_that_the_run_may_use_are_looked_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -133,8 +139,9 @@ def test_only_gpus_that_the_run_may_use_are_looked_at(monkeypatch: pytest.Monkey
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4")
     assert len(read_gpus()) == 1
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert read_gpus() == []
+    for none in ("", "-1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", none)
+        assert read_gpus() == []
 
 
 def test_gpus_that_are_missing_or_in_use_are_reported() -> None:

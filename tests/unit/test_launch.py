@@ -130,6 +130,9 @@ def test_another_epoch_is_not_done_yet(argv: list[str]) -> None:
     assert start([*argv, one], trained=7, finished=True) is True
     assert again([*argv, two]) is False
     assert again([*argv, one]) is True
+    by_steps = [*argv[:-1], "trainer.total_training_steps=5", "trainer.total_epochs=1000"]
+    assert start(by_steps, trained=5, finished=True) is True
+    assert again([*argv, one]) is False  # five steps are no epoch
 
 
 def test_sft_does_not_go_on_with_another_number_of_epochs(tmp_path: Path) -> None:

@@ -104,20 +104,19 @@ def _lengths(config: DictConfig, kind: Kind) -> Iterator[Finding]:
 
     get = partial(OmegaConf.select, config)
     if kind == "sft":
-        row, budgets = get("data.max_length"), [("data.use_dynamic_bsz", "data.max_token_len_per_gpu")]
-        ranks = get("engine.ulysses_sequence_parallel_size") or 1  # that share a row
+        row, budgets = get("data.max_length"), [("data.use_dynamic_bsz", "data.max_token_len_per_gpu", "engine")]
     else:
         row = get("data.max_prompt_length") + get("data.max_response_length")
-        ranks = max(get(f"{_ACTOR}.{part}ulysses_sequence_parallel_size") or 1 for part in ("", "fsdp_config."))
-        budgets = [(f"{_ACTOR}.use_dynamic_bsz", f"{_ACTOR}.ppo_max_token_len_per_gpu")]
-        budgets += [
-            (f"{part}.log_prob_use_dynamic_bsz", f"{part}.log_prob_max_token_len_per_gpu") for part in (_ROLLOUT, _REF)
-        ]
+        budgets = [(f"{_ACTOR}.use_dynamic_bsz", f"{_ACTOR}.ppo_max_token_len_per_gpu", _ACTOR)]
+        for part, engine in ((_ROLLOUT, _ACTOR), (_REF, _REF)):
+            budgets += [(f"{part}.log_prob_use_dynamic_bsz", f"{part}.log_prob_max_token_len_per_gpu", engine)]
         window = get(f"{_ROLLOUT}.max_model_len")
         if window and row > window:
             found = f"{window} tokens; prompt and response may have {row}"
             yield problem(f"{_ROLLOUT}.max_model_len", found, f"set it to {row}")
-    for switch, key in budgets:
+    for switch, key, engine in budgets:
+        sizes = (f"{engine}.{part}ulysses_sequence_parallel_size" for part in ("", "fsdp_config."))
+        ranks = max(get(size) or 1 for size in sizes)  # that share a row
         if get(switch) and get(key) * ranks < row:
             found = f"{get(key)} tokens on each of {ranks} ranks; a row may have {row}, and is never split further"
             yield problem(key, found, f"set {key}={-(-row // ranks)} or more")

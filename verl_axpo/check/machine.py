@@ -39,9 +39,7 @@ def check_machine(config: DictConfig, kind: str) -> Iterator[Finding]:
     """Everything that a training asks of the machine that it starts on."""
     yield from doctor.examine_environment()
     if OmegaConf.select(config, "trainer.device") != "cpu":
-        rollout = {} if "RAY_ADDRESS" in os.environ else OmegaConf.select(config, "actor_rollout_ref.rollout") or {}
-        apart = rollout.get("nnodes", 0) * rollout.get("n_gpus_per_node", 0)  # separate_async: replicas have their own
-        yield from check_gpus(int(config.trainer.n_gpus_per_node + apart), read_gpus())
+        yield from check_gpus(int(config.trainer.n_gpus_per_node), read_gpus())
         yield from check_attention(config)
     if kind == "rl":
         yield check_shm(config)
@@ -51,7 +49,10 @@ def check_machine(config: DictConfig, kind: str) -> Iterator[Finding]:
 
 def read_gpus() -> list[tuple[float, float]]:
     """(total, used) GiB of every GPU that nvidia-smi lists and CUDA_VISIBLE_DEVICES names; empty without one."""
-    visible = [f"--id={ids}"] if (ids := os.environ.get("CUDA_VISIBLE_DEVICES")) else []
+    ids = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if ids in ("", "-1"):
+        return []
+    visible = [f"--id={ids}"] if ids else []
     try:
         done = subprocess.run([*QUERY, *visible], capture_output=True, text=True, check=True, timeout=TIMEOUT_S)
     except (OSError, subprocess.SubprocessError):

@@ -32,6 +32,7 @@ from verl_axpo.integration.trajectory import Trajectory
 from verl_axpo.integration.trajectory_tool import TrajectoryTool
 from verl_axpo.integration.turn_client import TurnClient
 from verl_axpo.tools.chat_format import format_of
+from verl_axpo.tools.syntax.base import THINKING
 from verl_axpo.tools.text import inert
 from verl_axpo.trace.records import ToolCall
 
@@ -175,7 +176,7 @@ class AxpoToolAgentLoop(ToolAgentLoop):
             "cached_tokens": client.cached_tokens,
             "turn_lengths": tuple(client.turn_lengths),
             "weight_versions": client.weight_versions,
-            "starts_in_think": bool(self.tool_parser.format.opened),
+            "starts_in_think": self.tool_parser.format.opened.strip() == THINKING[0],
             "spans": self.spans,
             "started": started,
             "finished": time.time(),

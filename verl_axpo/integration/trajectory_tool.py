@@ -18,10 +18,10 @@ from verl_axpo.errors import InfraFailure
 from verl_axpo.images import ImageRefused, open_image
 from verl_axpo.tools.arguments import problem_with
 from verl_axpo.tools.configs import LIMIT_KEY
-from verl_axpo.tools.crop import MAX_ASPECT
 
 logger = logging.getLogger(__name__)
 
+MAX_ASPECT = 200  # Qwen's processor raises above it
 CALL_LIMIT_S = 300.0  # above what the tools allow themselves: only a tool that is stuck reaches it
 
 

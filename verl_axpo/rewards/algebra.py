@@ -61,7 +61,7 @@ def plus(terms: Sequence[Poly]) -> Poly:
 
 
 def times(left: Poly, right: Poly) -> Poly:
-    r"""The product; a number is multiplied into a sum of numbers, and no other sum is expanded.
+    r"""The product; a number is multiplied into a sum of numbers, and 1/n into any sum, as `over` divides it.
 
     Raises:
         Unfinished: two roots of numbers, or two powers of one base. (`statements.product` sees two numbers: it knows
@@ -69,6 +69,8 @@ def times(left: Poly, right: Poly) -> Poly:
     """
     for scale, total in ((left, right), (right, left)):
         if list(scale) == [ONE] and len(total) > 1 and is_constant(total):
+            return {monomial: factor * scale[ONE] for monomial, factor in total.items()}
+        if list(scale) == [ONE] and _is_part(scale[ONE]) and not _cancels(total, 1 / scale[ONE]):
             return {monomial: factor * scale[ONE] for monomial, factor in total.items()}
     (ours, factor), (theirs, other) = _single(left), _single(right)
     has_roots = all(any(base.isdigit() for base, _ in monomial) for monomial in (ours, theirs))
@@ -87,7 +89,7 @@ def over(above: Poly, below: Poly) -> Poly:
     (_, divisor) = _single(below)
     if divisor.denominator > 1 or (any(factor.denominator > 1 for factor in above.values()) and abs(divisor) != 1):
         raise Unfinished
-    if list(below) == [ONE] and (len(above) == 1 or is_constant(above)):  # no sum with variables is divided out
+    if list(below) == [ONE] and not _cancels(above, divisor):
         return {monomial: factor / divisor for monomial, factor in above.items()}
     (ours, factor), (theirs, _) = _single(above), _single(below)
     if any(base in dict(ours) and not base.isdigit() for base, _ in theirs):
@@ -95,6 +97,18 @@ def over(above: Poly, below: Poly) -> Poly:
     scale, inverse = _roots({base: -exponent for base, exponent in theirs})
     scaled, joined = _roots(_exponents(ours, inverse))
     return {joined: factor / divisor * scale * scaled}
+
+
+def _is_part(scale: Fraction) -> bool:
+    return abs(scale.numerator) == 1 and scale.denominator > 1
+
+
+def _cancels(above: Poly, divisor: Fraction) -> bool:
+    """Whether a sum with variables has a factor in common with what it is divided by, or is of fractions itself."""
+    if len(above) == 1 or is_constant(above):
+        return False
+    numerators = [factor.numerator for factor in above.values()]
+    return math.gcd(divisor.numerator, *numerators) > 1 or any(factor.denominator > 1 for factor in above.values())
 
 
 def power(base: Poly, exponent: Poly) -> Poly:

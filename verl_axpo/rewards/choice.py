@@ -60,7 +60,10 @@ def is_chosen(answer: str, truth: str, options: Sequence[str] = ()) -> bool:
 
 
 # After the last option, on its line
-_INSTRUCTION = re.compile(r"(?<=[.;!?])\s+(?=(?:please|answer|choose|select|pick|give|write|reply)\b)", re.IGNORECASE)
+_INSTRUCTION = re.compile(
+    r"(?<=[.;!?])\s+(?=(?:please|answer|choose|select|pick|give|write|reply)\b.*\b(?:letter|option|choice|answer|one)s?\b)",
+    re.IGNORECASE,
+)
 
 
 def chosen_letter(answer: str, options: Sequence[str] = ()) -> str | None:

@@ -21,14 +21,14 @@ _PRIME = re.compile(r"(?<=\d)(?:''|['\"])(?![^\W\d_])")  # 5' are feet or minute
 _PRIMES = {"'": "\u2032", '"': "\u2033", "''": "\u2033"}
 _EMPHASIS = re.compile(r"(?<![\w*])\*([^*\s](?:[^*]*[^*\s])?)\*(?![\w*])|^\*\s+")  # any other star speaks: "A*"
 _DEGREE = re.compile(r"\^\s*\{?\s*\\circ\s*\}?")
-_TIE = re.compile(r"(?<=[^\W\d_])~(?=[^\W\d_])")  # TeX's space that does not break
-_TEX_SIGN = re.compile(r"\\([a-zA-Z]+)")
-_TEX_NAMES = (
-    "circ ° degree ° angle ∠ triangle △ parallel ∥ perp ⊥ to → rightarrow → Rightarrow ⇒ leftarrow ← times × div ÷ "
-    "cdot · pm ± le ≤ leq ≤ ge ≥ geq ≥ ne ≠ neq ≠ approx ≈ sim ∼ cong ≅ infty ∞ cup ∪ cap ∩ in ∈ subset ⊂ alpha α "
-    "beta β gamma γ delta δ epsilon ε theta θ lambda λ mu μ pi π rho ρ sigma σ tau τ phi φ omega ω Delta Δ Omega Ω"
+_NAMES = (  # of each sign: the word that it counts as, then its other spellings
+    r"degree °; angle ∠; triangle △; parallel ∥; perp ⊥; to → \rightarrow; times ×; div ÷; pm ±; le ≤ \leq \leqslant;"
+    r"ge ≥ \geq \geqslant; ne ≠ \neq; approx ≈; sim ∼; cong ≅; infty ∞; cup ∪; cap ∩; in ∈; subset ⊂; alpha α; beta β;"
+    r"gamma γ; delta δ; epsilon ε \varepsilon; theta θ; lambda λ; mu μ; pi π; rho ρ; sigma σ; tau τ; phi φ \varphi;"
+    r"psi ψ; omega ω; Gamma Γ; Delta Δ; Sigma Σ; Phi Φ; Psi Ψ; Omega Ω"
 )
-_TEX_SIGNS = dict(zip(*[iter(_TEX_NAMES.split())] * 2, strict=True))
+_WORDS = {name: word for word, *names in map(str.split, _NAMES.split(";")) for name in (f"\\{word}", *names)}
+_SIGN = re.compile("|".join(rf"{re.escape(name)}(?![a-zA-Z])" if name[0] == "\\" else name for name in _WORDS))
 _EXCLAMATION = re.compile(r"(?<!\d)!")  # 5! is a number of its own
 _TOKEN = re.compile(  # a minus sign before a number or after a letter ("A-") speaks, a hyphen does not
     r"\d+(?:\.\d+)?|(?<![\w.])\.\d+|[^\W\d_]+|(?<![\w)])-(?=[\w.])|(?:(?<=[^\W\d_])|(?<=[^\W\d_]\d))-(?!\w)|[^\w\s-]"
@@ -56,12 +56,17 @@ def words(text: str) -> list[str]:
     """Words, numbers and signs that speak, in lower case, without an article in front."""
     if len(text) > MAX_CHARS:
         return []
-    plainer = _TIE.sub(" ", _DEGREE.sub("°", plain(text)))
-    plainer = _TEX_SIGN.sub(lambda command: _TEX_SIGNS.get(command[1], command[0]), plainer)
+    plainer = _SIGN.sub(_word, _DEGREE.sub("°", plain(text)))
     plainer = _THOUSANDS.sub("", _EMPHASIS.sub(r"\1", plainer))
     plainer = _PRIME.sub(lambda mark: _prime(plainer[: mark.start()], mark[0]), plainer)
     plainer = _EXCLAMATION.sub("", _APOSTROPHE.sub("", plainer))
     return [token for token in _TOKEN.findall(_ARTICLE.sub("", plainer).casefold()) if _speaks(token)]
+
+
+def _word(sign: re.Match[str]) -> str:
+    """The word that a sign counts as, apart from letters next to it."""
+    before, after = sign.string[: sign.start()][-1:], sign.string[sign.end() :][:1]
+    return f"{' ' * before.isalnum()}{_WORDS[sign[0]]}{' ' * after.isalnum()}"
 
 
 def _prime(before: str, mark: str) -> str:

@@ -95,8 +95,11 @@ class Factor:
 
     @property
     def is_number(self) -> bool:
-        is_root = self.is_root and list(self.poly) != [algebra.ONE]  # the root of 16 is a number
-        return not is_root and all(not monomial or abs(value) != 1 for monomial, value in self.poly.items())
+        if self.is_root and list(self.poly) != [algebra.ONE]:  # the root of 16 is a number
+            return False
+        if len(self.poly) > 1 and not algebra.is_constant(self.poly):
+            return False
+        return all(not monomial or abs(value) != 1 for monomial, value in self.poly.items())
 
 
 def product(factors: Sequence[Factor]) -> Poly:

@@ -4,6 +4,7 @@ verl's loop -> execute() -> the tool's own call() -> response
                   |_ CallError: a message for the policy     |_ InfraFailure: the rollout is excluded, not scored
 """
 
+import errno
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -13,6 +14,7 @@ from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
 from verl_axpo.errors import CallError, InfraFailure
 from verl_axpo.prompts import ToolPrompt
 
+EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EIO))
 Answer = tuple[ToolResponse, str | None]  # for the policy; the error's text if the call failed by the policy's doing
 
 
@@ -73,6 +75,8 @@ class PolicyTool(BaseTool):
         except CallError as refusal:
             error = f"Error: {refusal}"
             response = ToolResponse(text=error)
-        except OSError as failure:  # no file descriptor, no space: never what the policy wrote
+        except OSError as failure:
+            if failure.errno not in EXHAUSTED:
+                raise
             raise InfraFailure(f"{self.name}: {failure}") from failure
         return response, 0.0, {"ok": error is None, "error": error}

@@ -103,10 +103,10 @@ async def test_a_mere_line_is_told_in_words() -> None:
     """The model's processor raises on it, outside of what verl catches: the whole rollout would be lost."""
 
     async def paint() -> list[Image.Image]:
-        return [Image.new("RGB", (900, 2)), Image.new("RGB", (8, 8)), Image.new("RGB", (2, 900))]
+        return [Image.new("RGB", (900, 2)), Image.new("RGB", (1500, 10)), Image.new("RGB", (2, 900))]
 
     response, _, metrics = await TrajectoryTool(Painter(paint)).execute("id", {})
-    assert [image.size for image in response.image or []] == [(8, 8)]
+    assert [image.size for image in response.image or []] == [(1500, 10)]
     assert response.text is not None
     assert response.text.splitlines() == [
         "[a picture of 900 x 2 pixels, a mere line, is not shown]",

@@ -69,4 +69,5 @@ def test_a_ground_truth_that_names_no_option_is_an_error_in_the_data() -> None:
 def test_an_instruction_on_the_options_line_is_not_part_of_the_last() -> None:
     listed = options_in("What color?\nOptions: A: red, B: blue, C: white. Please answer with the letter.")
     assert chosen_letter("C. white", listed) == chosen_letter("white", listed) == "C"
-    assert options_in("(A) Mr. Smith (B) Mrs. Jones writes") == ("Mr. Smith", "Mrs. Jones writes")
+    assert options_in("(A) Thanks. (B) Mrs. Jones writes") == ("Thanks.", "Mrs. Jones writes")
+    assert options_in("(A) Go. (B) No. Please wait") == ("Go.", "No. Please wait")

@@ -40,7 +40,8 @@ MATH_WRONG: dict[str, Pairs] = {
         ("\\cos\\frac{\\pi}{3}", "\\frac12"), ("10% of 50", "5"),
         ("23\\times 10^2", "2300"), ("2^3\\cdot 5", "40"), ("|{-5}|", "5"), ("\\gcd(12,18)", "6"), ("7 \\bmod 4", "3"),
         ("\\lfloor 3.7\\rfloor", "3"), ("(2+3)^2", "25"), ("\\sqrt{9+16}", "5"), ("2x=10", "10"), ("1011_2", "11"),
-        ("\\frac{2x+6}{2}", "x+3"), ("\\frac{6x^2-3x}{3}", "2x^2-x"), ("7\\times\\sqrt{36}", "42"), ("24/2/3", "4"),
+        ("\\frac{2x+6}{2}", "x+3"), ("\\frac12(2x+6)", "x+3"), ("3(2x+1)", "6x+3"),
+        ("\\frac{6x^2-3x}{3}", "2x^2-x"), ("7\\times\\sqrt{36}", "42"), ("24/2/3", "4"),
         ("\\sqrt{16}\\times\\sqrt{9}", "12"), ("64^{1/2}\\cdot 27^{1/3}", "24"),
         ("\\frac{1/2}{3/4}", "\\frac23"), ("\\begin{vmatrix}1&2\\\\3&4\\end{vmatrix}", "-2"),
     ],
@@ -106,6 +107,9 @@ MATH_WRONG |= {
 MATH_RIGHT: dict[str, Pairs] = {
     "a sum over a number": [
         ("\\frac{1}{2}(a+b)", "\\frac{a+b}{2}"), ("\\frac12(180-\\alpha)", "\\frac{180-\\alpha}{2}"),
+        ("\\frac13(2x+1)", "\\frac{2x+1}{3}"), ("y=1.5x-2.5", "y=\\frac{3x-5}{2}"), ("0.6-0.8i", "\\frac{3-4i}{5}"),
+        ("90^\\circ-\\frac{\\alpha}{2}", "\\frac{180^\\circ-\\alpha}{2}"), ("y=\\frac34x+3", "y=\\frac{3x+12}{4}"),
+        ("x+3", "\\frac{x+3}{1}"),
         ("\\frac{2\\sqrt3+4}{2}", "\\sqrt3+2"), ("\\frac{1+\\sqrt5}{2}", "\\frac12+\\frac{\\sqrt5}{2}"),
     ],
     "angles and functions are named": [

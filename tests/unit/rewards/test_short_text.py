@@ -29,9 +29,14 @@ from verl_axpo.rewards.short_text import as_date, matches, words
         ("\\triangle ABC", ["△ABC"]),
         ("AB \\parallel CD", ["AB∥CD"]),
         ("$A \\to B$", ["A→B"]),
-        ("$\\beta$ particle", ["β particle"]),
+        ("A \\to B \\to C", ["A→B→C"]),
+        ("$\\beta$ particle", ["β particle", "x"]),
+        ("$\\beta$ particle", ["beta particle"]),
+        ("β-carotene", ["beta-carotene"]),
+        ("90\\degree", ["90°"]),
+        ("90 degree", ["90^\\circ"]),
+        ("x \\geqslant 3", ["x ≥ 3"]),
         ("\\texttt{Hello}", ["Hello"]),
-        ("New~York", ["New York"]),
     ],
 )
 def test_the_same_words_match(answer: str, truths: list[str]) -> None:
@@ -42,7 +47,8 @@ def test_the_same_words_match(answer: str, truths: list[str]) -> None:
     ("answer", "truths"),
     [("", ["x"]), ("...", ["..."]), ("Eiffel", ["Eiffel Tower"]), ("5", ["-5"]), ("1998", ["1999"]), ("yes", ["no"]),
      ("Obama", ["Barack Obama"]), ("Obama Barack", ["Barack Obama"]), ("12 1998", ["121998"]),
-     ("A \\to B", ["A B"]), ("2~3", ["2 3"]), ("\\beta", ["\\alpha"]), ("x " * MAX_CHARS, ["x"])],
+     ("A \\to B", ["A B"]), ("2 \\cdot 3", ["2 3"]), ("ABC~DEF", ["ABC DEF"]), ("\\beta", ["\\alpha"]),
+     ("x " * MAX_CHARS, ["x"])],
 )  # fmt: skip
 def test_other_words_do_not_match(answer: str, truths: list[str]) -> None:
     assert not matches(answer, truths)

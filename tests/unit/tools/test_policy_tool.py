@@ -43,6 +43,15 @@ def test_a_bad_call_is_answered(coin: Any, parameters: Any, told: str) -> None:
     assert metrics == {"ok": False, "error": told}
 
 
+async def test_a_file_that_the_policy_named_is_no_infra_failure(coin: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def call(*_: Any) -> Any:
+        return Path("/no/such/file").read_text(), None
+
+    monkeypatch.setattr(coin, "call", call)
+    with pytest.raises(FileNotFoundError):  # verl makes a text for the policy of it
+        await TrajectoryTool(coin).execute("id", {"times": 3})
+
+
 async def test_a_process_without_descriptors_is_an_infra_failure(coin: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     async def call(*_: Any) -> Any:
         raise OSError(errno.EMFILE, "Too many open files")

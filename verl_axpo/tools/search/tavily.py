@@ -125,7 +125,7 @@ class TavilyEngine:
             raise Passing(f"the connection broke ({error!r})", carried_out=True) from error
         except httpx.HTTPStatusError as error:
             raise _status_failure(error.response) from error
-        except BadRequestError as error:  # all that a request has is fixed or checked, but for the words of the query
+        except BadRequestError as error:  # requests of a run differ in the query alone
             raise CallError(f"the search does not take this query: {error}") from error
         except (InvalidAPIKeyError, ForbiddenError) as error:
             raise Refused(
