@@ -11,10 +11,13 @@ import pytest
 
 # Answers /health as vLLM does, and names itself; the evaluation enters and waits
 EVALUATION = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from types import SimpleNamespace
 from verl_axpo.eval.server import serving
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests may run in a shell's background, which ignores it
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 server = '''
 import http.server, os, sys
